@@ -1,0 +1,1 @@
+"""Keypoints, named and in 3D, from the cross-attention of multi-view diffusion; no labels."""

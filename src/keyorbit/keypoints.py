@@ -1,0 +1,126 @@
+"""What is found on one object: keypoints in every view, and in space."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from keyorbit.cameras import Cameras
+from keyorbit.triangulation import reprojection_error, robust_triangulate, triangulate
+
+# A reprojection error of this share of the view's side divides the score by e.
+_ERROR_SCALE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints3D:
+    """Keypoints of one object in world coordinates.
+
+    xyz: [keypoint 3]; score: [keypoint] in [0, 1]; reprojection_error: [keypoint], weighted median over the
+    views, as a fraction of the view's side; residual: [view keypoint], the error in each view.
+    """
+
+    xyz: Float[Tensor, "keypoint 3"]
+    score: Float[Tensor, " keypoint"]
+    reprojection_error: Float[Tensor, " keypoint"]
+    residual: Float[Tensor, "view keypoint"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, ready for JSON."""
+        return {name: getattr(self, name).tolist() for name in _NAMES_3D}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Keypoints3D":
+        """Keypoints from what `to_dict` gave. Raises ValueError when a part is missing."""
+        return Keypoints3D(**{name: _tensor(data, name, dtype) for name in _NAMES_3D})
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints2D:
+    """Keypoints of one object in each of its views.
+
+    xy: [view keypoint 2] in the unit square of the view; score: [view keypoint] in [0, 1]; cameras of the
+    views where known; input_xy [keypoint 2] and input_score [keypoint]: the same keypoints on the input view.
+    Raises ValueError when cameras and views differ in number.
+    """
+
+    xy: Float[Tensor, "view keypoint 2"]
+    score: Float[Tensor, "view keypoint"]
+    cameras: Cameras | None = None
+    input_xy: Float[Tensor, "keypoint 2"] | None = None
+    input_score: Float[Tensor, " keypoint"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cameras is not None and len(self.cameras) != len(self.xy):
+            raise ValueError(
+                f"{len(self.cameras)} cameras do not fit {len(self.xy)} views: give one camera per view"
+            )
+
+    def to_pixels(self, height: int, width: int) -> Float[Tensor, "view keypoint 2"]:
+        """x and y in pixels of a view of height × width, where the centre of pixel i is i: xy·n − 0.5."""
+        size = torch.tensor([width, height], dtype=self.xy.dtype, device=self.xy.device)
+        return self.xy * size - 0.5
+
+    def triangulate(self, robust: bool = True) -> Keypoints3D:
+        """The keypoints in space, from all views weighted by their scores.
+
+        robust: views that mark a wrong place lose their weight (see `robust_triangulate`). A point's score is
+        its mean score over the views times exp(−(error/0.05)²), error being the median over the views
+        (weighted by the 2D scores, not by the robust weights: two views that agree by chance must not look
+        certain). Raises ValueError without cameras or with fewer than two views.
+        """
+        if self.cameras is None:
+            raise ValueError("keypoints without cameras cannot be triangulated: give Keypoints2D its cameras")
+        if len(self.xy) < 2:
+            raise ValueError("one view does not fix a point in space: triangulate from two or more views")
+        if robust:
+            xyz, _ = robust_triangulate(self.xy, self.cameras, self.score)
+        else:
+            xyz = triangulate(self.xy, self.cameras, self.score)
+        residual = reprojection_error(xyz, self.xy, self.cameras)
+        error = _weighted_median(residual, self.score)
+        score = self.score.mean(dim=0).clamp(0, 1) * (-(error / _ERROR_SCALE).square()).exp()
+        return Keypoints3D(xyz, score, error, residual)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, ready for JSON; None where a part is absent."""
+        return {
+            "xy": self.xy.tolist(),
+            "score": self.score.tolist(),
+            "cameras": None if self.cameras is None else self.cameras.to_dict(),
+            "input_xy": None if self.input_xy is None else self.input_xy.tolist(),
+            "input_score": None if self.input_score is None else self.input_score.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Keypoints2D":
+        """Keypoints from what `to_dict` gave. Raises ValueError when xy or score is missing."""
+        cameras = data.get("cameras")
+        return Keypoints2D(
+            _tensor(data, "xy", dtype),
+            _tensor(data, "score", dtype),
+            None if cameras is None else Cameras.from_dict(cameras, dtype),
+            None if data.get("input_xy") is None else _tensor(data, "input_xy", dtype),
+            None if data.get("input_score") is None else _tensor(data, "input_score", dtype),
+        )
+
+
+_NAMES_3D = ("xyz", "score", "reprojection_error", "residual")
+
+
+def _tensor(data: dict[str, Any], name: str, dtype: torch.dtype) -> Tensor:
+    if name not in data:
+        raise ValueError(f"the keypoints lack {name!r}: write them with to_dict")
+    return torch.tensor(data[name], dtype=dtype)
+
+
+def _weighted_median(
+    values: Float[Tensor, "view keypoint"], weights: Float[Tensor, "view keypoint"]
+) -> Float[Tensor, " keypoint"]:
+    """Smallest value that holds at least half of the weight with those below it, per keypoint."""
+    ordered, order = values.sort(dim=0)
+    reached = weights.gather(0, order).cumsum(dim=0)
+    first = (reached >= reached[-1:] / 2).to(torch.uint8).argmax(dim=0)
+    return ordered.gather(0, first[None])[0]

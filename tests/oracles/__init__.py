@@ -1,0 +1,1 @@
+"""Slow, obvious versions of what keyorbit computes, to compare it with."""
