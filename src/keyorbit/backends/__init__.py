@@ -1,0 +1,1 @@
+"""Thin adapters around foreign diffusion models."""

@@ -1,0 +1,293 @@
+"""Zero123++ on current diffusers: one picture of an object becomes a grid of six consistent views.
+
+Follows the published pipeline (github.com/SUDO-AI-3D/zero123plus, diffusers-support/pipeline.py) in every number,
+with all randomness drawn from one generator. Each denoising step runs the UNet twice: the *condition pass* writes the
+self-attention input of every layer for the noised input picture, the *grid pass* attends to it as well.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from keyorbit.cameras import Cameras
+from keyorbit.errors import InputError
+from keyorbit.views import Layout
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the model is told about an object: the input picture's latent, and the text rows of the context."""
+
+    latent: Float[Tensor, "batch channel height width"]
+    context: Float[Tensor, "batch text width"]
+
+    def repeat(self, count: int) -> "Condition":
+        """Each item ``count`` times in a row."""
+        return Condition(
+            repeat(self.latent, "b c h w -> (b n) c h w", n=count),
+            repeat(self.context, "b t w -> (b n) t w", n=count),
+        )
+
+
+class ReferenceAttention(nn.Module):
+    """Self-attention that the condition pass writes (``mode="w"``) and the grid pass also attends to (``"r"``).
+
+    Wraps every layer's processor; on cross-attention layers it only swallows the two keyword arguments.
+    """
+
+    def __init__(self, name: str, chained: Any) -> None:
+        super().__init__()
+        self.name, self.chained = name, chained
+        self.enabled = name.endswith("attn1.processor")
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        mode: str | None = None,
+        reference: dict[str, Tensor] | None = None,
+    ) -> Any:
+        if self.enabled and mode is not None and reference is not None:
+            own = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+            if mode == "w":
+                reference[self.name] = own
+            else:
+                encoder_hidden_states = torch.cat([own, reference[self.name]], dim=1)
+        return self.chained(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
+
+@dataclass(frozen=True)
+class Components:
+    """The parts of a Zero123++ folder, each the library's own class, under its folder name."""
+
+    vae: Any
+    unet: Any
+    text_encoder: Any
+    tokenizer: Any
+    vision_encoder: Any
+    feature_extractor_clip: Any
+    feature_extractor_vae: Any
+    scheduler: Any
+    ramping_coefficients: tuple[float, ...]
+
+
+class Zero123PlusBackend:
+    """A frozen Zero123++ with its layout and cameras.
+
+    ``view_size`` is the side of one view in pixels (320 for the published weights). The ``fingerprint`` tells
+    two sets of weights apart.
+    """
+
+    def __init__(
+        self,
+        parts: Components,
+        layout: Layout,
+        cameras: Cameras,
+        view_size: int,
+        name: str,
+        fingerprint: str = "",
+    ) -> None:
+        self.parts, self.layout, self.cameras = parts, layout, cameras
+        self.view_size, self.name, self.fingerprint = view_size, name, fingerprint
+        self.unet = parts.unet
+        for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
+            module.requires_grad_(False).eval()
+        processors = {key: ReferenceAttention(key, value) for key, value in self.unet.attn_processors.items()}
+        self.unet.set_attn_processor(processors)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.unet.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Height and width of the picture of all views, in pixels."""
+        return self.layout.rows * self.view_size, self.layout.cols * self.view_size
+
+    def latent_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the latent of a picture of that size."""
+        factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
+        return height // factor, width // factor
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "batch text width"]:
+        """The text encoder's last hidden states, padded to the tokenizer's length (77)."""
+        tokenizer = self.parts.tokenizer
+        ids = tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        hidden: Tensor = self.parts.text_encoder(ids.to(self.device)).last_hidden_state
+        return hidden
+
+    def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row width"]:
+        """Context rows of random words: what the model's text embeddings look like."""
+        vocabulary = len(self.parts.tokenizer)
+        ids = torch.randint(0, vocabulary, (16, self.parts.tokenizer.model_max_length), generator=generator)
+        with torch.no_grad():
+            hidden = self.parts.text_encoder(ids.to(self.device)).last_hidden_state
+        return rearrange(hidden, "b t w -> (b t) w")
+
+    def encode_condition(
+        self,
+        images: Sequence[Image.Image],
+        generator: torch.Generator | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> Condition:
+        """The condition of each input picture; RGBA pictures are laid on grey 127.
+
+        Without a generator the latent is the VAE's mean instead of a sample.
+        """
+        rgb = [on_grey(image) for image in images]
+        pixels = self._pixels(self.parts.feature_extractor_vae, rgb)
+        latent = self._vae_latent(pixels, generator)
+        embedding = self.parts.vision_encoder(self._pixels(self.parts.feature_extractor_clip, rgb)).image_embeds
+        context = self.add_image_embedding(self.encode_prompts(prompts or [""] * len(rgb)), embedding)
+        return Condition(latent, context)
+
+    def add_image_embedding(
+        self, text: Float[Tensor, "batch text width"], embedding: Float[Tensor, "batch width"]
+    ) -> Float[Tensor, "batch text width"]:
+        """The image embedding added to each text row, weighted by the ramping coefficients."""
+        ramp = text.new_tensor(self.parts.ramping_coefficients)
+        return text + ramp[:, None] * embedding[:, None, :]
+
+    def empty_condition(self, count: int, generator: torch.Generator | None = None) -> Condition:
+        """The negative condition of classifier-free guidance: a zero picture and the empty prompt, no embedding."""
+        size = self.parts.feature_extractor_vae.crop_size
+        pixels = torch.zeros(count, 3, size["height"], size["width"], device=self.device, dtype=self.dtype)
+        return Condition(self._vae_latent(pixels, generator), self.encode_prompts([""] * count))
+
+    def encode_images(
+        self, images: Float[Tensor, "batch 3 height width"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "batch channel latent_height latent_width"]:
+        """Grid pictures (0…1) as the latents that the UNet denoises."""
+        pixels = (images.to(self.device, self.dtype) * 2 - 1) * (0.5 / 0.8)
+        latent = self._vae_latent(pixels, generator) * self.parts.vae.config.scaling_factor
+        return (latent - 0.22) * 0.75
+
+    def decode(
+        self, latents: Float[Tensor, "batch channel latent_height latent_width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Grid pictures (0…1, float32) from latents; the inverse of :meth:`encode_images`."""
+        latents = (latents / 0.75 + 0.22) / self.parts.vae.config.scaling_factor
+        pixels = self.parts.vae.decode(latents.to(self.dtype), return_dict=False)[0] / 0.5 * 0.8
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """The variance-preserving noising of training: sqrt(ᾱ) x + sqrt(1 - ᾱ) ε; ``timestep [batch]``."""
+        alpha = self.parts.scheduler.alphas_cumprod.to(latents.device)[timestep.long()].to(latents.dtype)
+        alpha = alpha.reshape(-1, 1, 1, 1)
+        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
+    def denoise(
+        self,
+        latents: Float[Tensor, "batch channel height width"],
+        timestep: Tensor,
+        context: Float[Tensor, "batch all width"],
+        condition_latent: Float[Tensor, "batch channel condition_height condition_width"],
+        condition_noise: Float[Tensor, "batch channel condition_height condition_width"],
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Both UNet passes; returns the v-prediction for the grid.
+
+        Args:
+            latents: the noised grid at the scale the UNet expects (variance-preserving).
+            timestep: ``[batch]`` or a scalar, 0…999.
+            context: text rows, with learnable tokens behind them if attention is being captured.
+            condition_latent: the clean latent of the input picture; noised here with ``condition_noise``.
+
+        Raises:
+            InputError: the latent's size does not divide into the layout's views.
+        """
+        rows, cols = self.layout.rows, self.layout.cols
+        if latents.shape[-2] % rows or latents.shape[-1] % cols:
+            raise InputError(
+                f"a latent of {latents.shape[-2]}x{latents.shape[-1]} does not divide into {rows} rows x {cols} columns"
+            )
+        timestep = timestep.to(latents.device).expand(latents.shape[0])
+        noised = self.add_noise(condition_latent, condition_noise, timestep)
+        reference: dict[str, Tensor] = {}
+        self.unet(noised, timestep, context, cross_attention_kwargs={"mode": "w", "reference": reference})
+        prediction: Tensor = self.unet(
+            latents, timestep, context, cross_attention_kwargs={"mode": "r", "reference": reference}
+        ).sample
+        return prediction
+
+    @torch.no_grad()
+    def generate(
+        self,
+        images: Sequence[Image.Image],
+        generator: torch.Generator,
+        steps: int = 28,
+        guidance: float = 4.0,
+        progress: Progress | None = None,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """The grid of views for each input picture (0…1, float32): Euler ancestral, classifier-free guidance.
+
+        The same generator seed gives the same pixels. ``progress(done, steps)`` is called after each step.
+        """
+        condition = self.encode_condition(images, generator)
+        scheduler = type(self.parts.scheduler).from_config(self.parts.scheduler.config)
+        scheduler.set_timesteps(steps, device=self.device)
+        height, width = self.latent_size(*self.grid_size)
+        channels = self.unet.config.in_channels
+        latents = self._noise((len(images), channels, height, width), generator) * scheduler.init_noise_sigma
+        guided = guidance > 1
+        if guided:
+            negative = self.empty_condition(len(images), generator)
+            condition = Condition(
+                torch.cat([negative.latent, condition.latent]), torch.cat([negative.context, condition.context])
+            )
+        for done, timestep in enumerate(scheduler.timesteps):
+            both = torch.cat([latents, latents]) if guided else latents
+            both = scheduler.scale_model_input(both, timestep).to(self.dtype)
+            noise = self._noise(condition.latent.shape, generator)
+            prediction = self.denoise(both, timestep, condition.context, condition.latent, noise)
+            if guided:
+                without, given = prediction.chunk(2)
+                prediction = without + guidance * (given - without)
+            latents = scheduler.step(prediction, timestep, latents, generator=generator).prev_sample
+            if progress is not None:
+                progress(done + 1, steps)
+        return self.decode(latents)
+
+    def _noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        # Drawn where the generator lives and then moved, so a seed means the same on every device.
+        return torch.randn(*shape, generator=generator, device=generator.device).to(self.device, self.dtype)
+
+    def _vae_latent(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
+        distribution = self.parts.vae.encode(pixels).latent_dist
+        latent: Tensor = distribution.mean if generator is None else distribution.sample(generator)
+        return latent
+
+    def _pixels(self, extractor: Any, images: Sequence[Image.Image]) -> Tensor:
+        pixels: Tensor = extractor(images=list(images), return_tensors="pt").pixel_values
+        return pixels.to(self.device, self.dtype)
+
+
+def on_grey(image: Image.Image) -> Image.Image:
+    """An RGB picture; transparency becomes the grey 127 that Zero123++ was trained with."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        ground = Image.new("RGB", rgba.size, (127, 127, 127))
+        ground.paste(rgba, mask=rgba.getchannel("A"))
+        return ground
+    return image.convert("RGB")

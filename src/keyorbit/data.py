@@ -1,0 +1,222 @@
+"""Objects on disk: an input picture, its views if they are known, and the truth if there is one.
+
+A dataset folder has one sub-folder per object with ``cond.png``, ``grid.png`` (or ``view_0.png`` …) and ``meta.json``.
+A plain folder of pictures, or one picture, works as well: the model then generates the views.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from keyorbit.cameras import Cameras
+from keyorbit.errors import InputError
+from keyorbit.views import Layout, split_views
+
+FORMAT = "keyorbit-object-1"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MIN_SIDE = 8
+GREY = 127 / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of an object's landmarks.
+
+    keypoints_3d: in the cameras' world; keypoints_2d and visible: input view first, then the views; known: False
+    where this object lacks the landmark; pairs: left/right twins by index.
+    """
+
+    names: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    keypoints_3d: Float[Tensor, "landmark 3"]
+    known: Bool[Tensor, " landmark"]
+    keypoints_2d: Float[Tensor, "all_views landmark 2"]
+    visible: Bool[Tensor, "all_views landmark"]
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectViews:
+    """One object. ``views`` are 0…1 with transparency on grey; ``masks`` are True on the object (from alpha)."""
+
+    name: str
+    input_image: Image.Image
+    views: Float[Tensor, "view 3 height width"] | None = None
+    masks: Bool[Tensor, "view height width"] | None = None
+    cameras: Cameras | None = None
+    caption: str = ""
+    truth: Truth | None = None
+
+
+class ObjectDataset(Sequence[ObjectViews]):
+    """Objects read from disk when they are asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> ObjectViews: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ObjectDataset": ...
+    def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
+        if isinstance(index, slice):
+            return ObjectDataset(self.paths[index])
+        path = self.paths[index]
+        return load_object(path) if path.is_dir() else ObjectViews(path.stem, load_image(path))
+
+
+def load_dataset(path: str | Path) -> ObjectDataset:
+    """The objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture; by name.
+
+    Raises:
+        InputError: nothing usable is there.
+    """
+    path = Path(path)
+    if path.is_file():
+        load_image(path)
+        return ObjectDataset([path])
+    if not path.is_dir():
+        raise InputError(f"there is no file or folder at {path}")
+    if (path / "meta.json").is_file():
+        return ObjectDataset([path])
+    objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
+    if not objects:
+        objects = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
+    if not objects:
+        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures")
+    return ObjectDataset(objects)
+
+
+def load_image(path: Path) -> Image.Image:
+    """A picture, fully decoded, in its own mode.
+
+    Raises:
+        InputError: missing, empty, damaged, not a picture, or smaller than 8 pixels a side.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no picture at {path}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file, not a picture")
+    try:
+        with Image.open(path) as file:
+            file.load()
+            image = file.copy()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as a picture: {error}") from error
+    if min(image.size) < MIN_SIDE:
+        raise InputError(f"{path} is {image.width}x{image.height} pixels; a picture needs {MIN_SIDE} a side at least")
+    return image
+
+
+def load_object(folder: Path) -> ObjectViews:
+    """One object folder.
+
+    Raises:
+        InputError: a file is missing or damaged, or the files contradict each other.
+    """
+    meta = _read_meta(folder)
+    try:
+        layout = Layout(*meta["layout"])
+        cameras = Cameras.from_dict(meta["cameras"]) if "cameras" in meta else None
+        truth = _truth(meta)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'meta.json'} is not a whole object description: {error}") from error
+    views, masks = _views(folder, layout)
+    if cameras is not None and len(cameras) != len(views):
+        raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
+    return ObjectViews(
+        folder.name, load_image(folder / "cond.png"), views, masks, cameras, meta.get("caption", ""), truth
+    )
+
+
+def write_object(
+    folder: Path, input_image: Image.Image, grid: Image.Image, layout: Layout, meta: dict[str, Any]
+) -> None:
+    """Write one object folder, whole or not at all. ``meta`` is completed with the format and the layout."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        input_image.save(partial / "cond.png")
+        grid.save(partial / "grid.png")
+        content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
+        (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(f"cannot write {folder}: {error}") from error
+
+
+def to_tensor(image: Image.Image) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"] | None]:
+    """A picture as 0…1 with transparency on grey 127, and its silhouette where it has an alpha channel."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        rgb = np.asarray(image.convert("RGB"), np.float32) / 255
+        return torch.from_numpy(rgb).permute(2, 0, 1), None
+    rgba = torch.from_numpy(np.asarray(image.convert("RGBA"), np.float32) / 255).permute(2, 0, 1)
+    alpha = rgba[3:]
+    return rgba[:3] * alpha + GREY * (1 - alpha), alpha[0] > 0.5
+
+
+def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
+    """The truths of objects that all have one.
+
+    Raises:
+        InputError: an object has none.
+    """
+    truths = []
+    for thing in objects:
+        if thing.truth is None:
+            raise InputError(f"{thing.name} has no ground truth (keypoints_3d in its meta.json)")
+        truths.append(thing.truth)
+    return truths
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise InputError(f"{path} does not say format {FORMAT!r}")
+    return meta
+
+
+def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
+    if (folder / "grid.png").is_file():
+        picture, mask = to_tensor(load_image(folder / "grid.png"))
+        try:
+            views = split_views(picture, layout).movedim(1, 0)
+            return views, None if mask is None else split_views(mask, layout)
+        except ValueError as error:
+            raise InputError(f"{folder / 'grid.png'}: {error}") from error
+    pairs = [to_tensor(load_image(folder / f"view_{i}.png")) for i in range(layout.num_views)]
+    if len({picture.shape for picture, _ in pairs}) > 1:
+        raise InputError(f"the views in {folder} differ in size")
+    masks = [mask for _, mask in pairs if mask is not None]
+    return torch.stack([picture for picture, _ in pairs]), torch.stack(masks) if len(masks) == len(pairs) else None
+
+
+def _truth(meta: dict[str, Any]) -> Truth | None:
+    if "keypoints_3d" not in meta:
+        return None
+    return Truth(
+        tuple(meta["keypoint_names"]),
+        tuple((int(left), int(right)) for left, right in meta.get("pairs", [])),
+        torch.tensor(meta["keypoints_3d"], dtype=torch.float32),
+        torch.tensor(meta["known"], dtype=torch.bool),
+        torch.tensor(meta["keypoints_2d"], dtype=torch.float32),
+        torch.tensor(meta["visible"], dtype=torch.bool),
+    )

@@ -1,0 +1,156 @@
+"""Keypoints of new objects: one picture (the model generates the views) or given views; 2D on each, then 3D."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from keyorbit.attention import Pass
+from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.cameras import Cameras
+from keyorbit.data import ObjectViews, load_dataset
+from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
+from keyorbit.errors import InputError
+from keyorbit.heatmaps import (
+    argmax_rowcol,
+    argmax_xy,
+    normalize,
+    soft_argmax_xy,
+    spatial_softmax,
+    view_maps,
+    windowed_soft_argmax_xy,
+)
+from keyorbit.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.prepare import PrepareConfig, prepare
+from keyorbit.query_cache import LayerQueries, QueryCache, record_passes
+from keyorbit.tokens import Tokens
+from keyorbit.views import Layout
+from keyorbit.warps import Warp, unwarp
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged.
+
+    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel.
+    window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it.
+    """
+
+    noises: int = 2
+    warps: int = 0
+    peak: str = "soft"
+    window: float = 0.12
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What was found on one object, with the views it was found on (0…1)."""
+
+    name: str
+    input_image: Image.Image
+    views: Float[Tensor, "view 3 height width"]
+    masks: Bool[Tensor, "view height width"]
+    heatmaps: Float[Tensor, "view token map_height map_width"]
+    keypoints_2d: Keypoints2D
+    keypoints_3d: Keypoints3D
+
+
+class KeypointDetector:
+    """Reads discovered tokens on new objects.
+
+    Raises:
+        InputError: the tokens were made for other weights than the backend's.
+    """
+
+    def __init__(self, backend: Zero123PlusBackend, tokens: Tokens, config: DetectConfig | None = None) -> None:
+        made_for = tokens.info.model_fingerprint
+        if made_for and made_for != backend.fingerprint:
+            raise InputError(
+                f"these tokens were discovered on model {tokens.info.model} ({made_for}), not on {backend.name} "
+                f"({backend.fingerprint}); use that model, or discover tokens on this one"
+            )
+        self.backend, self.tokens = backend, tokens
+        self.config = config or DetectConfig()
+        settings = tokens.info.settings
+        self.discovered = config_from_settings(settings) if settings else DiscoverConfig()
+
+    def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
+        """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D."""
+        return self.detect_object(picture).keypoints_2d
+
+    @torch.no_grad()
+    def detect_object(self, picture: str | Path | Image.Image | ObjectViews) -> Detection:
+        """Everything found on one object.
+
+        Raises:
+            InputError: the picture cannot be read, or the object's views do not fit the model.
+        """
+        thing = _as_object(picture)
+        settings = PrepareConfig(
+            timestep=self.discovered.prepare.timestep, warps=self.config.warps, noises=self.config.noises
+        )
+        generator = torch.Generator().manual_seed(self.config.seed)
+        prepared, views, cameras = prepare(thing, self.backend, settings, generator)
+        passes = record_passes(self.backend, prepared, self.discovered.layers)
+        grid = self._heatmaps(passes, "grid", self.backend.layout)
+        heatmaps = normalize(unwarp(grid, Warp(prepared.warps.to(grid))).mean(0))
+        condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)
+        keypoints = self._read(heatmaps, condition[0], cameras)
+        masks = prepared.masks[0]
+        return Detection(
+            thing.name, thing.input_image, views, masks, heatmaps, keypoints, keypoints.triangulate()
+        )
+
+    def _heatmaps(
+        self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout
+    ) -> Float[Tensor, "version view token side side"]:
+        layers = passes[which]
+        cache = QueryCache(tuple(layers), len(layers[0].query))
+        items = torch.arange(cache.versions)
+        tokens = self.tokens.embedding.to(self.backend.device)
+        kind, side = self.discovered.maps, map_side(self.backend, self.discovered.map_size)
+        maps = cache.token_logits(tokens, items) if kind == "logits" else cache.token_maps(tokens, items)
+        together = view_maps(maps, layout, (side, side))
+        return spatial_softmax(together) if kind == "logits" else normalize(together)
+
+    def _read(self, heatmaps: Tensor, condition: Tensor, cameras: Cameras) -> Keypoints2D:
+        return Keypoints2D(
+            self._peak(heatmaps).cpu(),
+            self._score(heatmaps).cpu(),
+            cameras.to("cpu"),
+            self._peak(condition).cpu(),
+            self._score(condition).cpu(),
+        )
+
+    def _peak(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
+        if self.config.peak == "soft":
+            return soft_argmax_xy(heatmaps)
+        if self.config.peak == "argmax":
+            return argmax_xy(heatmaps)
+        if self.config.peak == "window":
+            return windowed_soft_argmax_xy(heatmaps, round(self.config.window * heatmaps.shape[-1]))
+        raise InputError(f"peak is soft, window or argmax, not {self.config.peak!r}")
+
+    def _score(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch"]:
+        """The share of the mass inside the window round the peak: 1 for a spot, near 0 for a flat map."""
+        radius = round(self.config.window * heatmaps.shape[-1])
+        row, col = rearrange(argmax_rowcol(heatmaps), "... c -> c ... 1")
+        near_row = (torch.arange(heatmaps.shape[-2], device=heatmaps.device) - row).abs() <= radius
+        near_col = (torch.arange(heatmaps.shape[-1], device=heatmaps.device) - col).abs() <= radius
+        return (heatmaps * near_row[..., :, None] * near_col[..., None, :]).sum((-2, -1)).clamp(0, 1)
+
+
+def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:
+    if isinstance(picture, ObjectViews):
+        return picture
+    if isinstance(picture, Image.Image):
+        return ObjectViews("picture", picture)
+    found = load_dataset(picture)
+    if len(found) != 1:
+        raise InputError(f"{picture} holds {len(found)} objects; detect them one by one")
+    return found[0]

@@ -1,0 +1,156 @@
+"""What the UNet knows about each object, computed once: the cross-attention queries.
+
+In isolated mode the queries do not depend on the tokens, so after this a step of discovery is a few matrix products.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from keyorbit.attention import PASSES, Mode, Pass, capture_attention
+from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.heatmaps import LayerMaps
+from keyorbit.prepare import Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class LayerQueries:
+    """One layer's scaled queries for many items, with what turns tokens into its keys.
+
+    text_normalizer is the log-sum-exp of the text tokens' logits.
+    """
+
+    name: str
+    size: tuple[int, int]
+    query: Float[Tensor, "item head query channel"]
+    text_normalizer: Float[Tensor, "item head query"]
+    to_key: Float[Tensor, "inner width"]
+
+    def mean_logits(
+        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch query token"]:
+        """Logits averaged over the heads: one product of all heads' channels side by side."""
+        heads = self.query.shape[1]
+        flat = rearrange(self.query[items], "b h q c -> b q (h c)").to(tokens)
+        return flat @ (tokens @ self.to_key.T).T / heads
+
+    def probabilities(
+        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch head query token"]:
+        """The token columns of the softmax over text and tokens together."""
+        key = rearrange(tokens @ self.to_key.T, "t (h c) -> h c t", h=self.query.shape[1])
+        logits = self.query[items].to(tokens) @ key
+        normalizer = torch.logaddexp(self.text_normalizer[items].to(tokens), logits.logsumexp(-1))
+        return (logits - normalizer[..., None]).exp()
+
+
+@dataclass(frozen=True, eq=False)
+class QueryCache:
+    """The queries of several layers for ``items``: objects × versions, objects first."""
+
+    layers: tuple[LayerQueries, ...]
+    versions: int
+
+    def token_logits(
+        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
+    ) -> list[LayerMaps]:
+        """Logits averaged over heads and over the layers of each size; their mean over sizes is the mean of all."""
+        sums: dict[tuple[int, int], Tensor] = {}
+        for layer in self.layers:
+            logits = layer.mean_logits(tokens, items)
+            sums[layer.size] = sums[layer.size] + logits if layer.size in sums else logits
+        share = len(sums) / len(self.layers)
+        return [LayerMaps(f"{h}x{w}", share * maps[:, None], (h, w)) for (h, w), maps in sums.items()]
+
+    def token_maps(self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]) -> list[LayerMaps]:
+        """Attention maps (softmax over text and tokens) of every layer."""
+        return [LayerMaps(x.name, x.probabilities(tokens, items), x.size) for x in self.layers]
+
+
+@torch.no_grad()
+def record_queries(
+    backend: Zero123PlusBackend, prepared: Prepared, layers: str | Sequence[str], unet_pass: Pass = "grid"
+) -> list[LayerQueries]:
+    """One object's queries in every version; the items are its versions."""
+    return record_passes(backend, prepared, layers)[unet_pass]
+
+
+@torch.no_grad()
+def record_passes(
+    backend: Zero123PlusBackend, prepared: Prepared, layers: str | Sequence[str]
+) -> dict[Pass, list[LayerQueries]]:
+    """The queries of both passes from one run of the UNet."""
+    with capture_attention(backend.unet, layers) as record:
+        run_unet(backend, prepared, prepared.context)
+    modules = dict(backend.unet.named_modules())
+    return {
+        which: [
+            LayerQueries(r.name, r.size, r.query, r.text_normalizer, modules[r.name].to_k.weight.detach().float())
+            for r in record.layers(which)
+        ]
+        for which in PASSES
+    }
+
+
+def run_unet(backend: Zero123PlusBackend, prepared: Prepared, context: Tensor) -> Tensor:
+    """Both passes on a prepared object, with this context."""
+    timestep = torch.tensor(prepared.timestep, device=backend.device)
+    return backend.denoise(
+        prepared.latents, timestep, context, prepared.condition_latent, prepared.condition_noise
+    )
+
+
+def build_query_cache(
+    backend: Zero123PlusBackend,
+    prepared: Sequence[Prepared],
+    layers: str | Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> QueryCache:
+    """Run every object once and keep the grid pass's queries in memory."""
+    recorded: list[list[LayerQueries]] = []
+    for i, item in enumerate(prepared):
+        recorded.append(record_queries(backend, item, layers))
+        if progress is not None:
+            progress(i + 1, len(prepared))
+    joined = tuple(
+        LayerQueries(
+            same[0].name,
+            same[0].size,
+            torch.cat([x.query for x in same]),
+            torch.cat([x.text_normalizer for x in same]),
+            same[0].to_key,
+        )
+        for same in zip(*recorded, strict=True)
+    )
+    return QueryCache(joined, len(prepared[0].latents))
+
+
+def unet_maps(
+    backend: Zero123PlusBackend,
+    prepared: Sequence[Prepared],
+    tokens: Float[Tensor, "token width"],
+    layers: str | Sequence[str],
+    mode: Mode,
+    kind: str,
+) -> list[LayerMaps]:
+    """The tokens' maps through the UNet itself, differentiable: what joint mode needs at every step.
+
+    The items are all versions of the first object, then of the next. ``kind`` is ``"logits"`` or ``"attention"``.
+    """
+    together = Prepared(
+        torch.cat([p.latents for p in prepared]),
+        torch.cat([p.condition_latent for p in prepared]),
+        torch.cat([p.condition_noise for p in prepared]),
+        torch.cat([p.context for p in prepared]),
+        prepared[0].timestep,
+        torch.cat([p.warps for p in prepared]),
+        torch.cat([p.masks for p in prepared]),
+    )
+    rows = tokens.to(together.context).expand(len(together.context), *tokens.shape)
+    with capture_attention(backend.unet, layers, ("grid",), mode) as record:
+        run_unet(backend, together, torch.cat([together.context, rows], dim=1))
+    return record.token_logits() if kind == "logits" else record.token_maps()

@@ -1,0 +1,70 @@
+"""Procedural objects: random members of a category, with exact semantic 3D keypoints and a caption."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from keyorbit.errors import InputError
+from keyorbit.synthetic.chairs import CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair
+from keyorbit.synthetic.shapes import Part, Shape
+
+
+@dataclass(frozen=True)
+class SyntheticObject:
+    """A procedural object, centred at the origin inside the sphere of radius 0.5; +x is its front, +z is up.
+
+    ``known`` is False for a keypoint whose part this object lacks; ``pairs`` are the left/right twins by index.
+    """
+
+    category: str
+    parts: tuple[Part, ...]
+    keypoints: Float[ndarray, "landmark 3"]
+    known: Bool[ndarray, " landmark"]
+    names: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Category:
+    """How one kind of object is made: ``build(rng)`` returns its parts, keypoints by name, and caption."""
+
+    keypoint_names: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    build: Callable[[np.random.Generator], tuple[list[Part], dict[str, Float[ndarray, "3"]], str]]
+
+
+CATEGORIES: dict[str, Category] = {"chair": Category(CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair)}
+
+
+def make_object(category: str, seed: int) -> SyntheticObject:
+    """The ``seed``-th object of a category, always the same one.
+
+    Raises:
+        InputError: the category is not known.
+    """
+    if category not in CATEGORIES:
+        raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
+    spec = CATEGORIES[category]
+    rng = np.random.default_rng([list(CATEGORIES).index(category), seed])
+    parts, points, caption = spec.build(rng)
+    centre, radius = _bounding_sphere(np.concatenate([part.shape.vertices for part in parts]))
+    scale = 0.5 / radius
+    parts = [
+        Part(p.name, Shape((p.shape.vertices - centre) * scale, p.shape.faces), p.color) for p in parts
+    ]
+    known = np.array([name in points for name in spec.keypoint_names])
+    keypoints = np.stack([points.get(name, centre) for name in spec.keypoint_names])
+    index = {name: i for i, name in enumerate(spec.keypoint_names)}
+    pairs = tuple((index[left], index[right]) for left, right in spec.pairs)
+    return SyntheticObject(
+        category, tuple(parts), (keypoints - centre) * scale, known, spec.keypoint_names, pairs, caption
+    )
+
+
+def _bounding_sphere(vertices: Float[ndarray, "vertex 3"]) -> tuple[Float[ndarray, "3"], float]:
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    return centre, float(np.linalg.norm(vertices - centre, axis=1).max())

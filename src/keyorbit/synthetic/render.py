@@ -1,0 +1,195 @@
+"""Ray-cast pictures of objects and mesh files at given cameras, with silhouettes and visibility of points."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from einops import rearrange, reduce, repeat
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+
+from keyorbit.cameras import Cameras
+from keyorbit.errors import InputError
+from keyorbit.synthetic.objects import SyntheticObject
+from keyorbit.synthetic.shapes import join
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A mesh with its colours: one per face, or a texture with uv per vertex (uv origin at the bottom left)."""
+
+    mesh: Any
+    face_colors: Float[ndarray, "face 3"]
+    uv: Float[ndarray, "vertex 2"] | None = None
+    texture: Float[ndarray, "height width 3"] | None = None
+
+
+@dataclass(frozen=True)
+class Light:
+    """One distant lamp: ``direction`` points from the object to the lamp; colours are ambient + diffuse·cos."""
+
+    direction: tuple[float, float, float] = (0.4, 0.3, 0.85)
+    ambient: float = 0.6
+    diffuse: float = 0.4
+
+
+def random_light(rng: np.random.Generator) -> Light:
+    """A lamp somewhere in the upper half-sphere."""
+    x, y = rng.normal(0, 0.6, 2)
+    ambient = float(rng.uniform(0.5, 0.7))
+    return Light((float(x), float(y), 1.0), ambient, 1.0 - ambient)
+
+
+def object_surface(thing: SyntheticObject) -> Surface:
+    """The surface of a procedural object."""
+    shape = join([part.shape for part in thing.parts])
+    colors = np.concatenate([repeat(part.color, "c -> f c", f=len(part.shape.faces)) for part in thing.parts])
+    return Surface(trimesh.Trimesh(shape.vertices, shape.faces, process=False), colors)
+
+
+def load_surface(path: Path, up: str = "y") -> Surface:
+    """A mesh file (anything trimesh reads) with its texture or colours, scaled into the sphere of radius 0.5.
+
+    ``up`` names the file's upward axis (``"y"`` for glTF and most OBJ, ``"z"``); the result has +z up.
+
+    Raises:
+        InputError: the file is missing, is not a mesh, or has no triangles.
+    """
+    if not path.is_file():
+        raise InputError(f"no mesh file at {path}")
+    try:
+        mesh = trimesh.load(path, force="mesh", process=False)
+    except Exception as error:  # trimesh readers raise whatever their format's parser raises
+        raise InputError(f"{path} cannot be read as a mesh: {error}") from error
+    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
+        raise InputError(f"{path} holds no triangles")
+    vertices = np.asarray(mesh.vertices, float)
+    if up == "y":
+        vertices = vertices[:, [2, 0, 1]]  # y up, facing +z  →  z up, facing +x
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    vertices = (vertices - centre) * (0.5 / np.linalg.norm(vertices - centre, axis=1).max())
+    placed = trimesh.Trimesh(vertices, mesh.faces, process=False)
+    image = getattr(getattr(mesh.visual, "material", None), "image", None)
+    image = image or getattr(getattr(mesh.visual, "material", None), "baseColorTexture", None)
+    uv = getattr(mesh.visual, "uv", None)
+    if image is not None and uv is not None:
+        texture = np.asarray(image.convert("RGB"), float) / 255
+        return Surface(placed, np.full((len(mesh.faces), 3), 0.7), np.asarray(uv, float), texture)
+    visual = mesh.visual.to_color() if hasattr(mesh.visual, "to_color") else mesh.visual
+    return Surface(placed, np.asarray(visual.face_colors, float)[:, :3] / 255)
+
+
+def render(
+    surface: Surface, cameras: Cameras, size: int, light: Light | None = None, supersample: int = 2
+) -> UInt8[ndarray, "view size size 4"]:
+    """RGBA pictures (straight alpha), one for each camera; ``supersample``² rays a pixel.
+
+    Raises:
+        InputError: embreex, the ray caster, is not installed.
+    """
+    _require_embree()
+    light = light or Light()
+    origins, directions = _rays(cameras, size * supersample)
+    hit = surface.mesh.ray.intersects_first(origins, directions)
+    solid = hit >= 0
+    face = hit[solid]
+    rgba = np.zeros((len(hit), 4))
+    rgba[solid, :3] = _shade(surface, face, origins[solid], directions[solid], light)
+    rgba[solid, 3] = 1.0
+    rgba = reduce(
+        rgba,
+        "(v y sy x sx) c -> v y x c",
+        "mean",
+        v=len(cameras),
+        y=size,
+        sy=supersample,
+        sx=supersample,
+    )
+    rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-6)
+    return np.round(rgba * 255).astype(np.uint8)
+
+
+def visible(
+    surface: Surface, points: Float[ndarray, "point 3"], cameras: Cameras, tolerance: float = 0.03
+) -> Bool[ndarray, "view point"]:
+    """Whether each point is seen by each camera: nothing lies more than ``tolerance`` (world units) before it."""
+    _require_embree()
+    centres = cameras.centers.double().numpy()
+    origins = repeat(centres, "v c -> (v p) c", p=len(points))
+    towards = rearrange(points[None] - centres[:, None], "v p c -> (v p) c")
+    distance = np.linalg.norm(towards, axis=1)
+    directions = towards / distance[:, None]
+    hit = surface.mesh.ray.intersects_first(origins, directions)
+    first = np.full(len(hit), np.inf)
+    solid = hit >= 0
+    first[solid] = _hit_distance(surface, hit[solid], origins[solid], directions[solid])
+    return rearrange(first >= distance - tolerance, "(v p) -> v p", v=len(cameras))
+
+
+def composite(rgba: UInt8[ndarray, "*batch 4"], background: float = 127 / 255) -> UInt8[ndarray, "*batch 3"]:
+    """The RGBA pictures on a grey background (0…1); Zero123++ expects 127/255."""
+    alpha = rgba[..., 3:].astype(float) / 255
+    mixed = rgba[..., :3] * alpha + 255 * background * (1 - alpha)
+    return np.round(mixed).astype(np.uint8)
+
+
+def _rays(cameras: Cameras, size: int) -> tuple[Float[ndarray, "ray 3"], Float[ndarray, "ray 3"]]:
+    """Origins and unit directions through the pixel centres, views first, then rows, then columns."""
+    step = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    y, x = torch.meshgrid(step, step, indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)], -1)
+    camera_points = torch.einsum("vij,yxj->vyxi", cameras.intrinsics.double().inverse(), pixels)
+    to_world = cameras.world_to_camera.double().inverse()
+    rotation, centre = to_world[:, :3, :3], to_world[:, :3, 3]
+    ones = torch.ones_like(camera_points[..., :1])
+    if cameras.orthographic:
+        flat = torch.cat([camera_points[..., :2], -2 * ones], -1)
+        origins = torch.einsum("vij,vyxj->vyxi", rotation, flat) + centre[:, None, None]
+        directions = rotation[:, None, None, :, 2].expand_as(origins)
+    else:
+        directions = torch.einsum("vij,vyxj->vyxi", rotation, camera_points)
+        origins = centre[:, None, None].expand_as(directions)
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    return origins.reshape(-1, 3).numpy(), directions.reshape(-1, 3).numpy()
+
+
+def _shade(
+    surface: Surface,
+    face: ndarray,
+    origins: Float[ndarray, "ray 3"],
+    directions: Float[ndarray, "ray 3"],
+    light: Light,
+) -> Float[ndarray, "ray 3"]:
+    """Two-sided Lambert shading of the faces that were hit."""
+    normal = surface.mesh.face_normals[face]
+    facing = np.sign(-(normal * directions).sum(1, keepdims=True))
+    lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
+    lit = light.ambient + light.diffuse * np.clip((normal * facing) @ lamp, 0, None)
+    color = surface.face_colors[face]
+    if surface.texture is not None and surface.uv is not None:
+        at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
+        weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
+        uv = (surface.uv[surface.mesh.faces[face]] * weights[..., None]).sum(1) % 1.0
+        height, width = surface.texture.shape[:2]
+        row = np.clip(((1 - uv[:, 1]) * height).astype(int), 0, height - 1)
+        column = np.clip((uv[:, 0] * width).astype(int), 0, width - 1)
+        color = surface.texture[row, column]
+    return np.clip(color * lit[:, None], 0, 1)
+
+
+def _hit_distance(
+    surface: Surface, face: ndarray, origins: Float[ndarray, "ray 3"], directions: Float[ndarray, "ray 3"]
+) -> Float[ndarray, " ray"]:
+    normal = surface.mesh.face_normals[face]
+    corner = surface.mesh.triangles[face, 0]
+    slope = (normal * directions).sum(1)
+    slope = np.where(np.abs(slope) < 1e-12, 1e-12, slope)
+    return ((corner - origins) * normal).sum(1) / slope
+
+
+def _require_embree() -> None:
+    if not trimesh.ray.has_embree:
+        raise InputError("rendering needs the ray caster embreex: pip install 'keyorbit[synthetic]'")

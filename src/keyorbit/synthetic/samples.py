@@ -1,0 +1,120 @@
+"""Training and test samples: a procedural object seen from the input view and from the model's six views."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+
+from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
+from keyorbit.synthetic.objects import SyntheticObject, make_object
+from keyorbit.synthetic.render import object_surface, random_light, render, visible
+from keyorbit.synthetic.shapes import Part, Shape
+
+INPUT_ELEVATION_DEG = (-20.0, 60.0)
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """Which sample: the ``seed``-th object of a category, at ``size`` pixels a view."""
+
+    category: str
+    seed: int
+    size: int = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One object's pictures and truth. View 0 of ``keypoints_2d`` and ``visible`` is the input view.
+
+    The world is turned so that the input view has azimuth 0, as Zero123++ counts; ``keypoints_3d`` and both
+    ``cameras`` live in that world. Pictures are RGBA; xy is in the unit square of a view.
+    """
+
+    category: str
+    seed: int
+    input_image: UInt8[ndarray, "size size 4"]
+    views: UInt8[ndarray, "view size size 4"]
+    keypoints_3d: Float[ndarray, "landmark 3"]
+    known: Bool[ndarray, " landmark"]
+    keypoints_2d: Float[ndarray, "all_views landmark 2"]
+    visible: Bool[ndarray, "all_views landmark"]
+    names: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    caption: str
+    input_azimuth_deg: float
+    input_elevation_deg: float
+    input_camera: Cameras
+    cameras: Cameras
+
+
+def make_sample(spec: SampleSpec) -> Sample:
+    """Build and render one sample; the same spec always gives the same sample."""
+    thing = make_object(spec.category, spec.seed)
+    rng = np.random.default_rng([1, spec.seed])
+    azimuth = float(rng.uniform(0, 360))
+    elevation = float(rng.uniform(*INPUT_ELEVATION_DEG))
+    thing = _turn(thing, -azimuth)
+    input_camera = orbit_cameras([0.0], [elevation])
+    cameras = zero123plus_cameras("v1.2")
+    everything = Cameras(
+        torch.cat([input_camera.world_to_camera, cameras.world_to_camera]),
+        torch.cat([input_camera.intrinsics, cameras.intrinsics]),
+    )
+    surface = object_surface(thing)
+    pictures = render(surface, everything, spec.size, random_light(rng))
+    seen = visible(surface, thing.keypoints, everything) & thing.known
+    xy = everything.project(torch.from_numpy(thing.keypoints).float()).numpy()
+    return Sample(
+        spec.category,
+        spec.seed,
+        pictures[0],
+        pictures[1:],
+        thing.keypoints,
+        thing.known,
+        xy,
+        seen,
+        thing.names,
+        thing.pairs,
+        thing.caption,
+        azimuth,
+        elevation,
+        input_camera,
+        cameras,
+    )
+
+
+def make_samples(specs: list[SampleSpec], workers: int = 1) -> Iterator[Sample]:
+    """Samples in the order of ``specs``, made by ``workers`` processes."""
+    if workers <= 1:
+        yield from map(make_sample, specs)
+        return
+    # spawn, not fork: torch's thread pools do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(make_sample, specs, chunksize=16)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _turn(thing: SyntheticObject, angle_deg: float) -> SyntheticObject:
+    angle = np.deg2rad(angle_deg)
+    c, s = np.cos(angle), np.sin(angle)
+    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    parts = tuple(
+        Part(p.name, Shape(p.shape.vertices @ rotation.T, p.shape.faces), p.color) for p in thing.parts
+    )
+    return SyntheticObject(
+        thing.category,
+        parts,
+        thing.keypoints @ rotation.T,
+        thing.known,
+        thing.names,
+        thing.pairs,
+        thing.caption,
+    )

@@ -1,0 +1,157 @@
+"""The tiny Zero123++: the published pipeline's classes and folder layout at a thousandth of the size."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from keyorbit.backends.zero123plus import Components
+
+# Words the tokenizer holds whole; any other text falls back to letters, so every prompt can be read.
+WORDS = (
+    "a an the with and of in on no without striped checked plain two tone small large tall short wide thin "
+    "red orange yellow green cyan blue purple pink brown white black grey "
+    "chair table lamp mug car aeroplane plane animal dog horse person figure object photo picture view "
+    "seat back legs leg arms arm top shade base pole stand handle body rim wheels wheel roof bonnet windows wings "
+    "wing tail nose engine head neck torso hands hand feet foot ears front left right panel slats spindles round square"
+).split()
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """Sizes of the tiny model. ``heads`` are the UNet's attention heads at each level."""
+
+    view_size: int = 64
+    width: int = 256
+    unet_channels: tuple[int, ...] = (48, 96, 144)
+    heads: tuple[int, ...] = (3, 6, 9)
+    unet_layers: int = 1
+    vae_channels: tuple[int, ...] = (32, 64, 96)
+    text_layers: int = 2
+    vision_layers: int = 3
+    vision_width: int = 128
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """CLIP's byte-pair tokenizer at 77 tokens, with a vocabulary of letters and :data:`WORDS`."""
+    letters = [chr(code) for code in range(33, 127)]
+    vocabulary = letters + [letter + "</w>" for letter in letters]
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while len(pieces) > 1:
+            pair = (pieces[0], pieces[1])
+            if pair not in merges:
+                merges.append(pair)
+            pieces = [pieces[0] + pieces[1], *pieces[2:]]
+            if pieces[0] not in vocabulary:
+                vocabulary.append(pieces[0])
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    ids = {piece: index for index, piece in enumerate(vocabulary)}
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=77)
+
+
+def make_tiny(config: TinyConfig, seed: int = 0) -> Components:
+    """The tiny model's components with random weights (the same for the same seed; the global state is kept)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _build(config)
+
+
+def _build(config: TinyConfig) -> Components:
+    tokenizer = make_tokenizer()
+    size = config.view_size
+    levels = len(config.unet_channels)
+    vae = AutoencoderKL(
+        block_out_channels=config.vae_channels,
+        down_block_types=("DownEncoderBlock2D",) * len(config.vae_channels),
+        up_block_types=("UpDecoderBlock2D",) * len(config.vae_channels),
+        layers_per_block=1,
+        norm_num_groups=16,
+        sample_size=size,
+        mid_block_add_attention=False,  # trained on single views, used on the grid
+    )
+    unet = UNet2DConditionModel(
+        sample_size=size * 3 // 2 ** (len(config.vae_channels) - 1),
+        block_out_channels=config.unet_channels,
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        layers_per_block=config.unet_layers,
+        cross_attention_dim=config.width,
+        attention_head_dim=config.heads,
+        use_linear_projection=True,
+        norm_num_groups=16,
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            intermediate_size=2 * config.width,
+            num_hidden_layers=config.text_layers,
+            num_attention_heads=4,
+            max_position_embeddings=77,
+            projection_dim=config.width,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    vision = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=config.vision_width,
+            intermediate_size=2 * config.vision_width,
+            num_hidden_layers=config.vision_layers,
+            num_attention_heads=4,
+            image_size=size,
+            patch_size=8,
+            projection_dim=config.width,
+        )
+    )
+    sides = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
+    return Components(
+        vae=vae,
+        unet=unet,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        vision_encoder=vision,
+        feature_extractor_clip=CLIPImageProcessorPil(**sides),
+        feature_extractor_vae=CLIPImageProcessorPil(**sides, image_mean=[0.5] * 3, image_std=[0.8] * 3),
+        scheduler=EulerAncestralDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="linear",
+            prediction_type="v_prediction",
+            timestep_spacing="trailing",
+            steps_offset=1,
+        ),
+        ramping_coefficients=tuple(i / 76 for i in range(77)),
+    )
+
+
+def save_folder(parts: Components, folder: Path, view_size: int) -> None:
+    """Write the components in the layout of ``sudo-ai/zero123plus-v1.2``; model weights as fp16 safetensors."""
+    index: dict[str, object] = {"_class_name": "Zero123PlusPipeline"}
+    for name in Components.__dataclass_fields__:
+        part = getattr(parts, name)
+        if name == "ramping_coefficients":
+            index[name] = list(part)
+            continue
+        library = "diffusers" if name in ("vae", "unet", "scheduler") else "transformers"
+        index[name] = [library, type(part).__name__]
+        if isinstance(part, torch.nn.Module):
+            part.half().save_pretrained(folder / name, safe_serialization=True)
+            part.float()
+        else:
+            part.save_pretrained(folder / name)
+    index["view_size"] = view_size
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
