@@ -22,9 +22,7 @@ def test_version_1_1_and_unknown_versions():
     cameras = zero123plus_cameras("v1.1")
     elevation = torch.rad2deg(torch.asin(cameras.centers[:, 2] / cameras.centers.norm(dim=-1)))
     assert torch.allclose(elevation, torch.tensor([30.0, -20.0] * 3), atol=1e-3)
-    assert cameras.intrinsics[0, 0, 0].item() == pytest.approx(
-        0.5 / math.tan(math.radians(49.13 / 2)), rel=1e-5
-    )
+    assert cameras.intrinsics[0, 0, 0].item() == pytest.approx(0.5 / math.tan(math.radians(49.13 / 2)), rel=1e-5)
     with pytest.raises(ValueError, match=r"v1\.1.*v1\.2"):
         zero123plus_cameras("v2")
 

@@ -175,9 +175,7 @@ def test_multi_view_adds_its_parts():
     assert parts["consistency"].item() == pytest.approx(losses.geometric_consistency(maps, cameras).item())
     assert parts["total"].item() == pytest.approx(2 * loss.localization.item() + 30 * loss.consistency.item())
     pixel = losses.multi_view(maps, consistency="pixel")
-    assert pixel.total.item() == pytest.approx(
-        (losses.localization(maps) + losses.pixel_consistency(maps)).item()
-    )
+    assert pixel.total.item() == pytest.approx((losses.localization(maps) + losses.pixel_consistency(maps)).item())
     with pytest.raises(ValueError, match="needs the views' cameras"):
         losses.multi_view(maps)
     with pytest.raises(ValueError, match="'geometric' or 'pixel'"):

@@ -69,9 +69,7 @@ def test_masked_landmarks_do_not_enter_the_fit():
 def test_regression_3d_is_exact_for_affine_landmarks_on_turned_items():
     keypoints, landmarks, _ = affine_world()
     turn = rotations(1, seed=3)[0]
-    error = metrics.landmark_regression_3d(
-        keypoints, landmarks, keypoints @ turn.T, landmarks @ turn.T, ridge=1e-12
-    )
+    error = metrics.landmark_regression_3d(keypoints, landmarks, keypoints @ turn.T, landmarks @ turn.T, ridge=1e-12)
     assert error.item() == pytest.approx(0, abs=1e-8)
     noise = metrics.landmark_regression_3d(keypoints, landmarks, draw(20, 5, 3, seed=8), landmarks, size=2.0)
     assert noise.item() > 0.3

@@ -42,9 +42,7 @@ def test_any_orbit_gives_planted_points_back(seed, views):
 @pytest.mark.parametrize("rig", RIGS)
 def test_the_answer_minimises_the_weighted_reprojection_error(rig):
     cameras = RIGS[rig].to(dtype=torch.float64)
-    noise = torch.randn(
-        1, len(cameras), 6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64
-    )
+    noise = torch.randn(1, len(cameras), 6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     xy = cameras.project(planted(shape=(1, 6, 3))) + 0.02 * noise
     weights = noise[..., 0].abs() + 0.1
     points = triangulate(xy, cameras, weights, refine=6).requires_grad_()
@@ -52,9 +50,7 @@ def test_the_answer_minimises_the_weighted_reprojection_error(rig):
     (gradient,) = torch.autograd.grad(cost, points)
     assert gradient.abs().max() < 1e-6
     linear = triangulate(xy, cameras, weights, refine=0).requires_grad_()
-    (before,) = torch.autograd.grad(
-        (reprojection_error(linear, xy, cameras).square() * weights).sum(), linear
-    )
+    (before,) = torch.autograd.grad((reprojection_error(linear, xy, cameras).square() * weights).sum(), linear)
     assert rig == "orthographic" or before.abs().max() > 1e-4
 
 
@@ -98,9 +94,7 @@ def test_no_weight_or_one_view_stays_finite_with_its_gradient(rig):
 @pytest.mark.parametrize("rig", RIGS)
 def test_gradcheck(rig):
     cameras = RIGS[rig].to(dtype=torch.float64)
-    noise = torch.randn(
-        1, len(cameras), 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
+    noise = torch.randn(1, len(cameras), 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     xy = (cameras.project(planted(shape=(1, 2, 3))) + 0.01 * noise).requires_grad_()
     weights = (noise[..., 0].abs() + 0.2).requires_grad_()
     assert gradcheck(lambda p, w: triangulate(p, cameras, w), (xy, weights))
@@ -115,9 +109,7 @@ def test_turning_the_world_turns_the_points():
     turned = Cameras(turned_matrix, cameras.intrinsics)
     xy = cameras.project(planted()) + 0.01 * planted(shape=(3, 6, 5, 2))
     before = xy.clone()
-    assert torch.allclose(
-        triangulate(xy, turned, refine=8), triangulate(xy, cameras, refine=8) @ turn.T, atol=1e-7
-    )
+    assert torch.allclose(triangulate(xy, turned, refine=8), triangulate(xy, cameras, refine=8) @ turn.T, atol=1e-7)
     assert torch.equal(xy, before)
 
 

@@ -1,1 +1,47 @@
 """Keypoints, named and in 3D, from the cross-attention of multi-view diffusion; no labels."""
+
+from keyorbit import losses, metrics
+from keyorbit.attention import capture_attention
+from keyorbit.backends.loading import load_backend
+from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
+from keyorbit.data import ObjectViews, load_dataset
+from keyorbit.detect import DetectConfig, Detection, KeypointDetector
+from keyorbit.discover import DiscoverConfig, LossWeights, discover
+from keyorbit.errors import InputError
+from keyorbit.evaluate import Evaluation, evaluate
+from keyorbit.heatmaps import view_maps
+from keyorbit.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.prepare import PrepareConfig
+from keyorbit.tokens import Tokens
+from keyorbit.triangulation import triangulate
+from keyorbit.views import Layout, merge_views, split_views
+
+__all__ = [
+    "Cameras",
+    "DetectConfig",
+    "Detection",
+    "DiscoverConfig",
+    "Evaluation",
+    "InputError",
+    "KeypointDetector",
+    "Keypoints2D",
+    "Keypoints3D",
+    "Layout",
+    "LossWeights",
+    "ObjectViews",
+    "PrepareConfig",
+    "Tokens",
+    "capture_attention",
+    "discover",
+    "evaluate",
+    "load_backend",
+    "load_dataset",
+    "losses",
+    "merge_views",
+    "metrics",
+    "orbit_cameras",
+    "split_views",
+    "triangulate",
+    "view_maps",
+    "zero123plus_cameras",
+]

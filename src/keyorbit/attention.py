@@ -142,9 +142,7 @@ class _CaptureProcessor(nn.Module):
         logits = query @ key.transpose(-1, -2)
         size = grid_size(hidden.shape[1], self.current.height, self.current.width)
         text, tokens = logits[..., : self.text_tokens], logits[..., self.text_tokens :]
-        return LayerRecord(
-            self.name, self.current.unet_pass, size, query, tokens, text.logsumexp(-1)
-        )
+        return LayerRecord(self.name, self.current.unet_pass, size, query, tokens, text.logsumexp(-1))
 
 
 def cross_attention_layers(unet: nn.Module, pattern: str | Sequence[str] = "*") -> list[str]:

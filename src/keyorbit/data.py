@@ -159,7 +159,9 @@ def write_object(
         raise InputError(f"cannot write {folder}: {error}") from error
 
 
-def to_tensor(image: Image.Image) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"] | None]:
+def to_tensor(
+    image: Image.Image,
+) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"] | None]:
     """A picture as 0…1 with transparency on grey 127, and its silhouette where it has an alpha channel."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         rgb = np.asarray(image.convert("RGB"), np.float32) / 255

@@ -102,9 +102,7 @@ class KeypointDetector:
         condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)
         keypoints = self._read(heatmaps, condition[0], cameras)
         masks = prepared.masks[0]
-        return Detection(
-            thing.name, thing.input_image, views, masks, heatmaps, keypoints, keypoints.triangulate()
-        )
+        return Detection(thing.name, thing.input_image, views, masks, heatmaps, keypoints, keypoints.triangulate())
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout
@@ -142,7 +140,8 @@ class KeypointDetector:
         row, col = rearrange(argmax_rowcol(heatmaps), "... c -> c ... 1")
         near_row = (torch.arange(heatmaps.shape[-2], device=heatmaps.device) - row).abs() <= radius
         near_col = (torch.arange(heatmaps.shape[-1], device=heatmaps.device) - col).abs() <= radius
-        return (heatmaps * near_row[..., :, None] * near_col[..., None, :]).sum((-2, -1)).clamp(0, 1)
+        inside: Tensor = (heatmaps * near_row[..., :, None] * near_col[..., None, :]).sum((-2, -1))
+        return inside.clamp(0, 1)
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

@@ -21,7 +21,7 @@ from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_opti
 from keyorbit.data import ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import LayerMaps, normalize, resize, soft_argmax_xy, spatial_softmax, view_maps
-from keyorbit.prepare import Prepared, PrepareConfig, prepare_all
+from keyorbit.prepare import PrepareConfig, Prepared, prepare_all
 from keyorbit.query_cache import build_query_cache, unet_maps
 from keyorbit.selection import Selection, select_tokens
 from keyorbit.tokens import Tokens, TokensInfo
@@ -96,9 +96,7 @@ class Observed:
         return rearrange(Warp(self.warps).inverse().apply(xy), "o n v t c -> o (n v) t c")
 
 
-def objective(
-    seen: Observed, cameras: Cameras, weights: LossWeights
-) -> dict[str, Float[Tensor, ""]]:
+def objective(seen: Observed, cameras: Cameras, weights: LossWeights) -> dict[str, Float[Tensor, ""]]:
     """The terms of the objective and their weighted ``total``.
 
     Un-warping before the triangulation makes equivariance and cross-view consistency one term: every version of every
@@ -142,7 +140,11 @@ class _Run:
     """The state of one discovery: where its maps come from, its tokens and optimizer."""
 
     def __init__(
-        self, backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: DiscoverConfig, report: Report
+        self,
+        backend: Zero123PlusBackend,
+        objects: Sequence[ObjectViews],
+        config: DiscoverConfig,
+        report: Report,
     ) -> None:
         self.backend, self.config = backend, config
         self.side = map_side(backend, config.map_size)
@@ -163,7 +165,12 @@ class _Run:
         versions = len(chosen[0].latents)
         if self.cache is None:
             maps = unet_maps(
-                self.backend, chosen, self.tokens.embedding, self.config.layers, self.config.mode, self.config.maps
+                self.backend,
+                chosen,
+                self.tokens.embedding,
+                self.config.layers,
+                self.config.mode,
+                self.config.maps,
             )
         else:
             items = rearrange(objects[:, None] * versions + torch.arange(versions), "o n -> (o n)")
@@ -201,9 +208,7 @@ class _Run:
             heatmaps.append(seen.heatmaps[:, 0])
             points.append(found)
             errors.append(reprojection_error(found, places, cameras).mean(1))
-        return select_tokens(
-            torch.cat(heatmaps), torch.cat(points), torch.cat(errors), self.config.num_tokens
-        )
+        return select_tokens(torch.cat(heatmaps), torch.cat(points), torch.cat(errors), self.config.num_tokens)
 
 
 def discover(

@@ -118,11 +118,10 @@ def _stack(detections: Sequence[Detection], truths: Sequence[Truth]) -> tuple[Te
     )
 
 
-def _errors(
-    fit_points: Tensor, fit_landmarks: Tensor, fit_known: Tensor, points: Tensor, landmarks: Tensor
-) -> Tensor:
+def _errors(fit_points: Tensor, fit_landmarks: Tensor, fit_known: Tensor, points: Tensor, landmarks: Tensor) -> Tensor:
     weights = fit_landmark_weights(fit_points, fit_landmarks, fit_known)
-    return (apply_landmark_weights(weights, points) - landmarks).norm(dim=-1)
+    errors: Tensor = torch.linalg.vector_norm(apply_landmark_weights(weights, points) - landmarks, dim=-1)
+    return errors
 
 
 def _cross_errors(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:

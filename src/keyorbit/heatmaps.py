@@ -108,9 +108,7 @@ def soft_argmax_xy(heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tens
     return torch.stack([(heatmaps.sum(-2) * xs).sum(-1), (heatmaps.sum(-1) * ys).sum(-1)], dim=-1)
 
 
-def windowed_soft_argmax_xy(
-    maps: Float[Tensor, "*batch height width"], radius: int
-) -> Float[Tensor, "*batch 2"]:
+def windowed_soft_argmax_xy(maps: Float[Tensor, "*batch height width"], radius: int) -> Float[Tensor, "*batch 2"]:
     """Expected position within `radius` pixels (rows and columns) of the greatest pixel; maps ≥ 0.
 
     The window keeps far-off second peaks and the background from pulling the answer. Where it lies has no
@@ -165,9 +163,7 @@ def gaussian(
     return (-dy.square() / 2).exp()[..., :, None] * (-dx.square() / 2).exp()[..., None, :]
 
 
-def gaussian_kl(
-    heatmaps: Float[Tensor, "*batch height width"], sigma: float = 2.0
-) -> Float[Tensor, "*batch"]:
+def gaussian_kl(heatmaps: Float[Tensor, "*batch height width"], sigma: float = 2.0) -> Float[Tensor, "*batch"]:
     """KL(G ‖ map) in nats per map, G the Gaussian of `sigma` pixels at the map's peak, both normalised; ≥ 0.
 
     0 for a map that is that Gaussian, large for a flat or many-peaked one. Source: StableKeypoints'

@@ -54,9 +54,7 @@ class Keypoints2D:
 
     def __post_init__(self) -> None:
         if self.cameras is not None and len(self.cameras) != len(self.xy):
-            raise ValueError(
-                f"{len(self.cameras)} cameras do not fit {len(self.xy)} views: give one camera per view"
-            )
+            raise ValueError(f"{len(self.cameras)} cameras do not fit {len(self.xy)} views: give one camera per view")
 
     def to_pixels(self, height: int, width: int) -> Float[Tensor, "view keypoint 2"]:
         """x and y in pixels of a view of height × width, where the centre of pixel i is i: xy·n − 0.5."""

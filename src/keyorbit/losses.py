@@ -26,9 +26,7 @@ from keyorbit.views import Layout, merge_views
 from keyorbit.warps import Warp, inside, unwarp
 
 
-def sharpening(
-    maps: Float[Tensor, "*batch height width"], sigma: float = 2.0, form: str = "mse"
-) -> Float[Tensor, ""]:
+def sharpening(maps: Float[Tensor, "*batch height width"], sigma: float = 2.0, form: str = "mse") -> Float[Tensor, ""]:
     """How far maps are from one Gaussian at their own peak; `sigma` in pixels; mean over all maps.
 
     "mse": mean square over pixels to a Gaussian of peak 1, for attention in [0, 1] (StableKeypoints, Hedlin
@@ -45,9 +43,7 @@ def sharpening(
     return F.mse_loss(maps.to(target.dtype), target)
 
 
-def localization(
-    maps: Float[Tensor, "batch view token height width"], sigma: float = 2.0
-) -> Float[Tensor, ""]:
+def localization(maps: Float[Tensor, "batch view token height width"], sigma: float = 2.0) -> Float[Tensor, ""]:
     """Sharpening of every view by itself, averaged over the views (the shape analysis's localisation part).
 
     Views are equally large, so the average of their means is the mean over everything.

@@ -94,7 +94,10 @@ def prepare(
     moved = random_warps((count, len(views)), generator, config.rotation_deg, config.scale, config.shift)
     warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
     shown = [views, *(warp_image(views, Warp(matrix), fill=GREY) for matrix in warps[1:])]
-    covered = [masks.float(), *(warp_image(masks[:, None].float(), Warp(m), fill=0.0)[:, 0] for m in warps[1:])]
+    covered = [
+        masks.float(),
+        *(warp_image(masks[:, None].float(), Warp(m), fill=0.0)[:, 0] for m in warps[1:]),
+    ]
     grids = merge_views(rearrange(torch.stack(shown), "n v c h w -> n c v h w"), backend.layout)
     clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=config.noises)
     timestep = torch.full((len(clean),), config.timestep, device=backend.device)
@@ -130,7 +133,9 @@ def prepare_all(
         generator = torch.Generator().manual_seed(seed * 10**6 + i)
         item, _, own = prepare(thing, backend, config, generator)
         if cameras is not None and not torch.allclose(own.world_to_camera, cameras.world_to_camera, atol=1e-4):
-            raise InputError(f"{thing.name} has other cameras than the objects before it; discover on one rig at a time")
+            raise InputError(
+                f"{thing.name} has other cameras than the objects before it; discover on one rig at a time"
+            )
         cameras = own
         prepared.append(item)
         if progress is not None:

@@ -55,9 +55,7 @@ class QueryCache:
     layers: tuple[LayerQueries, ...]
     versions: int
 
-    def token_logits(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
-    ) -> list[LayerMaps]:
+    def token_logits(self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]) -> list[LayerMaps]:
         """Logits averaged over heads and over the layers of each size; their mean over sizes is the mean of all."""
         sums: dict[tuple[int, int], Tensor] = {}
         for layer in self.layers:
@@ -99,9 +97,7 @@ def record_passes(
 def run_unet(backend: Zero123PlusBackend, prepared: Prepared, context: Tensor) -> Tensor:
     """Both passes on a prepared object, with this context."""
     timestep = torch.tensor(prepared.timestep, device=backend.device)
-    return backend.denoise(
-        prepared.latents, timestep, context, prepared.condition_latent, prepared.condition_noise
-    )
+    return backend.denoise(prepared.latents, timestep, context, prepared.condition_latent, prepared.condition_noise)
 
 
 def build_query_cache(

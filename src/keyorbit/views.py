@@ -20,9 +20,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.cols < 1:
-            raise ValueError(
-                f"a layout of {self.rows} rows × {self.cols} columns holds no view: use 1 or more of each"
-            )
+            raise ValueError(f"a layout of {self.rows} rows × {self.cols} columns holds no view: use 1 or more of each")
 
     @property
     def num_views(self) -> int:

@@ -78,9 +78,7 @@ def random_warps(
     moves = (2 * draws[2:].movedim(0, -1) - 1) * shift
     cos, sin = size * angle.cos(), size * angle.sin()
     # x is counted in widths and y in heights: the off-diagonal terms carry the ratio.
-    linear = torch.stack(
-        [torch.stack([cos, -sin / aspect], dim=-1), torch.stack([sin * aspect, cos], dim=-1)], dim=-2
-    )
+    linear = torch.stack([torch.stack([cos, -sin / aspect], dim=-1), torch.stack([sin * aspect, cos], dim=-1)], dim=-2)
     offset = 0.5 - 0.5 * linear.sum(-1) + moves
     return Warp(torch.cat([linear, offset[..., None]], dim=-1))
 
@@ -105,9 +103,7 @@ def warp_image(
     return (_sample(flat - colour, grid, "zeros") + colour).reshape(images.shape)
 
 
-def unwarp(
-    maps: Float[Tensor, "*batch token height width"], warp: Warp
-) -> Float[Tensor, "*batch token height width"]:
+def unwarp(maps: Float[Tensor, "*batch token height width"], warp: Warp) -> Float[Tensor, "*batch token height width"]:
     """Bring maps of warped pictures back to the original's pixels; 0 where the warped picture ends."""
     return warp_image(maps, warp.inverse(), fill=0.0)
 

@@ -42,11 +42,7 @@ def dual_alignment(keypoints, landmarks, known, references):
             labelled = [k for k in range(count) if label[k] in known_i]
             if i == r or not both or not labelled:
                 continue
-            a = sum(label[nearest(landmarks[i, m], keypoints[i], range(count))] == m for m in both) / len(
-                both
-            )
-            b = sum(nearest(keypoints[i, k], landmarks[i], known_i) == label[k] for k in labelled) / len(
-                labelled
-            )
+            a = sum(label[nearest(landmarks[i, m], keypoints[i], range(count))] == m for m in both) / len(both)
+            b = sum(nearest(keypoints[i, k], landmarks[i], known_i) == label[k] for k in labelled) / len(labelled)
             scores.append((a + b) / 2)
     return sum(scores) / len(scores)

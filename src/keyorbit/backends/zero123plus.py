@@ -144,7 +144,8 @@ class Zero123PlusBackend:
         ids = torch.randint(0, vocabulary, (16, self.parts.tokenizer.model_max_length), generator=generator)
         with torch.no_grad():
             hidden = self.parts.text_encoder(ids.to(self.device)).last_hidden_state
-        return rearrange(hidden, "b t w -> (b t) w")
+        rows: Tensor = rearrange(hidden, "b t w -> (b t) w")
+        return rows
 
     def encode_condition(
         self,
@@ -181,20 +182,21 @@ class Zero123PlusBackend:
     ) -> Float[Tensor, "batch channel latent_height latent_width"]:
         """Grid pictures (0…1) as the latents that the UNet denoises."""
         pixels = (images.to(self.device, self.dtype) * 2 - 1) * (0.5 / 0.8)
-        latent = self._vae_latent(pixels, generator) * self.parts.vae.config.scaling_factor
-        return (latent - 0.22) * 0.75
+        scaled: Tensor = self._vae_latent(pixels, generator) * self.parts.vae.config.scaling_factor
+        return (scaled - 0.22) * 0.75
 
     def decode(
         self, latents: Float[Tensor, "batch channel latent_height latent_width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """Grid pictures (0…1, float32) from latents; the inverse of :meth:`encode_images`."""
         latents = (latents / 0.75 + 0.22) / self.parts.vae.config.scaling_factor
-        pixels = self.parts.vae.decode(latents.to(self.dtype), return_dict=False)[0] / 0.5 * 0.8
+        pixels: Tensor = self.parts.vae.decode(latents.to(self.dtype), return_dict=False)[0] / 0.5 * 0.8
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """The variance-preserving noising of training: sqrt(ᾱ) x + sqrt(1 - ᾱ) ε; ``timestep [batch]``."""
-        alpha = self.parts.scheduler.alphas_cumprod.to(latents.device)[timestep.long()].to(latents.dtype)
+        schedule: Tensor = self.parts.scheduler.alphas_cumprod
+        alpha = schedule.to(latents.device)[timestep.long()].to(latents.dtype)
         alpha = alpha.reshape(-1, 1, 1, 1)
         return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
 
@@ -254,7 +256,8 @@ class Zero123PlusBackend:
         if guided:
             negative = self.empty_condition(len(images), generator)
             condition = Condition(
-                torch.cat([negative.latent, condition.latent]), torch.cat([negative.context, condition.context])
+                torch.cat([negative.latent, condition.latent]),
+                torch.cat([negative.context, condition.context]),
             )
         for done, timestep in enumerate(scheduler.timesteps):
             both = torch.cat([latents, latents]) if guided else latents

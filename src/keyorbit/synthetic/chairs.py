@@ -70,9 +70,7 @@ def _back(rng: np.random.Generator, half_w: float, half_d: float, seat: float) -
     style = rng.choice(["panel", "raised panel", "slats", "spindles"])
     low, high = -half_d, -half_d + thick
     post = rng.uniform(0.05, 0.09)
-    posts = [
-        box((low, y - post, seat), (high, y + post, seat + height)) for y in (half_w - post, -half_w + post)
-    ]
+    posts = [box((low, y - post, seat), (high, y + post, seat + height)) for y in (half_w - post, -half_w + post)]
     if style == "panel":
         shapes = [box((low, -half_w, seat), (high, half_w, seat + height))]
     elif style == "raised panel":
@@ -115,7 +113,7 @@ def _legs(rng: np.random.Generator, half_w: float, half_d: float, top: float) ->
         for lr, sy in (("left", 1), ("right", -1)):
             x, y = sx * (half_d - radius), sy * (half_w - radius)
             foot = np.array([x + sx * splay, y + sy * splay, 0.0])
-            shapes.append(prism(foot, (x, y, top), (foot_radius,) * 2, (radius,) * 2, sides))
+            shapes.append(prism((foot[0], foot[1], foot[2]), (x, y, top), (foot_radius,) * 2, (radius,) * 2, sides))
             points[f"foot {fb} {lr}"] = foot
     return join(shapes), points
 

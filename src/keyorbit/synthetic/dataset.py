@@ -76,7 +76,12 @@ def write_sample(folder: Path, sample: Sample) -> None:
 
 
 def render_mesh(
-    mesh: Path, folder: Path, size: int = 64, elevation_deg: float = 20.0, azimuth_deg: float = 0.0, up: str = "y"
+    mesh: Path,
+    folder: Path,
+    size: int = 64,
+    elevation_deg: float = 20.0,
+    azimuth_deg: float = 0.0,
+    up: str = "y",
 ) -> None:
     """A mesh file as an object folder: the input view and the six Zero123++ v1.2 views, ``size`` pixels each.
 

@@ -53,9 +53,7 @@ def make_object(category: str, seed: int) -> SyntheticObject:
     parts, points, caption = spec.build(rng)
     centre, radius = _bounding_sphere(np.concatenate([part.shape.vertices for part in parts]))
     scale = 0.5 / radius
-    parts = [
-        Part(p.name, Shape((p.shape.vertices - centre) * scale, p.shape.faces), p.color) for p in parts
-    ]
+    parts = [Part(p.name, Shape((p.shape.vertices - centre) * scale, p.shape.faces), p.color) for p in parts]
     known = np.array([name in points for name in spec.keypoint_names])
     keypoints = np.stack([points.get(name, centre) for name in spec.keypoint_names])
     index = {name: i for i, name in enumerate(spec.keypoint_names)}

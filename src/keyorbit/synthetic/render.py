@@ -177,7 +177,8 @@ def _shade(
         row = np.clip(((1 - uv[:, 1]) * height).astype(int), 0, height - 1)
         column = np.clip((uv[:, 0] * width).astype(int), 0, width - 1)
         color = surface.texture[row, column]
-    return np.clip(color * lit[:, None], 0, 1)
+    shaded: ndarray = np.clip(color * lit[:, None], 0, 1)
+    return shaded
 
 
 def _hit_distance(
@@ -187,7 +188,8 @@ def _hit_distance(
     corner = surface.mesh.triangles[face, 0]
     slope = (normal * directions).sum(1)
     slope = np.where(np.abs(slope) < 1e-12, 1e-12, slope)
-    return ((corner - origins) * normal).sum(1) / slope
+    distance: ndarray = ((corner - origins) * normal).sum(1) / slope
+    return distance
 
 
 def _require_embree() -> None:

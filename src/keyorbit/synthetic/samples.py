@@ -106,9 +106,7 @@ def _turn(thing: SyntheticObject, angle_deg: float) -> SyntheticObject:
     angle = np.deg2rad(angle_deg)
     c, s = np.cos(angle), np.sin(angle)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    parts = tuple(
-        Part(p.name, Shape(p.shape.vertices @ rotation.T, p.shape.faces), p.color) for p in thing.parts
-    )
+    parts = tuple(Part(p.name, Shape(p.shape.vertices @ rotation.T, p.shape.faces), p.color) for p in thing.parts)
     return SyntheticObject(
         thing.category,
         parts,

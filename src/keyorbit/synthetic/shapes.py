@@ -80,9 +80,7 @@ def box(low: Sequence[float], high: Sequence[float]) -> Shape:
     """An axis-aligned box from its lowest to its highest corner."""
     low_, high_ = np.asarray(low, float), np.asarray(high, float)
     centre, half = (low_ + high_) / 2, (high_ - low_) / 2
-    return prism(
-        (centre[0], centre[1], low_[2]), (centre[0], centre[1], high_[2]), (float(half[0]), float(half[1]))
-    )
+    return prism((centre[0], centre[1], low_[2]), (centre[0], centre[1], high_[2]), (float(half[0]), float(half[1])))
 
 
 def turned(shape: Shape, rotation: Float[ndarray, "3 3"], origin: Sequence[float]) -> Shape:

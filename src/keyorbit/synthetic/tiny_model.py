@@ -1,5 +1,6 @@
 """The tiny Zero123++: the published pipeline's classes and folder layout at a thousandth of the size."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from transformers import (
 from keyorbit.backends.zero123plus import Components
 
 # Words the tokenizer holds whole; any other text falls back to letters, so every prompt can be read.
-WORDS = (
-    "a an the with and of in on no without striped checked plain two tone small large tall short wide thin "
-    "red orange yellow green cyan blue purple pink brown white black grey "
-    "chair table lamp mug car aeroplane plane animal dog horse person figure object photo picture view "
-    "seat back legs leg arms arm top shade base pole stand handle body rim wheels wheel roof bonnet windows wings "
-    "wing tail nose engine head neck torso hands hand feet foot ears front left right panel slats spindles round square"
-).split()
+_SENTENCE = """
+    a an the with and of in on no without striped checked plain two tone small large tall short wide thin
+    red orange yellow green cyan blue purple pink brown white black grey
+    chair table lamp mug car aeroplane plane animal dog horse person figure object photo picture view
+    seat back legs leg arms arm top shade base pole stand handle body rim wheels wheel roof bonnet windows wings
+    wing tail nose engine head neck torso hands hand feet foot ears front left right panel slats spindles round square
+"""
+WORDS = _SENTENCE.split()
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,7 @@ def save_folder(parts: Components, folder: Path, view_size: int) -> None:
         library = "diffusers" if name in ("vae", "unet", "scheduler") else "transformers"
         index[name] = [library, type(part).__name__]
         if isinstance(part, torch.nn.Module):
-            part.half().save_pretrained(folder / name, safe_serialization=True)
-            part.float()
+            copy.deepcopy(part).half().save_pretrained(folder / name)  # type: ignore[operator]
         else:
             part.save_pretrained(folder / name)
     index["view_size"] = view_size

@@ -238,9 +238,7 @@ def train(config: TrainTinyConfig, out: Path, folder: Path, model: TinyConfig | 
     out.mkdir(parents=True, exist_ok=True)
     data = render_stage(config, out)
     parts = make_tiny(model, config.seed)
-    backend = Zero123PlusBackend(
-        parts, Layout(3, 2), zero123plus_cameras("v1.2"), model.view_size, "tiny in training"
-    )
+    backend = Zero123PlusBackend(parts, Layout(3, 2), zero123plus_cameras("v1.2"), model.view_size, "tiny in training")
     vae_stage(config, data, backend, out)
     unet_stage(config, encode_data(data, backend), data.captions, backend, out)
     save_folder(parts, folder, model.view_size)
@@ -264,7 +262,16 @@ def main(
     config = TrainTinyConfig(category, objects, seed, vae_steps=vae_steps, unet_steps=unet_steps)
     if smoke:
         config = TrainTinyConfig(
-            category, 8, seed, vae_steps=3, vae_batch=4, unet_steps=3, unet_batch=2, save_every=2, log_every=1, workers=1
+            category,
+            8,
+            seed,
+            vae_steps=3,
+            vae_batch=4,
+            unet_steps=3,
+            unet_batch=2,
+            save_every=2,
+            log_every=1,
+            workers=1,
         )
     train(config, out, folder or out / "model")
 
