@@ -254,7 +254,7 @@ def _quiet_libraries() -> None:
     import diffusers
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.set_verbosity_error()
 
@@ -354,7 +354,7 @@ def _print_summary(results: dict[str, Evaluation]) -> None:
         "reprojected keypoints on the object, %": lambda e: _percent(e.on_object),
     }
     for name, read in fields.items():
-        table.add_row(name, *(read(result) for result in results.values()))
+        table.add_row(name, *(read(result) for result in results.values()))  # type: ignore[no-untyped-call]
     console.print(table)
 
 

@@ -38,7 +38,7 @@ class TinyConfig:
     unet_channels: tuple[int, ...] = (48, 96, 144)
     heads: tuple[int, ...] = (3, 6, 9)
     unet_layers: int = 1
-    vae_channels: tuple[int, ...] = (32, 64, 96)
+    vae_channels: tuple[int, ...] = (16, 48, 96)
     text_layers: int = 2
     vision_layers: int = 3
     vision_width: int = 128
@@ -79,10 +79,14 @@ def _build(config: TinyConfig) -> Components:
         down_block_types=("DownEncoderBlock2D",) * len(config.vae_channels),
         up_block_types=("UpDecoderBlock2D",) * len(config.vae_channels),
         layers_per_block=1,
-        norm_num_groups=16,
+        norm_num_groups=8,
         sample_size=size,
         mid_block_add_attention=False,  # trained on single views, used on the grid
     )
+    # Start the posterior narrow: from the usual unit variance the first thousand steps only learn brightness.
+    with torch.no_grad():
+        vae.quant_conv.weight[vae.config.latent_channels :] = 0.0
+        vae.quant_conv.bias[vae.config.latent_channels :] = -6.0
     unet = UNet2DConditionModel(
         sample_size=size * 3 // 2 ** (len(config.vae_channels) - 1),
         block_out_channels=config.unet_channels,
