@@ -22,9 +22,9 @@ STOREYS = [
         "keypoints",
         "errors",
     },
-    {"attention", "tokens", "backends"},
-    {"checkpoint", "data", "prepare", "query_cache", "discover", "detect", "train", "evaluate", "synthetic"},
-    {"export", "plotting", "report", "app", "cli", "__init__", "__main__"},
+    {"attention", "checkpoint", "tokens", "backends"},
+    {"data", "prepare", "query_cache", "discover", "detect", "train", "evaluate", "synthetic"},
+    {"export", "plotting", "results", "report", "app", "cli", "__init__", "__main__"},
 ]
 MATHEMATICS_MAY_IMPORT = {"torch", "einops", "jaxtyping", "typing_extensions", "keyorbit"}
 MODULES = sorted(ROOT.rglob("*.py"))

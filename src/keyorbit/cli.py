@@ -21,7 +21,7 @@ from keyorbit.data import ObjectDataset, ObjectViews, load_dataset
 from keyorbit.detect import DetectConfig, KeypointDetector
 from keyorbit.discover import DiscoverConfig, LossWeights, config_from_settings, discover, untrained
 from keyorbit.errors import InputError
-from keyorbit.evaluate import Evaluation, detect_all, evaluate
+from keyorbit.evaluate import SEEN, Evaluation, detect_all, evaluate
 from keyorbit.export import write_json
 from keyorbit.prepare import PrepareConfig
 from keyorbit.results import write_detection
@@ -146,7 +146,7 @@ def detect_command(
     for name, detection in zip(names, found, strict=True):
         points = detection.keypoints_3d
         error = f"{100 * float(points.reprojection_error.median()):.1f}"
-        table.add_row(name, str(int((points.score > 0.05).sum())), error, str(out if single else out / name))
+        table.add_row(name, str(int((points.score > SEEN).sum())), error, str(out if single else out / name))
     console.print(table)
 
 

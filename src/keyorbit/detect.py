@@ -13,15 +13,13 @@ from keyorbit.attention import Pass
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import Cameras
 from keyorbit.data import ObjectViews, load_dataset
-from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
+from keyorbit.discover import DiscoverConfig, config_from_settings, map_side, token_heatmaps
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import (
     argmax_rowcol,
     argmax_xy,
     normalize,
     soft_argmax_xy,
-    spatial_softmax,
-    view_maps,
     windowed_soft_argmax_xy,
 )
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
@@ -37,7 +35,8 @@ class DetectConfig:
     """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged.
 
     peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel.
-    window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it.
+    window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
+    map's.
     """
 
     noises: int = 2
@@ -113,8 +112,7 @@ class KeypointDetector:
         tokens = self.tokens.embedding.to(self.backend.device)
         kind, side = self.discovered.maps, map_side(self.backend, self.discovered.map_size)
         maps = cache.token_logits(tokens, items) if kind == "logits" else cache.token_maps(tokens, items)
-        together = view_maps(maps, layout, (side, side))
-        return spatial_softmax(together) if kind == "logits" else normalize(together)
+        return token_heatmaps(maps, layout, self.discovered, side)
 
     def _read(self, heatmaps: Tensor, condition: Tensor, cameras: Cameras) -> Keypoints2D:
         return Keypoints2D(
@@ -135,13 +133,16 @@ class KeypointDetector:
         raise InputError(f"peak is soft, window or argmax, not {self.config.peak!r}")
 
     def _score(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch"]:
-        """The share of the mass inside the window round the peak: 1 for a spot, near 0 for a flat map."""
-        radius = round(self.config.window * heatmaps.shape[-1])
+        """The heatmap's mass in the window round its peak, beyond what a flat map has there: 1 for a spot, 0 flat."""
+        height, width = heatmaps.shape[-2:]
+        radius = round(self.config.window * width)
         row, col = rearrange(argmax_rowcol(heatmaps), "... c -> c ... 1")
-        near_row = (torch.arange(heatmaps.shape[-2], device=heatmaps.device) - row).abs() <= radius
-        near_col = (torch.arange(heatmaps.shape[-1], device=heatmaps.device) - col).abs() <= radius
-        inside: Tensor = (heatmaps * near_row[..., :, None] * near_col[..., None, :]).sum((-2, -1))
-        return inside.clamp(0, 1)
+        near_row = (torch.arange(height, device=heatmaps.device) - row).abs() <= radius
+        near_col = (torch.arange(width, device=heatmaps.device) - col).abs() <= radius
+        window = near_row[..., :, None] & near_col[..., None, :]
+        flat = window.to(heatmaps.dtype).mean((-2, -1))
+        mass: Tensor = (heatmaps * window).sum((-2, -1))
+        return ((mass - flat) / (1 - flat)).clamp(0, 1)
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

@@ -26,6 +26,7 @@ from keyorbit.query_cache import build_query_cache, unet_maps
 from keyorbit.selection import Selection, select_tokens
 from keyorbit.tokens import Tokens, TokensInfo
 from keyorbit.triangulation import reprojection_error, triangulate
+from keyorbit.views import Layout
 from keyorbit.warps import Warp
 
 Report = Callable[[str, int, int, dict[str, float]], None]
@@ -56,6 +57,8 @@ class DiscoverConfig:
     num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; maps: ``logits``
     (averaged over heads and layers, then a softmax over the view's pixels) or ``attention`` (softmax over text and
     tokens, then divided by its sum over the view). map_size: side of a view's map, 0 for twice the latent's.
+    temperature: of the softmax over pixels; the average over heads and layers leaves logits far below 1, and flat maps
+    have next to no gradient.
     """
 
     num_tokens: int = 16
@@ -68,6 +71,7 @@ class DiscoverConfig:
     rate: float = 0.02
     seed: int = 0
     map_size: int = 0
+    temperature: float = 0.05
     weights: LossWeights = field(default_factory=LossWeights)
     prepare: PrepareConfig = field(default_factory=lambda: PrepareConfig(warps=2))
     save_every: int = 100
@@ -124,11 +128,11 @@ def repeat_cameras(cameras: Cameras, versions: int) -> Cameras:
 
 
 def token_heatmaps(
-    maps: Sequence[LayerMaps], backend: Zero123PlusBackend, kind: str, size: int
-) -> Float[Tensor, "item view token size size"]:
+    maps: Sequence[LayerMaps], layout: Layout, config: DiscoverConfig, side: int
+) -> Float[Tensor, "item view token side side"]:
     """Maps of all layers as one heatmap per view and token that sums to 1 over the view."""
-    together = view_maps(maps, backend.layout, (size, size))
-    return spatial_softmax(together) if kind == "logits" else normalize(together)
+    together = view_maps(maps, layout, (side, side))
+    return spatial_softmax(together, config.temperature) if config.maps == "logits" else normalize(together)
 
 
 def map_side(backend: Zero123PlusBackend, asked: int) -> int:
@@ -176,7 +180,7 @@ class _Run:
             items = rearrange(objects[:, None] * versions + torch.arange(versions), "o n -> (o n)")
             read = self.cache.token_logits if self.config.maps == "logits" else self.cache.token_maps
             maps = read(self.tokens.embedding, items)
-        heatmaps = token_heatmaps(maps, self.backend, self.config.maps, self.side)
+        heatmaps = token_heatmaps(maps, self.backend.layout, self.config, self.side)
         masks = torch.stack([_grown(p, self.side) for p in chosen]).to(heatmaps)
         warps = torch.stack([p.warps for p in chosen]).to(heatmaps)
         return Observed(rearrange(heatmaps, "(o n) ... -> o n ...", n=versions), warps, masks)

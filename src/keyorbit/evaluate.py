@@ -19,7 +19,7 @@ from keyorbit.metrics import (
 
 # Landmarks and world are in units of the object's bounding diameter, so an error of 0.05 is 5 % of its size.
 COVERED = 0.1
-SEEN = 0.05
+SEEN = 0.1
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from einops import repeat
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.errors import InputError
 
 FORMAT = "keyorbit-tokens-1"
@@ -75,33 +73,28 @@ class Tokens(nn.Module):
         return Tokens(self.embedding.detach()[indices], self.info)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file; whole or not at all."""
-        path = Path(path)
-        header = {"format": FORMAT, "info": json.dumps(asdict(self.info))}
-        partial = path.with_name(path.name + ".partial")
-        save_file({"embedding": self.embedding.detach().cpu().contiguous()}, partial, metadata=header)
-        partial.replace(path)
+        """Write a safetensors file; whole or not at all.
+
+        Raises:
+            InputError: the disk refuses.
+        """
+        save_checkpoint(Path(path), {"embedding": self.embedding}, {"format": FORMAT, "info": asdict(self.info)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokens":
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: the file is missing, is no tokens file, or holds NaN.
+            InputError: the file is missing, damaged or no tokens file, or holds NaN.
         """
-        path = Path(path)
-        if not path.is_file():
+        if not Path(path).is_file():
             raise InputError(f"no tokens at {path}; make them with 'keyorbit discover'")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                if header.get("format") != FORMAT:
-                    raise InputError(f"{path} is not a keyorbit tokens file")
-                embedding = file.get_tensor("embedding")
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+        tensors, header = load_checkpoint(Path(path))
+        if header.get("format") != FORMAT:
+            raise InputError(f"{path} is not a keyorbit tokens file")
+        embedding = tensors["embedding"]
         if not embedding.isfinite().all():
             raise InputError(f"{path} holds values that are not finite; discover the tokens again")
-        info = json.loads(header["info"])
+        info = header["info"]
         info["layers"] = tuple(info["layers"])
         return cls(embedding, TokensInfo(**info))
