@@ -86,15 +86,6 @@ class AttentionRecord:
         self._layers[record.unet_pass, record.name] = record
 
 
-@dataclass
-class _Forward:
-    """What the UNet's current forward is about; written by the pre-hook, read by the processors."""
-
-    unet_pass: Pass = "grid"
-    height: int = 0
-    width: int = 0
-
-
 class _CaptureProcessor(nn.Module):
     """Stands before a cross-attention layer's own processor, trims the context for it, and records."""
 
@@ -106,11 +97,11 @@ class _CaptureProcessor(nn.Module):
         passes: Sequence[Pass],
         mode: Mode,
         text_tokens: int,
-        forward: _Forward,
+        sizes: dict[Pass, tuple[int, int]],
     ) -> None:
         super().__init__()
         self.name, self.chained, self.record, self.passes = name, chained, record, passes
-        self.mode, self.text_tokens, self.current = mode, text_tokens, forward
+        self.mode, self.text_tokens, self.sizes = mode, text_tokens, sizes
         self._accepts = _named_parameters(chained)
 
     # diffusers hands a processor only the keyword arguments that its __call__ names.
@@ -128,21 +119,22 @@ class _CaptureProcessor(nn.Module):
         if encoder_hidden_states is None:
             raise InputError(f"{self.name} got no context; capture works on cross-attention layers")
         context = encoder_hidden_states
-        if self.record is not None and self.current.unet_pass in self.passes:
-            self.record._add(self._observe(attn, hidden_states, context))
+        unet_pass = _pass_of(mode)
+        if self.record is not None and unet_pass in self.passes:
+            self.record._add(self._observe(attn, hidden_states, context, unet_pass))
         if self.mode == "isolated":
             encoder_hidden_states = context[:, : self.text_tokens]
         offered = {"temb": temb, "scale": scale, "mode": mode, "reference": reference}
         kwargs = {key: value for key, value in offered.items() if key in self._accepts and value is not None}
         return self.chained(attn, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
 
-    def _observe(self, attn: Any, hidden: Tensor, context: Tensor) -> LayerRecord:
+    def _observe(self, attn: Any, hidden: Tensor, context: Tensor, unet_pass: Pass) -> LayerRecord:
         query = rearrange(attn.to_q(hidden), "b q (h c) -> b h q c", h=attn.heads).float() * attn.scale
         key = rearrange(attn.to_k(context), "b t (h c) -> b h t c", h=attn.heads).float()
         logits = query @ key.transpose(-1, -2)
-        size = grid_size(hidden.shape[1], self.current.height, self.current.width)
+        size = grid_size(hidden.shape[1], *self.sizes[unet_pass])
         text, tokens = logits[..., : self.text_tokens], logits[..., self.text_tokens :]
-        return LayerRecord(self.name, self.current.unet_pass, size, query, tokens, text.logsumexp(-1))
+        return LayerRecord(self.name, unet_pass, size, query, tokens, text.logsumexp(-1))
 
 
 def cross_attention_layers(unet: nn.Module, pattern: str | Sequence[str] = "*") -> list[str]:
@@ -175,7 +167,8 @@ def capture_attention(
 
     The context given to the UNet is ``[batch text_tokens+K width]``, learnable tokens last
     (:meth:`keyorbit.tokens.Tokens.append_to`). Only the K columns are kept; gradients flow through them. The
-    processors that were installed before run behind ours and are put back at the end, also after an exception.
+    processors that were installed before run behind ours and are put back at the end, also after an exception. With
+    gradient checkpointing, call ``backward`` inside the block: the layers run once more there.
 
     Args:
         unet: a diffusers UNet, before or after its pipeline installed processors of its own.
@@ -191,21 +184,22 @@ def capture_attention(
     installed = dict(_processors(unet))
     if any(isinstance(processor, _CaptureProcessor) for processor in installed.values()):
         raise InputError("attention of this UNet is being captured already; end that with block first")
-    record, forward = AttentionRecord(), _Forward()
+    record = AttentionRecord()
+    sizes: dict[Pass, tuple[int, int]] = {}
 
     def note_forward(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         sample = args[0] if args else kwargs["sample"]
         reading: Mapping[str, Any] = kwargs.get("cross_attention_kwargs") or {}
-        forward.unet_pass = "condition" if reading.get("mode") == "w" else "grid"
-        forward.height, forward.width = sample.shape[-2:]
-        record._start(forward.unet_pass)
+        unet_pass = _pass_of(reading.get("mode"))
+        sizes[unet_pass] = (sample.shape[-2], sample.shape[-1])
+        record._start(unet_pass)
 
     wrapped = {}
     for key, processor in installed.items():
         name = key.removesuffix(".processor")
         if name.endswith("attn2"):
             kept = record if name in chosen else None
-            processor = _CaptureProcessor(name, processor, kept, tuple(passes), mode, text_tokens, forward)
+            processor = _CaptureProcessor(name, processor, kept, tuple(passes), mode, text_tokens, sizes)
         wrapped[key] = processor
     hook = unet.register_forward_pre_hook(note_forward, with_kwargs=True)
     try:
@@ -214,6 +208,11 @@ def capture_attention(
     finally:
         hook.remove()
         unet.set_attn_processor(installed)  # type: ignore[operator]
+
+
+def _pass_of(mode: str | None) -> Pass:
+    """The condition pass is the one that writes the reference (``mode="w"``)."""
+    return "condition" if mode == "w" else "grid"
 
 
 def _processors(unet: nn.Module) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def _progress() -> Iterator[_Tick]:
 
 def _plain_line(stage: str, done: int, total: int, values: dict[str, float]) -> None:
     if done == total or done % max(1, total // 10) == 0:
-        errors.print(f"{stage} {done}/{total} {_note(values)}".rstrip(), markup=False, highlight=False)
+        errors.print(f"{stage} {done}/{total} {_note(values)}".rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def _note(values: dict[str, float]) -> str:

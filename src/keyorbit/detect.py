@@ -129,7 +129,7 @@ class KeypointDetector:
         if self.config.peak == "argmax":
             return argmax_xy(heatmaps)
         if self.config.peak == "window":
-            return windowed_soft_argmax_xy(heatmaps, round(self.config.window * heatmaps.shape[-1]))
+            return windowed_soft_argmax_xy(heatmaps, round(self.config.window * int(heatmaps.shape[-1])))
         raise InputError(f"peak is soft, window or argmax, not {self.config.peak!r}")
 
     def _score(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch"]:
@@ -141,8 +141,9 @@ class KeypointDetector:
         near_col = (torch.arange(width, device=heatmaps.device) - col).abs() <= radius
         window = near_row[..., :, None] & near_col[..., None, :]
         flat = window.to(heatmaps.dtype).mean((-2, -1))
-        mass: Tensor = (heatmaps * window).sum((-2, -1))
-        return ((mass - flat) / (1 - flat)).clamp(0, 1)
+        mass = (heatmaps * window).sum((-2, -1))
+        score: Tensor = ((mass - flat) / (1 - flat)).clamp(0, 1)
+        return score
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

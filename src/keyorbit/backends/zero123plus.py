@@ -204,7 +204,7 @@ class Zero123PlusBackend:
         self,
         latents: Float[Tensor, "batch channel height width"],
         timestep: Tensor,
-        context: Float[Tensor, "batch all width"],
+        context: Float[Tensor, "batch all context_width"],
         condition_latent: Float[Tensor, "batch channel condition_height condition_width"],
         condition_noise: Float[Tensor, "batch channel condition_height condition_width"],
     ) -> Float[Tensor, "batch channel height width"]:
