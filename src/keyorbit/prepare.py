@@ -43,7 +43,7 @@ class Prepared:
     latents: Float[Tensor, "version channel height width"]
     condition_latent: Float[Tensor, "version channel condition_height condition_width"]
     condition_noise: Float[Tensor, "version channel condition_height condition_width"]
-    context: Float[Tensor, "version text width"]
+    context: Float[Tensor, "version text context_width"]
     timestep: int
     warps: Float[Tensor, "version view 2 3"]
     masks: Bool[Tensor, "version view view_height view_width"]

@@ -27,7 +27,7 @@ class Condition:
     """What the model is told about an object: the input picture's latent, and the text rows of the context."""
 
     latent: Float[Tensor, "batch channel height width"]
-    context: Float[Tensor, "batch text width"]
+    context: Float[Tensor, "batch text context_width"]
 
     def repeat(self, count: int) -> "Condition":
         """Each item ``count`` times in a row."""
@@ -125,7 +125,7 @@ class Zero123PlusBackend:
         factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
         return height // factor, width // factor
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "batch text width"]:
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "batch text context_width"]:
         """The text encoder's last hidden states, padded to the tokenizer's length (77)."""
         tokenizer = self.parts.tokenizer
         ids = tokenizer(
@@ -138,7 +138,7 @@ class Zero123PlusBackend:
         hidden: Tensor = self.parts.text_encoder(ids.to(self.device)).last_hidden_state
         return hidden
 
-    def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row width"]:
+    def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
         """Context rows of random words: what the model's text embeddings look like."""
         vocabulary = len(self.parts.tokenizer)
         ids = torch.randint(0, vocabulary, (16, self.parts.tokenizer.model_max_length), generator=generator)
@@ -165,8 +165,8 @@ class Zero123PlusBackend:
         return Condition(latent, context)
 
     def add_image_embedding(
-        self, text: Float[Tensor, "batch text width"], embedding: Float[Tensor, "batch width"]
-    ) -> Float[Tensor, "batch text width"]:
+        self, text: Float[Tensor, "batch text context_width"], embedding: Float[Tensor, "batch context_width"]
+    ) -> Float[Tensor, "batch text context_width"]:
         """The image embedding added to each text row, weighted by the ramping coefficients."""
         ramp = text.new_tensor(self.parts.ramping_coefficients)
         return text + ramp[:, None] * embedding[:, None, :]
