@@ -1,0 +1,162 @@
+"""The command line: the main job writes what it promises, and bad input gets one sentence and status 2."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import trimesh
+from PIL import Image
+
+from keyorbit.cli import main
+
+
+def call(monkeypatch, *words):
+    """Run the command line; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["keyorbit", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, model_folder):
+    """A small dataset and a finished run on it."""
+    root = tmp_path_factory.mktemp("cli")
+    with pytest.MonkeyPatch.context() as patch:
+        assert call(patch, "dataset", "make", root / "data", "--objects", 3, "--size", 16) == 0
+        options = ["--tokens", 4, "--candidates", 6, "--steps", 3, "--batch", 2, "--warps", 1]
+        assert call(patch, "discover", root / "data", "--model", model_folder, "--out", root / "run", *options) == 0
+    return root
+
+
+def test_a_run_holds_what_it_promises(world):
+    names = {path.name for path in (world / "run").iterdir()}
+    assert names == {"tokens.safetensors", "run.json", "losses.json", "checkpoint.safetensors"}
+    assert [entry["step"] for entry in json.loads((world / "run" / "losses.json").read_text())] == [1, 2, 3]
+
+
+def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatch):
+    thing = sorted((world / "data").iterdir())[0]
+    for picture in (thing, thing / "cond.png"):
+        out = tmp_path / picture.name
+        assert call(monkeypatch, "detect", world / "run", picture, "--out", out) == 0
+        views = {f"view_{i}.png" for i in range(6)}
+        expected = {"keypoints.json", "coco.json", "points.glb", "overlay.png", "input.png"} | views
+        assert {path.name for path in out.iterdir()} == expected
+        found = json.loads((out / "keypoints.json").read_text())
+        assert len(found["keypoints"]) == 4
+        assert len(found["keypoints"][0]["xyz"]) == 3
+        assert len(found["views"]) == 6
+        assert len(found["cameras"]["world_to_camera"]) == 6
+        coco = json.loads((out / "coco.json").read_text())
+        assert len(coco["images"]) == len(coco["annotations"]) == 7
+        assert Image.open(out / "overlay.png").width > 1000
+        assert trimesh.load(out / "points.glb") is not None
+
+
+def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
+    assert call(monkeypatch, "detect", world / "run", world / "data", "--out", tmp_path / "out") == 0
+    assert len([path for path in (tmp_path / "out").iterdir() if (path / "keypoints.json").is_file()]) == 3
+
+
+def test_evaluate_measures_against_untrained_tokens(world, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "scores.json"
+    assert call(monkeypatch, "evaluate", world / "run", world / "data", "--json", file) == 0
+    scores = json.loads(file.read_text())
+    assert set(scores) == {"discovered", "untrained"}
+    assert len(scores["discovered"]["objects"]) == 3
+    assert 0 < scores["discovered"]["landmark_3d"] < 1
+    assert "3D landmark" in capsys.readouterr().out
+
+
+def test_a_mesh_file_becomes_an_object_that_can_be_detected(world, tmp_path, monkeypatch):
+    trimesh.creation.box((1, 2, 3)).export(tmp_path / "box.obj")
+    assert call(monkeypatch, "dataset", "render", tmp_path / "box.obj", "--out", tmp_path / "box", "--size", 32) == 0
+    assert call(monkeypatch, "detect", world / "run", tmp_path / "box", "--out", tmp_path / "found") == 0
+
+
+def test_resume_goes_on_from_the_checkpoint(world, tmp_path, monkeypatch, model_folder):
+    run = shutil.copytree(world / "run", tmp_path / "run")
+    base = ["discover", world / "data", "--model", model_folder, "--out", run]
+    same = ["--tokens", 4, "--candidates", 6, "--batch", 2, "--warps", 1, "--steps", 3]
+    before = (run / "tokens.safetensors").read_bytes()
+    assert call(monkeypatch, *base, *same, "--resume") == 0
+    assert (run / "tokens.safetensors").read_bytes() == before
+    assert call(monkeypatch, *base, *same) == 2
+    assert call(monkeypatch, *base, *same[:-1], 9, "--resume") == 2
+
+
+def bad_picture(kind, folder):
+    path = folder / f"{kind}.png"
+    if kind == "text":
+        path.write_text("I am not a picture")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "one_pixel":
+        Image.new("RGB", (1, 1)).save(path)
+    elif kind == "cut":
+        Image.effect_noise((64, 64), 50).save(path)
+        path.write_bytes(path.read_bytes()[:900])
+    elif kind == "no_pictures":
+        path = folder / "nothing"
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "one_pixel", "cut", "no_pictures", "missing"])
+@pytest.mark.parametrize("command", ["detect", "discover"])
+def test_bad_pictures_get_one_sentence(kind, command, world, tmp_path, monkeypatch, capsys, model_folder):
+    picture, out = bad_picture(kind, tmp_path), tmp_path / "out"
+    if command == "detect":
+        status = call(monkeypatch, "detect", world / "run", picture, "--out", out)
+    else:
+        status = call(monkeypatch, "discover", picture, "--model", model_folder, "--out", out)
+    said = capsys.readouterr().err.strip().splitlines()
+    assert status == 2
+    assert len(said) == 1
+    assert said[0].startswith("keyorbit: ")
+    assert picture.name in said[0]
+    assert not out.exists()
+
+
+def test_other_bad_input_gets_one_sentence(world, tmp_path, monkeypatch, capsys, model_folder):
+    data, out = world / "data", tmp_path / "out"
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    shutil.rmtree(broken / "unet")
+    odd = shutil.copytree(sorted(data.iterdir())[0], tmp_path / "odd")
+    Image.open(odd / "grid.png").crop((0, 0, 31, 47)).save(odd / "grid.png")
+    cases = [
+        (["discover", data, "--model", broken, "--out", out], "unet"),
+        (["discover", odd, "--model", model_folder, "--out", out], "does not divide"),
+        (["discover", data, "--model", model_folder, "--out", out, "--mode", "both"], "--mode"),
+        (["discover", data, "--model", model_folder, "--out", out, "--tokens", "0"], "keypoints"),
+        (["discover", data, "--model", model_folder, "--out", out, "--layers", "nope*"], "nope"),
+        (["detect", tmp_path / "no_run", data, "--out", out], "no tokens"),
+        (["dataset", "make", out, "--category", "unicorn"], "unicorn"),
+        (["dataset", "render", tmp_path / "no.obj", "--out", out], "no.obj"),
+    ]
+    for words, named in cases:
+        assert call(monkeypatch, *words) == 2, words
+        said = capsys.readouterr().err.strip().splitlines()
+        assert said[-1].startswith("keyorbit: "), said
+        assert named in said[-1]
+        assert "Traceback" not in "".join(said)
+        assert not out.exists(), words
+
+
+def test_tokens_of_another_model_are_refused(world, tmp_path, monkeypatch, capsys, model_folder):
+    other = shutil.copytree(model_folder, tmp_path / "other")
+    path = next((other / "vae").glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    words = ["detect", world / "run", world / "data", "--out", tmp_path / "out", "--model", other]
+    assert call(monkeypatch, *words) == 2
+    assert "use that model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_version(monkeypatch, capsys):
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.strip()[0].isdigit()

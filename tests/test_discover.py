@@ -1,0 +1,143 @@
+"""The query cache is exact, the objective means what it says, and a stopped run ends as if it had not stopped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from keyorbit.cameras import zero123plus_cameras
+from keyorbit.data import load_dataset
+from keyorbit.detect import KeypointDetector
+from keyorbit.discover import DiscoverConfig, LossWeights, Observed, discover, objective, untrained
+from keyorbit.errors import InputError
+from keyorbit.heatmaps import gaussian, normalize
+from keyorbit.prepare import PrepareConfig, prepare_all, silhouettes
+from keyorbit.query_cache import build_query_cache, unet_maps
+from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.warps import Warp, random_warps
+
+SMALL = DiscoverConfig(
+    num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2
+)
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_dataset(folder, "chair", 3, seed=1, size=16)
+    return load_dataset(folder)
+
+
+@pytest.mark.parametrize("kind", ["logits", "attention"])
+def test_the_cache_gives_the_unets_own_maps(backend, objects, kind):
+    prepared, _ = prepare_all(objects, backend, SMALL.prepare, 0)
+    tokens = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    cache = build_query_cache(backend, prepared, "*")
+    items = torch.tensor([2, 3])  # the second object's two versions
+    cached = cache.token_logits(tokens, items) if kind == "logits" else cache.token_maps(tokens, items)
+    with torch.no_grad():
+        direct = unet_maps(backend, prepared[1:2], tokens, "*", "isolated", kind)
+    if kind == "attention":
+        for ours, theirs in zip(cached, direct, strict=True):
+            torch.testing.assert_close(ours.maps, theirs.maps, atol=1e-6, rtol=1e-4)
+    else:
+        for ours in cached:
+            same = [layer.maps.mean(1) for layer in direct if layer.size == ours.size]
+            expected = torch.stack(same).sum(0) * len(cached) / len(direct)
+            torch.testing.assert_close(ours.maps[:, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+def planted(points, warps, side=32, sigma=1.5):
+    """Gaussians where known 3D points are seen, in views warped by ``warps [object version view 2 3]``."""
+    xy = zero123plus_cameras().project(points)[:, None]
+    seen = Warp(warps).apply(xy.expand(*warps.shape[:3], *xy.shape[-2:]))
+    heatmaps = normalize(gaussian(seen, side, side, sigma))
+    return Observed(heatmaps, warps, torch.ones(*warps.shape[:3], side, side))
+
+
+def test_planted_points_cost_nothing_and_moved_ones_do(generator):
+    points = 0.5 * torch.rand(2, 4, 3, generator=generator) - 0.25
+    identity = Warp.identity((2, 1, 6)).matrix
+    warps = torch.cat([identity, random_warps((2, 2, 6), generator, 10.0, (0.9, 1.0), 0.05).matrix], 1)
+    seen = planted(points, warps)
+    cameras, weights = zero123plus_cameras(), LossWeights()
+    assert objective(seen, cameras, weights)["geometric"] < 1e-6
+    # The same pixel in every view is not the same point of a turning object.
+    same_place = seen.heatmaps[:, :, :1].expand_as(seen.heatmaps)
+    moved = Observed(same_place, warps, seen.masks)
+    assert objective(moved, cameras, weights)["geometric"] > 1e-3
+
+
+def test_tokens_all_in_one_place_are_pushed_apart(generator):
+    warps = Warp.identity((1, 1, 6)).matrix
+    together = objective(planted(torch.zeros(1, 4, 3), warps), zero123plus_cameras(), LossWeights())
+    corners = 0.3 * torch.tensor([[[1.0, 1, 1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]]])
+    apart = objective(planted(corners, warps), zero123plus_cameras(), LossWeights())
+    assert apart["separation"] == 0
+    assert together["separation"] > 0.9 * LossWeights().margin ** 2
+
+
+def test_discovery_lowers_its_objective(backend, objects):
+    totals = []
+    discover(backend, objects, replace(SMALL, steps=30), report=lambda s, i, n, v: totals.append(v.get("total")))
+    totals = [total for total in totals if total is not None]
+    assert sum(totals[-5:]) < 0.95 * sum(totals[:5])
+
+
+def test_a_stopped_run_resumes_bit_identical(backend, objects, tmp_path):
+    whole = discover(backend, objects, SMALL)
+
+    def stop(stage, done, total, values):
+        if stage == "step" and done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        discover(backend, objects, SMALL, tmp_path, report=stop)
+    resumed = discover(backend, objects, SMALL, tmp_path, resume=True)
+    assert torch.equal(resumed.embedding, whole.embedding)
+    with pytest.raises(InputError, match="seed"):
+        discover(backend, objects, replace(SMALL, seed=1), tmp_path, resume=True)
+
+
+def test_the_seed_decides_and_the_global_generator_is_left_alone(backend, objects):
+    state = torch.get_rng_state()
+    config = replace(SMALL, steps=2)
+    first, again, other = (discover(backend, objects, replace(config, seed=s)).embedding for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_joint_mode_moves_the_tokens_through_the_unet(backend, objects):
+    config = replace(SMALL, mode="joint", steps=1, num_candidates=3)
+    moved, start = discover(backend, objects, config), untrained(backend, config)
+    assert not torch.equal(moved.embedding.sort(0).values, start.embedding.sort(0).values)
+    assert moved.info.mode == "joint"
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(InputError, match="candidates"):
+        DiscoverConfig(num_tokens=5, num_candidates=4)
+    with pytest.raises(InputError, match="batch"):
+        DiscoverConfig(batch=0)
+
+
+def test_detection_returns_planted_points(backend, objects, generator, monkeypatch):
+    points = 0.5 * torch.rand(1, 3, 3, generator=generator) - 0.25
+    xy = backend.cameras.project(points)[0]
+    heatmaps = normalize(gaussian(xy, 32, 32, 1.5))
+    detector = KeypointDetector(backend, untrained(backend, SMALL))
+
+    def heatmaps_of(passes, which, layout):
+        return heatmaps.expand(2, 6, 3, 32, 32) if which == "grid" else heatmaps[None, :1].expand(2, 1, 3, 32, 32)
+
+    monkeypatch.setattr(detector, "_heatmaps", heatmaps_of)
+    found = detector.detect_object(objects[0])
+    torch.testing.assert_close(found.keypoints_3d.xyz, points[0], atol=1e-3, rtol=0)
+    assert found.keypoints_3d.score.min() > 0.8
+
+
+def test_silhouettes_without_alpha(objects):
+    thing = objects[0]
+    agree = (silhouettes(thing.views) == thing.masks).float().mean()
+    assert agree > 0.95
