@@ -5,11 +5,11 @@ import jaxtyping
 # Before anything imports keyorbit: modules already imported would go unchecked.
 jaxtyping.install_import_hook("keyorbit", "beartype.beartype")
 
-import pytest
-import torch
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
-from keyorbit.backends.loading import load_backend
-from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny, save_folder
+from keyorbit.backends.loading import load_backend  # noqa: E402
+from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny, save_folder  # noqa: E402
 
 SMALL = TinyConfig(
     view_size=16,

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from oracles import attention as oracle
 
 from keyorbit.attention import PASSES, capture_attention, cross_attention_layers
 from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
@@ -12,6 +11,7 @@ from keyorbit.errors import InputError
 from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
+from oracles import attention as oracle
 
 K = 5
 
@@ -104,15 +104,18 @@ def test_processors_are_chained_and_put_back_even_after_an_exception(backend):
             counted[name] = Counting(processor, calls)
     backend.unet.set_attn_processor({**before, **counted})
     try:
-        with pytest.raises(RuntimeError, match="stop"), capture_attention(backend.unet):
-            with torch.no_grad():
-                run(backend, tokens_for(backend))
-            raise RuntimeError("stop")
+        with pytest.raises(RuntimeError, match="stop"), capture_attention(backend.unet), torch.no_grad():
+            run_and_fail(backend)
         after = backend.unet.attn_processors
         assert all(after[name] is counted.get(name, before[name]) for name in before)
         assert len(calls) == 2 * len(counted)
     finally:
         backend.unet.set_attn_processor(dict(before))
+
+
+def run_and_fail(backend):
+    run(backend, tokens_for(backend))
+    raise RuntimeError("stop")
 
 
 class Counting(torch.nn.Module):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from oracles import zero123plus as oracle
 from PIL import Image
 
 from keyorbit.attention import capture_attention
 from keyorbit.backends.zero123plus import on_grey
 from keyorbit.errors import InputError
+from oracles import zero123plus as oracle
 
 
 def picture(seed=0, size=(20, 20)):

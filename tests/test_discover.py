@@ -16,9 +16,7 @@ from keyorbit.query_cache import build_query_cache, unet_maps
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.warps import Warp, random_warps
 
-SMALL = DiscoverConfig(
-    num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2
-)
+SMALL = DiscoverConfig(num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2)
 
 
 @pytest.fixture(scope="module")

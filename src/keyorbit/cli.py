@@ -17,7 +17,7 @@ from rich.table import Table
 
 from keyorbit.backends.loading import load_backend
 from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.data import ObjectDataset, ObjectViews, load_dataset
+from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.detect import DetectConfig, KeypointDetector
 from keyorbit.discover import DiscoverConfig, LossWeights, config_from_settings, discover, untrained
 from keyorbit.errors import InputError
@@ -300,8 +300,7 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> None:
 
 def _load_all(path: Path) -> list[ObjectViews]:
     """Every object read now, so that a damaged file is found before any work is done."""
-    found: ObjectDataset = load_dataset(path)
-    return [found[i] for i in range(len(found))]
+    return list(load_dataset(path))
 
 
 def _tokens(run: Path) -> Tokens:

@@ -6,7 +6,7 @@ A plain folder of pictures, or one picture, works as well: the model then genera
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -56,8 +56,8 @@ class ObjectViews:
     truth: Truth | None = None
 
 
-class ObjectDataset(Sequence[ObjectViews]):
-    """Objects read from disk when they are asked for."""
+class ObjectDataset:
+    """A sequence of objects, each read from disk when it is asked for."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
@@ -74,6 +74,12 @@ class ObjectDataset(Sequence[ObjectViews]):
             return ObjectDataset(self.paths[index])
         path = self.paths[index]
         return load_object(path) if path.is_dir() else ObjectViews(path.stem, load_image(path))
+
+    def __iter__(self) -> Iterator[ObjectViews]:
+        return (self[i] for i in range(len(self)))
+
+
+Objects = Sequence[ObjectViews] | ObjectDataset
 
 
 def load_dataset(path: str | Path) -> ObjectDataset:

@@ -18,7 +18,7 @@ from keyorbit.attention import Mode, cross_attention_layers
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import Cameras
 from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
-from keyorbit.data import ObjectViews
+from keyorbit.data import Objects
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import LayerMaps, normalize, resize, soft_argmax_xy, spatial_softmax, view_maps
 from keyorbit.prepare import PrepareConfig, Prepared, prepare_all
@@ -146,7 +146,7 @@ class _Run:
     def __init__(
         self,
         backend: Zero123PlusBackend,
-        objects: Sequence[ObjectViews],
+        objects: Objects,
         config: DiscoverConfig,
         report: Report,
     ) -> None:
@@ -217,7 +217,7 @@ class _Run:
 
 def discover(
     backend: Zero123PlusBackend,
-    objects: Sequence[ObjectViews],
+    objects: Objects,
     config: DiscoverConfig | None = None,
     out: Path | None = None,
     resume: bool = False,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyorbit.data import ObjectViews, Truth, stack_truths
+from keyorbit.data import Objects, Truth, stack_truths
 from keyorbit.detect import Detection, KeypointDetector
 from keyorbit.metrics import (
     apply_landmark_weights,
@@ -50,13 +50,13 @@ class Evaluation:
 
 def detect_all(
     detector: KeypointDetector,
-    objects: Sequence[ObjectViews],
+    objects: Objects,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Detection]:
     """Detections of every object, in order."""
     found = []
-    for i in range(len(objects)):
-        found.append(detector.detect_object(objects[i]))
+    for i, thing in enumerate(objects):
+        found.append(detector.detect_object(thing))
         if progress is not None:
             progress(i + 1, len(objects))
     return found
@@ -64,9 +64,9 @@ def detect_all(
 
 def evaluate(
     detections: Sequence[Detection],
-    objects: Sequence[ObjectViews],
+    objects: Objects,
     fit_detections: Sequence[Detection] = (),
-    fit_objects: Sequence[ObjectViews] = (),
+    fit_objects: Objects = (),
 ) -> Evaluation:
     """Every metric that the objects' truth allows.
 

@@ -1,6 +1,6 @@
 """From objects to what the UNet is shown: views (also warped ones) encoded, noised and paired with their condition."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import Cameras
-from keyorbit.data import ObjectViews
+from keyorbit.data import Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
 from keyorbit.views import merge_views, split_views
@@ -117,7 +117,7 @@ def prepare(
 
 
 def prepare_all(
-    objects: Sequence[ObjectViews],
+    objects: Objects,
     backend: Zero123PlusBackend,
     config: PrepareConfig,
     seed: int,
