@@ -119,7 +119,7 @@ class Encoded:
     """What the UNet trains on, kept in memory: grid latents and condition latents on white and grey."""
 
     grids: Float[Tensor, "item channel height width"]
-    conditions: Float[Tensor, "item background channel height width"]
+    conditions: Float[Tensor, "item background channel condition_height condition_width"]
     pixels: Float[Tensor, "item background 3 size size"]
 
 
