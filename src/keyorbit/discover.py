@@ -42,12 +42,12 @@ class LossWeights:
     Gaussian at the peak (StableKeypoints' form; has almost no gradient for attention maps that start near 1/93).
     """
 
-    geometric: float = 1.0
-    spread: float = 0.5
-    separation: float = 2.0
-    on_object: float = 0.02
+    geometric: float = 5.0
+    spread: float = 0.25
+    separation: float = 10.0
+    on_object: float = 0.05
     sharpening: float = 0.0
-    margin: float = 0.2
+    margin: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class DiscoverConfig:
     maps: Literal["logits", "attention"] = "logits"
     steps: int = 500
     batch: int = 8
-    rate: float = 0.02
+    rate: float = 0.05
     seed: int = 0
     map_size: int = 0
     temperature: float = 0.05
