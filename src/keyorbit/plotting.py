@@ -29,7 +29,7 @@ def palette(count: int) -> list[str]:
 
 
 def draw_keypoints(
-    pictures: Sequence[UInt8[ndarray, "height width 3"]],
+    pictures: Sequence[UInt8[ndarray, "_ _ 3"]],
     xy: Sequence[Float[Tensor, "keypoint 2"]],
     score: Sequence[Float[Tensor, " keypoint"]] | None = None,
     titles: Sequence[str] = (),
@@ -37,7 +37,7 @@ def draw_keypoints(
 ) -> Figure:
     """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
 
-    xy: in the unit square of each picture.
+    pictures: of any sizes.  xy: in the unit square of each picture.
     """
     count = len(pictures)
     figure = Figure(figsize=(2.9 * count, 3.2), dpi=100, layout="constrained")

@@ -1,0 +1,119 @@
+"""The evaluation knows perfect keypoints from bad ones, and says None where there is no truth."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from keyorbit.cameras import zero123plus_cameras
+from keyorbit.data import ObjectViews, Truth
+from keyorbit.detect import Detection
+from keyorbit.evaluate import evaluate
+from keyorbit.keypoints import Keypoints2D
+
+CAMERAS = zero123plus_cameras("v1.2")
+LANDMARKS = 5
+
+
+def make_world(objects=6, seed=0):
+    """Objects whose landmarks are known; masks are True everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    base = 0.6 * torch.rand(LANDMARKS, 3, generator=generator) - 0.3
+    things = []
+    for i in range(objects):
+        landmarks = base + 0.05 * torch.randn(LANDMARKS, 3, generator=generator)
+        truth = Truth(
+            tuple("abcde"),
+            (),
+            landmarks,
+            torch.ones(LANDMARKS, dtype=torch.bool),
+            torch.zeros(7, LANDMARKS, 2),
+            torch.ones(7, LANDMARKS, dtype=torch.bool),
+        )
+        views = torch.zeros(6, 3, 8, 8)
+        masks = torch.ones(6, 8, 8, dtype=torch.bool)
+        things.append(ObjectViews(f"thing{i}", Image.new("RGB", (8, 8)), views, masks, CAMERAS, "", truth))
+    return things
+
+
+def detections(things, noise=0.0, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for thing in things:
+        xy = CAMERAS.project(thing.truth.keypoints_3d)
+        xy = xy + noise * torch.randn(xy.shape, generator=generator)
+        flat = Keypoints2D(xy, torch.ones(xy.shape[:2]), CAMERAS)
+        found.append(
+            Detection(
+                thing.name,
+                thing.input_image,
+                thing.views,
+                thing.masks,
+                torch.zeros(6, 5, 4, 4),
+                flat,
+                flat.triangulate(),
+            )
+        )
+    return found
+
+
+def test_perfect_keypoints_have_no_error():
+    things = make_world()
+    scores = evaluate(detections(things), things)
+    assert scores.reprojection < 1e-4
+    assert scores.landmark_3d < 2e-3
+    assert scores.dual_alignment == 1.0
+    assert scores.coverage == 1.0
+    assert scores.on_object == 1.0
+    assert [row.keypoints for row in scores.objects] == [5] * 6
+
+
+def test_noise_makes_every_number_worse():
+    things = make_world()
+    good, bad = evaluate(detections(things, 0.005), things), evaluate(detections(things, 0.3), things)
+    assert bad.reprojection > good.reprojection > 1e-3
+    assert bad.landmark_3d > 3 * good.landmark_3d
+    assert bad.dual_alignment < good.dual_alignment
+    assert bad.coverage < good.coverage
+
+
+def test_the_fit_comes_from_the_objects_given_for_it():
+    things, others = make_world(6), make_world(6, seed=5)
+    same = evaluate(detections(things), things, detections(things), things)
+    # The others' landmarks are combined otherwise: relabelled, their weights mislead.
+    relabelled = [replace(x, truth=replace(x.truth, keypoints_3d=x.truth.keypoints_3d.roll(1, 0))) for x in others]
+    mixed = evaluate(detections(things), things, detections(others), relabelled)
+    assert mixed.landmark_3d > 10 * same.landmark_3d
+
+
+def test_unknown_landmarks_do_not_count():
+    things = make_world()
+    spoiled = []
+    for thing in things:
+        known = thing.truth.known.clone()
+        known[2] = False
+        places = thing.truth.keypoints_3d.clone()
+        places[2] = 100.0
+        spoiled.append(replace(thing, truth=replace(thing.truth, keypoints_3d=places, known=known)))
+    scores = evaluate(detections(things), spoiled)
+    assert scores.landmark_3d < 2e-3
+    assert scores.coverage == 1.0
+
+
+def test_without_truth_only_what_needs_none_is_measured():
+    things = make_world()
+    found = detections(things)
+    blind = [replace(thing, truth=None) for thing in things]
+    scores = evaluate(found, blind)
+    assert scores.landmark_3d is None
+    assert scores.dual_alignment is None
+    assert scores.coverage is None
+    assert scores.reprojection < 1e-4
+    assert scores.objects[0].landmark_3d is None
+
+
+def test_points_beside_the_silhouette_are_counted():
+    things = make_world()
+    found = [replace(d, masks=torch.zeros(6, 8, 8, dtype=torch.bool)) for d in detections(things)]
+    assert evaluate(found, things).on_object == pytest.approx(0.0)
