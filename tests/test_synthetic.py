@@ -11,7 +11,7 @@ from keyorbit.data import load_dataset
 from keyorbit.errors import InputError
 from keyorbit.synthetic.dataset import MAX_OBJECTS, make_dataset, render_mesh
 from keyorbit.synthetic.objects import make_object
-from keyorbit.synthetic.render import Light, Surface, composite, object_surface, render, visible
+from keyorbit.synthetic.render import Light, Surface, composite, load_surface, object_surface, render, visible
 from keyorbit.synthetic.samples import SampleSpec, make_sample, make_samples
 from keyorbit.synthetic.shapes import box, prism
 from keyorbit.synthetic.train_tiny import training_seed
@@ -125,3 +125,20 @@ def test_unusable_meshes_are_named(tmp_path):
         with pytest.raises(InputError, match=name):
             render_mesh(tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+MATERIALS = {
+    "none": ("", (0.4, 0.4, 0.4)),
+    "colour": ("newmtl m\nKd 1.0 0.0 0.0\n", (1.0, 0.0, 0.0)),
+    "missing texture": ("newmtl m\nKd 1.0 0.0 0.0\nmap_Kd nowhere.png\n", (1.0, 0.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize("kind", MATERIALS)
+def test_a_mesh_without_texture_coordinates_has_its_materials_colour(kind, tmp_path):
+    text, color = MATERIALS[kind]
+    (tmp_path / "m.mtl").write_text(text)
+    (tmp_path / "m.obj").write_text("mtllib m.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\n")
+    surface = load_surface(tmp_path / "m.obj")
+    assert surface.face_colors.shape == (2, 3)
+    np.testing.assert_allclose(surface.face_colors, np.tile(color, (2, 1)), atol=0.01)

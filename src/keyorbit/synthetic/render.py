@@ -78,8 +78,16 @@ def load_surface(path: Path, up: str = "y") -> Surface:
     if image is not None and uv is not None:
         texture = np.asarray(image.convert("RGB"), float) / 255
         return Surface(placed, np.full((len(mesh.faces), 3), 0.7), np.asarray(uv, float), texture)
-    visual = mesh.visual.to_color() if hasattr(mesh.visual, "to_color") else mesh.visual
-    return Surface(placed, np.asarray(visual.face_colors, float)[:, :3] / 255)
+    return Surface(placed, _face_colors(mesh))
+
+
+def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:
+    """The colours of faces or vertices; without any, the material's one colour (trimesh's grey if it has none)."""
+    if mesh.visual.kind in ("face", "vertex"):
+        colors: ndarray = np.asarray(mesh.visual.face_colors, float)[:, :3] / 255
+        return colors
+    main = getattr(getattr(mesh.visual, "material", None), "main_color", trimesh.visual.DEFAULT_COLOR)
+    return repeat(np.asarray(main, float)[:3] / 255, "c -> f c", f=len(mesh.faces))
 
 
 def render(
