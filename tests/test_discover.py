@@ -11,7 +11,7 @@ from keyorbit.detect import KeypointDetector
 from keyorbit.discover import DiscoverConfig, LossWeights, Observed, discover, objective, untrained
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import gaussian, normalize
-from keyorbit.prepare import PrepareConfig, prepare_all, silhouettes
+from keyorbit.prepare import PrepareConfig, prepare_all, silhouette_distance, silhouettes
 from keyorbit.query_cache import build_query_cache, unet_maps
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.warps import Warp, random_warps
@@ -50,7 +50,8 @@ def planted(points, warps, side=32, sigma=1.5):
     xy = zero123plus_cameras().project(points)[:, None]
     seen = Warp(warps).apply(xy.expand(*warps.shape[:3], *xy.shape[-2:]))
     heatmaps = normalize(gaussian(seen, side, side, sigma))
-    return Observed(heatmaps, warps, torch.ones(*warps.shape[:3], side, side))
+    nowhere = torch.zeros(len(warps), 6, side, side)
+    return Observed(heatmaps, warps, torch.ones(*warps.shape[:3], side, side), nowhere)
 
 
 def test_planted_points_cost_nothing_and_moved_ones_do(generator):
@@ -62,7 +63,7 @@ def test_planted_points_cost_nothing_and_moved_ones_do(generator):
     assert objective(seen, cameras, weights)["geometric"] < 1e-6
     # The same pixel in every view is not the same point of a turning object.
     same_place = seen.heatmaps[:, :, :1].expand_as(seen.heatmaps)
-    moved = Observed(same_place, warps, seen.masks)
+    moved = Observed(same_place, warps, seen.masks, seen.distance)
     assert objective(moved, cameras, weights)["geometric"] > 1e-3
 
 
@@ -77,7 +78,8 @@ def test_tokens_all_in_one_place_are_pushed_apart(generator):
 
 def test_discovery_lowers_its_objective(backend, objects):
     totals = []
-    discover(backend, objects, replace(SMALL, steps=30), report=lambda s, i, n, v: totals.append(v.get("total")))
+    config = replace(SMALL, steps=30, start_temperature=0.05, temperature=0.05)
+    discover(backend, objects, config, report=lambda s, i, n, v: totals.append(v.get("total")))
     totals = [total for total in totals if total is not None]
     assert sum(totals[-5:]) < 0.95 * sum(totals[:5])
 
@@ -113,7 +115,16 @@ def test_joint_mode_moves_the_tokens_through_the_unet(backend, objects):
     assert moved.info.mode == "joint"
 
 
+def test_the_temperature_falls_and_then_holds():
+    config = DiscoverConfig(steps=100, start_temperature=0.08, temperature=0.02)
+    assert config.temperature_at(0) == pytest.approx(0.08)
+    assert config.temperature_at(40) == pytest.approx(0.04)
+    assert [config.temperature_at(step) for step in (80, 99)] == pytest.approx([0.02, 0.02])
+
+
 def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(InputError, match="temperatures"):
+        DiscoverConfig(temperature=0.0)
     with pytest.raises(InputError, match="candidates"):
         DiscoverConfig(num_tokens=5, num_candidates=4)
     with pytest.raises(InputError, match="batch"):
@@ -133,6 +144,18 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     found = detector.detect_object(objects[0])
     torch.testing.assert_close(found.keypoints_3d.xyz, points[0], atol=1e-3, rtol=0)
     assert found.keypoints_3d.score.min() > 0.8
+
+
+def test_distance_from_the_silhouette():
+    masks = torch.zeros(2, 4, 8, dtype=torch.bool)
+    masks[0, 1, 2] = True
+    found = silhouette_distance(masks)
+    for row in range(4):
+        for column in range(8):
+            expected = (((row - 1) / 4) ** 2 + ((column - 2) / 8) ** 2) ** 0.5
+            assert found[0, row, column].item() == pytest.approx(expected)
+    # A view with no silhouette says nothing.
+    assert found[1].eq(0).all()
 
 
 def test_silhouettes_without_alpha(objects):

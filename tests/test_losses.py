@@ -165,6 +165,22 @@ def test_spread_separation_and_on_object_by_hand():
     assert losses.separation(points[:1], 0.5).item() == 0
 
 
+def test_off_silhouette_measures_how_far_projected_points_are_from_the_object():
+    cameras = zero123plus_cameras().to(dtype=torch.float64)
+    points = torch.tensor([[[0.0, 0.0, 0.0], [0.3, 0.1, 0.2]], [[0.0, 0.2, 0.0], [5.0, 0.0, 0.0]]], dtype=torch.float64)
+    # A field that is linear in x is read off exactly wherever the point lies between pixel centres.
+    width, height = 40, 20
+    slope = ((torch.arange(width, dtype=torch.float64) + 0.5) / width).expand(2, 6, height, width)
+    xy = cameras.project(points)
+    inside = xy.clamp(0, 1)
+    expected = inside[..., 0].clamp(0.5 / width, 1 - 0.5 / width) + (xy - inside).abs().sum(-1)
+    assert losses.off_silhouette(points, cameras, slope).item() == pytest.approx(expected.mean().item())
+    on_it = torch.zeros_like(slope)
+    assert losses.off_silhouette(points[:, :1], cameras, on_it).item() == 0
+    moved = points[:1].clone().requires_grad_()
+    assert gradcheck(lambda p: losses.off_silhouette(p, cameras, slope[:1]), moved)
+
+
 def test_multi_view_adds_its_parts():
     cameras = zero123plus_cameras()
     maps = random_maps(1, 6, 2, 8, 8).float().requires_grad_()

@@ -112,7 +112,7 @@ class KeypointDetector:
         tokens = self.tokens.embedding.to(self.backend.device)
         kind, side = self.discovered.maps, map_side(self.backend, self.discovered.map_size)
         maps = cache.token_logits(tokens, items) if kind == "logits" else cache.token_maps(tokens, items)
-        return token_heatmaps(maps, layout, self.discovered, side)
+        return token_heatmaps(maps, layout, kind, side, self.discovered.temperature)
 
     def _read(self, heatmaps: Tensor, condition: Tensor, cameras: Cameras) -> Keypoints2D:
         return Keypoints2D(

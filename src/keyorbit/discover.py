@@ -21,7 +21,7 @@ from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_opti
 from keyorbit.data import Objects
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import LayerMaps, normalize, resize, soft_argmax_xy, spatial_softmax, view_maps
-from keyorbit.prepare import PrepareConfig, Prepared, prepare_all
+from keyorbit.prepare import PrepareConfig, Prepared, prepare_all, silhouette_distance
 from keyorbit.query_cache import build_query_cache, unet_maps
 from keyorbit.selection import Selection, select_tokens
 from keyorbit.tokens import Tokens, TokensInfo
@@ -29,6 +29,7 @@ from keyorbit.triangulation import reprojection_error, triangulate
 from keyorbit.views import Layout
 from keyorbit.warps import Warp
 
+MapKind = Literal["logits", "attention"]
 Report = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -38,14 +39,16 @@ class LossWeights:
 
     geometric: reprojection of the triangulated point over all views and warped versions, in squared sides of a view;
     spread: spatial variance of the heatmaps, the same unit; separation: hinge that keeps the tokens' 3D points
-    ``margin`` world units apart; on_object: heatmap mass outside the silhouette; sharpening: squared error to a
-    Gaussian at the peak (StableKeypoints' form; has almost no gradient for attention maps that start near 1/93).
+    ``margin`` world units apart; silhouette: distance of the projected 3D points from the object, in sides of a view;
+    on_object: heatmap mass outside the silhouette; sharpening: squared error to a Gaussian at the peak
+    (StableKeypoints' form; has almost no gradient for attention maps that start near 1/93).
     """
 
     geometric: float = 5.0
     spread: float = 0.25
     separation: float = 10.0
-    on_object: float = 0.05
+    silhouette: float = 1.0
+    on_object: float = 0.0
     sharpening: float = 0.0
     margin: float = 0.25
 
@@ -57,21 +60,23 @@ class DiscoverConfig:
     num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; maps: ``logits``
     (averaged over heads and layers, then a softmax over the view's pixels) or ``attention`` (softmax over text and
     tokens, then divided by its sum over the view). map_size: side of a view's map, 0 for twice the latent's.
-    temperature: of the softmax over pixels; the average over heads and layers leaves logits far below 1, and flat maps
-    have next to no gradient.
+    temperature: of the softmax over pixels, at the end and for detection; it falls there from ``start_temperature``
+    within the first four fifths of the steps. The average over heads and layers leaves logits far below 1, and flat
+    maps have next to no gradient; warm ones let the tokens look around before they settle.
     """
 
     num_tokens: int = 16
     num_candidates: int = 32
     layers: str = "*"
     mode: Mode = "isolated"
-    maps: Literal["logits", "attention"] = "logits"
+    maps: MapKind = "logits"
     steps: int = 500
     batch: int = 8
     rate: float = 0.05
     seed: int = 0
     map_size: int = 0
-    temperature: float = 0.05
+    start_temperature: float = 0.05
+    temperature: float = 0.01
     weights: LossWeights = field(default_factory=LossWeights)
     prepare: PrepareConfig = field(default_factory=lambda: PrepareConfig(warps=2))
     save_every: int = 100
@@ -84,15 +89,26 @@ class DiscoverConfig:
             )
         if self.steps < 0 or self.batch < 1:
             raise InputError("the number of steps must be 0 or more, and the batch 1 or more")
+        if min(self.temperature, self.start_temperature) <= 0:
+            raise InputError("temperatures must be above 0")
+
+    def temperature_at(self, step: int) -> float:
+        """The temperature of that step: a geometric fall, then constant."""
+        progress = min(1.0, step / max(1.0, 0.8 * self.steps))
+        return float(self.start_temperature * (self.temperature / self.start_temperature) ** progress)
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """A batch as the objective sees it: heatmaps that sum to 1 over a view, and how each view was warped."""
+    """A batch as the objective sees it: heatmaps that sum to 1 over a view, and how each view was warped.
+
+    masks: 1 on the object, warped likewise; distance: from the silhouette of the unwarped views.
+    """
 
     heatmaps: Float[Tensor, "object version view token height width"]
     warps: Float[Tensor, "object version view 2 3"]
     masks: Float[Tensor, "object version view height width"]
+    distance: Float[Tensor, "object view height width"]
 
     def places(self) -> Float[Tensor, "object version_view token 2"]:
         """Expected positions in the unwarped views, all versions' views in one axis."""
@@ -114,6 +130,7 @@ def objective(seen: Observed, cameras: Cameras, weights: LossWeights) -> dict[st
         "geometric": (everywhere.project(points) - places).square().sum(-1).mean(),
         "spread": losses.spread(flat),
         "separation": losses.separation(points, weights.margin),
+        "silhouette": losses.off_silhouette(points, cameras, seen.distance),
         "on_object": losses.on_object(flat, rearrange(seen.masks, "o n v h w -> (o n) v h w")),
     }
     if weights.sharpening:
@@ -128,11 +145,11 @@ def repeat_cameras(cameras: Cameras, versions: int) -> Cameras:
 
 
 def token_heatmaps(
-    maps: Sequence[LayerMaps], layout: Layout, config: DiscoverConfig, side: int
+    maps: Sequence[LayerMaps], layout: Layout, kind: MapKind, side: int, temperature: float
 ) -> Float[Tensor, "item view token side side"]:
     """Maps of all layers as one heatmap per view and token that sums to 1 over the view."""
     together = view_maps(maps, layout, (side, side))
-    return spatial_softmax(together, config.temperature) if config.maps == "logits" else normalize(together)
+    return spatial_softmax(together, temperature) if kind == "logits" else normalize(together)
 
 
 def map_side(backend: Zero123PlusBackend, asked: int) -> int:
@@ -161,10 +178,12 @@ class _Run:
             self.cache = build_query_cache(
                 backend, self.prepared, config.layers, lambda i, n: report("cache", i, n, {})
             )
+        size = (self.side, self.side)
+        self.distances = [resize(silhouette_distance(p.masks[0]), size) for p in self.prepared]
         self.tokens = _initial_tokens(backend, config).to(backend.device)
         self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
 
-    def observe(self, objects: Int[Tensor, " object"]) -> Observed:
+    def observe(self, objects: Int[Tensor, " object"], temperature: float) -> Observed:
         chosen = [self.prepared[i] for i in objects.tolist()]
         versions = len(chosen[0].latents)
         if self.cache is None:
@@ -180,16 +199,17 @@ class _Run:
             items = rearrange(objects[:, None] * versions + torch.arange(versions), "o n -> (o n)")
             read = self.cache.token_logits if self.config.maps == "logits" else self.cache.token_maps
             maps = read(self.tokens.embedding, items)
-        heatmaps = token_heatmaps(maps, self.backend.layout, self.config, self.side)
+        heatmaps = token_heatmaps(maps, self.backend.layout, self.config.maps, self.side, temperature)
         masks = torch.stack([_grown(p, self.side) for p in chosen]).to(heatmaps)
         warps = torch.stack([p.warps for p in chosen]).to(heatmaps)
-        return Observed(rearrange(heatmaps, "(o n) ... -> o n ...", n=versions), warps, masks)
+        distance = torch.stack([self.distances[i] for i in objects.tolist()]).to(heatmaps)
+        return Observed(rearrange(heatmaps, "(o n) ... -> o n ...", n=versions), warps, masks, distance)
 
     def step(self, number: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
         count = min(self.config.batch, len(self.prepared))
         picked = torch.randperm(len(self.prepared), generator=generator)[:count]
-        terms = objective(self.observe(picked), self.cameras, self.config.weights)
+        terms = objective(self.observe(picked, self.config.temperature_at(number)), self.cameras, self.config.weights)
         if not terms["total"].isfinite():
             raise InputError(f"the loss is {terms['total'].item()} at step {number}; lower the rate or the weights")
         self.optimizer.zero_grad(set_to_none=True)
@@ -205,7 +225,8 @@ class _Run:
         """Rank the candidates on all objects, a batch at a time."""
         heatmaps, points, errors = [], [], []
         for start in range(0, len(self.prepared), self.config.batch):
-            seen = self.observe(torch.arange(start, min(start + self.config.batch, len(self.prepared))))
+            batch = torch.arange(start, min(start + self.config.batch, len(self.prepared)))
+            seen = self.observe(batch, self.config.temperature)
             places = seen.places()
             cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
             found = triangulate(places, cameras)

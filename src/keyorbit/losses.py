@@ -143,6 +143,28 @@ def on_object(
     return (heatmaps * off.unsqueeze(2)).sum(dim=(-2, -1)).mean()
 
 
+def off_silhouette(
+    points: Float[Tensor, "batch keypoint 3"], cameras: Cameras, distance: Float[Tensor, "batch view height width"]
+) -> Float[Tensor, ""]:
+    """Mean distance of projected 3D points from the object's silhouette, over all views, in sides of the view.
+
+    `distance` is 0 on the silhouette (`prepare.silhouette_distance`). 0 when every point lies in the visual
+    hull (Laurentini 1994), so it pulls points that hang in the air onto the object; the purpose of KeypointNet's
+    silhouette loss (Suwajanakorn et al. 2018) without the need for a sharp heatmap.
+    """
+    xy = cameras.project(points)
+    inside = xy.clamp(0, 1)
+    sampled = F.grid_sample(
+        distance.flatten(0, 1)[:, None],
+        2 * inside.flatten(0, 1)[:, :, None] - 1,
+        padding_mode="border",
+        align_corners=False,
+    )
+    beyond: Tensor = (xy - inside).abs().sum(-1)
+    distances: Tensor = sampled.reshape(beyond.shape) + beyond
+    return distances.mean()
+
+
 @dataclass(frozen=True, eq=False)
 class MultiViewLoss:
     """The parts of `multi_view`, unweighted, and their weighted sum."""

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -79,6 +81,19 @@ def silhouettes(
     border = torch.cat([views[..., 0, :], views[..., -1, :], views[..., :, 0], views[..., :, -1]], dim=-1)
     ground = border.median(dim=-1).values[..., None, None]
     return (views - ground).abs().amax(1) > threshold
+
+
+def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """How far every pixel is from the nearest pixel of the silhouette, in sides of the view; 0 on it.
+
+    A view without any silhouette is 0 everywhere: it says nothing of where the object is.
+    """
+    height, width = masks.shape[-2:]
+    fields = [
+        distance_transform_edt(~mask, sampling=(1 / height, 1 / width)) if mask.any() else np.zeros(mask.shape)
+        for mask in masks.reshape(-1, height, width).cpu().numpy()
+    ]
+    return torch.from_numpy(np.stack(fields)).float().reshape(masks.shape).to(masks.device)
 
 
 @torch.no_grad()
