@@ -1,10 +1,10 @@
-"""Procedural chairs: seat, back in four styles, four legs, optional arms; every part in a colour of its own."""
+"""Procedural chairs: seat, back in four styles, four legs, optional arms."""
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from keyorbit.synthetic.shapes import COLORS, Part, Shape, box, join, prism, turned
+from keyorbit.synthetic.shapes import Build, Piece, Shape, box, join, prism, turned
 
 CHAIR_KEYPOINTS = (
     "seat front left",
@@ -31,36 +31,26 @@ CHAIR_PAIRS = (
 Points = dict[str, Float[ndarray, "3"]]
 
 
-def make_chair(rng: np.random.Generator) -> tuple[list[Part], Points, str]:
-    """Parts, keypoints and caption of one random chair, facing +x, in arbitrary units (about 1 wide)."""
+def make_chair(rng: np.random.Generator) -> Build:
+    """One random chair, about 1 wide."""
     width = rng.uniform(0.8, 1.2)
     depth = rng.uniform(0.8, 1.15)
     seat_height = rng.uniform(0.7, 1.15)
     thickness = rng.uniform(0.06, 0.16)
     half_w, half_d = width / 2, depth / 2
-    names = list(COLORS)
-    chosen = {part: str(rng.choice(names)) for part in ("seat", "back", "legs", "arms")}
-    jitter = {part: rng.normal(0, 0.03, 3) for part in chosen}
-
     seat = box((-half_d, -half_w, seat_height - thickness), (half_d, half_w, seat_height))
     back, back_points = _back(rng, half_w, half_d, seat_height)
     legs, feet = _legs(rng, half_w, half_d, seat_height - thickness)
-    shapes = {"seat": seat, "back": back, "legs": legs}
+    pieces = [Piece("seat", seat), Piece("back", back), *legs]
     if rng.random() < 0.35:
-        shapes["arms"] = _arms(rng, half_w, half_d, seat_height)
-
-    parts = [
-        Part(name, shape, np.clip(np.array(COLORS[chosen[name]]) + jitter[name], 0.02, 0.98))
-        for name, shape in shapes.items()
-    ]
+        pieces += _arms(rng, half_w, half_d, seat_height)
     points: Points = {
         f"seat {fb} {lr}": np.array([x, y, seat_height])
         for fb, x in (("front", half_d), ("back", -half_d))
         for lr, y in (("left", half_w), ("right", -half_w))
     }
     points |= feet | back_points | {"seat centre": np.array([0.0, 0.0, seat_height])}
-    phrases = [f"{chosen[name]} {name}" for name in shapes]
-    return parts, points, "a chair with " + " , ".join(phrases[:-1]) + f" and {phrases[-1]}"
+    return Build(pieces, points)
 
 
 def _back(rng: np.random.Generator, half_w: float, half_d: float, seat: float) -> tuple[Shape, Points]:
@@ -102,29 +92,31 @@ def _back(rng: np.random.Generator, half_w: float, half_d: float, seat: float) -
     return turned(join(shapes), rotation, hinge), points
 
 
-def _legs(rng: np.random.Generator, half_w: float, half_d: float, top: float) -> tuple[Shape, Points]:
+def _legs(rng: np.random.Generator, half_w: float, half_d: float, top: float) -> tuple[list[Piece], Points]:
     """Four legs, square or round, straight or tapered and splayed."""
     radius = rng.uniform(0.04, 0.085)
     foot_radius = radius * rng.uniform(0.5, 1.0)
     splay = rng.uniform(0.0, 0.12) * rng.integers(0, 2)
     sides = int(rng.choice([4, 10]))
-    shapes, points = [], {}
+    pieces, points = [], {}
     for fb, sx in (("front", 1), ("back", -1)):
         for lr, sy in (("left", 1), ("right", -1)):
             x, y = sx * (half_d - radius), sy * (half_w - radius)
             foot = np.array([x + sx * splay, y + sy * splay, 0.0])
-            shapes.append(prism((foot[0], foot[1], foot[2]), (x, y, top), (foot_radius,) * 2, (radius,) * 2, sides))
+            leg = prism((foot[0], foot[1], foot[2]), (x, y, top), (foot_radius,) * 2, (radius,) * 2, sides)
+            pieces.append(Piece(f"{fb} {lr} leg", leg, "legs"))
             points[f"foot {fb} {lr}"] = foot
-    return join(shapes), points
+    return pieces, points
 
 
-def _arms(rng: np.random.Generator, half_w: float, half_d: float, seat: float) -> Shape:
+def _arms(rng: np.random.Generator, half_w: float, half_d: float, seat: float) -> list[Piece]:
     """Two arm rests, each on a front post."""
     rise = rng.uniform(0.25, 0.4)
     thick = rng.uniform(0.05, 0.08)
     front = half_d * rng.uniform(0.4, 0.9)
-    shapes = []
-    for y in (half_w - thick, -half_w + thick):
-        shapes.append(box((-half_d, y - thick, seat + rise - thick), (front, y + thick, seat + rise)))
-        shapes.append(box((front - thick, y - thick / 2, seat), (front, y + thick / 2, seat + rise)))
-    return join(shapes)
+    pieces = []
+    for side, y in (("left", half_w - thick), ("right", -half_w + thick)):
+        rest = box((-half_d, y - thick, seat + rise - thick), (front, y + thick, seat + rise))
+        post = box((front - thick, y - thick / 2, seat), (front, y + thick / 2, seat + rise))
+        pieces.append(Piece(f"{side} arm", join([rest, post]), "arms"))
+    return pieces

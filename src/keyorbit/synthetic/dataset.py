@@ -55,11 +55,13 @@ def make_dataset(
 
 
 def write_sample(folder: Path, sample: Sample) -> None:
-    """One sample as an object folder: the input picture on white, the grid with its alpha channel."""
+    """One sample as an object folder: the input picture on its background, the grid with its alpha channel."""
     meta = {
         "category": sample.category,
         "seed": sample.seed,
         "caption": sample.caption,
+        "captions": list(sample.captions),
+        "background": sample.background.tolist(),
         "cameras": sample.cameras.to_dict(),
         "input_camera": sample.input_camera.to_dict(),
         "input_azimuth_deg": sample.input_azimuth_deg,
@@ -71,7 +73,7 @@ def write_sample(folder: Path, sample: Sample) -> None:
         "keypoints_2d": sample.keypoints_2d.tolist(),
         "visible": sample.visible.tolist(),
     }
-    picture = Image.fromarray(composite(sample.input_image, WHITE))
+    picture = Image.fromarray(composite(sample.input_image, sample.background))
     write_object(folder, picture, _grid(sample.views), LAYOUT, meta)
 
 

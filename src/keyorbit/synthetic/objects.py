@@ -9,14 +9,16 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.synthetic.chairs import CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair
-from keyorbit.synthetic.shapes import Part, Shape
+from keyorbit.synthetic.paint import Part, captions, paint_pieces
+from keyorbit.synthetic.shapes import Build, Piece, Shape
 
 
 @dataclass(frozen=True)
 class SyntheticObject:
     """A procedural object, centred at the origin inside the sphere of radius 0.5; +x is its front, +z is up.
 
-    ``known`` is False for a keypoint whose part this object lacks; ``pairs`` are the left/right twins by index.
+    ``known`` is False for a keypoint whose part this object lacks; ``pairs`` are the left/right twins by index;
+    ``captions`` tell the object in rising detail, from nothing on.
     """
 
     category: str
@@ -25,19 +27,23 @@ class SyntheticObject:
     known: Bool[ndarray, " landmark"]
     names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
-    caption: str
+    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Category:
-    """How one kind of object is made: ``build(rng)`` returns its parts, keypoints by name, and caption."""
+    """How one kind of object is made; ``noun`` is what captions call it."""
 
+    noun: str
     keypoint_names: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
-    build: Callable[[np.random.Generator], tuple[list[Part], dict[str, Float[ndarray, "3"]], str]]
+    build: Callable[[np.random.Generator], Build]
 
 
-CATEGORIES: dict[str, Category] = {"chair": Category(CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair)}
+# A category's place in this list is part of its objects' seeds: append, never reorder.
+CATEGORIES: dict[str, Category] = {
+    "chair": Category("chair", CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair),
+}
 
 
 def make_object(category: str, seed: int) -> SyntheticObject:
@@ -50,19 +56,22 @@ def make_object(category: str, seed: int) -> SyntheticObject:
         raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
     spec = CATEGORIES[category]
     rng = np.random.default_rng([list(CATEGORIES).index(category), seed])
-    parts, points, caption = spec.build(rng)
-    centre, radius = _bounding_sphere(np.concatenate([part.shape.vertices for part in parts]))
+    build = spec.build(rng)
+    centre, radius = _bounding_sphere(np.concatenate([piece.shape.vertices for piece in build.pieces]))
     scale = 0.5 / radius
-    parts = [Part(p.name, Shape((p.shape.vertices - centre) * scale, p.shape.faces), p.color) for p in parts]
-    known = np.array([name in points for name in spec.keypoint_names])
-    keypoints = np.stack([points.get(name, centre) for name in spec.keypoint_names])
+    pieces = [Piece(p.name, Shape((p.shape.vertices - centre) * scale, p.shape.faces), p.group) for p in build.pieces]
+    parts, phrases = paint_pieces(rng, pieces)
+    known = np.array([name in build.points for name in spec.keypoint_names])
+    keypoints = np.stack([build.points.get(name, centre) for name in spec.keypoint_names])
     index = {name: i for i, name in enumerate(spec.keypoint_names)}
     pairs = tuple((index[left], index[right]) for left, right in spec.pairs)
+    told = captions(rng, spec.noun, phrases)
     return SyntheticObject(
-        category, tuple(parts), (keypoints - centre) * scale, known, spec.keypoint_names, pairs, caption
+        category, tuple(parts), (keypoints - centre) * scale, known, spec.keypoint_names, pairs, told
     )
 
 
 def _bounding_sphere(vertices: Float[ndarray, "vertex 3"]) -> tuple[Float[ndarray, "3"], float]:
+    """The middle of the bounding box and the furthest vertex from it."""
     centre = (vertices.min(0) + vertices.max(0)) / 2
     return centre, float(np.linalg.norm(vertices - centre, axis=1).max())

@@ -8,23 +8,29 @@ import numpy as np
 import torch
 import trimesh
 from einops import rearrange, reduce, repeat
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import SyntheticObject
+from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.shapes import join
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A mesh with its colours: one per face, or a texture with uv per vertex (uv origin at the bottom left)."""
+    """A mesh with its colours: one per face, or a texture with uv per vertex (uv origin at the bottom left).
+
+    ``paints`` are patterns, and ``face_paint`` tells which of them a face has, -1 for none.
+    """
 
     mesh: Any
     face_colors: Float[ndarray, "face 3"]
     uv: Float[ndarray, "vertex 2"] | None = None
     texture: Float[ndarray, "height width 3"] | None = None
+    paints: tuple[Paint, ...] = ()
+    face_paint: Int[ndarray, " face"] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,15 @@ def random_light(rng: np.random.Generator) -> Light:
 def object_surface(thing: SyntheticObject) -> Surface:
     """The surface of a procedural object."""
     shape = join([part.shape for part in thing.parts])
-    colors = np.concatenate([repeat(part.color, "c -> f c", f=len(part.shape.faces)) for part in thing.parts])
-    return Surface(trimesh.Trimesh(shape.vertices, shape.faces, process=False), colors)
+    sizes = [len(part.shape.faces) for part in thing.parts]
+    colors = np.repeat(np.stack([part.paint.first for part in thing.parts]), sizes, axis=0)
+    patterned = [i if part.paint.frequency.any() else -1 for i, part in enumerate(thing.parts)]
+    return Surface(
+        trimesh.Trimesh(shape.vertices, shape.faces, process=False),
+        colors,
+        paints=tuple(part.paint for part in thing.parts),
+        face_paint=np.repeat(patterned, sizes),
+    )
 
 
 def load_surface(path: Path, up: str = "y") -> Surface:
@@ -138,7 +151,7 @@ def visible(
 
 
 def composite(rgba: UInt8[ndarray, "*batch 4"], background: float = 127 / 255) -> UInt8[ndarray, "*batch 3"]:
-    """The RGBA pictures on a grey background (0…1); Zero123++ expects 127/255."""
+    """The RGBA pictures on a background (0…1, one number or one per channel); Zero123++ expects 127/255."""
     alpha = rgba[..., 3:].astype(float) / 255
     mixed = rgba[..., :3] * alpha + 255 * background * (1 - alpha)
     return np.round(mixed).astype(np.uint8)
@@ -177,6 +190,8 @@ def _shade(
     lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
     lit = light.ambient + light.diffuse * np.clip((normal * facing) @ lamp, 0, None)
     color = surface.face_colors[face]
+    if surface.face_paint is not None:
+        color = _patterned(surface, face, color, origins, directions)
     if surface.texture is not None and surface.uv is not None:
         at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
         weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
@@ -187,6 +202,23 @@ def _shade(
         color = surface.texture[row, column]
     shaded: ndarray = np.clip(color * lit[:, None], 0, 1)
     return shaded
+
+
+def _patterned(surface: Surface, face: ndarray, color: ndarray, origins: ndarray, directions: ndarray) -> ndarray:
+    """The colours of the faces that were hit, with the second colour where a pattern puts it."""
+    assert surface.face_paint is not None
+    which = surface.face_paint[face]
+    color = color.copy()
+    for i in np.unique(which[which >= 0]):
+        here = np.flatnonzero(which == i)
+        paint = surface.paints[i]
+        at = (
+            origins[here]
+            + directions[here] * _hit_distance(surface, face[here], origins[here], directions[here])[:, None]
+        )
+        odd = np.floor(at @ paint.frequency.T + paint.phase).sum(1) % 2 == 1
+        color[here[odd]] = paint.second
+    return color
 
 
 def _hit_distance(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy import ndarray
 
 from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
 from keyorbit.synthetic.objects import SyntheticObject, make_object
+from keyorbit.synthetic.paint import COLORS, Part
 from keyorbit.synthetic.render import object_surface, random_light, render, visible
-from keyorbit.synthetic.shapes import Part, Shape
+from keyorbit.synthetic.shapes import Shape, rotation_about
 
 INPUT_ELEVATION_DEG = (-20.0, 60.0)
 
@@ -46,6 +47,8 @@ class Sample:
     names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
     caption: str
+    captions: tuple[str, ...]
+    background: Float[ndarray, "3"]
     input_azimuth_deg: float
     input_elevation_deg: float
     input_camera: Cameras
@@ -80,7 +83,9 @@ def make_sample(spec: SampleSpec) -> Sample:
         seen,
         thing.names,
         thing.pairs,
-        thing.caption,
+        str(rng.choice(thing.captions)),
+        thing.captions,
+        _random_background(rng),
         azimuth,
         elevation,
         input_camera,
@@ -102,17 +107,23 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def _random_background(rng: np.random.Generator) -> Float[ndarray, "3"]:
+    """White half of the time, Zero123++'s grey, or a pale colour."""
+    kind = rng.random()
+    if kind < 0.5:
+        return np.ones(3)
+    if kind < 0.75:
+        return np.full(3, 127 / 255)
+    paleness = rng.uniform(0.5, 0.85)
+    mixed: ndarray = paleness + (1 - paleness) * np.array(COLORS[str(rng.choice(list(COLORS)))])
+    return mixed
+
+
 def _turn(thing: SyntheticObject, angle_deg: float) -> SyntheticObject:
-    angle = np.deg2rad(angle_deg)
-    c, s = np.cos(angle), np.sin(angle)
-    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    parts = tuple(Part(p.name, Shape(p.shape.vertices @ rotation.T, p.shape.faces), p.color) for p in thing.parts)
-    return SyntheticObject(
-        thing.category,
-        parts,
-        thing.keypoints @ rotation.T,
-        thing.known,
-        thing.names,
-        thing.pairs,
-        thing.caption,
-    )
+    rotation = rotation_about("z", angle_deg)
+
+    def turned_part(part: Part) -> Part:
+        paint = replace(part.paint, frequency=part.paint.frequency @ rotation.T)
+        return Part(part.name, Shape(part.shape.vertices @ rotation.T, part.shape.faces), paint)
+
+    return replace(thing, parts=tuple(map(turned_part, thing.parts)), keypoints=thing.keypoints @ rotation.T)

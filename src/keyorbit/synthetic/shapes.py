@@ -1,4 +1,4 @@
-"""Triangle shapes that procedural objects are built from: boxes and tapered prisms, coloured part by part."""
+"""Triangle shapes that procedural objects are built from: boxes, prisms, tubes, ellipsoids, surfaces of revolution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,21 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-
-# Ten colours a child would name without doubt, as sRGB in 0…1; captions use the names.
-COLORS: dict[str, tuple[float, float, float]] = {
-    "red": (0.80, 0.12, 0.12),
-    "orange": (0.93, 0.50, 0.10),
-    "yellow": (0.93, 0.83, 0.18),
-    "green": (0.16, 0.60, 0.22),
-    "cyan": (0.15, 0.70, 0.75),
-    "blue": (0.13, 0.27, 0.78),
-    "purple": (0.50, 0.20, 0.65),
-    "pink": (0.95, 0.55, 0.70),
-    "brown": (0.45, 0.28, 0.14),
-    "white": (0.94, 0.94, 0.92),
-    "black": (0.10, 0.10, 0.11),
-}
 
 
 @dataclass(frozen=True)
@@ -32,12 +17,23 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A named piece of an object in one colour (sRGB, 0…1)."""
+class Piece:
+    """A named piece of an object. Pieces that a caption may name together share a ``group`` (four legs: "legs")."""
 
     name: str
     shape: Shape
-    color: Float[ndarray, "3"]
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a category's builder returns: pieces, and keypoints by name (those that this object has).
+
+    Arbitrary units; +x is the front, +y the left, +z up.
+    """
+
+    pieces: list[Piece]
+    points: dict[str, Float[ndarray, "3"]]
 
 
 def join(shapes: Sequence[Shape]) -> Shape:
@@ -86,3 +82,78 @@ def box(low: Sequence[float], high: Sequence[float]) -> Shape:
 def turned(shape: Shape, rotation: Float[ndarray, "3 3"], origin: Sequence[float]) -> Shape:
     """The shape rotated about ``origin``."""
     return Shape((shape.vertices - origin) @ rotation.T + origin, shape.faces)
+
+
+def tube(
+    path: Float[ndarray, "point 3"] | Sequence[Sequence[float]],
+    radii: float | Sequence[float],
+    sides: int = 8,
+    flatten: float = 1.0,
+) -> Shape:
+    """A closed tube along a path: a limb, a handle, a pole.
+
+    ``radii``: one for all, or one per point of the path. The section is a regular polygon, ``flatten`` times as thick
+    across the path's own horizontal normal's partner (1: round). Sections stand across the path's mean direction.
+    """
+    points = np.asarray(path, float)
+    radius = np.broadcast_to(np.asarray(radii, float), (len(points),))
+    tangent = np.gradient(points, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    # One reference for the whole path, the axis that the path follows least: sections do not twist.
+    reference = np.eye(3)[np.abs(tangent).sum(0).argmin()]
+    first = np.cross(tangent, reference)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    second = np.cross(tangent, first)
+    angle = (np.arange(sides) + 0.5) * 2 * np.pi / sides
+    ring = np.cos(angle)[None, :, None] * first[:, None] + flatten * np.sin(angle)[None, :, None] * second[:, None]
+    return _skin(points[:, None] + radius[:, None, None] * ring)
+
+
+def lathe(profile: Sequence[Sequence[float]], centre: Sequence[float] = (0.0, 0.0), sides: int = 16) -> Shape:
+    """A surface of revolution about the vertical through ``centre``; ``profile`` lists (radius, height), bottom up."""
+    angle = np.arange(sides) * 2 * np.pi / sides
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1)
+    rings = [np.concatenate([r * circle + np.asarray(centre), np.full((sides, 1), z)], 1) for r, z in profile]
+    return _skin(np.stack(rings))
+
+
+def ellipsoid(
+    centre: Sequence[float], radii: Sequence[float] | float, sides: int = 12, rotation: ndarray | None = None
+) -> Shape:
+    """An ellipsoid with half-axes ``radii`` along x, y and z, then turned by ``rotation`` about its centre."""
+    latitude = np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1)
+    ball = lathe(list(zip(np.cos(latitude), np.sin(latitude), strict=True)), sides=sides)
+    vertices = ball.vertices * np.broadcast_to(np.asarray(radii, float), (3,))
+    if rotation is not None:
+        vertices = vertices @ rotation.T
+    return Shape(vertices + np.asarray(centre, float), ball.faces)
+
+
+def hull_between(first: Float[ndarray, "corner 3"], second: Float[ndarray, "corner 3"]) -> Shape:
+    """A solid between two polygons of the same number of corners, joined corner by corner: wings, cabins, wedges."""
+    return _skin(np.stack([np.asarray(first, float), np.asarray(second, float)]))
+
+
+def rotation_about(axis: str, angle_deg: float) -> Float[ndarray, "3 3"]:
+    """The right-handed rotation about ``"x"``, ``"y"`` or ``"z"``."""
+    i = "xyz".index(axis)
+    j, k = (i + 1) % 3, (i + 2) % 3
+    angle = np.deg2rad(angle_deg)
+    matrix = np.eye(3)
+    matrix[j, j] = matrix[k, k] = np.cos(angle)
+    matrix[k, j], matrix[j, k] = np.sin(angle), -np.sin(angle)
+    return matrix
+
+
+def _skin(rings: Float[ndarray, "ring corner 3"]) -> Shape:
+    """The closed surface through a stack of rings, each end covered by a fan about its middle."""
+    count, sides = rings.shape[:2]
+    i = np.arange(sides)
+    j = (i + 1) % sides
+    band = np.concatenate([np.stack([i, j, j + sides], 1), np.stack([i, j + sides, i + sides], 1)])
+    faces = [band + sides * k for k in range(count - 1)]
+    low, high = count * sides, count * sides + 1
+    faces.append(np.stack([np.full(sides, low), j, i], 1))
+    faces.append(np.stack([np.full(sides, high), i + sides * (count - 1), j + sides * (count - 1)], 1))
+    ends = np.stack([rings[0].mean(0), rings[-1].mean(0)])
+    return Shape(np.concatenate([rings.reshape(-1, 3), ends]), np.concatenate(faces))
