@@ -16,6 +16,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from keyorbit.backends.loading import load_backend
 from keyorbit.backends.zero123plus import Components
 
 # Words the tokenizer holds whole; any other text falls back to letters, so every prompt can be read.
@@ -142,6 +143,25 @@ def _build(config: TinyConfig) -> Components:
         ),
         ramping_coefficients=tuple(i / 76 for i in range(77)),
     )
+
+
+def init_from(parts: Components, folder: Path) -> None:
+    """Start from a model folder: every weight of the same name and shape, and the text embeddings word by word.
+
+    Raises:
+        InputError: the folder is not a whole model of these classes.
+    """
+    source = load_backend(folder).parts
+    for name in ("vae", "unet", "text_encoder", "vision_encoder"):
+        own, other = getattr(parts, name).state_dict(), getattr(source, name).state_dict()
+        for key, value in other.items():
+            if key in own and own[key].shape == value.shape:
+                own[key].copy_(value)
+    ours, theirs = parts.tokenizer.get_vocab(), source.tokenizer.get_vocab()
+    shared = [word for word in ours if word in theirs]
+    rows = parts.text_encoder.get_input_embeddings().weight.data
+    known = source.text_encoder.get_input_embeddings().weight.data
+    rows[[ours[word] for word in shared]] = known[[theirs[word] for word in shared]]
 
 
 def save_folder(parts: Components, folder: Path, view_size: int) -> None:

@@ -1,0 +1,156 @@
+"""How much a model's queries know: tokens fitted to true landmarks, judged on other objects; and sheets of samples.
+
+The landmark probe is supervised, so it is no method: it is the ceiling that discovery without labels works under, and
+what the training of the tiny model is steered by.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.data import ObjectViews, Truth
+from keyorbit.heatmaps import gaussian, normalize, soft_argmax_xy, spatial_softmax, view_maps
+from keyorbit.prepare import PrepareConfig, prepare_all
+from keyorbit.query_cache import QueryCache, build_query_cache
+from keyorbit.synthetic.render import composite
+from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
+from keyorbit.tokens import Tokens
+from keyorbit.views import split_views
+
+# Objects of the probe: neither those of training (10⁹ on) nor those of data sets (below 10⁹).
+_TRAIN, _TEST = 2 * 10**9, 2 * 10**9 + 10**6
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """``every``: steps of training between two probes; ``steps``: of the fit; ``samples``: objects on a sheet."""
+
+    every: int = 1000
+    train_objects: int = 60
+    test_objects: int = 50
+    steps: int = 300
+    rate: float = 0.05
+    temperature: float = 0.01
+    timestep: int = 300
+    samples: int = 2
+    sample_steps: int = 28
+
+
+def landmark_probe(backend: Zero123PlusBackend, category: str, config: ProbeConfig | None = None) -> float:
+    """PCK@0.1 of tokens fitted to the true 2D landmarks of some objects, on others' views, 0…1.
+
+    A landmark counts where it is known and visible; it is right within 0.1 of the longer side of the object's box in
+    that view (SPair-71k's PCK per point). Heatmaps are the averaged logits' softmax over the view, as in discovery.
+    """
+    config = config or ProbeConfig()
+    size = backend.view_size
+    train = _objects(category, _TRAIN, config.train_objects, size)
+    test = _objects(category, _TEST, config.test_objects, size)
+    tokens = _fit(backend, train, config)
+    with torch.no_grad():
+        heatmaps = _heatmaps(_cache(backend, test, config), backend, tokens, torch.arange(len(test)), config)
+    xy = soft_argmax_xy(heatmaps).cpu()
+    truth, seen = _truths(test)
+    sides = torch.stack([_longer_sides(thing) for thing in test])
+    right = torch.linalg.vector_norm(xy - truth, dim=-1) <= 0.1 * sides[..., None]
+    return float(right[seen].float().mean())
+
+
+def sample_sheet(
+    backend: Zero123PlusBackend, categories: Sequence[str], config: ProbeConfig
+) -> UInt8[ndarray, "height width 3"]:
+    """For objects never trained on: the input and the true views above the views generated from the input alone."""
+    rows = []
+    for category in categories:
+        for i, thing in enumerate(_objects(category, _TEST, config.samples, backend.view_size)):
+            assert thing.views is not None
+            generator = torch.Generator().manual_seed(i)
+            grid = backend.generate([thing.input_image], generator, config.sample_steps)[0].cpu()
+            views = split_views(grid, backend.layout).movedim(1, 0)
+            source = np.asarray(thing.input_image)
+            for line in (thing.views, views):
+                pictures = [(255 * view).round().byte().movedim(0, -1).numpy() for view in line]
+                rows.append(np.concatenate([source, *pictures], axis=1))
+    return np.concatenate(rows)
+
+
+def as_object(sample: Sample) -> ObjectViews:
+    """A sample as the object that :func:`keyorbit.load_dataset` would read after it was written."""
+    views = torch.from_numpy(composite(sample.views)).movedim(-1, 1).float() / 255
+    truth = Truth(
+        sample.names,
+        sample.pairs,
+        torch.from_numpy(sample.keypoints_3d).float(),
+        torch.from_numpy(sample.known),
+        torch.from_numpy(sample.keypoints_2d).float(),
+        torch.from_numpy(sample.visible),
+    )
+    masks = torch.from_numpy(sample.views[..., 3] > 127)
+    picture = Image.fromarray(composite(sample.input_image, sample.background))
+    return ObjectViews(f"{sample.category}_{sample.seed}", picture, views, masks, sample.cameras, truth=truth)
+
+
+def _objects(category: str, first: int, count: int, size: int) -> list[ObjectViews]:
+    return [as_object(s) for s in make_samples([SampleSpec(category, first + i, size) for i in range(count)])]
+
+
+def _cache(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> QueryCache:
+    prepared, _ = prepare_all(objects, backend, PrepareConfig(timestep=config.timestep), seed=0)
+    return build_query_cache(backend, prepared, "*")
+
+
+def _heatmaps(
+    cache: QueryCache, backend: Zero123PlusBackend, tokens: Tensor, items: Tensor, config: ProbeConfig
+) -> Float[Tensor, "item view token side side"]:
+    side = 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
+    maps = view_maps(cache.token_logits(tokens, items), backend.layout, (side, side))
+    return spatial_softmax(maps, config.temperature)
+
+
+def _truths(
+    objects: Sequence[ObjectViews],
+) -> tuple[Float[Tensor, "item view landmark 2"], Bool[Tensor, "item view landmark"]]:
+    """Where the landmarks are in the six views, and which are known and visible there."""
+    truths = [thing.truth for thing in objects if thing.truth is not None]
+    xy = torch.stack([t.keypoints_2d[1:] for t in truths])
+    seen = torch.stack([t.visible[1:] & t.known for t in truths])
+    return xy, seen
+
+
+def _fit(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> Tensor:
+    """One token per landmark: cross-entropy between its heatmaps and Gaussians at the true places."""
+    cache = _cache(backend, objects, config)
+    xy, seen = (x.to(backend.device) for x in _truths(objects))
+    generator = torch.Generator().manual_seed(0)
+    start = Tokens.initialise(backend.text_statistics(generator), xy.shape[2], generator)
+    tokens = start.embedding.detach().to(backend.device).requires_grad_(True)
+    optimizer = torch.optim.Adam([tokens], lr=config.rate)
+    for step in range(config.steps):
+        items = torch.randperm(len(objects), generator=generator)[:8]
+        heatmaps = _heatmaps(cache, backend, tokens, items, config)
+        target = normalize(gaussian(xy[items], *heatmaps.shape[-2:], sigma=1.0))
+        entropy = -(target * heatmaps.clamp_min(1e-9).log()).sum((-2, -1))
+        offset = F.smooth_l1_loss(soft_argmax_xy(heatmaps), xy[items], reduction="none", beta=0.05).sum(-1)
+        loss = (entropy + 20 * offset)[seen[items]].mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate * (1 - 0.9 * step / config.steps)
+        optimizer.step()
+    return tokens.detach()
+
+
+def _longer_sides(thing: ObjectViews) -> Float[Tensor, " view"]:
+    """The longer side of the object's box in each view, in sides of the view."""
+    assert thing.masks is not None
+    height, width = thing.masks.shape[-2:]
+    rows, cols = thing.masks.any(-1).sum(-1) / height, thing.masks.any(-2).sum(-1) / width
+    return torch.maximum(rows, cols)

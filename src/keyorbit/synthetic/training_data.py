@@ -1,0 +1,93 @@
+"""The tiny model's training set: rendered once from seeds, encoded once by its VAE, then kept in memory."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.checkpoint import load_checkpoint, save_checkpoint
+from keyorbit.errors import InputError
+from keyorbit.synthetic.render import composite
+from keyorbit.synthetic.samples import SampleSpec, make_samples
+from keyorbit.views import merge_views
+
+log = logging.getLogger(__name__)
+GREY = 127 / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """Input pictures on their backgrounds and on grey, six views on grey, captions in rising detail."""
+
+    inputs: UInt8[Tensor, "item background size size 3"]
+    views: UInt8[Tensor, "item view size size 3"]
+    captions: list[list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the UNet trains on: latents in half precision, the input pictures as the vision encoder will see them."""
+
+    grids: Float[Tensor, "item channel height width"]
+    conditions: Float[Tensor, "item background channel condition_height condition_width"]
+    inputs: UInt8[Tensor, "item background size size 3"]
+    captions: list[list[str]]
+
+
+def training_seed(seed: int, index: int) -> int:
+    """Objects that train the model have seeds from 10⁹ on; ``keyorbit dataset make`` never reaches them."""
+    return 10**9 + seed * 10**6 + index
+
+
+def render_training_set(
+    categories: tuple[str, ...], objects: int, seed: int, size: int, workers: int, path: Path
+) -> Rendered:
+    """``objects`` of each category, in turn, kept in ``path``: a run that is resumed finds them there.
+
+    Raises:
+        InputError: ``path`` holds another training set.
+    """
+    recipe = {"categories": list(categories), "objects": objects, "seed": seed, "size": size}
+    if not path.exists():
+        specs = [
+            SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories
+        ]
+        inputs, views, captions = [], [], []
+        for count, sample in enumerate(make_samples(specs, workers), 1):
+            both = [composite(sample.input_image, sample.background), composite(sample.input_image, GREY)]
+            inputs.append(torch.from_numpy(np.stack(both)))
+            views.append(torch.from_numpy(composite(sample.views, GREY)))
+            captions.append(list(sample.captions))
+            if count % 1000 == 0:
+                log.info("rendered %d of %d objects", count, len(specs))
+        tensors = {"inputs": torch.stack(inputs), "views": torch.stack(views)}
+        save_checkpoint(path, tensors, {"captions": captions, "recipe": recipe})
+    tensors, metadata = load_checkpoint(path)
+    if metadata["recipe"] != recipe:
+        raise InputError(f"{path} was made by {metadata['recipe']}, not by {recipe}; choose another folder")
+    return Rendered(tensors["inputs"], tensors["views"], metadata["captions"])
+
+
+@torch.no_grad()
+def encode_training_set(data: Rendered, backend: Zero123PlusBackend, path: Path, batch: int = 50) -> Encoded:
+    """The rendered set through the VAE, kept in ``path``: it takes minutes on a CPU."""
+    if not path.exists():
+        grids, conditions = [], []
+        for start in range(0, len(data.inputs), batch):
+            views = rearrange(data.views[start : start + batch], "i v h w c -> i c v h w").float() / 255
+            grids.append(backend.encode_images(merge_views(views, backend.layout)).half().cpu())
+            pictures = rearrange(data.inputs[start : start + batch], "i b h w c -> (i b) c h w").float() / 255
+            pixels = ((pictures - 0.5) / 0.8).to(backend.device, backend.dtype)
+            latent = backend.parts.vae.encode(pixels).latent_dist.mean
+            conditions.append(rearrange(latent, "(i b) c h w -> i b c h w", b=2).half().cpu())
+            if start % (20 * batch) == 0:
+                log.info("encoded %d of %d objects", start, len(data.inputs))
+        save_checkpoint(path, {"grids": torch.cat(grids), "conditions": torch.cat(conditions)}, {})
+    tensors, _ = load_checkpoint(path)
+    return Encoded(tensors["grids"], tensors["conditions"], data.inputs, data.captions)
