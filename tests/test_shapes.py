@@ -38,7 +38,9 @@ def test_a_limb_has_domed_ends_half_a_radius_long():
 def test_keypoints_turn_with_their_pieces():
     cube = box((1, 2, 3), (2, 4, 6))
     corner = cube.vertices[0]
-    build = turned_build(Build([Piece("cube", cube, "cubes")], {"corner": corner}), rotation_about("z", 90.0), (1, 0, 0))
+    build = turned_build(
+        Build([Piece("cube", cube, "cubes")], {"corner": corner}), rotation_about("z", 90.0), (1, 0, 0)
+    )
     np.testing.assert_allclose(build.points["corner"], build.pieces[0].shape.vertices[0])
     np.testing.assert_allclose(build.points["corner"], [1 - corner[1], corner[0] - 1, corner[2]], atol=1e-12)
     assert (build.pieces[0].name, build.pieces[0].group) == ("cube", "cubes")
