@@ -8,8 +8,10 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from keyorbit.errors import InputError
+from keyorbit.synthetic.animals import ANIMAL_KEYPOINTS, ANIMAL_PAIRS, make_animal
 from keyorbit.synthetic.chairs import CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair
 from keyorbit.synthetic.paint import Part, captions, paint_pieces
+from keyorbit.synthetic.people import PERSON_KEYPOINTS, PERSON_PAIRS, make_person
 from keyorbit.synthetic.shapes import Build, Piece, Shape
 
 
@@ -43,6 +45,8 @@ class Category:
 # A category's place in this list is part of its objects' seeds: append, never reorder.
 CATEGORIES: dict[str, Category] = {
     "chair": Category("chair", CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair),
+    "animal": Category("animal", ANIMAL_KEYPOINTS, ANIMAL_PAIRS, make_animal),
+    "person": Category("person", PERSON_KEYPOINTS, PERSON_PAIRS, make_person),
 }
 
 

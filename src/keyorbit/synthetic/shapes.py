@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+Point = Sequence[float | int] | Float[ndarray, "3"]
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -72,21 +74,21 @@ def prism(
     return Shape(np.concatenate(rings), np.concatenate([side_faces, fan[:, ::-1], fan + sides]))
 
 
-def box(low: Sequence[float], high: Sequence[float]) -> Shape:
+def box(low: Point, high: Point) -> Shape:
     """An axis-aligned box from its lowest to its highest corner."""
     low_, high_ = np.asarray(low, float), np.asarray(high, float)
     centre, half = (low_ + high_) / 2, (high_ - low_) / 2
     return prism((centre[0], centre[1], low_[2]), (centre[0], centre[1], high_[2]), (float(half[0]), float(half[1])))
 
 
-def turned(shape: Shape, rotation: Float[ndarray, "3 3"], origin: Sequence[float]) -> Shape:
+def turned(shape: Shape, rotation: Float[ndarray, "3 3"], origin: Point) -> Shape:
     """The shape rotated about ``origin``."""
     return Shape((shape.vertices - origin) @ rotation.T + origin, shape.faces)
 
 
 def tube(
-    path: Float[ndarray, "point 3"] | Sequence[Sequence[float]],
-    radii: float | Sequence[float],
+    path: Float[ndarray, "point 3"] | Sequence[Point],
+    radii: float | Sequence[float] | Float[ndarray, " point"],
     sides: int = 8,
     flatten: float = 1.0,
 ) -> Shape:
@@ -109,7 +111,9 @@ def tube(
     return _skin(points[:, None] + radius[:, None, None] * ring)
 
 
-def lathe(profile: Sequence[Sequence[float]], centre: Sequence[float] = (0.0, 0.0), sides: int = 16) -> Shape:
+def lathe(
+    profile: Sequence[Sequence[float]], centre: Sequence[float] | Float[ndarray, "2"] = (0.0, 0.0), sides: int = 16
+) -> Shape:
     """A surface of revolution about the vertical through ``centre``; ``profile`` lists (radius, height), bottom up."""
     angle = np.arange(sides) * 2 * np.pi / sides
     circle = np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -117,9 +121,7 @@ def lathe(profile: Sequence[Sequence[float]], centre: Sequence[float] = (0.0, 0.
     return _skin(np.stack(rings))
 
 
-def ellipsoid(
-    centre: Sequence[float], radii: Sequence[float] | float, sides: int = 12, rotation: ndarray | None = None
-) -> Shape:
+def ellipsoid(centre: Point, radii: Point | float, sides: int = 12, rotation: ndarray | None = None) -> Shape:
     """An ellipsoid with half-axes ``radii`` along x, y and z, then turned by ``rotation`` about its centre."""
     latitude = np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1)
     ball = lathe(list(zip(np.cos(latitude), np.sin(latitude), strict=True)), sides=sides)
@@ -132,6 +134,44 @@ def ellipsoid(
 def hull_between(first: Float[ndarray, "corner 3"], second: Float[ndarray, "corner 3"]) -> Shape:
     """A solid between two polygons of the same number of corners, joined corner by corner: wings, cabins, wedges."""
     return _skin(np.stack([np.asarray(first, float), np.asarray(second, float)]))
+
+
+def limb(path: Float[ndarray, "point 3"] | Sequence[Point], radii: Sequence[float], sides: int = 8) -> Shape:
+    """A round tube with domed ends, which reach half a radius beyond the path's ends."""
+    points, radius = np.asarray(path, float), np.asarray(radii, float)
+    first, last = points[0] - points[1], points[-1] - points[-2]
+    low = points[0] + 0.5 * radius[0] * first / np.linalg.norm(first)
+    high = points[-1] + 0.5 * radius[-1] * last / np.linalg.norm(last)
+    return tube(np.stack([low, *points, high]), [0.5 * radius[0], *radius, 0.5 * radius[-1]], sides)
+
+
+def surface_point(shapes: Sequence[Shape], origin: Point, direction: Point) -> Float[ndarray, "3"]:
+    """Where the ray from ``origin``, a point inside the shapes, leaves them for good (Möller & Trumbore 1997).
+
+    Raises:
+        ValueError: the ray meets no face.
+    """
+    mesh = join(shapes)
+    start, ray = np.asarray(origin, float), np.asarray(direction, float)
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    normal = np.cross(b - a, c - a)
+    facing = normal @ ray
+    facing = np.where(np.abs(facing) < 1e-12, np.nan, facing)
+    across = np.cross(start - a, ray)
+    u = -((c - a) * across).sum(1) / facing
+    v = ((b - a) * across).sum(1) / facing
+    distance = ((a - start) * normal).sum(1) / facing
+    # Comparisons with NaN are False; a hair's breadth over the edges, so that no ray slips between two faces.
+    hit = (u >= -1e-9) & (v >= -1e-9) & (u + v <= 1 + 1e-9) & (distance > 0)
+    if not hit.any():
+        raise ValueError("the ray meets no face")
+    return np.asarray(start + distance[hit].max() * ray)
+
+
+def turned_build(build: Build, rotation: Float[ndarray, "3 3"], origin: Point) -> Build:
+    """Pieces and points rotated together about ``origin``: a head that looks round, a trunk that leans."""
+    pieces = [Piece(p.name, turned(p.shape, rotation, origin), p.group) for p in build.pieces]
+    return Build(pieces, {name: rotation @ (point - origin) + origin for name, point in build.points.items()})
 
 
 def rotation_about(axis: str, angle_deg: float) -> Float[ndarray, "3 3"]:
