@@ -42,7 +42,6 @@ class Category:
     build: Callable[[np.random.Generator], Build]
 
 
-# A category's place in this list is part of its objects' seeds: append, never reorder.
 CATEGORIES: dict[str, Category] = {
     "chair": Category("chair", CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair),
     "animal": Category("animal", ANIMAL_KEYPOINTS, ANIMAL_PAIRS, make_animal),
@@ -59,7 +58,7 @@ def make_object(category: str, seed: int) -> SyntheticObject:
     if category not in CATEGORIES:
         raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
     spec = CATEGORIES[category]
-    rng = np.random.default_rng([list(CATEGORIES).index(category), seed])
+    rng = np.random.default_rng([*category.encode(), seed])
     build = spec.build(rng)
     centre, radius = _bounding_sphere(np.concatenate([piece.shape.vertices for piece in build.pieces]))
     scale = 0.5 / radius
