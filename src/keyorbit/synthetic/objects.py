@@ -9,8 +9,11 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.synthetic.chairs import CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair
+from keyorbit.synthetic.lamps import LAMP_KEYPOINTS, LAMP_PAIRS, make_lamp
+from keyorbit.synthetic.mugs import MUG_KEYPOINTS, MUG_PAIRS, make_mug
 from keyorbit.synthetic.paint import Part, captions, paint_pieces
 from keyorbit.synthetic.shapes import Build, Piece, Shape
+from keyorbit.synthetic.tables import TABLE_KEYPOINTS, TABLE_PAIRS, make_table
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Category:
 # A category's place in this list is part of its objects' seeds: append, never reorder.
 CATEGORIES: dict[str, Category] = {
     "chair": Category("chair", CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair),
+    "table": Category("table", TABLE_KEYPOINTS, TABLE_PAIRS, make_table),
+    "lamp": Category("lamp", LAMP_KEYPOINTS, LAMP_PAIRS, make_lamp),
+    "mug": Category("mug", MUG_KEYPOINTS, MUG_PAIRS, make_mug),
 }
 
 
