@@ -22,7 +22,7 @@ class OptimiseConfig:
     """How one stage is trained.
 
     The rate rises over ``warmup`` steps, stays, and falls to a twentieth over the last ``cooldown`` share of the
-    steps: a plan can be made longer until the cool-down begins. ``average`` is the decay of the weights' moving average.
+    steps: a plan can be made longer until the cool-down begins. ``average`` is the decay of the weights' average.
     """
 
     steps: int

@@ -121,6 +121,14 @@ def lathe(
     return _skin(np.stack(rings))
 
 
+def revolved(profile: Sequence[tuple[float, float]], square: bool = False) -> Shape:
+    """A :func:`lathe` about the z axis, or its square fellow, whose half-width takes the radius's place."""
+    if not square:
+        return lathe(profile)
+    corners = turned(lathe(profile, sides=4), rotation_about("z", 45.0), (0.0, 0.0, 0.0))
+    return Shape(corners.vertices * [np.sqrt(2), np.sqrt(2), 1.0], corners.faces)
+
+
 def ellipsoid(centre: Point, radii: Point | float, sides: int = 12, rotation: ndarray | None = None) -> Shape:
     """An ellipsoid with half-axes ``radii`` along x, y and z, then turned by ``rotation`` about its centre."""
     latitude = np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1)

@@ -21,11 +21,14 @@ from keyorbit.backends.zero123plus import Components
 
 # Words the tokenizer holds whole; any other text falls back to letters, so every prompt can be read.
 _SENTENCE = """
-    a an the with and of in on no without striped checked plain two tone small large tall short wide thin
+    a an the with and of in on no plain striped checked two tone
     red orange yellow green cyan blue purple pink brown white black grey
-    chair table lamp mug car aeroplane plane animal dog horse person figure object photo picture view
-    seat back legs leg arms arm top shade base pole stand handle body rim wheels wheel roof bonnet windows wings
-    wing tail nose engine head neck torso hands hand feet foot ears front left right panel slats spindles round square
+    chair table lamp mug car aeroplane animal person object picture view
+    arm arms back backpack base bed body bonnet boot bulb bumper bumpers cabin cap cockpit drawer ear ears engine engines
+    eye eyes face feet fin foot front fuselage hair hand handle hands hat head headlight headlights horn horns joint
+    joints knob label left leg legs lid light lights lower mane mirror mirrors muzzle neck nose panel panels plate pole
+    propeller propellers rear right roof seat shade shelf shirt shoe shoes skirt sleeve sleeves spare spoiler struts
+    switch tail tailplane top trousers trunk tusk tusks upper wheel wheels window windows windscreen wing wings
 """
 WORDS = _SENTENCE.split()
 

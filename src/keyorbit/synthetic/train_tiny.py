@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
+from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import CATEGORIES
@@ -217,9 +217,7 @@ def _shown_to_vae(pictures: Tensor) -> Tensor:
 def _smoke(config: TrainTinyConfig) -> TrainTinyConfig:
     few = OptimiseConfig(3, 1e-3, save_every=2, log_every=1)
     probe = ProbeConfig(every=3, train_objects=2, test_objects=2, steps=2, sample_steps=2)
-    return replace(
-        config, objects=3, vae=few, vae_batch=4, unet=few, unet_batch=2, probe=probe, workers=1
-    )
+    return replace(config, objects=3, vae=few, vae_batch=4, unet=few, unet_batch=2, probe=probe, workers=1)
 
 
 def main(

@@ -55,9 +55,7 @@ def render_training_set(
     """
     recipe = {"categories": list(categories), "objects": objects, "seed": seed, "size": size}
     if not path.exists():
-        specs = [
-            SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories
-        ]
+        specs = [SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories]
         inputs, views, captions = [], [], []
         for count, sample in enumerate(make_samples(specs, workers), 1):
             both = [composite(sample.input_image, sample.background), composite(sample.input_image, GREY)]
