@@ -24,11 +24,12 @@ _SENTENCE = """
     a an the with and of in on no plain striped checked two tone
     red orange yellow green cyan blue purple pink brown white black grey
     chair table lamp mug car aeroplane animal person object picture view
-    arm arms back backpack base bed body bonnet boot bulb bumper bumpers cabin cap cockpit drawer ear ears engine engines
-    eye eyes face feet fin foot front fuselage hair hand handle hands hat head headlight headlights horn horns joint
-    joints knob label left leg legs lid light lights lower mane mirror mirrors muzzle neck nose panel panels plate pole
-    propeller propellers rear right roof seat shade shelf shirt shoe shoes skirt sleeve sleeves spare spoiler struts
-    switch tail tailplane top trousers trunk tusk tusks upper wheel wheels window windows windscreen wing wings
+    arm arms back backpack base bed body bonnet boot bulb bumper bumpers cabin cap cockpit drawer ear ears engine
+    engines eye eyes face feet fin foot front fuselage hair hand handle hands hat head headlight headlights horn
+    horns joint joints knob label left leg legs lid light lights lower mane mirror mirrors muzzle neck nose panel
+    panels plate pole propeller propellers rear right roof seat shade shelf shirt shoe shoes skirt sleeve sleeves
+    spare spoiler struts switch tail tailplane top trousers trunk tusk tusks upper wheel wheels window windows
+    windscreen wing wings
 """
 WORDS = _SENTENCE.split()
 
