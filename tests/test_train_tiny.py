@@ -9,20 +9,24 @@ from conftest import SMALL
 from keyorbit.backends.loading import load_backend
 from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.errors import InputError
+from keyorbit.synthetic import optimise as loop
+from keyorbit.synthetic.optimise import OptimiseConfig
+from keyorbit.synthetic.probe import ProbeConfig, landmark_probe
+from keyorbit.synthetic.tiny_model import init_from, make_tiny
 from keyorbit.synthetic.train_tiny import TrainTinyConfig, train
+from keyorbit.synthetic.training_data import render_training_set
 
+PROBE = ProbeConfig(every=2, train_objects=2, test_objects=2, steps=2, samples=1, sample_steps=1)
 FEW = TrainTinyConfig(
-    objects=4, vae_steps=2, vae_batch=2, unet_steps=4, unet_batch=2, save_every=1, log_every=1, workers=1
+    categories=("chair", "mug"),
+    objects=2,
+    vae=OptimiseConfig(2, 1e-3, save_every=1, log_every=1),
+    vae_batch=2,
+    unet=OptimiseConfig(4, 1e-3, save_every=1, log_every=1),
+    unet_batch=2,
+    probe=PROBE,
+    workers=1,
 )
-
-
-@pytest.fixture(autouse=True)
-def small_views(monkeypatch):
-    """The recipe renders 64-pixel views; these tests train on 16."""
-    from keyorbit.synthetic import train_tiny
-
-    spec = train_tiny.SampleSpec
-    monkeypatch.setattr(train_tiny, "SampleSpec", lambda category, seed: spec(category, seed, SMALL.view_size))
 
 
 def weights(folder):
@@ -30,10 +34,7 @@ def weights(folder):
 
 
 def test_a_stopped_training_resumes_bit_identical(tmp_path):
-    train(FEW, tmp_path / "whole", tmp_path / "whole_model", SMALL)
-    # The learning rate follows the number of steps planned, so a stop is a stop, not a shorter plan.
-    from keyorbit.synthetic import train_tiny
-
+    assert train(FEW, tmp_path / "whole", tmp_path / "whole_model", SMALL)
     with pytest.MonkeyPatch.context() as patch:
         saved = []
 
@@ -43,16 +44,79 @@ def test_a_stopped_training_resumes_bit_identical(tmp_path):
             if saved.count("unet.safetensors") == 2:
                 raise KeyboardInterrupt
 
-        patch.setattr(train_tiny, "save_checkpoint", save)
+        patch.setattr(loop, "save_checkpoint", save)
         with pytest.raises(KeyboardInterrupt):
             train(FEW, tmp_path / "stopped", tmp_path / "model", SMALL)
     assert not (tmp_path / "model").exists()
     train(FEW, tmp_path / "stopped", tmp_path / "model", SMALL)
     whole, resumed = weights(tmp_path / "whole_model"), weights(tmp_path / "model")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    start = weights(tmp_path / "model")
-    train(replace(FEW, unet_steps=6), tmp_path / "stopped", tmp_path / "longer", SMALL)
-    assert any(not torch.equal(start[name], value) for name, value in weights(tmp_path / "longer").items())
+    log = (tmp_path / "whole" / "log.jsonl").read_text()
+    assert log.count('"stage": "probe"') == 2
+    assert len(list((tmp_path / "whole").glob("samples_*.png"))) == 2
+    longer = replace(FEW, unet=replace(FEW.unet, steps=6))
+    train(longer, tmp_path / "stopped", tmp_path / "longer", SMALL)
+    assert any(not torch.equal(resumed[name], value) for name, value in weights(tmp_path / "longer").items())
+
+
+def test_a_slice_that_runs_out_of_time_is_saved_and_says_so(tmp_path):
+    """No minutes at all: nothing is trained, and the plan is not done."""
+    assert not train(FEW, tmp_path / "run", tmp_path / "model", SMALL, minutes=0.0)
+    assert not (tmp_path / "model").exists()
+    assert (tmp_path / "run" / "data.safetensors").exists()
+
+
+def test_training_goes_on_from_a_model_folder(tmp_path, model_folder):
+    parts = make_tiny(SMALL, seed=2)
+    source = load_backend(model_folder).parts
+    key = "conv_in.weight"
+    assert not torch.equal(parts.unet.state_dict()[key], source.unet.state_dict()[key])
+    init_from(parts, model_folder)
+    for name in ("vae", "unet", "vision_encoder", "text_encoder"):
+        own, other = getattr(parts, name).state_dict(), getattr(source, name).state_dict()
+        assert all(torch.equal(own[key], other[key]) for key in own)
+    wider = make_tiny(replace(SMALL, unet_channels=(16, 48)), seed=2)
+    before = wider.unet.state_dict()["mid_block.resnets.0.conv1.weight"].clone()
+    init_from(wider, model_folder)
+    assert torch.equal(wider.unet.state_dict()[key], source.unet.state_dict()[key])
+    assert torch.equal(wider.unet.state_dict()["mid_block.resnets.0.conv1.weight"], before)
+
+
+def test_the_rate_rises_stays_and_falls():
+    config = OptimiseConfig(1000, 1.0, warmup=10, cooldown=0.2)
+    assert config.rate_at(0) == pytest.approx(0.1)
+    assert config.rate_at(10) == config.rate_at(800) == 1.0
+    assert config.rate_at(900) == pytest.approx(0.5)
+    assert config.rate_at(999) == pytest.approx(0.05)
+
+
+def test_another_training_set_is_not_taken_for_this_one(tmp_path):
+    path = tmp_path / "data.safetensors"
+    first = render_training_set(("chair",), 2, 0, 16, 1, path)
+    assert first.inputs.shape == (2, 2, 16, 16, 3)
+    assert not torch.equal(first.inputs[0, 0], first.inputs[0, 1]) or first.captions[0] == first.captions[1]
+    with pytest.raises(InputError, match="another folder"):
+        render_training_set(("mug",), 2, 0, 16, 1, path)
+
+
+def test_the_probe_finds_landmarks_that_the_queries_know(backend, monkeypatch):
+    """Queries that hold a landmark's map in one channel each: the fitted tokens must find them on other objects."""
+    from keyorbit.heatmaps import gaussian
+    from keyorbit.query_cache import LayerQueries, QueryCache
+    from keyorbit.synthetic import probe
+    from keyorbit.views import merge_views
+
+    def knowing(backend, objects, config):
+        xy, _ = probe._truths(objects)
+        maps = gaussian(xy.clamp(0, 1), 8, 8, 1.0).transpose(1, 2)  # item landmark view 8 8
+        grid = merge_views(maps, backend.layout).flatten(2).transpose(1, 2)
+        query = torch.nn.functional.pad(grid, (0, 16 - grid.shape[-1]))[:, None]
+        return QueryCache((LayerQueries("x", (24, 16), query, torch.zeros(query.shape[:3]), torch.eye(16)),), 1)
+
+    config = ProbeConfig(train_objects=6, test_objects=4, steps=150)
+    blind = landmark_probe(backend, "chair", replace(config, steps=5))
+    monkeypatch.setattr(probe, "_cache", knowing)
+    assert landmark_probe(backend, "chair", config) > max(0.9, 2 * blind)
 
 
 def test_checkpoints_are_whole_or_not_there(tmp_path):
