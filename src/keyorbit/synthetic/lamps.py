@@ -43,7 +43,8 @@ def make_lamp(rng: np.random.Generator) -> Build:
     # What stands tall is thick enough to be seen in a small picture.
     radius = rng.uniform(0.3, 0.4) if style == "pole" else rng.uniform(0.2, 0.32)
     pieces, points, height = _base(rng, radius)
-    shade_radius, shade_height = rng.uniform(0.19, 0.33), rng.uniform(0.22, 0.4)
+    shade_radius = rng.uniform(0.27, 0.4) if style == "pole" else rng.uniform(0.2, 0.33)
+    shade_height = shade_radius * rng.uniform(0.9, 1.35)
     # The shade opens downwards (0) or further and further to the front.
     tilt = rng.uniform(0, 20) if style == "pole" else rng.uniform(5, 65)
     drop = shade_height * np.cos(np.deg2rad(tilt)) + shade_radius * np.sin(np.deg2rad(tilt))

@@ -42,8 +42,8 @@ _CORNERS = [(fb, lr, sx, sy) for fb, sx in (("front", 1), ("back", -1)) for lr, 
 
 
 def make_table(rng: np.random.Generator) -> Build:
-    """One random table, 1 to 1.8 wide. The drawer and its knob show the front of every one."""
-    half_d, half_w = rng.uniform(0.36, 0.55), rng.uniform(0.5, 0.9)
+    """One random table, 1.2 to 1.9 wide. The drawer and its knob show the front of every one."""
+    half_d, half_w = rng.uniform(0.38, 0.56), rng.uniform(0.6, 0.95)
     height = rng.uniform(0.65, 1.15)
     under = height - rng.uniform(0.07, 0.13)
     style = str(rng.choice(["square", "cut", "round"], p=[0.5, 0.2, 0.3]))
@@ -116,7 +116,9 @@ def _legs(rng: np.random.Generator, half_d: float, half_w: float, top: float) ->
         feet = {name: foot * [0.85, 0.6, 1] for name, foot in feet.items()}
     if style in ("legs", "panels") and rng.random() < 0.3:
         level = rng.uniform(0.15, 0.3) * top
-        pieces.append(Piece("shelf", box((-half_d, -half_w, level), (half_d * 0.9, half_w, level + 0.07))))
+        side = half_w - thick  # inside the legs: no two faces in one plane
+        shelf = box((thick - half_d, -side, level), (0.9 * half_d - thick, side, level + 0.07))
+        pieces.append(Piece("shelf", shelf))
     return pieces, feet
 
 
@@ -167,7 +169,7 @@ def _back(rng: np.random.Generator, low: float, half_w: float, top: float) -> tu
     """What stands on the back edge: a board, a rail on posts, or a board under a narrow shelf."""
     style = str(rng.choice(["board", "rail", "hood"]))
     thick = rng.uniform(0.06, 0.09)
-    rise = rng.uniform(0.12, 0.3) if style == "board" else rng.uniform(0.25, 0.5)
+    rise = rng.uniform(0.12, 0.28) if style == "board" else rng.uniform(0.22, 0.36)
     high = low + thick
     if style == "rail":
         bar = 0.4 * rise
