@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from keyorbit.errors import InputError
+from keyorbit.synthetic.aeroplanes import AEROPLANE_KEYPOINTS, AEROPLANE_PAIRS, make_aeroplane
+from keyorbit.synthetic.cars import CAR_KEYPOINTS, CAR_PAIRS, make_car
 from keyorbit.synthetic.chairs import CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair
 from keyorbit.synthetic.paint import Part, captions, paint_pieces
 from keyorbit.synthetic.shapes import Build, Piece, Shape
@@ -43,6 +45,8 @@ class Category:
 # A category's place in this list is part of its objects' seeds: append, never reorder.
 CATEGORIES: dict[str, Category] = {
     "chair": Category("chair", CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair),
+    "car": Category("car", CAR_KEYPOINTS, CAR_PAIRS, make_car),
+    "aeroplane": Category("aeroplane", AEROPLANE_KEYPOINTS, AEROPLANE_PAIRS, make_aeroplane),
 }
 
 
