@@ -109,7 +109,7 @@ def _fuselage(
     x, share = np.array(profile).T
     z = np.where(x < -0.2, rise, 0.0) if style != "fighter" else np.zeros(len(x))
     path = np.stack([x, np.zeros(len(x)), z], 1)
-    pieces = [Piece("fuselage", tube(path, share * radius, 12))]
+    pieces = [Piece("fuselage", tube(path, tuple(share * radius), 12))]
     points: Points = {"nose": path[0], "tail end": path[-1]}
     if propeller:
         points["nose"] = np.array([0.53, 0.0, 0.0])

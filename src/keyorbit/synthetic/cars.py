@@ -40,24 +40,26 @@ class _Style:
     clearance: Range = (0.18, 0.28)
 
 
+_NONE = (0.0, 0.0)
 _STYLES = {
     "saloon": _Style((4.1, 4.9), (1.7, 1.9), (0.5, 0.65), (0.5, 0.6), (0.23, 0.3), (0.15, 0.2), (0.4, 0.7), (0.3, 0.6)),
-    "hatchback": _Style((3.3, 4), (1.6, 1.8), (0.5, 0.65), (0.55, 0.7), (0.18, 0.26), (0, 0), (0.4, 0.7), (0.25, 0.5)),
-    "estate": _Style((4.3, 5), (1.7, 1.9), (0.5, 0.65), (0.52, 0.65), (0.22, 0.28), (0, 0), (0.4, 0.7), (0.08, 0.25)),
-    "van": _Style((4.2, 5.2), (1.8, 2), (0.7, 0.9), (0.9, 1.2), (0.07, 0.14), (0, 0), (0.4, 0.8), (0, 0.06)),
+    "hatchback": _Style((3.3, 4.0), (1.6, 1.8), (0.5, 0.65), (0.55, 0.7), (0.18, 0.26), _NONE, (0.4, 0.7), (0.25, 0.5)),
+    "estate": _Style((4.3, 5.0), (1.7, 1.9), (0.5, 0.65), (0.52, 0.65), (0.22, 0.28), _NONE, (0.4, 0.7), (0.08, 0.25)),
+    "van": _Style((4.2, 5.2), (1.8, 2.0), (0.7, 0.9), (0.9, 1.2), (0.07, 0.14), _NONE, (0.4, 0.8), (0.0, 0.06)),
     "pickup": _Style(
-        (4.7, 5.4), (1.8, 2), (0.55, 0.7), (0.55, 0.7), (0.22, 0.28), (0.3, 0.38), (0.3, 0.5), (0, 0.12), (0.36, 0.44)
+        (4.7, 5.4), (1.8, 2.0), (0.55, 0.7), (0.55, 0.7), (0.22, 0.28), (0.3, 0.38), (0.3, 0.5), (0.0, 0.12),
+        (0.36, 0.44),
     ),
     "sports": _Style(
         (3.9, 4.5), (1.75, 1.95), (0.4, 0.5), (0.38, 0.46), (0.3, 0.4), (0.1, 0.2), (0.5, 0.8), (0.4, 0.8),
         clearance=(0.14, 0.2),
     ),
     "jeep": _Style(
-        (3.4, 4.2), (1.7, 1.9), (0.55, 0.7), (0.65, 0.85), (0.25, 0.33), (0, 0), (0.05, 0.2), (0, 0.05), (0.4, 0.5),
+        (3.4, 4.2), (1.7, 1.9), (0.55, 0.7), (0.65, 0.85), (0.25, 0.33), _NONE, (0.05, 0.2), (0.0, 0.05), (0.4, 0.5),
         (0.35, 0.5),
     ),
     "bus": _Style(
-        (6.5, 8.5), (2.2, 2.5), (0.8, 1.1), (1.3, 1.6), (0, 0), (0, 0), (0.05, 0.3), (0, 0.05), (0.42, 0.5), (0.3, 0.4)
+        (6.5, 8.5), (2.2, 2.5), (0.8, 1.1), (1.3, 1.6), _NONE, _NONE, (0.05, 0.3), (0.0, 0.05), (0.42, 0.5), (0.3, 0.4)
     ),
 }  # fmt: skip
 
@@ -231,7 +233,8 @@ def _lights(rng: np.random.Generator, m: _Measures, style: str) -> tuple[list[Pi
         if round_lights:
             shape = tube(np.stack([back, centre]), size, 10)
         else:
-            shape = box(back - np.array([0, 1.3 * size, size]), centre + np.array([0, 1.3 * size, size]))
+            half = np.array([0.0, 1.3 * size, size])
+            shape = box(tuple(back - half), tuple(centre + half))
         pieces.append(Piece(f"{side} headlight", shape, "headlights"))
         points[f"{side} headlight"] = centre
     for side, sy in _SIDES:
@@ -256,5 +259,5 @@ def _extras(rng: np.random.Generator, m: _Measures, style: str) -> list[Piece]:
         pieces.append(Piece("spoiler", join([blade, *posts])))
     if style == "jeep" and rng.random() < 0.7:
         x, z = m.rear, m.belt + 0.1
-        pieces.append(Piece("spare wheel", tube([(x + 0.15, 0, z), (x - 0.2, 0, z)], 0.36, 14)))
+        pieces.append(Piece("spare wheel", tube([(x + 0.15, 0.0, z), (x - 0.2, 0.0, z)], 0.36, 14)))
     return pieces
