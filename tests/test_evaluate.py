@@ -28,7 +28,7 @@ def make_world(objects=6, seed=0):
             (),
             landmarks,
             torch.ones(LANDMARKS, dtype=torch.bool),
-            torch.zeros(7, LANDMARKS, 2),
+            torch.cat([torch.zeros(1, LANDMARKS, 2), CAMERAS.project(landmarks)]),
             torch.ones(7, LANDMARKS, dtype=torch.bool),
         )
         views = torch.zeros(6, 3, 8, 8)
@@ -63,6 +63,7 @@ def test_perfect_keypoints_have_no_error():
     scores = evaluate(detections(things), things)
     assert scores.reprojection < 1e-4
     assert scores.landmark_3d < 2e-3
+    assert scores.landmark_2d < 2e-3
     assert scores.dual_alignment == 1.0
     assert scores.coverage == 1.0
     assert scores.on_object == 1.0
@@ -74,6 +75,7 @@ def test_noise_makes_every_number_worse():
     good, bad = evaluate(detections(things, 0.005), things), evaluate(detections(things, 0.3), things)
     assert bad.reprojection > good.reprojection > 1e-3
     assert bad.landmark_3d > 3 * good.landmark_3d
+    assert bad.landmark_2d > 3 * good.landmark_2d
     assert bad.dual_alignment < good.dual_alignment
     assert bad.coverage < good.coverage
 
@@ -99,6 +101,19 @@ def test_unknown_landmarks_do_not_count():
     scores = evaluate(detections(things), spoiled)
     assert scores.landmark_3d < 2e-3
     assert scores.coverage == 1.0
+
+
+def test_hidden_landmarks_do_not_count_in_2d():
+    things = make_world()
+    hidden = []
+    for thing in things:
+        places, visible = thing.truth.keypoints_2d.clone(), thing.truth.visible.clone()
+        places[3, 1], visible[3, 1] = 100.0, False
+        hidden.append(replace(thing, truth=replace(thing.truth, keypoints_2d=places, visible=visible)))
+    found = detections(things)
+    assert evaluate(found, hidden).landmark_2d < 2e-3
+    shown = [replace(x, truth=replace(x.truth, visible=torch.ones_like(x.truth.visible))) for x in hidden]
+    assert evaluate(found, shown).landmark_2d > 0.5
 
 
 def test_without_truth_only_what_needs_none_is_measured():

@@ -34,12 +34,17 @@ class ObjectScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All objects together; lengths in sides of a view (reprojection) or in object sizes (3D). None: no truth."""
+    """All objects together. None: the objects have no truth.
+
+    reprojection and landmark_2d are in sides of a view, landmark_3d in object sizes. landmark_2d: the predicted 3D
+    landmarks in every view, against the true places of those that are visible there.
+    """
 
     objects: tuple[ObjectScores, ...]
     reprojection: float
     on_object: float
     landmark_3d: float | None
+    landmark_2d: float | None
     dual_alignment: float | None
     coverage: float | None
 
@@ -77,13 +82,14 @@ def evaluate(
     rate = torch.stack([_on_object(d) for d in detections]).mean()
     if any(thing.truth is None for thing in objects):
         rows = [_row(d, None) for d in detections]
-        return Evaluation(tuple(rows), float(reprojection.median()), float(rate), None, None, None)
+        return Evaluation(tuple(rows), float(reprojection.median()), float(rate), None, None, None, None)
     truths = stack_truths(objects)
     points, landmarks, known = _stack(detections, truths)
     if fit_detections:
-        errors = _errors(*_stack(fit_detections, stack_truths(fit_objects)), points, landmarks)
+        predicted = _predict(*_stack(fit_detections, stack_truths(fit_objects)), points)
     else:
-        errors = _cross_errors(points, landmarks, known)
+        predicted = _cross_predict(points, landmarks, known)
+    errors = torch.linalg.vector_norm(predicted - landmarks, dim=-1)
     rows = [_row(d, float(e[k].mean())) for d, e, k in zip(detections, errors, known, strict=True)]
     several = len(points) > 1
     return Evaluation(
@@ -91,6 +97,7 @@ def evaluate(
         float(reprojection.median()),
         float(rate),
         float(errors[known].mean()),
+        _landmark_2d(detections, truths, predicted),
         float(dual_alignment_score(points, landmarks, known)) if several else None,
         float(coverage(points, landmarks, COVERED, known)),
     )
@@ -118,18 +125,27 @@ def _stack(detections: Sequence[Detection], truths: Sequence[Truth]) -> tuple[Te
     )
 
 
-def _errors(fit_points: Tensor, fit_landmarks: Tensor, fit_known: Tensor, points: Tensor, landmarks: Tensor) -> Tensor:
-    weights = fit_landmark_weights(fit_points, fit_landmarks, fit_known)
-    errors: Tensor = torch.linalg.vector_norm(apply_landmark_weights(weights, points) - landmarks, dim=-1)
-    return errors
+def _predict(fit_points: Tensor, fit_landmarks: Tensor, fit_known: Tensor, points: Tensor) -> Tensor:
+    """The landmarks of other objects from their keypoints: [item landmark 3]."""
+    return apply_landmark_weights(fit_landmark_weights(fit_points, fit_landmarks, fit_known), points)
 
 
-def _cross_errors(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:
+def _cross_predict(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:
     even = torch.arange(len(points)) % 2 == 0
     if len(points) < 2:
-        return _errors(points, landmarks, known, points, landmarks)
-    errors = torch.empty(landmarks.shape[:2])
+        return _predict(points, landmarks, known, points)
+    predicted = torch.empty_like(landmarks)
     for test in (even, ~even):
         fit = ~test
-        errors[test] = _errors(points[fit], landmarks[fit], known[fit], points[test], landmarks[test])
-    return errors
+        predicted[test] = _predict(points[fit], landmarks[fit], known[fit], points[test])
+    return predicted
+
+
+def _landmark_2d(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float:
+    errors = []
+    for detection, truth, points in zip(detections, truths, predicted, strict=True):
+        cameras = detection.keypoints_2d.cameras
+        assert cameras is not None
+        distance = torch.linalg.vector_norm(cameras.project(points) - truth.keypoints_2d[1:], dim=-1)
+        errors.append(distance[truth.visible[1:] & truth.known])
+    return float(torch.cat(errors).mean())
