@@ -150,7 +150,9 @@ def visible(
     return rearrange(first >= distance - tolerance, "(v p) -> v p", v=len(cameras))
 
 
-def composite(rgba: UInt8[ndarray, "*batch 4"], background: float = 127 / 255) -> UInt8[ndarray, "*batch 3"]:
+def composite(
+    rgba: UInt8[ndarray, "*batch 4"], background: float | Float[ndarray, "3"] = 127 / 255
+) -> UInt8[ndarray, "*batch 3"]:
     """The RGBA pictures on a background (0…1, one number or one per channel); Zero123++ expects 127/255."""
     alpha = rgba[..., 3:].astype(float) / 255
     mixed = rgba[..., :3] * alpha + 255 * background * (1 - alpha)
