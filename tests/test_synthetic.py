@@ -70,7 +70,7 @@ def cube(color=(0.2, 0.5, 0.8)):
 
 
 def test_the_input_picture_stands_on_its_background(tmp_path):
-    make_dataset(tmp_path, "chair", 12, seed=3, size=16)
+    make_dataset(tmp_path, "chair", 16, seed=3, size=16)
     grounds = []
     for i, thing in enumerate(load_dataset(tmp_path)):
         sample = make_sample(SampleSpec("chair", 3 * MAX_OBJECTS + i, 16))

@@ -108,12 +108,12 @@ def test_the_probe_finds_landmarks_that_the_queries_know(backend, monkeypatch):
 
     def knowing(backend, objects, config):
         xy, _ = probe._truths(objects)
-        maps = gaussian(xy.clamp(0, 1), 8, 8, 1.0).transpose(1, 2)  # item landmark view 8 8
+        maps = gaussian(xy.clamp(0, 1), 16, 16, 1.0).transpose(1, 2)  # item landmark view 16 16
         grid = merge_views(maps, backend.layout).flatten(2).transpose(1, 2)
         query = torch.nn.functional.pad(grid, (0, 16 - grid.shape[-1]))[:, None]
-        return QueryCache((LayerQueries("x", (24, 16), query, torch.zeros(query.shape[:3]), torch.eye(16)),), 1)
+        return QueryCache((LayerQueries("x", (48, 32), query, torch.zeros(query.shape[:3]), torch.eye(16)),), 1)
 
-    config = ProbeConfig(train_objects=6, test_objects=4, steps=150)
+    config = ProbeConfig(train_objects=6, test_objects=4, steps=300)
     blind = landmark_probe(backend, "chair", replace(config, steps=5))
     monkeypatch.setattr(probe, "_cache", knowing)
     assert landmark_probe(backend, "chair", config) > max(0.9, 2 * blind)
