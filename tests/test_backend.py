@@ -3,25 +3,82 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import ControlNetModel
 from PIL import Image
 
-from keyorbit.attention import capture_attention
+from keyorbit.attention import capture_attention, cross_attention_layers
+from keyorbit.backends.loading import load_backend
+from keyorbit.backends.sampling import ancestral_scheduler
 from keyorbit.backends.zero123plus import on_grey
 from keyorbit.errors import InputError
 from oracles import zero123plus as oracle
 
 
-def picture(seed=0, size=(20, 20)):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8))
+def picture(seed=0, size=(20, 20), channels=3):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, channels), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_generation_equals_the_published_loop(backend, count):
-    pictures = [picture(i) for i in range(count)]
-    ours = backend.generate(pictures, torch.Generator().manual_seed(3), steps=4, guidance=4.0)
-    theirs = oracle.sample(backend, pictures, torch.Generator().manual_seed(3), steps=4, guidance=4.0)
-    assert ours.shape == (count, 3, *backend.grid_size)
+def seeded(seed=3):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def controlled(model_folder, tmp_path_factory):
+    """A backend with a ControlNet that has something to say: fresh ones end in zeros."""
+    folder = tmp_path_factory.mktemp("controlnet")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        controlnet = ControlNetModel.from_unet(
+            load_backend(model_folder).unet, conditioning_embedding_out_channels=(8, 16)
+        )
+        for name, weight in controlnet.named_parameters():
+            if "controlnet" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+    controlnet.save_pretrained(folder)
+    return load_backend(model_folder, controlnet=folder)
+
+
+CALLS = {
+    "one": {},
+    "two per prompt": {"num_images_per_prompt": 2},
+    "two pictures, two each": {"pictures": 2, "num_images_per_prompt": 2},
+    "no guidance": {"guidance": 1.0},
+    "prompts": {"prompts": "a red chair", "negative_prompts": "a dog"},
+    "another size": {"height": 96, "width": 48},
+    "five steps": {"steps": 5},
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("with_control", [False, True], ids=["", "controlnet"])
+def test_generation_equals_the_published_call(backend, controlled, call, with_control):
+    options = {"steps": 4, "guidance": 4.0, "height": 48, "width": 32, **call}
+    pictures = [picture(i) for i in range(options.pop("pictures", 1))]
+    height, width = options["height"], options["width"]
+    control = {}
+    if with_control:
+        backend = controlled
+        depth = [picture(50 + i, (height, width)) for i in range(len(pictures))]
+        options |= {"depth_images": depth, "conditioning_scale": 0.75}
+        pixels = torch.from_numpy(np.stack([np.asarray(d) for d in depth])).permute(0, 3, 1, 2) / 255 * 2 - 1
+        control = {"controlnet": backend.controlnet, "control_pixels": pixels, "scale": 0.75}
+    latents = oracle.sample(
+        backend.parts,
+        pictures,
+        seeded(),
+        options["steps"],
+        options["guidance"],
+        backend.latent_size(height, width),
+        options.get("num_images_per_prompt", 1),
+        options.get("prompts", ""),
+        options.get("negative_prompts", ""),
+        **control,
+    )
+    theirs = oracle.decode(backend.parts, latents)
+    ours = backend.generate(pictures, seeded(), **options)
+    assert ours.shape == theirs.shape == (len(latents), 3, height, width)
     assert (ours - theirs).abs().max() <= 1e-5
+    assert (backend.generate(pictures, seeded(), **options, decode=False) - latents).abs().max() <= 1e-5
 
 
 def test_same_seed_same_pixels_and_the_global_generator_is_left_alone(backend):
