@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import ControlNetModel, ModelMixin, UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from keyorbit.backends.zero123plus import Components
@@ -36,8 +36,7 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     try:
         loaded = kind.from_pretrained(path, **kwargs)
     except Exception as error:  # the libraries raise whatever they meet in a damaged file
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"the {what} in {path} cannot be loaded: {first_line}") from error
+        raise InputError(f"the {what} in {path} cannot be loaded: {_first_line(error)}") from error
     if not kwargs:
         return loaded
     component, info = loaded
@@ -70,10 +69,12 @@ def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
             shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
             _check_weights(file, shapes, {key: tuple(value.shape) for key, value in unet.state_dict().items()})
             unet.load_state_dict({key: stored.get_tensor(key).to(dtype) for key in shapes}, assign=True)
-    except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"the UNet in {folder} with the weights of {file} cannot be loaded: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        raise InputError(
+            f"the unet in {folder} with the weights of {file} cannot be loaded: {_first_line(error)}"
+        ) from error
     return unet
 
 
@@ -153,6 +154,11 @@ def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[s
         complaints.append(f"has other shapes for {_some(other)}")
     if complaints:
         raise InputError(f"the state dict {file} is not of this model's UNet: it {'; it '.join(complaints)}")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _some(keys: Any) -> str:
