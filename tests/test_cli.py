@@ -157,6 +157,15 @@ def test_tokens_of_another_model_are_refused(world, tmp_path, monkeypatch, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_a_separate_unet_is_another_model(world, tmp_path, monkeypatch, capsys, model_folder):
+    stored = next((model_folder / "unet").glob("*.safetensors"))
+    words = ["detect", world / "run", world / "data", "--out", tmp_path / "out", "--unet"]
+    for file, named in ((stored, "use that model"), (stored.with_suffix(".bin"), "no UNet state dict")):
+        assert call(monkeypatch, *words, file) == 2
+        assert named in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_version(monkeypatch, capsys):
     assert call(monkeypatch, "--version") == 0
     assert capsys.readouterr().out.strip()[0].isdigit()

@@ -123,7 +123,8 @@ class _CaptureProcessor(nn.Module):
         if self.record is not None and unet_pass in self.passes:
             self.record._add(self._observe(attn, hidden_states, context, unet_pass))
         if self.mode == "isolated":
-            encoder_hidden_states = context[:, : self.text_tokens]
+            # In one piece: a strided context may take another matrix kernel, whose last bits differ.
+            encoder_hidden_states = context[:, : self.text_tokens].contiguous()
         offered = {"temb": temb, "scale": scale, "mode": mode, "reference": reference}
         kwargs = {key: value for key, value in offered.items() if key in self._accepts and value is not None}
         return self.chained(attn, hidden_states, encoder_hidden_states, attention_mask, **kwargs)

@@ -42,6 +42,7 @@ app.add_typer(dataset_app, name="dataset")
 console, errors = Console(), Console(stderr=True)
 
 ModelOption = Annotated[str, typer.Option(help="'tiny' (shipped), a Zero123++ folder, or a Hub id.")]
+UnetOption = Annotated[Path | None, typer.Option(help="A .safetensors file with other weights for the model's UNet.")]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs, such as cpu or cuda.")]
 DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
@@ -78,6 +79,7 @@ def discover_command(
     warps: Annotated[int, typer.Option(help="Warped versions of every object.")] = 2,
     seed: Annotated[int, typer.Option(help="Of tokens, noise and batches.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    unet: UnetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -101,7 +103,7 @@ def discover_command(
         prepare=PrepareConfig(timestep=timestep, warps=warps),
     )
     objects = _load_all(data)
-    backend = load_backend(model, device, dtype)
+    backend = load_backend(model, device, dtype, unet)
     history: list[dict[str, float]] = []
     began = time.monotonic()
     with _progress() as tick:
@@ -127,6 +129,7 @@ def detect_command(
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
     seed: int = 0,
+    unet: UnetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -135,7 +138,9 @@ def detect_command(
         raise InputError("--noises must be 1 or more")
     tokens = _tokens(run)
     objects = [thing for path in pictures for thing in _load_all(path)]
-    detector = KeypointDetector(_backend(tokens, model, device, dtype), tokens, DetectConfig(noises=noises, seed=seed))
+    detector = KeypointDetector(
+        _backend(tokens, model, device, dtype, unet), tokens, DetectConfig(noises=noises, seed=seed)
+    )
     with _progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
     single = len(found) == 1
@@ -161,13 +166,14 @@ def evaluate_command(
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    unet: UnetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
     """Measure a run's keypoints against ground truth, next to untrained tokens."""
     tokens = _tokens(run)
     objects, fit_objects = _load_all(data), _load_all(fit) if fit else []
-    backend = _backend(tokens, model, device, dtype)
+    backend = _backend(tokens, model, device, dtype, unet)
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
@@ -307,8 +313,8 @@ def _tokens(run: Path) -> Tokens:
     return Tokens.load(run if run.is_file() else run / "tokens.safetensors")
 
 
-def _backend(tokens: Tokens, model: str | None, device: str, dtype: str) -> Zero123PlusBackend:
-    return load_backend(model or tokens.info.model or "tiny", device, dtype)
+def _backend(tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None) -> Zero123PlusBackend:
+    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet)
 
 
 def _made(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from keyorbit.backends.components import check_fit, load_component, load_controlnet, load_unet
 from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
@@ -27,43 +28,73 @@ _CLASSES: dict[str, Any] = {
     "feature_extractor_vae": CLIPImageProcessorPil,
     "scheduler": EulerAncestralDiscreteScheduler,
 }
-_WEIGHTS = ("vae", "unet", "text_encoder", "vision_encoder")
 
 
-def load_backend(model: str | Path = "tiny", device: str = "cpu", dtype: str = "float32") -> Zero123PlusBackend:
+def load_backend(
+    model: str | Path = "tiny",
+    device: str = "cpu",
+    dtype: str = "float32",
+    unet: str | Path | None = None,
+    controlnet: str | Path | None = None,
+) -> Zero123PlusBackend:
     """Load a Zero123++ model.
 
     Args:
         model: ``"tiny"`` (ships with keyorbit), a folder in the layout of ``sudo-ai/zero123plus-v1.2``, or a Hub id.
         device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; attention maps and losses are float32 always.
+        unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
+        controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
+            :meth:`~keyorbit.backends.zero123plus.Zero123PlusBackend.generate`.
 
     Raises:
-        InputError: the folder or a component is missing or damaged, or the device or dtype does not exist.
+        InputError: the folder or a component is missing, damaged, foreign or stored as a pickle, the parts do not fit
+            each other, or the device or dtype does not exist.
     """
     folder = _folder(str(model))
     target, kind = _device_and_dtype(device, dtype)
-    index = _read_index(folder)
-    version = "v1.1" if "v1.1" in str(model) else "v1.2"
-    loaded = {name: _component(folder, name, kind).to(target) for name in _WEIGHTS}
-    loaded |= {name: _component(folder, name, kind) for name in _CLASSES if name not in _WEIGHTS}
-    parts = Components(**loaded, ramping_coefficients=tuple(index["ramping_coefficients"]))
-    return Zero123PlusBackend(
-        parts,
+    other = None if unet is None else Path(unet)
+    backend = Zero123PlusBackend(
+        _zero123plus(folder, target, kind, other),
         Layout(3, 2),
-        zero123plus_cameras(version).to(target),
-        int(index.get("view_size", 320)),
+        zero123plus_cameras("v1.1" if "v1.1" in str(model) else "v1.2").to(target),
+        int(_read_index(folder).get("view_size", 320)),
         str(model),
-        fingerprint(folder),
+        fingerprint(folder, other),
     )
+    if controlnet is not None:
+        backend.add_controlnet(load_controlnet(_folder(str(controlnet)), kind))
+    return backend
 
 
-def fingerprint(folder: Path) -> str:
-    """A short hash of a model folder's weights: names, sizes, and the first, middle and last MiB of each file."""
+def _zero123plus(folder: Path, device: torch.device, dtype: torch.dtype, unet: Path | None) -> Components:
+    coefficients = _read_index(folder)["ramping_coefficients"]
+    if not (isinstance(coefficients, list) and all(isinstance(x, int | float) for x in coefficients)):
+        raise InputError(f"{folder / 'model_index.json'} has ramping_coefficients that are not a list of numbers")
+    loaded = {
+        name: load_unet(folder / name, unet, dtype)
+        if name == "unet" and unet is not None
+        else load_component(folder / name, name, kind, dtype)
+        for name, kind in _CLASSES.items()
+    }
+    loaded |= {name: part.to(device) for name, part in loaded.items() if isinstance(part, torch.nn.Module)}
+    parts = Components(**loaded, ramping_coefficients=tuple(coefficients))
+    check_fit(parts, folder)
+    return parts
+
+
+def fingerprint(folder: Path, unet: Path | None = None) -> str:
+    """A short hash of a model folder's weights: names, sizes, and the first, middle and last MiB of each file.
+
+    With ``unet``, that file stands in for the folder's own UNet.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob("*/*.safetensors"))}
+    if unet is not None:
+        files = {name: path for name, path in files.items() if not name.startswith("unet/")} | {"unet": unet}
+    for name, path in files.items():
         size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        digest.update(f"{name} {size}\n".encode())
         with path.open("rb") as file:
             for start in (0, size // 2, max(0, size - 2**20)):
                 file.seek(start)
@@ -96,21 +127,6 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not isinstance(index, dict) or "ramping_coefficients" not in index:
         raise InputError(f"{path} has no ramping_coefficients: {folder} is not a Zero123++ model")
     return index
-
-
-def _component(folder: Path, name: str, dtype: torch.dtype) -> Any:
-    if not (folder / name).is_dir():
-        raise InputError(f"the model in {folder} lacks its {name}: there is no folder {folder / name}")
-    kwargs: dict[str, Any] = {"use_safetensors": True} if name in _WEIGHTS else {}
-    if name in _WEIGHTS:
-        library_key = "torch_dtype" if name in ("vae", "unet") else "dtype"
-        kwargs[library_key] = dtype
-    try:
-        component = _CLASSES[name].from_pretrained(folder / name, **kwargs)
-    except Exception as error:  # the libraries raise whatever they meet in a damaged file
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"the {name} in {folder / name} cannot be loaded: {first_line}") from error
-    return component
 
 
 def _device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
