@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, EulerAncestralDiscreteScheduler, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from keyorbit.backends.base import Backend
+from keyorbit.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
@@ -27,14 +29,20 @@ _CLASSES: dict[str, Any] = {
     "feature_extractor_vae": CLIPImageProcessorPil,
     "scheduler": EulerAncestralDiscreteScheduler,
 }
+# Any of Stable Diffusion's schedulers reads as DDIM's: what counts is the noise schedule. Other parts are left alone.
+_STABLE_DIFFUSION_CLASSES: dict[str, Any] = {
+    **{name: _CLASSES[name] for name in ("vae", "unet", "text_encoder", "tokenizer")},
+    "scheduler": DDIMScheduler,
+}
 _WEIGHTS = ("vae", "unet", "text_encoder", "vision_encoder")
 
 
-def load_backend(model: str | Path = "tiny", device: str = "cpu", dtype: str = "float32") -> Zero123PlusBackend:
-    """Load a Zero123++ model.
+def load_backend(model: str | Path = "tiny", device: str = "cpu", dtype: str = "float32") -> Backend:
+    """Load a Zero123++ or a Stable Diffusion model; its ``model_index.json`` says which it is.
 
     Args:
-        model: ``"tiny"`` (ships with keyorbit), a folder in the layout of ``sudo-ai/zero123plus-v1.2``, or a Hub id.
+        model: ``"tiny"`` (ships with keyorbit), a folder in the layout of ``sudo-ai/zero123plus-v1.2`` or of Stable
+            Diffusion 1.5 or 2.1, or a Hub id. Weights of the ``fp16`` variant are taken where there are no others.
         device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; attention maps and losses are float32 always.
 
@@ -44,17 +52,23 @@ def load_backend(model: str | Path = "tiny", device: str = "cpu", dtype: str = "
     folder = _folder(str(model))
     target, kind = _device_and_dtype(device, dtype)
     index = _read_index(folder)
-    version = "v1.1" if "v1.1" in str(model) else "v1.2"
-    loaded = {name: _component(folder, name, kind).to(target) for name in _WEIGHTS}
-    loaded |= {name: _component(folder, name, kind) for name in _CLASSES if name not in _WEIGHTS}
-    parts = Components(**loaded, ramping_coefficients=tuple(index["ramping_coefficients"]))
-    return Zero123PlusBackend(
-        parts,
-        Layout(3, 2),
-        zero123plus_cameras(version).to(target),
-        int(index.get("view_size", 320)),
-        str(model),
-        fingerprint(folder),
+    if "ramping_coefficients" in index:
+        parts = _components(folder, _CLASSES, target, kind)
+        version = "v1.1" if "v1.1" in str(model) else "v1.2"
+        return Zero123PlusBackend(
+            Components(**parts, ramping_coefficients=tuple(index["ramping_coefficients"])),
+            Layout(3, 2),
+            zero123plus_cameras(version).to(target),
+            int(index.get("view_size", 320)),
+            str(model),
+            fingerprint(folder),
+        )
+    if index.get("_class_name") == "StableDiffusionPipeline":
+        parts = _components(folder, _STABLE_DIFFUSION_CLASSES, target, kind)
+        return StableDiffusionBackend(StableDiffusionComponents(**parts), str(model), fingerprint(folder))
+    raise InputError(
+        f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
+        "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
     )
 
 
@@ -80,7 +94,10 @@ def _folder(model: str) -> Path:
     if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise InputError(f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
+        wanted = ["model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors"]  # no single-file checkpoints
+        return Path(
+            snapshot_download(model, allow_patterns=wanted, ignore_patterns=["safety_checker/*", "*.non_ema.*"])
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(f"model {model} is neither a folder here nor to be had from the Hub: {error}") from error
 
@@ -93,24 +110,45 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is no model folder: it has no model_index.json") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(index, dict) or "ramping_coefficients" not in index:
-        raise InputError(f"{path} has no ramping_coefficients: {folder} is not a Zero123++ model")
+    if not isinstance(index, dict):
+        raise InputError(f"{path} does not describe a model: it must be a JSON object")
     return index
 
 
-def _component(folder: Path, name: str, dtype: torch.dtype) -> Any:
+def _components(folder: Path, classes: dict[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    parts = {name: _component(folder, name, kind, dtype) for name, kind in classes.items()}
+    return {name: part.to(device) if name in _WEIGHTS else part for name, part in parts.items()}
+
+
+def _component(folder: Path, name: str, kind: Any, dtype: torch.dtype) -> Any:
     if not (folder / name).is_dir():
         raise InputError(f"the model in {folder} lacks its {name}: there is no folder {folder / name}")
-    kwargs: dict[str, Any] = {"use_safetensors": True} if name in _WEIGHTS else {}
+    kwargs: dict[str, Any] = {}
     if name in _WEIGHTS:
         library_key = "torch_dtype" if name in ("vae", "unet") else "dtype"
-        kwargs[library_key] = dtype
+        kwargs = {"use_safetensors": True, "variant": _variant(folder / name), library_key: dtype}
     try:
-        component = _CLASSES[name].from_pretrained(folder / name, **kwargs)
+        component = kind.from_pretrained(folder / name, **kwargs)
     except Exception as error:  # the libraries raise whatever they meet in a damaged file
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"the {name} in {folder / name} cannot be loaded: {first_line}") from error
     return component
+
+
+def _variant(folder: Path) -> str | None:
+    """``"fp16"`` where weights are stored in that form only.
+
+    Raises:
+        InputError: the weights are there as pickle only.
+    """
+    stored = [path.name for path in folder.glob("*.safetensors") if ".non_ema" not in path.name]
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    if pickled and not stored:
+        raise InputError(
+            f"{folder} holds its weights as {pickled[0]} only, a pickle, which could run code: "
+            "save the model with safe_serialization=True, or get its .safetensors files"
+        )
+    return "fp16" if stored and all(".fp16" in name for name in stored) else None
 
 
 def _device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
