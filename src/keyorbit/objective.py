@@ -151,8 +151,8 @@ def single_view_objective(
 
 
 def with_peak_one(maps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """Maps divided by their greatest value; the divisor has no gradient."""
-    return maps / maps.amax((-2, -1), keepdim=True).detach()
+    """Maps divided by their greatest value, which moves with them."""
+    return maps / maps.amax((-2, -1), keepdim=True)
 
 
 def repeat_cameras(cameras: Cameras, versions: int) -> Cameras:
