@@ -1,5 +1,4 @@
-"""Keypoints of new objects: one picture (the model generates the views) or given views; 2D on each, then 3D if it has
-cameras."""
+"""Keypoints of new objects: one picture (the model generates the views) or given views; 2D on each, 3D if it can."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +35,15 @@ from keyorbit.warps import Warp, unwarp
 class DetectConfig:
     """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged.
 
-    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel.
+    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel; None is
+    soft, but window for a single view's attention, which has no optimisation for spread and fills the picture a little.
     window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
     map's.
     """
 
     noises: int = 2
     warps: int = 0
-    peak: str = "soft"
+    peak: str | None = None
     window: float = 0.12
     seed: int = 0
 
@@ -129,11 +129,13 @@ class KeypointDetector:
         )
 
     def _peak(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
-        if self.config.peak == "soft":
+        flat = self.backend.cameras is None and self.discovered.maps != "logits"
+        peak = self.config.peak or ("window" if flat else "soft")
+        if peak == "soft":
             return soft_argmax_xy(heatmaps)
-        if self.config.peak == "argmax":
+        if peak == "argmax":
             return argmax_xy(heatmaps)
-        if self.config.peak == "window":
+        if peak == "window":
             return windowed_soft_argmax_xy(heatmaps, round(self.config.window * int(heatmaps.shape[-1])))
         raise InputError(f"peak is soft, window or argmax, not {self.config.peak!r}")
 

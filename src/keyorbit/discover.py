@@ -18,7 +18,7 @@ from keyorbit.backends.base import Backend
 from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.data import Objects
 from keyorbit.errors import InputError
-from keyorbit.heatmaps import normalize, resize
+from keyorbit.heatmaps import argmax_xy, normalize, resize
 from keyorbit.objective import (
     LossWeights,
     Observed,
@@ -184,10 +184,10 @@ class _Run:
 
     def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
         """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
-        places = seen.places()
         if self.cameras is None:
-            first = places[:, 0]
-            return first, torch.zeros_like(first[..., 0])
+            peaks = argmax_xy(seen.heatmaps[:, 0, 0])
+            return peaks, torch.zeros_like(peaks[..., 0])
+        places = seen.places()
         cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
         found = triangulate(places, cameras)
         return found, reprojection_error(found, places, cameras).mean(1)
