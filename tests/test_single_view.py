@@ -40,6 +40,7 @@ def test_a_run_is_made_with_the_models_own_settings(world):
     info = Tokens.load(world / "run" / "tokens.safetensors").info
     assert info.timestep == 0
     assert len(info.layers) == 4
+    assert info.settings["maps"] == "attention"
 
 
 def test_detect_writes_two_dimensions_and_says_so(world, tmp_path, monkeypatch, capsys):

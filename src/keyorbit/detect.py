@@ -36,7 +36,7 @@ class DetectConfig:
     """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged.
 
     peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel; None is
-    soft, but window for a single view's attention, which has no optimisation for spread and fills the picture a little.
+    soft, but window for a single view's attention, which is never 0 and would pull to the middle of the picture.
     window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
     map's.
     """

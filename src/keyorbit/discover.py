@@ -36,7 +36,7 @@ from keyorbit.tokens import Tokens, TokensInfo
 from keyorbit.triangulation import reprojection_error, triangulate
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-SINGLE_VIEW_MAPS: MapKind = "stablekeypoints"
+SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ def evaluate(
         errors = _errors(*_stack(fit_detections, stack_truths(fit_objects)), points, landmarks)
     else:
         errors = _cross_errors(points, landmarks, known)
-    rows = tuple(_row(d, float(e[k].mean())) for d, e, k in zip(detections, errors, known, strict=True))
+    rows = tuple(
+        _row(d, float(e[k].mean()) if k.any() else None) for d, e, k in zip(detections, errors, known, strict=True)
+    )
     error = float(errors[known].mean())
     return Evaluation(
         rows,
