@@ -367,7 +367,7 @@ def _print_summary(results: dict[str, Evaluation]) -> None:
     fields = {
         "reprojection error, % of view side (median)": lambda e: _percent(e.reprojection),
         "3D landmark error, % of object size (mean)": lambda e: _percent(e.landmark_3d),
-        "2D landmark error, % of view side (mean)": lambda e: _percent(e.landmark_2d),
+        "2D landmark error, visible ones, % of view side (mean)": lambda e: _percent(e.landmark_2d),
         "dual alignment score (Skeleton Merger), 0…1": lambda e: _number(e.dual_alignment),
         "landmarks with a keypoint within 10 %, %": lambda e: _percent(e.coverage),
         "keypoints on the object, %": lambda e: _percent(e.on_object),

@@ -39,19 +39,21 @@ class ObjectScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All objects together; lengths in sides of a view (reprojection, 2D) or in object sizes (3D). None: no truth.
+    """All objects together. None: the objects have no truth.
 
-    Models of a single view have no reprojection and no 3D: dual alignment and coverage are then of 2D points, within
-    the same share of the view's side.
+    reprojection and landmark_2d are in sides of a view, landmark_3d in object sizes. landmark_2d: the predicted 3D
+    landmarks in every view, against the true places of those that are visible there. Models of a single view have no
+    reprojection and no 3D: landmarks are then predicted in the picture, and dual alignment and coverage are of 2D
+    points, within the same share of the view's side.
     """
 
     objects: tuple[ObjectScores, ...]
     reprojection: float | None
     on_object: float
     landmark_3d: float | None
+    landmark_2d: float | None
     dual_alignment: float | None
     coverage: float | None
-    landmark_2d: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -90,12 +92,14 @@ def evaluate(
     rate = float(torch.stack([_on_object(d) for d in detections]).mean())
     if any(thing.truth is None for thing in objects):
         rows = tuple(_row(d, None) for d in detections)
-        return Evaluation(rows, reprojection, rate, None, None, None)
-    points, landmarks, known = _stack(detections, stack_truths(objects))
+        return Evaluation(rows, reprojection, rate, None, None, None, None)
+    truths = stack_truths(objects)
+    points, landmarks, known = _stack(detections, truths)
     if fit_detections:
-        errors = _errors(*_stack(fit_detections, stack_truths(fit_objects)), points, landmarks)
+        predicted = _predict(*_stack(fit_detections, stack_truths(fit_objects)), points)
     else:
-        errors = _cross_errors(points, landmarks, known)
+        predicted = _cross_predict(points, landmarks, known)
+    errors = torch.linalg.vector_norm(predicted - landmarks, dim=-1)
     rows = tuple(
         _row(d, float(e[k].mean()) if k.any() else None) for d, e, k in zip(detections, errors, known, strict=True)
     )
@@ -105,9 +109,9 @@ def evaluate(
         reprojection,
         rate,
         error if spatial else None,
+        _landmark_2d(detections, truths, predicted) if spatial else error,
         float(dual_alignment_score(points, landmarks, known)) if len(points) > 1 else None,
         float(coverage(points, landmarks, COVERED, known)),
-        None if spatial else error,
     )
 
 
@@ -147,18 +151,27 @@ def _stack(detections: Sequence[Detection], truths: Sequence[Truth]) -> tuple[Te
     )
 
 
-def _errors(fit_points: Tensor, fit_landmarks: Tensor, fit_known: Tensor, points: Tensor, landmarks: Tensor) -> Tensor:
-    weights = fit_landmark_weights(fit_points, fit_landmarks, fit_known)
-    errors: Tensor = torch.linalg.vector_norm(apply_landmark_weights(weights, points) - landmarks, dim=-1)
-    return errors
+def _predict(fit_points: Tensor, fit_landmarks: Tensor, fit_known: Tensor, points: Tensor) -> Tensor:
+    """The landmarks of other objects from their keypoints: [item landmark 3]."""
+    return apply_landmark_weights(fit_landmark_weights(fit_points, fit_landmarks, fit_known), points)
 
 
-def _cross_errors(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:
+def _cross_predict(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:
     even = torch.arange(len(points)) % 2 == 0
     if len(points) < 2:
-        return _errors(points, landmarks, known, points, landmarks)
-    errors = torch.empty(landmarks.shape[:2])
+        return _predict(points, landmarks, known, points)
+    predicted = torch.empty_like(landmarks)
     for test in (even, ~even):
         fit = ~test
-        errors[test] = _errors(points[fit], landmarks[fit], known[fit], points[test], landmarks[test])
-    return errors
+        predicted[test] = _predict(points[fit], landmarks[fit], known[fit], points[test])
+    return predicted
+
+
+def _landmark_2d(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float:
+    errors = []
+    for detection, truth, points in zip(detections, truths, predicted, strict=True):
+        cameras = detection.keypoints_2d.cameras
+        assert cameras is not None
+        distance = torch.linalg.vector_norm(cameras.project(points) - truth.keypoints_2d[1:], dim=-1)
+        errors.append(distance[truth.visible[1:] & truth.known])
+    return float(torch.cat(errors).mean())
