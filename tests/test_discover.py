@@ -8,9 +8,10 @@ import torch
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.data import load_dataset
 from keyorbit.detect import KeypointDetector
-from keyorbit.discover import DiscoverConfig, LossWeights, Observed, discover, objective, untrained
+from keyorbit.discover import DiscoverConfig, discover, untrained
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import gaussian, normalize
+from keyorbit.objective import LossWeights, Observed, objective
 from keyorbit.prepare import PrepareConfig, prepare_all, silhouette_distance, silhouettes
 from keyorbit.query_cache import build_query_cache, unet_maps
 from keyorbit.synthetic.dataset import make_dataset

@@ -117,7 +117,7 @@ def drop_weight(path, key):
     [
         (spoil_index, "model_index.json"),
         (spoil_json, "JSON"),
-        (spoil_ramp, "ramping_coefficients"),
+        (spoil_ramp, "ramping_coefficients.*StableDiffusionPipeline"),
         (spoil_unet, "lacks its unet"),
         (spoil_weights, "unet"),
         (spoil_file, "unet"),

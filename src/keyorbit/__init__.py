@@ -6,11 +6,12 @@ from keyorbit.backends.loading import load_backend
 from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
 from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.detect import DetectConfig, Detection, KeypointDetector
-from keyorbit.discover import DiscoverConfig, LossWeights, discover
+from keyorbit.discover import DiscoverConfig, discover
 from keyorbit.errors import InputError
 from keyorbit.evaluate import Evaluation, evaluate
 from keyorbit.heatmaps import view_maps
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.objective import LossWeights, SingleViewWeights
 from keyorbit.prepare import PrepareConfig
 from keyorbit.tokens import Tokens
 from keyorbit.triangulation import triangulate
@@ -30,6 +31,7 @@ __all__ = [
     "LossWeights",
     "ObjectViews",
     "PrepareConfig",
+    "SingleViewWeights",
     "Tokens",
     "capture_attention",
     "discover",

@@ -8,22 +8,23 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol, cast, get_args
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from keyorbit.backends.base import Backend
 from keyorbit.backends.loading import load_backend
-from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.detect import DetectConfig, KeypointDetector
-from keyorbit.discover import DiscoverConfig, LossWeights, config_from_settings, discover, untrained
+from keyorbit.discover import DiscoverConfig, config_from_settings, discover, untrained
 from keyorbit.errors import InputError
 from keyorbit.evaluate import SEEN, Evaluation, detect_all, evaluate
 from keyorbit.export import write_json
 from keyorbit.prepare import PrepareConfig
+from keyorbit.query_cache import MapKind
 from keyorbit.results import write_detection
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
 from keyorbit.synthetic.objects import CATEGORIES
@@ -41,7 +42,9 @@ dataset_app = typer.Typer(
 app.add_typer(dataset_app, name="dataset")
 console, errors = Console(), Console(stderr=True)
 
-ModelOption = Annotated[str, typer.Option(help="'tiny' (shipped), a Zero123++ folder, or a Hub id.")]
+ModelOption = Annotated[
+    str, typer.Option(help="'tiny' (shipped), or a folder or Hub id of Zero123++ or Stable Diffusion.")
+]
 UnetOption = Annotated[Path | None, typer.Option(help="A .safetensors file with other weights for the model's UNet.")]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs, such as cpu or cuda.")]
 DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
@@ -71,11 +74,20 @@ def discover_command(
         int, typer.Option(help="Tokens optimised; the best become keypoints.")
     ] = DiscoverConfig.num_candidates,
     mode: Annotated[str, typer.Option(help="isolated (fast) or joint (through the UNet).")] = DiscoverConfig.mode,
-    maps: Annotated[str, typer.Option(help="logits, or attention (softmax with the text).")] = DiscoverConfig.maps,
-    layers: Annotated[str, typer.Option(help="Pattern on the cross-attention layers' names.")] = DiscoverConfig.layers,
+    maps: Annotated[
+        str | None,
+        typer.Option(
+            help="logits, attention (softmax with the text), or stablekeypoints (softmax among the tokens, enlarged)."
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Pattern on the cross-attention layers' names; default the model's.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = DiscoverConfig.steps,
     batch: Annotated[int, typer.Option(help="Objects a step.")] = DiscoverConfig.batch,
-    timestep: Annotated[int, typer.Option(help="How much noise the UNet sees, 0 to 999.")] = PrepareConfig.timestep,
+    timestep: Annotated[
+        int | None, typer.Option(help="How much noise the UNet sees, 0 to 999; default the model's.")
+    ] = None,
     warps: Annotated[int, typer.Option(help="Warped versions of every object.")] = 2,
     seed: Annotated[int, typer.Option(help="Of tokens, noise and batches.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
@@ -85,8 +97,9 @@ def discover_command(
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
     _one_of("--mode", mode, ("isolated", "joint"))
-    _one_of("--maps", maps, ("logits", "attention"))
-    if not 0 <= timestep <= 999:
+    if maps is not None:
+        _one_of("--maps", maps, get_args(MapKind))
+    if timestep is not None and not 0 <= timestep <= 999:
         raise InputError(f"--timestep is 0 to 999, not {timestep}")
     if (out / "tokens.safetensors").exists() and not resume:
         raise InputError(f"{out} holds a finished run already; give another --out, or remove it")
@@ -95,11 +108,10 @@ def discover_command(
         num_candidates=max(tokens, candidates),
         layers=layers,
         mode=cast(Literal["isolated", "joint"], mode),
-        maps=cast(Literal["logits", "attention"], maps),
+        maps=cast(MapKind | None, maps),
         steps=steps,
         batch=batch,
         seed=seed,
-        weights=LossWeights(),
         prepare=PrepareConfig(timestep=timestep, warps=warps),
     )
     objects = _load_all(data)
@@ -133,7 +145,7 @@ def detect_command(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
-    """Find a run's keypoints on new objects: 2D on every view, and 3D."""
+    """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several."""
     if noises < 1:
         raise InputError("--noises must be 1 or more")
     tokens = _tokens(run)
@@ -150,9 +162,12 @@ def detect_command(
     table = Table("object", "keypoints", "reprojection, % of side", "written to")
     for name, detection in zip(names, found, strict=True):
         points = detection.keypoints_3d
-        error = f"{100 * float(points.reprojection_error.median()):.1f}"
-        table.add_row(name, str(int((points.score > SEEN).sum())), error, str(out if single else out / name))
+        error = None if points is None else float(points.reprojection_error.median())
+        score = detection.keypoints_2d.score[0] if points is None else points.score
+        table.add_row(name, str(int((score > SEEN).sum())), _percent(error), str(out if single else out / name))
     console.print(table)
+    if any(detection.keypoints_3d is None for detection in found):
+        console.print("A single view has no 3D: keypoints in 2D only, and no points.glb.")
 
 
 @app.command("evaluate")
@@ -313,7 +328,7 @@ def _tokens(run: Path) -> Tokens:
     return Tokens.load(run if run.is_file() else run / "tokens.safetensors")
 
 
-def _backend(tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None) -> Zero123PlusBackend:
+def _backend(tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None) -> Backend:
     return load_backend(model or tokens.info.model or "tiny", device, dtype, unet)
 
 
@@ -340,11 +355,15 @@ def _print_objects(results: dict[str, Evaluation]) -> None:
     for name in results:
         table.add_column(f"{name}\nkeypoints", justify="right")
         table.add_column("reprojection\n% of side", justify="right")
-        table.add_column("3D landmarks\n% of size", justify="right")
+        table.add_column("landmarks\n% of size", justify="right")
     for rows in zip(*(result.objects for result in results.values()), strict=True):
         cells = [rows[0].name]
         for row in rows:
-            cells += [str(row.keypoints), _percent(row.reprojection), _percent(row.landmark_3d)]
+            cells += [
+                str(row.keypoints),
+                _percent(row.reprojection),
+                _percent(row.landmark_2d if row.landmark_3d is None else row.landmark_3d),
+            ]
         table.add_row(*cells)
     console.print(table)
 
@@ -357,7 +376,7 @@ def _print_summary(results: dict[str, Evaluation]) -> None:
         "2D landmark error, visible ones, % of view side (mean)": lambda e: _percent(e.landmark_2d),
         "dual alignment score (Skeleton Merger), 0…1": lambda e: _number(e.dual_alignment),
         "landmarks with a keypoint within 10 %, %": lambda e: _percent(e.coverage),
-        "reprojected keypoints on the object, %": lambda e: _percent(e.on_object),
+        "keypoints on the object, %": lambda e: _percent(e.on_object),
     }
     for name, read in fields.items():
         table.add_row(name, *(read(result) for result in results.values()))  # type: ignore[no-untyped-call]

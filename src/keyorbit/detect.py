@@ -1,4 +1,4 @@
-"""Keypoints of new objects: one picture (the model generates the views) or given views; 2D on each, then 3D."""
+"""Keypoints of new objects: one picture (the model generates the views) or given views; 2D on each, 3D if it can."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from keyorbit.attention import Pass
-from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.backends.base import Backend
 from keyorbit.cameras import Cameras
 from keyorbit.data import ObjectViews, load_dataset
-from keyorbit.discover import DiscoverConfig, config_from_settings, map_side, token_heatmaps
+from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import (
     argmax_rowcol,
@@ -23,6 +23,7 @@ from keyorbit.heatmaps import (
     windowed_soft_argmax_xy,
 )
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.objective import token_heatmaps
 from keyorbit.prepare import PrepareConfig, prepare
 from keyorbit.query_cache import LayerQueries, QueryCache, record_passes
 from keyorbit.tokens import Tokens
@@ -34,21 +35,22 @@ from keyorbit.warps import Warp, unwarp
 class DetectConfig:
     """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged.
 
-    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel.
+    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel; None is
+    soft, but window for a single view's attention, which is never 0 and would pull to the middle of the picture.
     window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
     map's.
     """
 
     noises: int = 2
     warps: int = 0
-    peak: str = "soft"
+    peak: str | None = None
     window: float = 0.12
     seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found on one object, with the views it was found on (0…1)."""
+    """What was found on one object, with the views it was found on (0…1); no 3D where there is a single view."""
 
     name: str
     input_image: Image.Image
@@ -56,7 +58,7 @@ class Detection:
     masks: Bool[Tensor, "view height width"]
     heatmaps: Float[Tensor, "view token map_height map_width"]
     keypoints_2d: Keypoints2D
-    keypoints_3d: Keypoints3D
+    keypoints_3d: Keypoints3D | None
 
 
 class KeypointDetector:
@@ -66,7 +68,7 @@ class KeypointDetector:
         InputError: the tokens were made for other weights than the backend's.
     """
 
-    def __init__(self, backend: Zero123PlusBackend, tokens: Tokens, config: DetectConfig | None = None) -> None:
+    def __init__(self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None) -> None:
         made_for = tokens.info.model_fingerprint
         if made_for and made_for != backend.fingerprint:
             raise InputError(
@@ -76,10 +78,10 @@ class KeypointDetector:
         self.backend, self.tokens = backend, tokens
         self.config = config or DetectConfig()
         settings = tokens.info.settings
-        self.discovered = config_from_settings(settings) if settings else DiscoverConfig()
+        self.discovered = (config_from_settings(settings) if settings else DiscoverConfig()).settled(backend)
 
     def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
-        """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D."""
+        """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D if it can."""
         return self.detect_object(picture).keypoints_2d
 
     @torch.no_grad()
@@ -95,13 +97,16 @@ class KeypointDetector:
         )
         generator = torch.Generator().manual_seed(self.config.seed)
         prepared, views, cameras = prepare(thing, self.backend, settings, generator)
+        assert self.discovered.layers is not None
         passes = record_passes(self.backend, prepared, self.discovered.layers)
         grid = self._heatmaps(passes, "grid", self.backend.layout)
         heatmaps = normalize(unwarp(grid, Warp(prepared.warps.to(grid))).mean(0))
-        condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)
-        keypoints = self._read(heatmaps, condition[0], cameras)
-        masks = prepared.masks[0]
-        return Detection(thing.name, thing.input_image, views, masks, heatmaps, keypoints, keypoints.triangulate())
+        condition = None
+        if self.backend.has_condition_pass:
+            condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0]
+        keypoints = self._read(heatmaps, condition, cameras)
+        points = None if cameras is None else keypoints.triangulate()
+        return Detection(thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points)
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout
@@ -111,24 +116,26 @@ class KeypointDetector:
         items = torch.arange(cache.versions)
         tokens = self.tokens.embedding.to(self.backend.device)
         kind, side = self.discovered.maps, map_side(self.backend, self.discovered.map_size)
-        maps = cache.token_logits(tokens, items) if kind == "logits" else cache.token_maps(tokens, items)
-        return token_heatmaps(maps, layout, kind, side, self.discovered.temperature)
+        assert kind is not None
+        return token_heatmaps(cache.maps(tokens, items, kind), layout, kind, side, self.discovered.temperature)
 
-    def _read(self, heatmaps: Tensor, condition: Tensor, cameras: Cameras) -> Keypoints2D:
+    def _read(self, heatmaps: Tensor, condition: Tensor | None, cameras: Cameras | None) -> Keypoints2D:
         return Keypoints2D(
             self._peak(heatmaps).cpu(),
             self._score(heatmaps).cpu(),
-            cameras.to("cpu"),
-            self._peak(condition).cpu(),
-            self._score(condition).cpu(),
+            None if cameras is None else cameras.to("cpu"),
+            None if condition is None else self._peak(condition).cpu(),
+            None if condition is None else self._score(condition).cpu(),
         )
 
     def _peak(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
-        if self.config.peak == "soft":
+        flat = self.backend.cameras is None and self.discovered.maps != "logits"
+        peak = self.config.peak or ("window" if flat else "soft")
+        if peak == "soft":
             return soft_argmax_xy(heatmaps)
-        if self.config.peak == "argmax":
+        if peak == "argmax":
             return argmax_xy(heatmaps)
-        if self.config.peak == "window":
+        if peak == "window":
             return windowed_soft_argmax_xy(heatmaps, round(self.config.window * int(heatmaps.shape[-1])))
         raise InputError(f"peak is soft, window or argmax, not {self.config.peak!r}")
 

@@ -1,75 +1,62 @@
-"""Optimise tokens until each marks one place on every object, consistently in 3D; no labels."""
+"""Optimise tokens until each marks one place on every object, consistently in 3D where there are cameras; no labels."""
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from keyorbit import losses
 from keyorbit.attention import Mode, cross_attention_layers
-from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.cameras import Cameras
+from keyorbit.backends.base import Backend
 from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.data import Objects
 from keyorbit.errors import InputError
-from keyorbit.heatmaps import LayerMaps, normalize, resize, soft_argmax_xy, spatial_softmax, view_maps
+from keyorbit.heatmaps import argmax_xy, normalize, resize
+from keyorbit.objective import (
+    LossWeights,
+    Observed,
+    SingleViewWeights,
+    objective,
+    repeat_cameras,
+    single_view_objective,
+    token_maps,
+    with_peak_one,
+)
 from keyorbit.prepare import PrepareConfig, Prepared, prepare_all, silhouette_distance
-from keyorbit.query_cache import build_query_cache, unet_maps
+from keyorbit.query_cache import MapKind, build_query_cache, unet_maps
 from keyorbit.selection import Selection, select_tokens
 from keyorbit.tokens import Tokens, TokensInfo
 from keyorbit.triangulation import reprojection_error, triangulate
-from keyorbit.views import Layout
-from keyorbit.warps import Warp
 
-MapKind = Literal["logits", "attention"]
 Report = Callable[[str, int, int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How much each term of the objective counts.
-
-    geometric: reprojection of the triangulated point over all views and warped versions, in squared sides of a view;
-    spread: spatial variance of the heatmaps, the same unit; separation: hinge that keeps the tokens' 3D points
-    ``margin`` world units apart; silhouette: distance of the projected 3D points from the object, in sides of a view;
-    on_object: heatmap mass outside the silhouette; sharpening: squared error to a Gaussian at the peak
-    (StableKeypoints' form; has almost no gradient for attention maps that start near 1/93).
-    """
-
-    geometric: float = 5.0
-    spread: float = 0.25
-    separation: float = 10.0
-    silhouette: float = 1.0
-    on_object: float = 0.0
-    sharpening: float = 0.0
-    margin: float = 0.25
+SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
 
 
 @dataclass(frozen=True)
 class DiscoverConfig:
     """The settings of a discovery.
 
-    num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; maps: ``logits``
-    (averaged over heads and layers, then a softmax over the view's pixels) or ``attention`` (softmax over text and
-    tokens, then divided by its sum over the view). map_size: side of a view's map, 0 for twice the latent's.
+    num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; layers: names or
+    patterns; maps: what a token's map is, see :func:`keyorbit.objective.token_maps`. None stands for the model's own
+    layers, timestep and maps (:meth:`settled`). map_size: side of a view's map, 0 for twice the latent's.
     temperature: of the softmax over pixels, at the end and for detection; it falls there from ``start_temperature``
     within the first four fifths of the steps. The average over heads and layers leaves logits far below 1, and flat
-    maps have next to no gradient; warm ones let the tokens look around before they settle.
+    maps have next to no gradient; warm ones let the tokens look around before they settle. weights: of the objective
+    with cameras; single_view: of the one without.
     """
 
     num_tokens: int = 16
     num_candidates: int = 32
-    layers: str = "*"
+    layers: str | tuple[str, ...] | None = None
     mode: Mode = "isolated"
-    maps: MapKind = "logits"
+    maps: MapKind | None = None
     steps: int = 500
     batch: int = 8
     rate: float = 0.05
@@ -78,6 +65,7 @@ class DiscoverConfig:
     start_temperature: float = 0.05
     temperature: float = 0.01
     weights: LossWeights = field(default_factory=LossWeights)
+    single_view: SingleViewWeights = field(default_factory=SingleViewWeights)
     prepare: PrepareConfig = field(default_factory=lambda: PrepareConfig(warps=2))
     save_every: int = 100
 
@@ -92,67 +80,23 @@ class DiscoverConfig:
         if min(self.temperature, self.start_temperature) <= 0:
             raise InputError("temperatures must be above 0")
 
+    def settled(self, backend: Backend) -> "DiscoverConfig":
+        """The same with the model's own layers, timestep and maps where none were given."""
+        timestep = backend.default_timestep if self.prepare.timestep is None else self.prepare.timestep
+        return replace(
+            self,
+            layers=backend.default_layers if self.layers is None else self.layers,
+            maps=(SINGLE_VIEW_MAPS if backend.cameras is None else "logits") if self.maps is None else self.maps,
+            prepare=replace(self.prepare, timestep=timestep),
+        )
+
     def temperature_at(self, step: int) -> float:
         """The temperature of that step: a geometric fall, then constant."""
         progress = min(1.0, step / max(1.0, 0.8 * self.steps))
         return float(self.start_temperature * (self.temperature / self.start_temperature) ** progress)
 
 
-@dataclass(frozen=True, eq=False)
-class Observed:
-    """A batch as the objective sees it: heatmaps that sum to 1 over a view, and how each view was warped.
-
-    masks: 1 on the object, warped likewise; distance: from the silhouette of the unwarped views.
-    """
-
-    heatmaps: Float[Tensor, "object version view token height width"]
-    warps: Float[Tensor, "object version view 2 3"]
-    masks: Float[Tensor, "object version view height width"]
-    distance: Float[Tensor, "object view height width"]
-
-    def places(self) -> Float[Tensor, "object version_view token 2"]:
-        """Expected positions in the unwarped views, all versions' views in one axis."""
-        xy = soft_argmax_xy(self.heatmaps)
-        return rearrange(Warp(self.warps).inverse().apply(xy), "o n v t c -> o (n v) t c")
-
-
-def objective(seen: Observed, cameras: Cameras, weights: LossWeights) -> dict[str, Float[Tensor, ""]]:
-    """The terms of the objective and their weighted ``total``.
-
-    Un-warping before the triangulation makes equivariance and cross-view consistency one term: every version of every
-    view has to point at the same place in space.
-    """
-    places = seen.places()
-    everywhere = repeat_cameras(cameras, seen.heatmaps.shape[1])
-    points = triangulate(places, everywhere)
-    flat = rearrange(seen.heatmaps, "o n v t h w -> (o n) v t h w")
-    terms = {
-        "geometric": (everywhere.project(points) - places).square().sum(-1).mean(),
-        "spread": losses.spread(flat),
-        "separation": losses.separation(points, weights.margin),
-        "silhouette": losses.off_silhouette(points, cameras, seen.distance),
-        "on_object": losses.on_object(flat, rearrange(seen.masks, "o n v h w -> (o n) v h w")),
-    }
-    if weights.sharpening:
-        terms["sharpening"] = losses.sharpening(flat / flat.amax((-2, -1), keepdim=True).detach())
-    total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
-    return terms | {"total": total}
-
-
-def repeat_cameras(cameras: Cameras, versions: int) -> Cameras:
-    """The cameras once for each version, in the order of :meth:`Observed.places`."""
-    return cameras.select(list(range(len(cameras))) * versions)
-
-
-def token_heatmaps(
-    maps: Sequence[LayerMaps], layout: Layout, kind: MapKind, side: int, temperature: float
-) -> Float[Tensor, "item view token side side"]:
-    """Maps of all layers as one heatmap per view and token that sums to 1 over the view."""
-    together = view_maps(maps, layout, (side, side))
-    return spatial_softmax(together, temperature) if kind == "logits" else normalize(together)
-
-
-def map_side(backend: Zero123PlusBackend, asked: int) -> int:
+def map_side(backend: Backend, asked: int) -> int:
     """The side of a view's map: what was asked for, or twice the latent's."""
     return asked or 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
 
@@ -160,56 +104,61 @@ def map_side(backend: Zero123PlusBackend, asked: int) -> int:
 class _Run:
     """The state of one discovery: where its maps come from, its tokens and optimizer."""
 
-    def __init__(
-        self,
-        backend: Zero123PlusBackend,
-        objects: Objects,
-        config: DiscoverConfig,
-        report: Report,
-    ) -> None:
+    def __init__(self, backend: Backend, objects: Objects, config: DiscoverConfig, report: Report) -> None:
+        assert config.layers is not None
+        assert config.maps is not None
         self.backend, self.config = backend, config
+        self.layers, self.kind = config.layers, config.maps
         self.side = map_side(backend, config.map_size)
         self.prepared, cameras = prepare_all(
             objects, backend, config.prepare, config.seed, lambda i, n: report("prepare", i, n, {})
         )
-        self.cameras = cameras.to(backend.device)
+        self.cameras = None if cameras is None else cameras.to(backend.device)
         self.cache = None
         if config.mode == "isolated":
-            self.cache = build_query_cache(
-                backend, self.prepared, config.layers, lambda i, n: report("cache", i, n, {})
-            )
+            self.cache = build_query_cache(backend, self.prepared, self.layers, lambda i, n: report("cache", i, n, {}))
         size = (self.side, self.side)
         self.distances = [resize(silhouette_distance(p.masks[0]), size) for p in self.prepared]
         self.tokens = _initial_tokens(backend, config).to(backend.device)
         self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
 
-    def observe(self, objects: Int[Tensor, " object"], temperature: float) -> Observed:
-        chosen = [self.prepared[i] for i in objects.tolist()]
-        versions = len(chosen[0].latents)
+    def maps(
+        self, objects: Int[Tensor, " object"], temperature: float
+    ) -> Float[Tensor, "object version view token side side"]:
+        """Maps of the chosen objects as :func:`token_maps` makes them."""
+        versions = len(self.prepared[0].latents)
         if self.cache is None:
-            maps = unet_maps(
-                self.backend,
-                chosen,
-                self.tokens.embedding,
-                self.config.layers,
-                self.config.mode,
-                self.config.maps,
-            )
+            chosen, embedding = [self.prepared[i] for i in objects.tolist()], self.tokens.embedding
+            layers = unet_maps(self.backend, chosen, embedding, self.layers, self.config.mode, self.kind)
         else:
             items = rearrange(objects[:, None] * versions + torch.arange(versions), "o n -> (o n)")
-            read = self.cache.token_logits if self.config.maps == "logits" else self.cache.token_maps
-            maps = read(self.tokens.embedding, items)
-        heatmaps = token_heatmaps(maps, self.backend.layout, self.config.maps, self.side, temperature)
+            layers = self.cache.maps(self.tokens.embedding, items, self.kind)
+        maps = token_maps(layers, self.backend.layout, self.kind, self.side, temperature)
+        return rearrange(maps, "(o n) ... -> o n ...", n=versions)
+
+    def observe(self, objects: Int[Tensor, " object"], temperature: float) -> Observed:
+        maps = self.maps(objects, temperature)
+        heatmaps = maps if self.kind == "logits" else normalize(maps)
+        chosen = [self.prepared[i] for i in objects.tolist()]
         masks = torch.stack([_grown(p, self.side) for p in chosen]).to(heatmaps)
         warps = torch.stack([p.warps for p in chosen]).to(heatmaps)
         distance = torch.stack([self.distances[i] for i in objects.tolist()]).to(heatmaps)
-        return Observed(rearrange(heatmaps, "(o n) ... -> o n ...", n=versions), warps, masks, distance)
+        return Observed(heatmaps, warps, masks, distance)
+
+    def terms(self, objects: Int[Tensor, " object"], temperature: float) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the objective on the chosen objects."""
+        if self.cameras is not None:
+            return objective(self.observe(objects, temperature), self.cameras, self.config.weights)
+        maps = self.maps(objects, temperature)
+        warps = torch.stack([self.prepared[i].warps for i in objects.tolist()]).to(maps)
+        maps = with_peak_one(maps) if self.kind == "logits" else maps
+        return single_view_objective(maps, warps, self.config.single_view, self.config.num_tokens)
 
     def step(self, number: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
         count = min(self.config.batch, len(self.prepared))
         picked = torch.randperm(len(self.prepared), generator=generator)[:count]
-        terms = objective(self.observe(picked, self.config.temperature_at(number)), self.cameras, self.config.weights)
+        terms = self.terms(picked, self.config.temperature_at(number))
         if not terms["total"].isfinite():
             raise InputError(f"the loss is {terms['total'].item()} at step {number}; lower the rate or the weights")
         self.optimizer.zero_grad(set_to_none=True)
@@ -227,17 +176,25 @@ class _Run:
         for start in range(0, len(self.prepared), self.config.batch):
             batch = torch.arange(start, min(start + self.config.batch, len(self.prepared)))
             seen = self.observe(batch, self.config.temperature)
-            places = seen.places()
-            cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
-            found = triangulate(places, cameras)
             heatmaps.append(seen.heatmaps[:, 0])
+            found, error = self._locate(seen)
             points.append(found)
-            errors.append(reprojection_error(found, places, cameras).mean(1))
+            errors.append(error)
         return select_tokens(torch.cat(heatmaps), torch.cat(points), torch.cat(errors), self.config.num_tokens)
+
+    def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
+        """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
+        if self.cameras is None:
+            peaks = argmax_xy(seen.heatmaps[:, 0, 0])
+            return peaks, torch.zeros_like(peaks[..., 0])
+        places = seen.places()
+        cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
+        found = triangulate(places, cameras)
+        return found, reprojection_error(found, places, cameras).mean(1)
 
 
 def discover(
-    backend: Zero123PlusBackend,
+    backend: Backend,
     objects: Objects,
     config: DiscoverConfig | None = None,
     out: Path | None = None,
@@ -254,7 +211,7 @@ def discover(
     Raises:
         InputError: no objects, objects that do not fit the model, or a checkpoint of other settings.
     """
-    config = config or DiscoverConfig()
+    config = (config or DiscoverConfig()).settled(backend)
     report = report or (lambda stage, done, total, values: None)
     run = _Run(backend, objects, config, report)
     settings = _settings(config, model=backend.fingerprint)
@@ -275,23 +232,31 @@ def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
     values = dict(settings)
     prepare = dict(values.pop("prepare"))
     prepare["scale"] = tuple(prepare["scale"])
-    return DiscoverConfig(
-        **{**values, "weights": LossWeights(**values.pop("weights")), "prepare": PrepareConfig(**prepare)}
-    )
+    if isinstance(values["layers"], list):
+        values["layers"] = tuple(values["layers"])
+    parts: dict[str, Any] = {
+        "prepare": PrepareConfig(**prepare),
+        "weights": LossWeights(**values.pop("weights")),
+        "single_view": SingleViewWeights(**values.pop("single_view", {})),
+    }
+    return DiscoverConfig(**values, **parts)
 
 
-def untrained(backend: Zero123PlusBackend, config: DiscoverConfig) -> Tokens:
+def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:
     """The candidates as they are before the first step, the first ``num_tokens`` of them: the baseline to beat."""
+    config = config.settled(backend)
     tokens = _initial_tokens(backend, config)
     return Tokens(tokens.embedding.detach()[: config.num_tokens], _info(backend, config))
 
 
-def _initial_tokens(backend: Zero123PlusBackend, config: DiscoverConfig) -> Tokens:
+def _initial_tokens(backend: Backend, config: DiscoverConfig) -> Tokens:
     generator = torch.Generator().manual_seed(config.seed)
     return Tokens.initialise(backend.text_statistics(generator), config.num_candidates, generator)
 
 
-def _info(backend: Zero123PlusBackend, config: DiscoverConfig) -> TokensInfo:
+def _info(backend: Backend, config: DiscoverConfig) -> TokensInfo:
+    assert config.layers is not None
+    assert config.prepare.timestep is not None
     return TokensInfo(
         model=backend.name,
         model_fingerprint=backend.fingerprint,

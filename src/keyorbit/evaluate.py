@@ -9,6 +9,7 @@ from torch import Tensor
 
 from keyorbit.data import Objects, Truth, stack_truths
 from keyorbit.detect import Detection, KeypointDetector
+from keyorbit.keypoints import Keypoints3D
 from keyorbit.metrics import (
     apply_landmark_weights,
     coverage,
@@ -24,12 +25,16 @@ SEEN = 0.1
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """One object: keypoints with a score, median reprojection error (sides of a view), mean 3D landmark error."""
+    """One object: keypoints with a score, median reprojection error (sides of a view), mean landmark error.
+
+    ``landmark_3d`` in object sizes; ``landmark_2d`` in sides of the view, for models of a single view.
+    """
 
     name: str
     keypoints: int
-    reprojection: float
+    reprojection: float | None
     landmark_3d: float | None
+    landmark_2d: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,13 @@ class Evaluation:
     """All objects together. None: the objects have no truth.
 
     reprojection and landmark_2d are in sides of a view, landmark_3d in object sizes. landmark_2d: the predicted 3D
-    landmarks in every view, against the true places of those that are visible there.
+    landmarks in every view, against the true places of those that are visible there. Models of a single view have no
+    reprojection and no 3D: landmarks are then predicted in the picture, and dual alignment and coverage are of 2D
+    points, within the same share of the view's side.
     """
 
     objects: tuple[ObjectScores, ...]
-    reprojection: float
+    reprojection: float | None
     on_object: float
     landmark_3d: float | None
     landmark_2d: float | None
@@ -75,14 +82,17 @@ def evaluate(
 ) -> Evaluation:
     """Every metric that the objects' truth allows.
 
-    3D landmarks are fixed weighted means of the 3D keypoints, fitted on ``fit_objects``; without those, on one half of
-    the objects for the other half, both ways.
+    Landmarks are fixed weighted means of the keypoints, in 3D or, from a single view, in the input picture; they are
+    fitted on ``fit_objects``, or without those on one half of the objects for the other half, both ways.
     """
-    reprojection = torch.stack([d.keypoints_3d.reprojection_error for d in detections])
-    rate = torch.stack([_on_object(d) for d in detections]).mean()
+    spatial = all(d.keypoints_3d is not None for d in detections)
+    reprojection = None
+    if spatial:
+        reprojection = float(torch.stack([_points(d).reprojection_error for d in detections]).median())
+    rate = float(torch.stack([_on_object(d) for d in detections]).mean())
     if any(thing.truth is None for thing in objects):
-        rows = [_row(d, None) for d in detections]
-        return Evaluation(tuple(rows), float(reprojection.median()), float(rate), None, None, None, None)
+        rows = tuple(_row(d, None) for d in detections)
+        return Evaluation(rows, reprojection, rate, None, None, None, None)
     truths = stack_truths(objects)
     points, landmarks, known = _stack(detections, truths)
     if fit_detections:
@@ -90,21 +100,31 @@ def evaluate(
     else:
         predicted = _cross_predict(points, landmarks, known)
     errors = torch.linalg.vector_norm(predicted - landmarks, dim=-1)
-    rows = [_row(d, float(e[k].mean())) for d, e, k in zip(detections, errors, known, strict=True)]
-    several = len(points) > 1
+    rows = tuple(
+        _row(d, float(e[k].mean()) if k.any() else None) for d, e, k in zip(detections, errors, known, strict=True)
+    )
+    error = float(errors[known].mean())
     return Evaluation(
-        tuple(rows),
-        float(reprojection.median()),
-        float(rate),
-        float(errors[known].mean()),
-        _landmark_2d(detections, truths, predicted),
-        float(dual_alignment_score(points, landmarks, known)) if several else None,
+        rows,
+        reprojection,
+        rate,
+        error if spatial else None,
+        _landmark_2d(detections, truths, predicted) if spatial else error,
+        float(dual_alignment_score(points, landmarks, known)) if len(points) > 1 else None,
         float(coverage(points, landmarks, COVERED, known)),
     )
 
 
+def _points(detection: Detection) -> Keypoints3D:
+    assert detection.keypoints_3d is not None
+    return detection.keypoints_3d
+
+
 def _row(detection: Detection, error: float | None) -> ObjectScores:
     points = detection.keypoints_3d
+    if points is None:
+        seen = int((detection.keypoints_2d.score[0] > SEEN).sum())
+        return ObjectScores(detection.name, seen, None, None, error)
     return ObjectScores(
         detection.name, int((points.score > SEEN).sum()), float(points.reprojection_error.median()), error
     )
@@ -112,14 +132,20 @@ def _row(detection: Detection, error: float | None) -> ObjectScores:
 
 def _on_object(detection: Detection) -> Tensor:
     cameras = detection.keypoints_2d.cameras
-    assert cameras is not None
-    projected = cameras.project(detection.keypoints_3d.xyz)
-    return on_object_rate(projected[None], detection.masks[None])
+    places = detection.keypoints_2d.xy if cameras is None else cameras.project(_points(detection).xyz)
+    return on_object_rate(places[None], detection.masks[None])
 
 
 def _stack(detections: Sequence[Detection], truths: Sequence[Truth]) -> tuple[Tensor, Tensor, Tensor]:
+    """Keypoints and landmarks in space, or those of the input picture where that is the only view."""
+    if any(d.keypoints_3d is None for d in detections):
+        return (
+            torch.stack([d.keypoints_2d.xy[0] for d in detections]),
+            torch.stack([t.keypoints_2d[0] for t in truths]),
+            torch.stack([t.known & t.visible[0] for t in truths]),
+        )
     return (
-        torch.stack([d.keypoints_3d.xyz for d in detections]),
+        torch.stack([_points(d).xyz for d in detections]),
         torch.stack([t.keypoints_3d for t in truths]),
         torch.stack([t.known for t in truths]),
     )

@@ -4,7 +4,7 @@ Positions are xy in the unit square of a view; pixel i of n has its centre at (i
 Half-precision maps are worked on in float32: sums over thousands of pixels do not survive float16.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,16 +54,16 @@ def to_map(
 
 
 def resize(
-    maps: Float[Tensor, "*batch height width"], size: tuple[int, int]
+    maps: Float[Tensor, "*batch height width"], size: tuple[int, int], mode: str = "bilinear"
 ) -> Float[Tensor, "*batch new_height new_width"]:
-    """Bilinear change of size to (height, width); unit-square positions stay where they are.
+    """Change of size to (height, width), "bilinear" or "bicubic"; unit-square positions stay where they are.
 
     Do this per view, after the split: on a grid it would mix neighbouring views.
     """
     if maps.shape[-2:] == size:
         return maps
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    flat = F.interpolate(flat, size=size, mode="bilinear", align_corners=False, antialias=False)
+    flat = F.interpolate(flat, size=size, mode=mode, align_corners=False, antialias=False)
     return flat.reshape(*maps.shape[:-2], *size)
 
 
@@ -186,11 +186,36 @@ def view_maps(
     Each view is resized after the split: nothing bleeds between neighbours. Layers count equally.
     Raises ValueError when there is no layer, or naming the layer that does not divide or does not match.
     """
+    return _mean_of_layers(layers, lambda layer: _layer_views(layer, layout, size))
+
+
+def upsampled_attention(
+    layers: Sequence[LayerMaps], layout: Layout, size: tuple[int, int], text_tokens: int = 0
+) -> Float[Tensor, "batch view token height width"]:
+    """StableKeypoints' attention map per token and view, 0…1: enlarge, softmax over the tokens, then average.
+
+    The layers hold logits of all tokens of the softmax, per head; the first ``text_tokens`` of them are left out of the
+    result. In StableKeypoints (Hedlin et al. 2024, `register_attention_control`) the context is the learnable tokens
+    alone, and the features are enlarged before `to_q`. That is linear and without bias, so enlarging its logits is the
+    same for fewer channels. Bicubic, as there. `view_maps` averages what was put through the softmax at the layer's
+    own size: broader, and cheaper.
+    Raises ValueError when there is no layer, or naming the layer that does not divide or does not match.
+    """
+
+    def enlarged(layer: LayerMaps) -> Tensor:
+        views = _split_layer(layer, _at_least_float32(layer.maps), layout)
+        maps = resize(views, size, "bicubic").softmax(dim=2)[:, :, text_tokens:]
+        return rearrange(maps.mean(dim=1), "b t v h w -> b v t h w")
+
+    return _mean_of_layers(layers, enlarged)
+
+
+def _mean_of_layers(layers: Sequence[LayerMaps], read: Callable[[LayerMaps], Tensor]) -> Tensor:
     if not layers:
         raise ValueError("there is no layer to average: record at least one cross-attention layer")
     total: Tensor | None = None
     for layer in layers:
-        maps = _layer_views(layer, layout, size)
+        maps = read(layer)
         if total is not None and maps.shape != total.shape:
             raise ValueError(
                 f"layer {layer.name!r} gives maps of shape {list(maps.shape)}, others {list(total.shape)}: "
@@ -204,12 +229,18 @@ def view_maps(
 def _layer_views(
     layer: LayerMaps, layout: Layout, size: tuple[int, int]
 ) -> Float[Tensor, "batch view token height width"]:
+    views = _split_layer(layer, _at_least_float32(layer.maps).mean(dim=1), layout)
+    return resize(rearrange(views, "b t v h w -> b v t h w"), size)
+
+
+def _split_layer(
+    layer: LayerMaps, maps: Float[Tensor, "*lead position token"], layout: Layout
+) -> Float[Tensor, "*lead token view height width"]:
     try:
         layout.check(*layer.size)
     except ValueError as error:
         raise ValueError(f"layer {layer.name!r}: {error}") from error
-    maps = to_map(_at_least_float32(layer.maps).mean(dim=1), *layer.size)
-    return resize(rearrange(split_views(maps, layout), "b t v h w -> b v t h w"), size)
+    return split_views(to_map(maps, *layer.size), layout)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

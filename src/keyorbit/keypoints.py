@@ -69,10 +69,10 @@ class Keypoints2D:
         (weighted by the 2D scores, not by the robust weights: two views that agree by chance must not look
         certain). Raises ValueError without cameras or with fewer than two views.
         """
-        if self.cameras is None:
-            raise ValueError("keypoints without cameras cannot be triangulated: give Keypoints2D its cameras")
         if len(self.xy) < 2:
             raise ValueError("one view does not fix a point in space: triangulate from two or more views")
+        if self.cameras is None:
+            raise ValueError("keypoints without cameras cannot be triangulated: give Keypoints2D its cameras")
         if robust:
             xyz, _ = robust_triangulate(self.xy, self.cameras, self.score)
         else:

@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
-from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.backends.base import Backend
 from keyorbit.cameras import Cameras
 from keyorbit.data import Objects, ObjectViews
 from keyorbit.errors import InputError
@@ -27,10 +27,11 @@ class PrepareConfig:
     """How objects are shown to the UNet.
 
     warps: further versions of every object, each view warped by its own random rotation (± ``rotation_deg``), scale
-    and shift (sides of the view); noises: draws of noise per version; timestep: 0…999, how much noise.
+    and shift (sides of the view); noises: draws of noise per version; timestep: 0…999, how much noise, None for the
+    model's own.
     """
 
-    timestep: int = 300
+    timestep: int | None = None
     warps: int = 0
     noises: int = 1
     rotation_deg: float = 15.0
@@ -40,11 +41,11 @@ class PrepareConfig:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One object in all its versions, ready for :meth:`Zero123PlusBackend.denoise`; version 0 is not warped."""
+    """One object in all its versions, ready for :meth:`Backend.denoise`; version 0 is not warped."""
 
     latents: Float[Tensor, "version channel height width"]
-    condition_latent: Float[Tensor, "version channel condition_height condition_width"]
-    condition_noise: Float[Tensor, "version channel condition_height condition_width"]
+    condition_latent: Float[Tensor, "version condition_channel condition_height condition_width"]
+    condition_noise: Float[Tensor, "version condition_channel condition_height condition_width"]
     context: Float[Tensor, "version text context_width"]
     timestep: int
     warps: Float[Tensor, "version view 2 3"]
@@ -52,21 +53,24 @@ class Prepared:
 
 
 def object_views(
-    thing: ObjectViews, backend: Zero123PlusBackend, generator: torch.Generator
-) -> tuple[Float[Tensor, "view 3 height width"], Bool[Tensor, "view height width"], Cameras]:
+    thing: ObjectViews, backend: Backend, generator: torch.Generator
+) -> tuple[Float[Tensor, "view 3 height width"], Bool[Tensor, "view height width"], Cameras | None]:
     """The object's own views at the model's size, or views generated from its input picture, with silhouettes.
+
+    A model of a single view looks at the input picture, whatever views there are; it has no cameras.
 
     Raises:
         InputError: the object has another number of views than the model.
     """
-    if thing.views is None:
+    single = backend.layout.num_views == 1
+    if thing.views is None or single:
         grid = backend.generate([thing.input_image], generator)[0]
         views, cameras = split_views(grid, backend.layout).movedim(1, 0), backend.cameras
     else:
         views, cameras = thing.views, thing.cameras or backend.cameras
     if len(views) != backend.layout.num_views:
         raise InputError(f"{thing.name} has {len(views)} views; the model has {backend.layout.num_views}")
-    masks = silhouettes(views) if thing.masks is None else thing.masks
+    masks = silhouettes(views) if thing.masks is None or single else thing.masks
     size = (backend.view_size, backend.view_size)
     if views.shape[-2:] != size:
         views = F.interpolate(views, size=size, mode="bilinear", antialias=True)
@@ -98,8 +102,8 @@ def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Ten
 
 @torch.no_grad()
 def prepare(
-    thing: ObjectViews, backend: Zero123PlusBackend, config: PrepareConfig, generator: torch.Generator
-) -> tuple[Prepared, Float[Tensor, "view 3 height width"], Cameras]:
+    thing: ObjectViews, backend: Backend, config: PrepareConfig, generator: torch.Generator
+) -> tuple[Prepared, Float[Tensor, "view 3 height width"], Cameras | None]:
     """Encode one object in all its versions; also returns its views and cameras.
 
     Versions are counted warps first, noises inside: ``(1 + warps) · noises`` in all.
@@ -115,7 +119,8 @@ def prepare(
     ]
     grids = merge_views(rearrange(torch.stack(shown), "n v c h w -> n c v h w"), backend.layout)
     clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=config.noises)
-    timestep = torch.full((len(clean),), config.timestep, device=backend.device)
+    noisiness = backend.default_timestep if config.timestep is None else config.timestep
+    timestep = torch.full((len(clean),), noisiness, device=backend.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     condition = backend.encode_condition([thing.input_image]).repeat(len(clean))
     condition_noise = torch.randn(condition.latent.shape, generator=generator).to(condition.latent)
@@ -124,7 +129,7 @@ def prepare(
         condition.latent,
         condition_noise,
         condition.context,
-        config.timestep,
+        noisiness,
         repeat(warps, "n v i j -> (n k) v i j", k=config.noises),
         repeat(torch.stack(covered) > 0.5, "n v h w -> (n k) v h w", k=config.noises),
     )
@@ -133,21 +138,22 @@ def prepare(
 
 def prepare_all(
     objects: Objects,
-    backend: Zero123PlusBackend,
+    backend: Backend,
     config: PrepareConfig,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Prepared], Cameras]:
+) -> tuple[list[Prepared], Cameras | None]:
     """Every object prepared, each from its own generator: the same whatever the others are.
 
     Raises:
-        InputError: the objects do not share one set of cameras.
+        InputError: there is no object, or the objects do not share one set of cameras.
     """
-    prepared, cameras = [], None
+    prepared: list[Prepared] = []
+    cameras: Cameras | None = None
     for i, thing in enumerate(objects):
         generator = torch.Generator().manual_seed(seed * 10**6 + i)
         item, _, own = prepare(thing, backend, config, generator)
-        if cameras is not None and not torch.allclose(own.world_to_camera, cameras.world_to_camera, atol=1e-4):
+        if prepared and not _same_cameras(own, cameras):
             raise InputError(
                 f"{thing.name} has other cameras than the objects before it; discover on one rig at a time"
             )
@@ -155,6 +161,12 @@ def prepare_all(
         prepared.append(item)
         if progress is not None:
             progress(i + 1, len(objects))
-    if cameras is None:
+    if not prepared:
         raise InputError("there are no objects to work on")
     return prepared, cameras
+
+
+def _same_cameras(first: Cameras | None, second: Cameras | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return torch.allclose(first.world_to_camera, second.world_to_camera, atol=1e-4)

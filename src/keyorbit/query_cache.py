@@ -5,6 +5,7 @@ In isolated mode the queries do not depend on the tokens, so after this a step o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -12,9 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from keyorbit.attention import PASSES, Mode, Pass, capture_attention
-from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.backends.base import Backend
 from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import Prepared
+
+MapKind = Literal["logits", "attention", "stablekeypoints"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +41,18 @@ class LayerQueries:
         flat = rearrange(self.query[items], "b h q c -> b q (h c)").to(tokens)
         return flat @ (tokens @ self.to_key.T).T / heads
 
+    def logits(
+        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch head query token"]:
+        """The tokens' logits, head by head."""
+        key = rearrange(tokens @ self.to_key.T, "t (h c) -> h c t", h=self.query.shape[1])
+        return self.query[items].to(tokens) @ key
+
     def probabilities(
         self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch head query token"]:
         """The token columns of the softmax over text and tokens together."""
-        key = rearrange(tokens @ self.to_key.T, "t (h c) -> h c t", h=self.query.shape[1])
-        logits = self.query[items].to(tokens) @ key
+        logits = self.logits(tokens, items)
         normalizer = torch.logaddexp(self.text_normalizer[items].to(tokens), logits.logsumexp(-1))
         return (logits - normalizer[..., None]).exp()
 
@@ -68,20 +77,28 @@ class QueryCache:
         """Attention maps (softmax over text and tokens) of every layer."""
         return [LayerMaps(x.name, x.probabilities(tokens, items), x.size) for x in self.layers]
 
+    def maps(
+        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"], kind: MapKind
+    ) -> list[LayerMaps]:
+        """What :func:`keyorbit.objective.token_maps` makes maps of that kind from."""
+        if kind == "logits":
+            return self.token_logits(tokens, items)
+        if kind == "attention":
+            return self.token_maps(tokens, items)
+        return [LayerMaps(x.name, x.logits(tokens, items), x.size) for x in self.layers]
+
 
 @torch.no_grad()
 def record_queries(
-    backend: Zero123PlusBackend, prepared: Prepared, layers: str | Sequence[str], unet_pass: Pass = "grid"
+    backend: Backend, prepared: Prepared, layers: str | Sequence[str], unet_pass: Pass = "grid"
 ) -> list[LayerQueries]:
     """One object's queries in every version; the items are its versions."""
     return record_passes(backend, prepared, layers)[unet_pass]
 
 
 @torch.no_grad()
-def record_passes(
-    backend: Zero123PlusBackend, prepared: Prepared, layers: str | Sequence[str]
-) -> dict[Pass, list[LayerQueries]]:
-    """The queries of both passes from one run of the UNet."""
+def record_passes(backend: Backend, prepared: Prepared, layers: str | Sequence[str]) -> dict[Pass, list[LayerQueries]]:
+    """The queries of every pass of the model from one run of the UNet."""
     with capture_attention(backend.unet, layers) as record:
         run_unet(backend, prepared, prepared.context)
     modules = dict(backend.unet.named_modules())
@@ -90,18 +107,18 @@ def record_passes(
             LayerQueries(r.name, r.size, r.query, r.text_normalizer, modules[r.name].to_k.weight.detach().float())
             for r in record.layers(which)
         ]
-        for which in PASSES
+        for which in (PASSES if backend.has_condition_pass else ("grid",))
     }
 
 
-def run_unet(backend: Zero123PlusBackend, prepared: Prepared, context: Tensor) -> Tensor:
-    """Both passes on a prepared object, with this context."""
+def run_unet(backend: Backend, prepared: Prepared, context: Tensor) -> Tensor:
+    """All passes on a prepared object, with this context."""
     timestep = torch.tensor(prepared.timestep, device=backend.device)
     return backend.denoise(prepared.latents, timestep, context, prepared.condition_latent, prepared.condition_noise)
 
 
 def build_query_cache(
-    backend: Zero123PlusBackend,
+    backend: Backend,
     prepared: Sequence[Prepared],
     layers: str | Sequence[str],
     progress: Callable[[int, int], None] | None = None,
@@ -126,16 +143,16 @@ def build_query_cache(
 
 
 def unet_maps(
-    backend: Zero123PlusBackend,
+    backend: Backend,
     prepared: Sequence[Prepared],
     tokens: Float[Tensor, "token width"],
     layers: str | Sequence[str],
     mode: Mode,
-    kind: str,
+    kind: MapKind,
 ) -> list[LayerMaps]:
     """The tokens' maps through the UNet itself, differentiable: what joint mode needs at every step.
 
-    The items are all versions of the first object, then of the next. ``kind`` is ``"logits"`` or ``"attention"``.
+    The items are all versions of the first object, then of the next. For ``kind`` see :meth:`QueryCache.maps`.
     """
     together = Prepared(
         torch.cat([p.latents for p in prepared]),
@@ -149,4 +166,4 @@ def unet_maps(
     rows = tokens.to(together.context).expand(len(together.context), *tokens.shape)
     with capture_attention(backend.unet, layers, ("grid",), mode) as record:
         run_unet(backend, together, torch.cat([together.context, rows], dim=1))
-    return record.token_logits() if kind == "logits" else record.token_maps()
+    return record.token_maps() if kind == "attention" else record.token_logits()

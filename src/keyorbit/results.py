@@ -19,6 +19,8 @@ from keyorbit.plotting import draw_keypoints, save_figure
 def write_detection(folder: Path, detection: Detection) -> None:
     """Write ``keypoints.json``, ``coco.json``, ``points.glb``, ``overlay.png`` and the pictures they speak of.
 
+    Of a single view there are no 3D points: no ``points.glb``, and no ``input.png``, which would be the view again.
+
     Everything is written beside ``folder`` first and moved in at the end.
 
     Raises:
@@ -41,23 +43,20 @@ def write_detection(folder: Path, detection: Detection) -> None:
 def _write_all(folder: Path, detection: Detection) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
-    pictures = [_square(detection.input_image), *(to_uint8(view) for view in detection.views)]
-    for name, picture in zip(["input", *names], pictures, strict=True):
-        Image.fromarray(picture).save(folder / f"{name}.png")
     write_json(folder / "keypoints.json", keypoints_dict(detection.name, flat, points, names))
+    pictures = [to_uint8(view) for view in detection.views]
     places, scores = [*flat.xy], [*flat.score]
-    files = [f"{name}.png" for name in names]
     if flat.input_xy is not None and flat.input_score is not None:
-        places, scores, files = [flat.input_xy, *places], [flat.input_score, *scores], ["input.png", *files]
-    else:
-        pictures = pictures[1:]
-    items = [
-        (file, picture.shape[1], picture.shape[0], xy, score)
-        for file, picture, xy, score in zip(files, pictures, places, scores, strict=True)
-    ]
-    write_json(folder / "coco.json", coco_dict(items, len(points.score)))
-    write_points(folder / "points.glb", points, cameras=flat.cameras)
-    titles = [file.removesuffix(".png").replace("_", " ") for file in files]
+        names, pictures = ["input", *names], [_square(detection.input_image), *pictures]
+        places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
+    items = []
+    for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):
+        Image.fromarray(picture).save(folder / f"{name}.png")
+        items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
+    write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1]))
+    if points is not None:
+        write_points(folder / "points.glb", points, cameras=flat.cameras)
+    titles = [name.replace("_", " ") for name in names]
     save_figure(draw_keypoints(pictures, places, scores, titles), folder / "overlay.png")
 
 

@@ -58,7 +58,7 @@ def furthest_point_sampling(
 
 def select_tokens(
     heatmaps: Float[Tensor, "item view token height width"],
-    points: Float[Tensor, "item token 3"],
+    points: Float[Tensor, "item token dim"],
     reprojection: Float[Tensor, "item token"],
     count: int,
     candidates: int | None = None,
@@ -68,7 +68,8 @@ def select_tokens(
 
     Tokens are ranked by their KL to a Gaussian (`sigma` in pixels) and by their reprojection error, and by
     the mean of the two ranks; the best `candidates` (default 2.5·count, as StableKeypoints' 25 for 10; at
-    most all) go through furthest point sampling in 3D, starting from the best. NaN ranks last.
+    most all) go through furthest point sampling in space, starting from the best. NaN ranks last. With one
+    view, points are 2D and all errors 0: sharpness decides alone, as in StableKeypoints.
     Raises ValueError when count is not within 1 … tokens, or above candidates.
     """
     tokens = points.shape[1]

@@ -32,7 +32,7 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     if issubclass(kind, torch.nn.Module):
         _refuse_pickle_only(path)
         library_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
-        kwargs = {"use_safetensors": True, "output_loading_info": True, library_key: dtype}
+        kwargs = {"use_safetensors": True, "output_loading_info": True, "variant": _variant(path), library_key: dtype}
     try:
         loaded = kind.from_pretrained(path, **kwargs)
     except Exception as error:  # the libraries raise whatever they meet in a damaged file
@@ -142,6 +142,12 @@ def _refuse_pickle_only(path: Path) -> None:
             f"{path} holds its weights as the pickle {pickles[0]} only, and pickles are never opened: "
             "convert it to safetensors"
         )
+
+
+def _variant(path: Path) -> str | None:
+    """``"fp16"`` where weights are stored in that form only."""
+    stored = [file.name for file in path.glob("*.safetensors") if ".non_ema" not in file.name]
+    return "fp16" if stored and all(".fp16" in name for name in stored) else None
 
 
 def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:

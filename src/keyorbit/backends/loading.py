@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, EulerAncestralDiscreteScheduler, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from keyorbit.backends.base import Backend
 from keyorbit.backends.components import check_fit, load_component, load_controlnet, load_unet
+from keyorbit.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
@@ -28,6 +30,11 @@ _CLASSES: dict[str, Any] = {
     "feature_extractor_vae": CLIPImageProcessorPil,
     "scheduler": EulerAncestralDiscreteScheduler,
 }
+# Any of Stable Diffusion's schedulers reads as DDIM's: what counts is the noise schedule. Other parts are left alone.
+_STABLE_DIFFUSION_CLASSES: dict[str, Any] = {
+    **{name: _CLASSES[name] for name in ("vae", "unet", "text_encoder", "tokenizer")},
+    "scheduler": DDIMScheduler,
+}
 
 
 def load_backend(
@@ -36,11 +43,12 @@ def load_backend(
     dtype: str = "float32",
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
-) -> Zero123PlusBackend:
-    """Load a Zero123++ model.
+) -> Backend:
+    """Load a Zero123++ or a Stable Diffusion model; its ``model_index.json`` says which it is.
 
     Args:
-        model: ``"tiny"`` (ships with keyorbit), a folder in the layout of ``sudo-ai/zero123plus-v1.2``, or a Hub id.
+        model: ``"tiny"`` (ships with keyorbit), a folder in the layout of ``sudo-ai/zero123plus-v1.2`` or of Stable
+            Diffusion 1.5 or 2.1, or a Hub id. Weights of the ``fp16`` variant are taken where there are no others.
         device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; attention maps and losses are float32 always.
         unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
@@ -53,34 +61,50 @@ def load_backend(
     """
     folder = _folder(str(model))
     target, kind = _device_and_dtype(device, dtype)
-    other = None if unet is None else Path(unet)
-    backend = Zero123PlusBackend(
-        _zero123plus(folder, target, kind, other),
-        Layout(3, 2),
-        zero123plus_cameras("v1.1" if "v1.1" in str(model) else "v1.2").to(target),
-        int(_read_index(folder).get("view_size", 320)),
-        str(model),
-        fingerprint(folder, other),
+    index, other = _read_index(folder), None if unet is None else Path(unet)
+    name, mark = str(model), fingerprint(folder, other)
+    if "ramping_coefficients" in index:
+        backend = Zero123PlusBackend(
+            Components(**_parts(folder, _CLASSES, target, kind, other), ramping_coefficients=_ramp(folder, index)),
+            Layout(3, 2),
+            zero123plus_cameras("v1.1" if "v1.1" in name else "v1.2").to(target),
+            int(index.get("view_size", 320)),
+            name,
+            mark,
+        )
+        check_fit(backend.parts, folder)
+        if controlnet is not None:
+            backend.add_controlnet(load_controlnet(_folder(str(controlnet)), kind))
+        return backend
+    if index.get("_class_name") == "StableDiffusionPipeline":
+        if controlnet is not None:
+            raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
+        parts = _parts(folder, _STABLE_DIFFUSION_CLASSES, target, kind, other)
+        return StableDiffusionBackend(StableDiffusionComponents(**parts), name, mark)
+    raise InputError(
+        f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
+        "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
     )
-    if controlnet is not None:
-        backend.add_controlnet(load_controlnet(_folder(str(controlnet)), kind))
-    return backend
 
 
-def _zero123plus(folder: Path, device: torch.device, dtype: torch.dtype, unet: Path | None) -> Components:
-    coefficients = _read_index(folder)["ramping_coefficients"]
+def _ramp(folder: Path, index: dict[str, Any]) -> tuple[float, ...]:
+    coefficients = index["ramping_coefficients"]
     if not (isinstance(coefficients, list) and all(isinstance(x, int | float) for x in coefficients)):
         raise InputError(f"{folder / 'model_index.json'} has ramping_coefficients that are not a list of numbers")
-    loaded = {
+    return tuple(coefficients)
+
+
+def _parts(
+    folder: Path, classes: dict[str, Any], device: torch.device, dtype: torch.dtype, unet: Path | None
+) -> dict[str, Any]:
+    """The model's parts by name, the UNet with the weights of the file ``unet`` if there is one."""
+    parts = {
         name: load_unet(folder / name, unet, dtype)
         if name == "unet" and unet is not None
         else load_component(folder / name, name, kind, dtype)
-        for name, kind in _CLASSES.items()
+        for name, kind in classes.items()
     }
-    loaded |= {name: part.to(device) for name, part in loaded.items() if isinstance(part, torch.nn.Module)}
-    parts = Components(**loaded, ramping_coefficients=tuple(coefficients))
-    check_fit(parts, folder)
-    return parts
+    return {name: part.to(device) if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
 
 
 def fingerprint(folder: Path, unet: Path | None = None) -> str:
@@ -111,7 +135,11 @@ def _folder(model: str) -> Path:
     if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise InputError(f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
     try:
-        return Path(snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
+        # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.
+        wanted = ["*.json", "*/*.txt", "*/*.safetensors", "diffusion_pytorch_model*.safetensors"]
+        return Path(
+            snapshot_download(model, allow_patterns=wanted, ignore_patterns=["safety_checker/*", "*.non_ema.*"])
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(f"model {model} is neither a folder here nor to be had from the Hub: {error}") from error
 
@@ -124,8 +152,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is no model folder: it has no model_index.json") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(index, dict) or "ramping_coefficients" not in index:
-        raise InputError(f"{path} has no ramping_coefficients: {folder} is not a Zero123++ model")
+    if not isinstance(index, dict):
+        raise InputError(f"{path} does not describe a model: it must be a JSON object")
     return index
 
 

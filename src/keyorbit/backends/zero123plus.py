@@ -65,6 +65,10 @@ class Zero123PlusBackend:
     two sets of weights apart.
     """
 
+    has_condition_pass = True
+    default_timestep = 300
+    default_layers = ("*",)
+
     def __init__(
         self,
         parts: Components,

@@ -107,8 +107,10 @@ class _Run:
 
     def __init__(self, modules: Mapping[str, nn.Module], config: OptimiseConfig) -> None:
         self.config = config
-        self.weights = {f"{m}.{key}": p for m, module in modules.items() for key, p in module.named_parameters()}
-        self.average = {key: p.detach().clone() for key, p in self.weights.items()}
+        self.weights: dict[str, Tensor] = {
+            f"{m}.{key}": p for m, module in modules.items() for key, p in module.named_parameters()
+        }
+        self.average: dict[str, Tensor] = {key: p.detach().clone() for key, p in self.weights.items()}
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=config.rate, betas=(0.9, 0.99), weight_decay=1e-3)
 
     def restore(self, path: Path) -> int:

@@ -136,7 +136,7 @@ def _fit(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: Pr
     for step in range(config.steps):
         items = torch.randperm(len(objects), generator=generator)[:8]
         heatmaps = _heatmaps(cache, backend, tokens, items, config)
-        target = normalize(gaussian(xy[items], *heatmaps.shape[-2:], sigma=1.0))
+        target = normalize(gaussian(xy[items], heatmaps.shape[-2], heatmaps.shape[-1], sigma=1.0))
         entropy = -(target * heatmaps.clamp_min(1e-9).log()).sum((-2, -1))
         offset = F.smooth_l1_loss(soft_argmax_xy(heatmaps), xy[items], reduction="none", beta=0.05).sum(-1)
         loss = (entropy + 20 * offset)[seen[items]].mean()

@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from keyorbit.backends.loading import load_backend
-from keyorbit.backends.zero123plus import Components
+from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
+from keyorbit.errors import InputError
 
 # Words the tokenizer holds whole; any other text falls back to letters, so every prompt can be read.
 _SENTENCE = """
@@ -153,9 +154,12 @@ def init_from(parts: Components, folder: Path) -> None:
     """Start from a model folder: every weight of the same name and shape, and the text embeddings word by word.
 
     Raises:
-        InputError: the folder is not a whole model of these classes.
+        InputError: the folder is not a whole Zero123++ model.
     """
-    source = load_backend(folder).parts
+    backend = load_backend(folder)
+    if not isinstance(backend, Zero123PlusBackend):
+        raise InputError(f"{folder} is not a Zero123++ model; a tiny one starts from its like")
+    source = backend.parts
     for name in ("vae", "unet", "text_encoder", "vision_encoder"):
         own, other = getattr(parts, name).state_dict(), getattr(source, name).state_dict()
         for key, value in other.items():
