@@ -176,7 +176,11 @@ class _Run:
         self.cache = None
         if config.mode == "isolated":
             self.cache = build_query_cache(
-                backend, self.prepared, config.layers, lambda i, n: report("cache", i, n, {})
+                backend,
+                self.prepared,
+                config.layers,
+                lambda i, n: report("cache", i, n, {}),
+                normalizer=config.maps != "logits",
             )
         size = (self.side, self.side)
         self.distances = [resize(silhouette_distance(p.masks[0]), size) for p in self.prepared]
