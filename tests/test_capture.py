@@ -184,7 +184,7 @@ from keyorbit.attention import capture_attention
 
 torch.manual_seed(0)
 unet = UNet2DConditionModel(**{config}).eval().requires_grad_(False)
-compiled = torch.compile(unet, backend="aot_eager")
+compiled = torch.compile(unet, backend="aot_eager", fullgraph=True)
 latent, timestep, context = torch.randn(1, 4, 6, 4), torch.tensor(300), torch.randn(1, 82, 16)
 
 
