@@ -89,10 +89,10 @@ def test_a_new_forward_replaces_the_records(backend):
     tokens = tokens_for(backend)
     with capture_attention(backend.unet) as record, torch.no_grad():
         run(backend, tokens, seed=0)
-        first = record.layers()[0].query
+        first = record.layers()[0].token_logits
         run(backend, tokens, seed=1)
-    assert len(record.layers()) == len(cross_attention_layers(backend.unet))
-    assert not torch.equal(record.layers()[0].query, first)
+    assert [layer.name for layer in record.layers()] == cross_attention_layers(backend.unet)
+    assert not torch.equal(record.layers()[0].token_logits, first)
 
 
 def test_processors_are_chained_and_put_back_even_after_an_exception(backend):
@@ -184,7 +184,7 @@ def full_size():
     for name, module in unet.named_modules():
         if name.endswith(("attn2.to_k", "attn2.to_v")):
             handles.append(module.register_forward_hook(lambda m, args, out: keys.append(tuple(out.shape))))
-    with capture_attention(unet, mode="joint") as record:
+    with capture_attention(unet, mode="joint", queries=True) as record:
         reference = {}
         unet(condition, timestep, rows, cross_attention_kwargs={"mode": "w", "reference": reference})
         unet(grid, timestep, rows, cross_attention_kwargs={"mode": "r", "reference": reference})
@@ -211,7 +211,8 @@ def test_full_size_shape_table(full_size):
         assert [x.size for x in layers if x.name.startswith("mid")] == [tuple(-(-side // 8) for side in top)]
     positions = {which: sorted({x.query.shape[2] for x in record.layers(which)}) for which in ("condition", "grid")}
     assert positions == {"condition": [64, 256, 1024, 4096], "grid": [150, 600, 2400, 9600]}
-    # Both passes, observation and the layer itself, keys and values: 93 rows everywhere.
+    # Keys and values of both passes, once each, have 93 rows everywhere.
+    assert len(keys) == 2 * 2 * 16
     assert {shape[1] for shape in keys} == {93}
     assert {shape[2] for shape in keys} == {320, 640, 1280}
     assert len(reference) == 16

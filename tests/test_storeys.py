@@ -13,6 +13,7 @@ STOREYS = [
     {
         "views",
         "cameras",
+        "rigs",
         "heatmaps",
         "warps",
         "losses",

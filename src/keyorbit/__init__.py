@@ -13,6 +13,7 @@ from keyorbit.heatmaps import view_maps
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objective import LossWeights, SingleViewWeights
 from keyorbit.prepare import PrepareConfig
+from keyorbit.rigs import Rig, known_rigs, rig
 from keyorbit.tokens import Tokens
 from keyorbit.triangulation import triangulate
 from keyorbit.views import Layout, merge_views, split_views
@@ -31,17 +32,20 @@ __all__ = [
     "LossWeights",
     "ObjectViews",
     "PrepareConfig",
+    "Rig",
     "SingleViewWeights",
     "Tokens",
     "capture_attention",
     "discover",
     "evaluate",
+    "known_rigs",
     "load_backend",
     "load_dataset",
     "losses",
     "merge_views",
     "metrics",
     "orbit_cameras",
+    "rig",
     "split_views",
     "triangulate",
     "view_maps",

@@ -119,22 +119,25 @@ def orbit_cameras(
     orthographic: bool = False,
     scale: float = 1.0,
     dtype: torch.dtype = torch.float32,
+    roll_deg: float | Sequence[float] = 0.0,
 ) -> Cameras:
     """Cameras on a sphere, looking at the origin with +z up.
 
     A camera stands at distance·(cos el·cos az, cos el·sin az, sin el). Angles in degrees, each argument one
     number or one per view; `fov_deg` spans the unit square, and an orthographic square spans `scale` world
-    units.
+    units. `roll_deg` turns a camera clockwise about its viewing direction, so that its picture turns anticlockwise.
     Raises ValueError for lengths that differ, and for an elevation of ±90° or beyond, where "up" is lost.
     """
-    azimuth, elevation, radius, fov = _equal_lengths(azimuth_deg, elevation_deg, distance, fov_deg)
+    azimuth, elevation, radius, fov, roll = _equal_lengths(azimuth_deg, elevation_deg, distance, fov_deg, roll_deg)
     if any(abs(e) >= 90.0 for e in elevation):
         raise ValueError("an elevation of 90° or more leaves 'up' undefined: keep it between -90° and 90°")
     az = torch.deg2rad(torch.tensor(azimuth, dtype=torch.float64))
     el = torch.deg2rad(torch.tensor(elevation, dtype=torch.float64))
     outward = torch.stack([el.cos() * az.cos(), el.cos() * az.sin(), el.sin()], dim=-1)
     right = torch.stack([-az.sin(), az.cos(), torch.zeros_like(az)], dim=-1)
-    rotation = torch.stack([right, torch.linalg.cross(-outward, right), -outward], dim=-2)
+    down = torch.linalg.cross(-outward, right)
+    cos, sin = (f(torch.deg2rad(torch.tensor(roll, dtype=torch.float64)))[:, None] for f in (torch.cos, torch.sin))
+    rotation = torch.stack([cos * right + sin * down, cos * down - sin * right, -outward], dim=-2)
     world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(az), 1, 1)
     world_to_camera[:, :3, :3] = rotation
     world_to_camera[:, 2, 3] = torch.tensor(radius, dtype=torch.float64)

@@ -116,7 +116,13 @@ class _Run:
         self.cameras = None if cameras is None else cameras.to(backend.device)
         self.cache = None
         if config.mode == "isolated":
-            self.cache = build_query_cache(backend, self.prepared, self.layers, lambda i, n: report("cache", i, n, {}))
+            self.cache = build_query_cache(
+                backend,
+                self.prepared,
+                self.layers,
+                lambda i, n: report("cache", i, n, {}),
+                normalizer=config.maps == "attention",
+            )
         size = (self.side, self.side)
         self.distances = [resize(silhouette_distance(p.masks[0]), size) for p in self.prepared]
         self.tokens = _initial_tokens(backend, config).to(backend.device)

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from keyorbit.attention import PASSES, Mode, Pass, capture_attention
+from keyorbit.attention import PASSES, Heads, LayerRecord, Mode, Pass, capture_attention
 from keyorbit.backends.base import Backend
 from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import Prepared
@@ -24,13 +24,13 @@ MapKind = Literal["logits", "attention", "stablekeypoints"]
 class LayerQueries:
     """One layer's scaled queries for many items, with what turns tokens into its keys.
 
-    text_normalizer is the log-sum-exp of the text tokens' logits.
+    text_normalizer is the log-sum-exp of the text tokens' logits, None where only logits were asked for.
     """
 
     name: str
     size: tuple[int, int]
     query: Float[Tensor, "item head query channel"]
-    text_normalizer: Float[Tensor, "item head query"]
+    text_normalizer: Float[Tensor, "item head query"] | None
     to_key: Float[Tensor, "inner width"]
 
     def mean_logits(
@@ -52,6 +52,7 @@ class LayerQueries:
         self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch head query token"]:
         """The token columns of the softmax over text and tokens together."""
+        assert self.text_normalizer is not None, "recorded with normalizer=False"
         logits = self.logits(tokens, items)
         normalizer = torch.logaddexp(self.text_normalizer[items].to(tokens), logits.logsumexp(-1))
         return (logits - normalizer[..., None]).exp()
@@ -90,25 +91,47 @@ class QueryCache:
 
 @torch.no_grad()
 def record_queries(
-    backend: Backend, prepared: Prepared, layers: str | Sequence[str], unet_pass: Pass = "grid"
+    backend: Backend,
+    prepared: Prepared,
+    layers: str | Sequence[str],
+    unet_pass: Pass = "grid",
+    normalizer: bool = True,
 ) -> list[LayerQueries]:
     """One object's queries in every version; the items are its versions."""
-    return record_passes(backend, prepared, layers)[unet_pass]
+    return record_passes(backend, prepared, layers, (unet_pass,), normalizer)[unet_pass]
 
 
 @torch.no_grad()
-def record_passes(backend: Backend, prepared: Prepared, layers: str | Sequence[str]) -> dict[Pass, list[LayerQueries]]:
-    """The queries of every pass of the model from one run of the UNet."""
-    with capture_attention(backend.unet, layers) as record:
+def record_passes(
+    backend: Backend,
+    prepared: Prepared,
+    layers: str | Sequence[str],
+    passes: Sequence[Pass] | None = None,
+    normalizer: bool = True,
+) -> dict[Pass, list[LayerQueries]]:
+    """The queries of the passes (all that the model has) from one run of the UNet, no further than to the last layer.
+
+    Without ``normalizer`` they give logits only, and cost less.
+    """
+    if passes is None:
+        passes = PASSES if backend.has_condition_pass else ("grid",)
+    with capture_attention(backend.unet, layers, passes, normalizer=normalizer, queries=True, stop=True) as record:
         run_unet(backend, prepared, prepared.context)
-    modules = dict(backend.unet.named_modules())
-    return {
-        which: [
-            LayerQueries(r.name, r.size, r.query, r.text_normalizer, modules[r.name].to_k.weight.detach().float())
-            for r in record.layers(which)
-        ]
-        for which in (PASSES if backend.has_condition_pass else ("grid",))
-    }
+    return {which: [_layer_queries(backend.unet, layer) for layer in record.layers(which)] for which in passes}
+
+
+def _layer_queries(unet: nn.Module, layer: LayerRecord) -> LayerQueries:
+    assert layer.query is not None
+    to_key = _key_matrix(unet.get_submodule(f"{layer.name}.to_k"))
+    return LayerQueries(layer.name, layer.size, layer.query, layer.text_normalizer, to_key)
+
+
+def _key_matrix(to_k: nn.Module) -> Float[Tensor, "inner width"]:
+    """The matrix that makes keys; where a layer is no plain one (LoRA), what it does to the unit vectors."""
+    weight: Tensor = to_k.weight.detach()  # type: ignore[operator]
+    if not isinstance(to_k, nn.Linear):
+        weight = to_k(torch.eye(weight.shape[1], device=weight.device, dtype=weight.dtype)).T
+    return weight.float()
 
 
 def run_unet(backend: Backend, prepared: Prepared, context: Tensor) -> Tensor:
@@ -122,11 +145,12 @@ def build_query_cache(
     prepared: Sequence[Prepared],
     layers: str | Sequence[str],
     progress: Callable[[int, int], None] | None = None,
+    normalizer: bool = True,
 ) -> QueryCache:
-    """Run every object once and keep the grid pass's queries in memory."""
+    """Run every object once and keep the grid pass's queries in memory; see :func:`record_passes`."""
     recorded: list[list[LayerQueries]] = []
     for i, item in enumerate(prepared):
-        recorded.append(record_queries(backend, item, layers))
+        recorded.append(record_queries(backend, item, layers, normalizer=normalizer))
         if progress is not None:
             progress(i + 1, len(prepared))
     joined = tuple(
@@ -134,7 +158,7 @@ def build_query_cache(
             same[0].name,
             same[0].size,
             torch.cat([x.query for x in same]),
-            torch.cat([x.text_normalizer for x in same]),
+            torch.cat([x.text_normalizer for x in same]) if normalizer else None,
             same[0].to_key,
         )
         for same in zip(*recorded, strict=True)
@@ -164,6 +188,10 @@ def unet_maps(
         torch.cat([p.masks for p in prepared]),
     )
     rows = tokens.to(together.context).expand(len(together.context), *tokens.shape)
-    with capture_attention(backend.unet, layers, ("grid",), mode) as record:
+    attention = kind == "attention"
+    heads: Heads = "each" if kind == "stablekeypoints" else "mean"
+    with capture_attention(
+        backend.unet, layers, ("grid",), mode, heads=heads, normalizer=attention, stop=True
+    ) as record:
         run_unet(backend, together, torch.cat([together.context, rows], dim=1))
     return record.token_maps() if kind == "attention" else record.token_logits()

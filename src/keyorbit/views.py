@@ -79,7 +79,8 @@ def grid_size(positions: int, height: int, width: int) -> tuple[int, int]:
     would be wrong: the 9600 positions of Zero123++ are 120 × 80.
     Raises ValueError when no number of halvings gives `positions`.
     """
-    size, seen = (height, width), list[int]()
+    size = (height, width)
+    seen: list[int] = []
     while True:
         count = size[0] * size[1]
         if count == positions:

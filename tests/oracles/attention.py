@@ -17,11 +17,16 @@ def watch(unet):
 
 
 def maps(layer, hidden, context, text_tokens=77):
-    """[batch head query token]: probabilities of the tokens behind the text, one head and item at a time."""
-    query, key = layer.to_q(hidden), layer.to_k(context)
+    """[batch head query token], float32: probabilities of the tokens behind the text, one head and item at a time."""
+    query, key = layer.to_q(hidden).float(), layer.to_k(context).float()
+    with torch.autocast("cpu", enabled=False):
+        return _softmax(layer, query, key, text_tokens)
+
+
+def _softmax(layer, query, key, text_tokens):
     width = query.shape[-1] // layer.heads
     out = []
-    for item in range(len(hidden)):
+    for item in range(len(query)):
         heads = []
         for head in range(layer.heads):
             part = slice(head * width, (head + 1) * width)
