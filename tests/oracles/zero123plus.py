@@ -41,7 +41,7 @@ def plain_unet(unet):
 
 @torch.no_grad()
 def sample(backend, pictures, generator, steps, guidance):
-    """Same draws in the same order as the backend: condition, grid, negative, then condition and step noise."""
+    """Same draws in the same order as the backend: condition, negative, grid, then condition and step noise."""
     parts = backend.parts
     unet, state = plain_unet(backend.unet)
 
@@ -51,6 +51,7 @@ def sample(backend, pictures, generator, steps, guidance):
 
     pixels = parts.feature_extractor_vae(images=pictures, return_tensors="pt").pixel_values
     condition = parts.vae.encode(pixels).latent_dist.sample(generator)
+    negative = parts.vae.encode(torch.zeros_like(pixels)).latent_dist.sample(generator)
     seen = parts.feature_extractor_clip(images=pictures, return_tensors="pt").pixel_values
     embedding = parts.vision_encoder(seen).image_embeds
     ramp = torch.tensor(parts.ramping_coefficients).unsqueeze(-1)
@@ -59,7 +60,6 @@ def sample(backend, pictures, generator, steps, guidance):
     scheduler.set_timesteps(steps)
     height, width = backend.latent_size(*backend.grid_size)
     latents = torch.randn(len(pictures), 4, height, width, generator=generator) * scheduler.init_noise_sigma
-    negative = parts.vae.encode(torch.zeros_like(pixels)).latent_dist.sample(generator)
     conditions = torch.cat([negative, condition])
     context = torch.cat([text().expand(len(pictures), -1, -1), positive])
     for t in scheduler.timesteps:

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import EulerAncestralDiscreteScheduler
 from einops import rearrange, repeat
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
+from keyorbit.backends.reference_attention import ReferenceAttention
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
+from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 
 Progress = Callable[[int, int], None]
@@ -35,36 +38,6 @@ class Condition:
             repeat(self.latent, "b c h w -> (b n) c h w", n=count),
             repeat(self.context, "b t w -> (b n) t w", n=count),
         )
-
-
-class ReferenceAttention(nn.Module):
-    """Self-attention that the condition pass writes (``mode="w"``) and the grid pass also attends to (``"r"``).
-
-    Wraps every layer's processor; on cross-attention layers it only swallows the two keyword arguments.
-    """
-
-    def __init__(self, name: str, chained: Any) -> None:
-        super().__init__()
-        self.name, self.chained = name, chained
-        self.enabled = name.endswith("attn1.processor")
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        mode: str | None = None,
-        reference: dict[str, Tensor] | None = None,
-    ) -> Any:
-        if self.enabled and mode is not None and reference is not None:
-            own = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-            if mode == "w":
-                reference[self.name] = own
-            else:
-                encoder_hidden_states = torch.cat([own, reference[self.name]], dim=1)
-        return self.chained(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
 @dataclass(frozen=True)
@@ -151,17 +124,20 @@ class Zero123PlusBackend:
         self,
         images: Sequence[Image.Image],
         generator: torch.Generator | None = None,
-        prompts: Sequence[str] | None = None,
+        prompts: str | Sequence[str] = "",
     ) -> Condition:
         """The condition of each input picture; RGBA pictures are laid on grey 127.
 
-        Without a generator the latent is the VAE's mean instead of a sample.
+        Without a generator the latent is the VAE's mean instead of a sample. ``prompts`` is one for all or one each.
+
+        Raises:
+            InputError: there are neither one prompt nor as many as pictures.
         """
         rgb = [on_grey(image) for image in images]
         pixels = self._pixels(self.parts.feature_extractor_vae, rgb)
         latent = self._vae_latent(pixels, generator)
         embedding = self.parts.vision_encoder(self._pixels(self.parts.feature_extractor_clip, rgb)).image_embeds
-        context = self.add_image_embedding(self.encode_prompts(prompts or [""] * len(rgb)), embedding)
+        context = self.add_image_embedding(self.encode_prompts(_one_each(prompts, len(rgb))), embedding)
         return Condition(latent, context)
 
     def add_image_embedding(
@@ -171,11 +147,17 @@ class Zero123PlusBackend:
         ramp = text.new_tensor(self.parts.ramping_coefficients)
         return text + ramp[:, None] * embedding[:, None, :]
 
-    def empty_condition(self, count: int, generator: torch.Generator | None = None) -> Condition:
-        """The negative condition of classifier-free guidance: a zero picture and the empty prompt, no embedding."""
+    def empty_condition(
+        self, count: int, generator: torch.Generator | None = None, prompts: str | Sequence[str] = ""
+    ) -> Condition:
+        """The negative condition of classifier-free guidance: a zero picture and its prompt, no image embedding.
+
+        Raises:
+            InputError: there are neither one prompt nor ``count``.
+        """
         size = self.parts.feature_extractor_vae.crop_size
         pixels = torch.zeros(count, 3, size["height"], size["width"], device=self.device, dtype=self.dtype)
-        return Condition(self._vae_latent(pixels, generator), self.encode_prompts([""] * count))
+        return Condition(self._vae_latent(pixels, generator), self.encode_prompts(_one_each(prompts, count)))
 
     def encode_images(
         self, images: Float[Tensor, "batch 3 height width"], generator: torch.Generator | None = None
@@ -236,50 +218,99 @@ class Zero123PlusBackend:
     @torch.no_grad()
     def generate(
         self,
-        images: Sequence[Image.Image],
+        images: Image.Image | Sequence[Image.Image],
         generator: torch.Generator,
         steps: int = 28,
         guidance: float = 4.0,
         progress: Progress | None = None,
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """The grid of views for each input picture (0…1, float32): Euler ancestral, classifier-free guidance.
+        tokens: Float[Tensor, "token context_width"] | None = None,
+        *,
+        num_images_per_prompt: int = 1,
+        prompts: str | Sequence[str] = "",
+        negative_prompts: str | Sequence[str] = "",
+        height: int | None = None,
+        width: int | None = None,
+        decode: bool = True,
+    ) -> Float[Tensor, "batch channel height width"]:
+        """The grid of views of each input picture (0…1, float32); the published pipeline's call.
 
-        The same generator seed gives the same pixels. ``progress(done, steps)`` is called after each step.
+        The same generator seed gives the same pixels. On the CPU in float32 they are those of the published pipeline
+        with the global seed set to that number: all noise is drawn in its order, and in float32 whatever the dtype.
+
+        Args:
+            images: one picture or several; the grids of one picture follow each other.
+            generator: where every random number comes from.
+            steps: Euler ancestral steps with trailing timesteps, 1…1000.
+            guidance: classifier-free guidance; at 1 or less the UNet runs without the negative condition.
+            progress: called as ``progress(done, steps)`` after each step.
+            tokens: learnable tokens that follow the text rows of every context, the negative one too. Inside
+                :func:`keyorbit.attention.capture_attention` its mode says whether they change the picture; outside
+                they do.
+            num_images_per_prompt: grids for each picture.
+            prompts: one for all pictures, or one for each.
+            negative_prompts: the same for the negative condition.
+            height: of the grid in pixels, the layout's own by default; ``width`` likewise.
+            decode: false gives the latents that :meth:`decode` takes.
+
+        Raises:
+            InputError: a number is out of range, the size does not divide into the layout's views, the prompts are
+                not as many as the pictures, or the tokens have another width than the text.
         """
-        condition = self.encode_condition(images, generator)
-        scheduler = type(self.parts.scheduler).from_config(self.parts.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
-        height, width = self.latent_size(*self.grid_size)
-        channels = self.unet.config.in_channels
-        latents = self._noise((len(images), channels, height, width), generator) * scheduler.init_noise_sigma
+        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        if num_images_per_prompt < 1:
+            raise InputError(f"num_images_per_prompt must be 1 or more, not {num_images_per_prompt}")
+        scheduler = ancestral_scheduler(self.parts.scheduler.config, steps, self.device)
+        size = self._latent_grid(height, width)
+        condition = self.encode_condition(pictures, generator, prompts)
         guided = guidance > 1
         if guided:
-            negative = self.empty_condition(len(images), generator)
+            negative = self.empty_condition(len(pictures), generator, negative_prompts)
             condition = Condition(
-                torch.cat([negative.latent, condition.latent]),
-                torch.cat([negative.context, condition.context]),
+                torch.cat([negative.latent, condition.latent]), torch.cat([negative.context, condition.context])
             )
+        condition = condition.repeat(num_images_per_prompt)
+        context = condition.context if tokens is None else Tokens(tokens).append_to(condition.context)
+        shape = (len(pictures) * num_images_per_prompt, self.unet.config.in_channels, *size)
+        # The state stays in float32; only the UNet sees the model's dtype.
+        latents = self._noise(shape, generator) * scheduler.init_noise_sigma
         for done, timestep in enumerate(scheduler.timesteps):
-            both = torch.cat([latents, latents]) if guided else latents
-            both = scheduler.scale_model_input(both, timestep).to(self.dtype)
-            noise = self._noise(condition.latent.shape, generator)
-            prediction = self.denoise(both, timestep, condition.context, condition.latent, noise)
+            seen = scheduler.scale_model_input(latents, timestep).to(self.dtype)
+            noise = self._noise(condition.latent.shape, generator).to(self.dtype)
+            seen = torch.cat([seen, seen]) if guided else seen
+            prediction = self.denoise(seen, timestep, context, condition.latent, noise).float()
             if guided:
                 without, given = prediction.chunk(2)
                 prediction = without + guidance * (given - without)
             latents = scheduler.step(prediction, timestep, latents, generator=generator).prev_sample
             if progress is not None:
                 progress(done + 1, steps)
-        return self.decode(latents)
+        return self.decode(latents) if decode else latents
+
+    def _latent_grid(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """The latent's size for a grid of that many pixels."""
+        own_height, own_width = self.grid_size
+        height, width = height or own_height, width or own_width
+        factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
+        unit = self.layout.rows * factor, self.layout.cols * factor
+        if height < 1 or width < 1 or height % unit[0] or width % unit[1]:
+            raise InputError(
+                f"a grid {height} pixels high and {width} wide does not divide into {self.layout.rows} rows x "
+                f"{self.layout.cols} columns of views: give a height that is a multiple of {unit[0]} and a width "
+                f"that is a multiple of {unit[1]}"
+            )
+        return self.latent_size(height, width)
 
     def _noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        # Drawn where the generator lives and then moved, so a seed means the same on every device.
-        return torch.randn(*shape, generator=generator, device=generator.device).to(self.device, self.dtype)
+        # Drawn in float32 where the generator lives and then moved: a seed means the same on every device and dtype.
+        return torch.randn(*shape, generator=generator, device=generator.device).to(self.device)
 
     def _vae_latent(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
         distribution = self.parts.vae.encode(pixels).latent_dist
-        latent: Tensor = distribution.mean if generator is None else distribution.sample(generator)
-        return latent
+        mean: Tensor = distribution.mean
+        if generator is None:
+            return mean
+        sample: Tensor = mean + distribution.std * self._noise(mean.shape, generator).to(mean.dtype)
+        return sample
 
     def _pixels(self, extractor: Any, images: Sequence[Image.Image]) -> Tensor:
         pixels: Tensor = extractor(images=list(images), return_tensors="pt").pixel_values
@@ -294,3 +325,26 @@ def on_grey(image: Image.Image) -> Image.Image:
         ground.paste(rgba, mask=rgba.getchannel("A"))
         return ground
     return image.convert("RGB")
+
+
+def ancestral_scheduler(config: Any, steps: int, device: torch.device) -> Any:
+    """Euler ancestral on the model's noise schedule, with exactly ``steps`` trailing timesteps.
+
+    Raises:
+        InputError: ``steps`` is below 1 or above the schedule's length (1000).
+    """
+    if not 1 <= steps <= config.num_train_timesteps:
+        raise InputError(f"steps must be 1 to {config.num_train_timesteps}, not {steps}")
+    scheduler = EulerAncestralDiscreteScheduler.from_config(config, timestep_spacing="trailing")
+    scheduler.set_timesteps(steps, device=device)
+    # The library's rounding gives some counts (61, 103, …) one step too many, at timestep -1.
+    scheduler.timesteps = scheduler.timesteps[:steps]
+    scheduler.sigmas = torch.cat([scheduler.sigmas[:steps], scheduler.sigmas[-1:]])
+    return scheduler
+
+
+def _one_each(prompts: str | Sequence[str], count: int) -> list[str]:
+    each = [prompts] * count if isinstance(prompts, str) else list(prompts)
+    if len(each) != count:
+        raise InputError(f"there are {len(each)} prompts for {count} pictures: give one for all, or one for each")
+    return each
