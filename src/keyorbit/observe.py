@@ -7,18 +7,17 @@ projections, and whether a tensor depends on the tokens comes from autograd's gr
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from keyorbit.architectures import Architecture
 from keyorbit.attention import LayerRecord, Mode, Pass, capture_attention
-from keyorbit.backends.zero123plus import ReferenceAttention
+from keyorbit.passes import install_reference, run_passes, write_out
 from keyorbit.tokens import Tokens
 
 Shape = tuple[int, ...]
@@ -105,90 +104,12 @@ def observe(architecture: Architecture, tokens: int = 16) -> Observation:
     ids = torch.zeros(1, architecture.text_tokens, dtype=torch.long, device="meta")
     context = text_encoder(ids).last_hidden_state
     latents = _latents(architecture, vae)
-    watch = _install(unet, two_passes="condition" in latents)
-    runs = {way: _run(unet, watch, context, latents, tokens, way) for way in WAYS}
+    if "condition" in latents:
+        install_reference(unet)
+    runs = {way: _run(unet, context, latents, tokens, way) for way in WAYS}
     parts = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     return Observation(architecture, tokens, tuple(context.shape), counts, **runs)
-
-
-def run_passes(unet: nn.Module, latents: dict[Pass, Tensor], context: Tensor) -> Tensor:
-    """The UNet as the model's pipeline calls it in one denoising step: condition pass, if it has one, then grid."""
-    timestep = torch.full((context.shape[0],), 300, device=context.device)
-    if "condition" not in latents:
-        alone: Tensor = unet(latents["grid"], timestep, context).sample
-        return alone
-    reference: dict[str, Tensor] = {}
-    unet(latents["condition"], timestep, context, cross_attention_kwargs={"mode": "w", "reference": reference})
-    both: Tensor = unet(
-        latents["grid"], timestep, context, cross_attention_kwargs={"mode": "r", "reference": reference}
-    ).sample
-    return both
-
-
-def install_reference(unet: Any) -> None:
-    """Let the grid pass read what the condition pass wrote, unless the UNet's backend has done so already."""
-    installed = unet.attn_processors
-    if not any(isinstance(processor, ReferenceAttention) for processor in installed.values()):
-        unet.set_attn_processor({key: ReferenceAttention(key, value) for key, value in installed.items()})
-
-
-class _Watch(nn.Module):
-    """The innermost processor of cross-attention: attention written out (never fused), its tensors noted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.plain = AttnProcessor()
-        self.seen: list[dict[str, Tensor]] = []
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Any:
-        noted: dict[str, Tensor] = {}
-        with _noting(attn, noted):
-            out = self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        self.seen.append(noted)
-        return out
-
-
-@contextmanager
-def _noting(attn: Any, noted: dict[str, Tensor]) -> Iterator[None]:
-    """Keep what the projections and the softmax give while the layer's own processor runs."""
-    scores = attn.get_attention_scores
-
-    def keep_scores(*args: Any) -> Tensor:
-        noted["probabilities"] = scores(*args)
-        return noted["probabilities"]
-
-    def keep(name: str) -> Any:
-        return lambda module, args, out: noted.__setitem__(name, out)
-
-    names = {"query": "to_q", "key": "to_k", "value": "to_v"}
-    handles = [getattr(attn, part).register_forward_hook(keep(name)) for name, part in names.items()]
-    attn.get_attention_scores = keep_scores
-    try:
-        yield
-    finally:
-        del attn.get_attention_scores
-        for handle in handles:
-            handle.remove()
-
-
-def _install(unet: Any, two_passes: bool) -> dict[str, _Watch]:
-    """Watching processors in every cross-attention layer, behind the reference attention if there are two passes."""
-    names = [key.removesuffix(".processor") for key in unet.attn_processors if key.endswith("attn2.processor")]
-    watch = {name: _Watch() for name in names}
-    unet.set_attn_processor(
-        {key: watch.get(key.removesuffix(".processor"), value) for key, value in unet.attn_processors.items()}
-    )
-    if two_passes:
-        install_reference(unet)
-    return watch
 
 
 def _latents(architecture: Architecture, vae: Any) -> dict[Pass, Tensor]:
@@ -203,9 +124,7 @@ def _latents(architecture: Architecture, vae: Any) -> dict[Pass, Tensor]:
         }
 
 
-def _run(
-    unet: Any, watch: dict[str, _Watch], context: Tensor, latents: dict[Pass, Tensor], count: int, way: Way
-) -> Run:
+def _run(unet: Any, context: Tensor, latents: dict[Pass, Tensor], count: int, way: Way) -> Run:
     text_rows = context.shape[1]
     maps: list[tuple[int, int]] = []
     handles = [
@@ -213,8 +132,8 @@ def _run(
         for name, module in unet.named_modules()
         if name.rpartition(".")[0].endswith("attentions")
     ]
-    for seen in watch.values():
-        seen.seen.clear()
+    seen: list[tuple[str, str, Tensor]] = []
+    write_out(unet, lambda layer, name, tensor: seen.append((layer, name, tensor)))
     capture: Any = nullcontext(None)
     if way != "bare":
         context = Tokens(torch.zeros(count, context.shape[-1])).to("meta").append_to(context)
@@ -228,11 +147,11 @@ def _run(
         handle.remove()
     counts = counter.get_flop_counts()
     records = [] if record is None else [layer for which in latents for layer in record.layers(which)]
-    noted = [t for seen in watch.values() for tensors in seen.seen for t in tensors.values()]
-    moved = _dependents([output, *noted, *(r.token_logits for r in records)], context, text_rows)
+    tensors = [output, *(tensor for _, _, tensor in seen), *(r.token_logits for r in records)]
+    moved = _dependents(tensors, context, text_rows)
     return Run(
         tuple(context.shape),
-        tuple(_layers(unet, watch, tuple(latents), maps, moved)),
+        tuple(_layers(unet, tuple(latents), seen, maps, moved)),
         tuple(_recorded(layer, moved) for layer in records),
         {which: tuple(latent.shape) for which, latent in latents.items()},
         tuple(output.shape),
@@ -271,26 +190,21 @@ def _dependents(tensors: Sequence[Tensor], context: Tensor, text_rows: int) -> s
 
 
 def _layers(
-    unet: Any, watch: dict[str, _Watch], passes: tuple[Pass, ...], maps: list[tuple[int, int]], moved: set[Any]
+    unet: Any,
+    passes: Sequence[Pass],
+    seen: Sequence[tuple[str, str, Tensor]],
+    sizes: Sequence[tuple[int, int]],
+    moved: set[Any],
 ) -> Iterator[LayerShapes]:
-    """Pass by pass, in the order of the UNet's forward; the feature maps were seen in the same order."""
+    """What was seen, a layer and pass at a time: each gave its four tensors and, before them, its map's size."""
     modules = dict(unet.named_modules())
-    order = sorted(watch, key=lambda name: ("down", "mid", "up").index(name.split("_")[0]))
-    sizes = iter(maps)
-    for number, which in enumerate(passes):
-        for name in order:
-            seen = watch[name].seen[number]
-            yield LayerShapes(
-                name,
-                which,
-                next(sizes),
-                int(modules[name].heads),
-                tuple(seen["query"].shape),
-                tuple(seen["key"].shape),
-                tuple(seen["value"].shape),
-                tuple(seen["probabilities"].shape),
-                frozenset(part for part, tensor in seen.items() if tensor.grad_fn in moved),
-            )
+    groups = [seen[i : i + 4] for i in range(0, len(seen), 4)]
+    for i, (group, size) in enumerate(zip(groups, sizes, strict=True)):
+        name = group[0][0]
+        shapes = {part: tuple(tensor.shape) for _, part, tensor in group}
+        depend = frozenset(part for _, part, tensor in group if tensor.grad_fn in moved)
+        unet_pass = passes[i * len(passes) // len(groups)]
+        yield LayerShapes(name, unet_pass, size, int(modules[name].heads), **shapes, moved=depend)
 
 
 def _recorded(layer: LayerRecord, moved: set[Any]) -> Recorded:
