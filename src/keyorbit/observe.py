@@ -1,8 +1,8 @@
 """Watch a UNet run without weights: shapes, dependence on the tokens, and arithmetic, as they happen.
 
 Everything runs on the meta device, where tensors have shapes and gradients but no numbers, so the full-size model
-takes seconds and no memory. Nothing here is worked out from a formula: shapes come from hooks on the layers'
-projections, and whether a tensor depends on the tokens comes from autograd's graph.
+takes seconds and no memory. Nothing here is worked out from a formula: shapes are those of the tensors that the
+layers' projections give, and whether a tensor depends on the tokens comes from autograd's graph.
 """
 
 from collections import defaultdict
@@ -51,11 +51,15 @@ class LayerShapes:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a :class:`~keyorbit.attention.LayerRecord` holds: shapes of its tensors by name."""
+    """What a :class:`~keyorbit.attention.LayerRecord` holds.
+
+    ``held`` counts the float32 values kept alive by it: a tensor that is a slice of a larger one keeps all of that.
+    """
 
     name: str
     unet_pass: Pass
-    tensors: dict[str, Shape]
+    token_logits: Shape
+    held: int
     reaches_tokens: bool
 
 
@@ -208,6 +212,7 @@ def _layers(
 
 
 def _recorded(layer: LayerRecord, moved: set[Any]) -> Recorded:
-    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
-    tensors = {name: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
-    return Recorded(layer.name, layer.unet_pass, tensors, layer.token_logits.grad_fn in moved)
+    values = [getattr(layer, field.name) for field in fields(layer)]
+    storages = {s._cdata: s.nbytes() for s in (v.untyped_storage() for v in values if isinstance(v, Tensor))}
+    reaches = layer.token_logits.grad_fn in moved
+    return Recorded(layer.name, layer.unet_pass, tuple(layer.token_logits.shape), sum(storages.values()) // 4, reaches)
