@@ -22,6 +22,10 @@ def count(part):
     return sum(weight.numel() for weight in part.parameters())
 
 
+def edit(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_named_ones_have_the_published_parameter_counts(name):
     model = load_architecture(name)
@@ -55,6 +59,8 @@ def test_a_folder_without_ramping_coefficients_is_a_single_view(model_folder, tm
         (lambda f: (f / "unet/config.json").unlink(), "lacks"),
         (lambda f: (f / "unet/config.json").write_text("{"), "not valid JSON"),
         (lambda f: (f / "vae/config.json").write_text("[]"), "not a JSON object"),
+        (lambda f: edit(f / "unet/config.json", cross_attention_dim=2048), "cross_attention_dim is 2048"),
+        (lambda f: edit(f / "unet/config.json", in_channels=9), "in_channels is 9"),
         (lambda f: (f / "unet/config.json").write_text('{"_class_name": "FluxTransformer"}'), "FluxTransformer"),
     ],
 )

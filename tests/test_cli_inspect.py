@@ -50,6 +50,7 @@ def test_measure_and_drift_go_into_the_report(model_folder, tmp_path, monkeypatc
         (("--tokens", "0"), "tokens"),
         (("--model", "zero123plus-v1.2", "--drift"), "trained weights"),
         (("--drift", "--picture", "nowhere.png"), "nowhere.png"),
+        (("--measure", "--dtype", "float7"), "float7"),
         (("--markdown", "/proc/nowhere/f.md"), "/proc/nowhere"),
     ],
 )

@@ -135,6 +135,7 @@ def load_architecture(model: str | Path) -> Architecture:
     index = _read(folder / "model_index.json")
     unet, vae = _part(folder, "unet", "UNet2DConditionModel"), _part(folder, "vae", "AutoencoderKL")
     text, scheduler = _read(folder / "text_encoder/config.json"), _read(folder / "scheduler/scheduler_config.json")
+    _check_fit(folder, unet, vae, text)
     prediction = str(scheduler.get("prediction_type", "epsilon"))
     if "ramping_coefficients" in index:
         crop = _read(folder / "feature_extractor_vae/preprocessor_config.json").get("crop_size", {})
@@ -170,6 +171,17 @@ def _part(folder: Path, name: str, expected: str) -> dict[str, Any]:
     if found != expected:
         raise InputError(f"the {name} in {folder} is a {found}; keyorbit inspects models with a {expected}")
     return config
+
+
+def _check_fit(folder: Path, unet: Config, vae: Config, text: Config) -> None:
+    """Refuse models that take more than one text encoder or more than a latent: the UNet could not be run."""
+    pairs = (
+        ("text_encoder", text.get("hidden_size"), "cross_attention_dim", unet.get("cross_attention_dim")),
+        ("vae", vae.get("latent_channels"), "in_channels", unet.get("in_channels")),
+    )
+    for part, given, name, taken in pairs:
+        if given is None or given != taken:
+            raise InputError(f"the {part} in {folder} gives {given} channels and the unet's {name} is {taken}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Time and peak memory of the UNet's passes: bare, captured both ways, and with every attention map stored.
 
 The times are interleaved in one process, a round of all ways after the other, so that a machine that slows down
-slows all of them. On the CPU each way's peak memory is that of a process of its own.
+slows all of them. On the CPU each way's peak memory is that of a process of its own, which holds the UNet alone.
 """
 
 import multiprocessing
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from keyorbit.architectures import ARCHITECTURES, Architecture, load_architecture
 from keyorbit.attention import Pass, capture_attention
+from keyorbit.backends.loading import _device_and_dtype as device_and_dtype
 from keyorbit.backends.loading import load_backend
 from keyorbit.backends.reference_attention import ReferenceAttention
 from keyorbit.passes import install_reference, run_passes, write_out
@@ -70,9 +71,9 @@ def measure(
     """Time and peak memory of both passes on random inputs, no gradients, batch 1.
 
     Raises:
-        InputError: the model cannot be loaded.
+        InputError: the model cannot be loaded, or there is no such device or type.
     """
-    on_cpu = torch.device(subject.device).type == "cpu"
+    on_cpu = device_and_dtype(subject.device, subject.dtype)[0].type == "cpu"
     done, total = 0, len(variants) * (repeats + on_cpu) + 1
 
     def tick(stage: str) -> None:
@@ -84,7 +85,7 @@ def measure(
     peaks: dict[Variant, int | None] = {}
     if on_cpu:  # before this process grows: some systems count the parent's memory as the child's
         for variant in variants:
-            peaks[variant] = _in_a_process_of_its_own(subject, variant)
+            peaks[variant] = _in_a_process_of_its_own(replace(subject, random=True), variant)
             tick(f"memory {variant}")
     bench = _Bench(subject)
     bench.run(variants[0])
@@ -106,8 +107,8 @@ class _Bench:
         architecture = load_architecture(subject.model)
         generator = torch.Generator().manual_seed(0)
         if subject.random or subject.model in ARCHITECTURES:
-            dtype = getattr(torch, subject.dtype)
-            self.unet = random_weights(architecture.build_unet(), subject.device, dtype, generator)
+            device, dtype = device_and_dtype(subject.device, subject.dtype)
+            self.unet = random_weights(architecture.build_unet(), device, dtype, generator)
         else:
             self.unet = load_backend(subject.model, subject.device, subject.dtype).unet
         if architecture.condition_size is not None:
@@ -137,7 +138,7 @@ class _Bench:
         return seconds, None if gpu is None else int(gpu.max_memory_allocated())
 
 
-def random_weights(unet: Any, device: str, dtype: torch.dtype, generator: torch.Generator) -> Any:
+def random_weights(unet: Any, device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Any:
     """Give a UNet from the meta device memory, and weights that keep activations near unit size."""
     unet = nn.Module.to(unet, dtype).to_empty(device=device)
     for name, weight in unet.named_parameters():
