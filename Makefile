@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint demo clean
+.PHONY: install test lint demo shape-report clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -22,6 +22,10 @@ test: lint
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+# docs/shape-report.md; a test compares it with what the command says now.
+shape-report: $(INSTALLED)
+	$(BIN)/keyorbit inspect --model zero123plus-v1.2 --markdown docs/shape-report.md > /dev/null
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

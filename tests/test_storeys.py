@@ -24,7 +24,18 @@ STOREYS = [
         "errors",
     },
     {"attention", "checkpoint", "tokens", "backends"},
-    {"data", "prepare", "query_cache", "objective", "discover", "detect", "train", "evaluate", "synthetic"},
+    {
+        "data",
+        "prepare",
+        "query_cache",
+        "objective",
+        "discover",
+        "detect",
+        "train",
+        "evaluate",
+        "synthetic",
+        "inspection",
+    },
     {"export", "plotting", "results", "report", "app", "cli", "__init__", "__main__"},
 ]
 MATHEMATICS_MAY_IMPORT = {"torch", "einops", "jaxtyping", "typing_extensions", "keyorbit"}

@@ -28,12 +28,23 @@ def write_json(path: Path, data: Any) -> None:
     Raises:
         InputError: the data holds a number that is not finite, or the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     except ValueError as error:
         raise InputError(f"{path} would hold numbers that are not finite") from error
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error}") from error
