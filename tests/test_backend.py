@@ -7,9 +7,9 @@ from diffusers import ControlNetModel
 from PIL import Image
 
 from keyorbit.attention import capture_attention, cross_attention_layers
+from keyorbit.backends.base import on_grey
 from keyorbit.backends.loading import load_backend
 from keyorbit.backends.sampling import ancestral_scheduler
-from keyorbit.backends.zero123plus import on_grey
 from keyorbit.errors import InputError
 from oracles import zero123plus as oracle
 

@@ -9,7 +9,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.backends.zero123plus import on_grey
+from keyorbit.backends.base import on_grey
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
 from keyorbit.export import coco_dict, keypoints_dict, write_json, write_points

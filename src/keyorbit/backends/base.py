@@ -1,16 +1,37 @@
 """What discovery, detection, preparation and the query cache need from a diffusion model, and nothing more."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from einops import repeat
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.backends.zero123plus import Condition
 from keyorbit.cameras import Cameras
+from keyorbit.errors import InputError
 from keyorbit.views import Layout
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the model is told about an object: the input picture's latent, and the text rows of the context."""
+
+    latent: Float[Tensor, "batch channel height width"]
+    context: Float[Tensor, "batch text context_width"]
+
+    def join(self, other: "Condition") -> "Condition":
+        """This batch, then the other."""
+        return Condition(torch.cat([self.latent, other.latent]), torch.cat([self.context, other.context]))
+
+    def repeat(self, count: int) -> "Condition":
+        """Each item ``count`` times in a row."""
+        return Condition(
+            repeat(self.latent, "b c h w -> (b n) c h w", n=count),
+            repeat(self.context, "b t w -> (b n) t w", n=count),
+        )
 
 
 @runtime_checkable
@@ -86,3 +107,19 @@ class Backend(Protocol):
         condition_noise: Float[Tensor, "batch condition_channel condition_height condition_width"],
     ) -> Float[Tensor, "batch channel height width"]:
         """All passes of the UNet; its prediction for the grid."""
+
+
+def on_grey(image: Image.Image) -> Image.Image:
+    """An RGB picture; transparency becomes the grey 127 that Zero123++ was trained with.
+
+    Raises:
+        InputError: the picture has 16 or 32 bits a channel, which conversion to 8 would clip.
+    """
+    if image.mode[0] in "IF":
+        raise InputError(f"a picture of mode {image.mode} does not have 8 bits a channel: scale it to 0…255 first")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        ground = Image.new("RGB", rgba.size, (127, 127, 127))
+        ground.paste(rgba, mask=rgba.getchannel("A"))
+        return ground
+    return image.convert("RGB")

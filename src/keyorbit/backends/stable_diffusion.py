@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
 from keyorbit.attention import cross_attention_layers
-from keyorbit.backends.zero123plus import Condition, on_grey
+from keyorbit.backends.base import Condition, on_grey
+from keyorbit.backends.text import encode_prompts, random_rows
 from keyorbit.errors import InputError
 from keyorbit.views import Layout
 
@@ -82,22 +82,11 @@ class StableDiffusionBackend:
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "batch text context_width"]:
         """The text encoder's last hidden states, padded to the tokenizer's length (77)."""
-        tokenizer = self.parts.tokenizer
-        ids = tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        return self._hidden(ids)
+        return encode_prompts(self.parts.tokenizer, self.parts.text_encoder, prompts)
 
     def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
         """Context rows of random words: what the model's text embeddings look like."""
-        tokenizer = self.parts.tokenizer
-        ids = torch.randint(0, len(tokenizer), (16, tokenizer.model_max_length), generator=generator)
-        with torch.no_grad():
-            return rearrange(self._hidden(ids), "b t w -> (b t) w")
+        return random_rows(self.parts.tokenizer, self.parts.text_encoder, generator)
 
     def generate(
         self, images: Sequence[Image.Image], generator: torch.Generator
@@ -167,10 +156,6 @@ class StableDiffusionBackend:
         if kind == "v_prediction":
             return alpha.sqrt() * latents - (1 - alpha).sqrt() * prediction
         raise InputError(f"the scheduler of {self.name} predicts {kind!r}: it must be epsilon or v_prediction")
-
-    def _hidden(self, ids: Tensor) -> Tensor:
-        hidden: Tensor = self.parts.text_encoder(ids.to(self.device)).last_hidden_state
-        return hidden
 
 
 def first_up_layers(

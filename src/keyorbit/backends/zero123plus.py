@@ -10,37 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from einops import rearrange, repeat
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from keyorbit.backends.base import Condition, on_grey
 from keyorbit.backends.controlnet import Control, check_controlnet, residuals
 from keyorbit.backends.reference_attention import ReferenceAttention
 from keyorbit.backends.sampling import Progress, ancestral_sample, ancestral_scheduler, guide
+from keyorbit.backends.text import encode_prompts, random_rows
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What the model is told about an object: the input picture's latent, and the text rows of the context."""
-
-    latent: Float[Tensor, "batch channel height width"]
-    context: Float[Tensor, "batch text context_width"]
-
-    def join(self, other: "Condition") -> "Condition":
-        """This batch, then the other."""
-        return Condition(torch.cat([self.latent, other.latent]), torch.cat([self.context, other.context]))
-
-    def repeat(self, count: int) -> "Condition":
-        """Each item ``count`` times in a row."""
-        return Condition(
-            repeat(self.latent, "b c h w -> (b n) c h w", n=count),
-            repeat(self.context, "b t w -> (b n) t w", n=count),
-        )
 
 
 @dataclass(frozen=True)
@@ -121,25 +103,11 @@ class Zero123PlusBackend:
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "batch text context_width"]:
         """The text encoder's last hidden states, padded to the tokenizer's length (77)."""
-        tokenizer = self.parts.tokenizer
-        ids = tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        hidden: Tensor = self.parts.text_encoder(ids.to(self.device)).last_hidden_state
-        return hidden
+        return encode_prompts(self.parts.tokenizer, self.parts.text_encoder, prompts)
 
     def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
         """Context rows of random words: what the model's text embeddings look like."""
-        vocabulary = len(self.parts.tokenizer)
-        ids = torch.randint(0, vocabulary, (16, self.parts.tokenizer.model_max_length), generator=generator)
-        with torch.no_grad():
-            hidden = self.parts.text_encoder(ids.to(self.device)).last_hidden_state
-        rows: Tensor = rearrange(hidden, "b t w -> (b t) w")
-        return rows
+        return random_rows(self.parts.tokenizer, self.parts.text_encoder, generator)
 
     def encode_condition(
         self,
@@ -360,22 +328,6 @@ class Zero123PlusBackend:
     def _pixels(self, extractor: Any, images: Sequence[Image.Image]) -> Tensor:
         pixels: Tensor = extractor(images=list(images), return_tensors="pt").pixel_values
         return pixels.to(self.device, self.dtype)
-
-
-def on_grey(image: Image.Image) -> Image.Image:
-    """An RGB picture; transparency becomes the grey 127 that Zero123++ was trained with.
-
-    Raises:
-        InputError: the picture has 16 or 32 bits a channel, which conversion to 8 would clip.
-    """
-    if image.mode[0] in "IF":
-        raise InputError(f"a picture of mode {image.mode} does not have 8 bits a channel: scale it to 0…255 first")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        ground = Image.new("RGB", rgba.size, (127, 127, 127))
-        ground.paste(rgba, mask=rgba.getchannel("A"))
-        return ground
-    return image.convert("RGB")
 
 
 def _one_each(prompts: str | Sequence[str], count: int) -> list[str]:

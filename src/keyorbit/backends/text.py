@@ -1,0 +1,38 @@
+"""A text encoder's hidden states: of prompts, and of random words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+_RANDOM_TEXTS = 16
+
+
+def encode_prompts(
+    tokenizer: Any, text_encoder: Any, prompts: Sequence[str]
+) -> Float[Tensor, "batch text context_width"]:
+    """The last hidden states, padded to the tokenizer's length (77)."""
+    ids = tokenizer(
+        list(prompts),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    return _hidden(text_encoder, ids)
+
+
+@torch.no_grad()
+def random_rows(tokenizer: Any, text_encoder: Any, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
+    """Context rows of random words: what the model's text embeddings look like."""
+    size = (_RANDOM_TEXTS, tokenizer.model_max_length)
+    ids = torch.randint(0, len(tokenizer), size, generator=generator)
+    return rearrange(_hidden(text_encoder, ids), "b t w -> (b t) w")
+
+
+def _hidden(text_encoder: Any, ids: Tensor) -> Tensor:
+    hidden: Tensor = text_encoder(ids.to(text_encoder.device)).last_hidden_state
+    return hidden
