@@ -22,7 +22,7 @@ from keyorbit.data import Objects, stack_truths
 from keyorbit.discover import untrained
 from keyorbit.evaluate import detect_all
 from keyorbit.synthetic.dataset import MAX_OBJECTS
-from keyorbit.synthetic.probe import ProbeConfig, as_object, landmark_probe
+from keyorbit.synthetic.probe import ProbeConfig, as_object, landmark_probe, probe_objects
 from keyorbit.synthetic.samples import SampleSpec, make_samples
 from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny, save_folder
 from keyorbit.synthetic.train_tiny import TRAINED_CATEGORIES
@@ -117,9 +117,9 @@ def main() -> None:
         of_kind["mean shape"] = {"landmark_3d": [mean_shape(train, test, False)]}
         of_kind["mean shape, heading known"] = {"landmark_3d": [mean_shape(train, test, True)]}
         if not args.no_baselines:
-            of_kind["supervised probe"] = {"pck": [landmark_probe(backend, category, ProbeConfig())]}
-            blank = blank_backend(0)
-            of_kind["supervised probe, untrained UNet"] = {"pck": [landmark_probe(blank, category, ProbeConfig())]}
+            judged = probe_objects(category, ProbeConfig(), backend.view_size, args.workers)
+            of_kind["supervised probe"] = {"pck": [landmark_probe(backend, judged)]}
+            of_kind["supervised probe, untrained UNet"] = {"pck": [landmark_probe(blank_backend(0), judged)]}
         if args.json:
             args.json.write_text(json.dumps(rows, indent=1))
     show(rows)

@@ -11,7 +11,7 @@ from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.errors import InputError
 from keyorbit.synthetic import optimise as loop
 from keyorbit.synthetic.optimise import OptimiseConfig
-from keyorbit.synthetic.probe import ProbeConfig, landmark_probe
+from keyorbit.synthetic.probe import ProbeConfig, landmark_probe, probe_objects
 from keyorbit.synthetic.tiny_model import init_from, make_tiny
 from keyorbit.synthetic.train_tiny import TrainTinyConfig, train
 from keyorbit.synthetic.training_data import render_training_set
@@ -114,9 +114,10 @@ def test_the_probe_finds_landmarks_that_the_queries_know(backend, monkeypatch):
         return QueryCache((LayerQueries("x", (48, 32), query, torch.zeros(query.shape[:3]), torch.eye(16)),), 1)
 
     config = ProbeConfig(train_objects=6, test_objects=4, steps=300)
-    blind = landmark_probe(backend, "chair", replace(config, steps=5))
+    objects = probe_objects("chair", config, backend.view_size)
+    blind = landmark_probe(backend, objects, replace(config, steps=5))
     monkeypatch.setattr(probe, "_cache", knowing)
-    assert landmark_probe(backend, "chair", config) > max(0.9, 2 * blind)
+    assert landmark_probe(backend, objects, config) > max(0.9, 2 * blind)
 
 
 def test_checkpoints_are_whole_or_not_there(tmp_path):

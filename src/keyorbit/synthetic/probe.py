@@ -44,17 +44,31 @@ class ProbeConfig:
     sample_steps: int = 28
 
 
-def landmark_probe(backend: Zero123PlusBackend, category: str, config: ProbeConfig | None = None) -> float:
+@dataclass(frozen=True, eq=False)
+class ProbeObjects:
+    """Objects of one category to fit on and to judge on; the model has seen neither."""
+
+    train: list[ObjectViews]
+    test: list[ObjectViews]
+
+
+def probe_objects(category: str, config: ProbeConfig, size: int, workers: int = 1) -> ProbeObjects:
+    """The probe's objects: always the same for a category, ``size`` pixels a view."""
+    train = [SampleSpec(category, _TRAIN + i, size) for i in range(config.train_objects)]
+    test = [SampleSpec(category, _TEST + i, size) for i in range(config.test_objects)]
+    made = [as_object(sample) for sample in make_samples(train + test, workers)]
+    return ProbeObjects(made[: len(train)], made[len(train) :])
+
+
+def landmark_probe(backend: Zero123PlusBackend, objects: ProbeObjects, config: ProbeConfig | None = None) -> float:
     """PCK@0.1 of tokens fitted to the true 2D landmarks of some objects, on others' views, 0…1.
 
     A landmark counts where it is known and visible; it is right within 0.1 of the longer side of the object's box in
     that view (SPair-71k's PCK per point). Heatmaps are the averaged logits' softmax over the view, as in discovery.
     """
     config = config or ProbeConfig()
-    size = backend.view_size
-    train = _objects(category, _TRAIN, config.train_objects, size)
-    test = _objects(category, _TEST, config.test_objects, size)
-    tokens = _fit(backend, train, config)
+    test = objects.test
+    tokens = _fit(backend, objects.train, config)
     with torch.no_grad():
         heatmaps = _heatmaps(_cache(backend, test, config), backend, tokens, torch.arange(len(test)), config)
     xy = soft_argmax_xy(heatmaps).cpu()
@@ -65,20 +79,18 @@ def landmark_probe(backend: Zero123PlusBackend, category: str, config: ProbeConf
 
 
 def sample_sheet(
-    backend: Zero123PlusBackend, categories: Sequence[str], config: ProbeConfig
+    backend: Zero123PlusBackend, objects: Sequence[ObjectViews], steps: int
 ) -> UInt8[ndarray, "height width 3"]:
-    """For objects never trained on: the input and the true views above the views generated from the input alone."""
+    """The input picture and the true views above the views generated from the input alone, object by object."""
     rows = []
-    for category in categories:
-        for i, thing in enumerate(_objects(category, _TEST, config.samples, backend.view_size)):
-            assert thing.views is not None
-            generator = torch.Generator().manual_seed(i)
-            grid = backend.generate([thing.input_image], generator, config.sample_steps)[0].cpu()
-            views = split_views(grid, backend.layout).movedim(1, 0)
-            source = np.asarray(thing.input_image)
-            for line in (thing.views, views):
-                pictures = [(255 * view).round().byte().movedim(0, -1).numpy() for view in line]
-                rows.append(np.concatenate([source, *pictures], axis=1))
+    for i, thing in enumerate(objects):
+        assert thing.views is not None
+        grid = backend.generate([thing.input_image], torch.Generator().manual_seed(i), steps)[0].cpu()
+        views = split_views(grid, backend.layout).movedim(1, 0)
+        source = np.asarray(thing.input_image)
+        for line in (thing.views, views):
+            pictures = [(255 * view).round().byte().movedim(0, -1).numpy() for view in line]
+            rows.append(np.concatenate([source, *pictures], axis=1))
     return np.concatenate(rows)
 
 
@@ -96,10 +108,6 @@ def as_object(sample: Sample) -> ObjectViews:
     masks = torch.from_numpy(sample.views[..., 3] > 127)
     picture = Image.fromarray(composite(sample.input_image, sample.background))
     return ObjectViews(f"{sample.category}_{sample.seed}", picture, views, masks, sample.cameras, truth=truth)
-
-
-def _objects(category: str, first: int, count: int, size: int) -> list[ObjectViews]:
-    return [as_object(s) for s in make_samples([SampleSpec(category, first + i, size) for i in range(count)])]
 
 
 def _cache(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> QueryCache:

@@ -9,7 +9,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -24,7 +24,7 @@ from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.optimise import OptimiseConfig, append_line, optimise
-from keyorbit.synthetic.probe import ProbeConfig, landmark_probe, sample_sheet
+from keyorbit.synthetic.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects, sample_sheet
 from keyorbit.synthetic.tiny_model import TinyConfig, init_from, make_tiny, save_folder
 from keyorbit.synthetic.training_data import Encoded, Rendered, encode_training_set, render_training_set
 from keyorbit.views import Layout
@@ -174,11 +174,16 @@ def train_unet(
         predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
         return {"loss": F.mse_loss(predicted.float(), velocity)}
 
+    judged = {
+        category: probe_objects(category, config.probe, backend.view_size, config.workers)
+        for category in config.categories
+    }
+
     def watch(step: int) -> None:
         if step % config.probe.every == 0 or step == config.unet.steps:
             for module in modules.values():
                 module.eval()
-            _look(config, backend, out, step)
+            _look(config, backend, judged, out, step)
             for module in modules.values():
                 module.train()
 
@@ -190,13 +195,17 @@ def train_unet(
     return done
 
 
-def _look(config: TrainTinyConfig, backend: Zero123PlusBackend, out: Path, step: int) -> None:
+def _look(
+    config: TrainTinyConfig, backend: Zero123PlusBackend, judged: dict[str, ProbeObjects], out: Path, step: int
+) -> None:
     """The probe's figures into the log, and a sheet of generated views."""
-    found = {category: landmark_probe(backend, category, config.probe) for category in config.categories}
+    found = {category: landmark_probe(backend, objects, config.probe) for category, objects in judged.items()}
     mean = sum(found.values()) / len(found)
     log.info("probe at step %d: PCK@0.1 %.3f %s", step, mean, json.dumps(found))
     append_line(out / "log.jsonl", {"stage": "probe", "step": step, "mean": mean, **found})
-    Image.fromarray(sample_sheet(backend, config.categories, config.probe)).save(out / f"samples_{step:06d}.png")
+    shown = [thing for objects in judged.values() for thing in objects.test[: config.probe.samples]]
+    sheet = sample_sheet(backend, shown, config.probe.sample_steps)
+    Image.fromarray(sheet).save(out / f"samples_{step:06d}.png")
 
 
 def _prompts(data: Encoded, picked: Tensor, told: Tensor, generator: torch.Generator) -> list[str]:
@@ -256,12 +265,8 @@ def main(
     config = _smoke(config) if smoke else config
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)
-    append_line(out / "log.jsonl", {"stage": "config", **_plain(config)})
+    append_line(out / "log.jsonl", {"stage": "config", **asdict(config)})
     train(config, out, folder or out / "model", init=init, minutes=minutes, accelerator=accelerator)
-
-
-def _plain(config: TrainTinyConfig) -> dict[str, Any]:
-    return asdict(config)
 
 
 if __name__ == "__main__":
