@@ -163,7 +163,7 @@ def test_the_cache_gives_the_unets_own_maps(stable_diffusion, pictures, kind, ge
     cached = cache.maps(tokens, torch.tensor([2, 3]), kind)
     with torch.no_grad():
         direct = unet_maps(stable_diffusion, prepared[1:2], tokens, stable_diffusion.default_layers, "isolated", kind)
-    if kind == "logits":
+    if kind != "stablekeypoints":  # one way averages the heads here, the other later
         ours, theirs = (view_maps(maps, Layout(1, 1), (16, 16)) for maps in (cached, direct))
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
         return

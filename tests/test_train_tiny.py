@@ -113,7 +113,7 @@ def test_the_probe_finds_landmarks_that_the_queries_know(backend, monkeypatch):
         query = torch.nn.functional.pad(grid, (0, 16 - grid.shape[-1]))[:, None]
         return QueryCache((LayerQueries("x", (48, 32), query, torch.zeros(query.shape[:3]), torch.eye(16)),), 1)
 
-    config = ProbeConfig(train_objects=6, test_objects=4, steps=300)
+    config = ProbeConfig(train_objects=8, test_objects=4, steps=200)
     objects = probe_objects("chair", config, backend.view_size)
     blind = landmark_probe(backend, objects, replace(config, steps=5))
     monkeypatch.setattr(probe, "_cache", knowing)

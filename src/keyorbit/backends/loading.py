@@ -62,7 +62,7 @@ def load_backend(
     folder = _folder(str(model))
     target, kind = _device_and_dtype(device, dtype)
     index, other = _read_index(folder), None if unet is None else Path(unet)
-    name, mark = str(model), fingerprint(folder, other)
+    name = str(model)
     if "ramping_coefficients" in index:
         backend = Zero123PlusBackend(
             Components(**_parts(folder, _CLASSES, target, kind, other), ramping_coefficients=_ramp(folder, index)),
@@ -70,7 +70,7 @@ def load_backend(
             zero123plus_cameras("v1.1" if "v1.1" in name else "v1.2").to(target),
             int(index.get("view_size", 320)),
             name,
-            mark,
+            fingerprint(folder, other),
         )
         check_fit(backend.parts, folder)
         if controlnet is not None:
@@ -80,7 +80,7 @@ def load_backend(
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         parts = _parts(folder, _STABLE_DIFFUSION_CLASSES, target, kind, other)
-        return StableDiffusionBackend(StableDiffusionComponents(**parts), name, mark)
+        return StableDiffusionBackend(StableDiffusionComponents(**parts), name, fingerprint(folder, other))
     raise InputError(
         f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
         "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"

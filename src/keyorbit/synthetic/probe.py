@@ -31,13 +31,18 @@ _TRAIN, _TEST = 2 * 10**9, 2 * 10**9 + 10**6
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """``every``: steps of training between two probes; ``steps``: of the fit; ``samples``: objects on a sheet."""
+    """``every``: steps of training between two probes; ``steps``: of the fit; ``samples``: objects on a sheet.
+
+    The fit's temperature falls from ``start_temperature``: fresh tokens have logits of order 1, and a softmax that cold
+    has almost no gradient (queries that hold the landmarks themselves: PCK 0.72 after 300 steps without, 0.997 with).
+    """
 
     every: int = 1000
     train_objects: int = 60
     test_objects: int = 50
     steps: int = 300
     rate: float = 0.05
+    start_temperature: float = 0.2
     temperature: float = 0.01
     timestep: int = 300
     samples: int = 2
@@ -70,7 +75,9 @@ def landmark_probe(backend: Zero123PlusBackend, objects: ProbeObjects, config: P
     test = objects.test
     tokens = _fit(backend, objects.train, config)
     with torch.no_grad():
-        heatmaps = _heatmaps(_cache(backend, test, config), backend, tokens, torch.arange(len(test)), config)
+        heatmaps = _heatmaps(
+            _cache(backend, test, config), backend, tokens, torch.arange(len(test)), config.temperature
+        )
     xy = soft_argmax_xy(heatmaps).cpu()
     truth, seen = _truths(test)
     sides = torch.stack([_longer_sides(thing) for thing in test])
@@ -116,11 +123,11 @@ def _cache(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: 
 
 
 def _heatmaps(
-    cache: QueryCache, backend: Zero123PlusBackend, tokens: Tensor, items: Tensor, config: ProbeConfig
+    cache: QueryCache, backend: Zero123PlusBackend, tokens: Tensor, items: Tensor, temperature: float
 ) -> Float[Tensor, "item view token side side"]:
     side = 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
     maps = view_maps(cache.token_logits(tokens, items), backend.layout, (side, side))
-    return spatial_softmax(maps, config.temperature)
+    return spatial_softmax(maps, temperature)
 
 
 def _truths(
@@ -143,7 +150,9 @@ def _fit(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: Pr
     optimizer = torch.optim.Adam([tokens], lr=config.rate)
     for step in range(config.steps):
         items = torch.randperm(len(objects), generator=generator)[:8]
-        heatmaps = _heatmaps(cache, backend, tokens, items, config)
+        left = max(0.0, 1 - step / (0.7 * config.steps))
+        temperature = config.temperature * (config.start_temperature / config.temperature) ** left
+        heatmaps = _heatmaps(cache, backend, tokens, items, temperature)
         target = normalize(gaussian(xy[items], heatmaps.shape[-2], heatmaps.shape[-1], sigma=1.0))
         entropy = -(target * heatmaps.clamp_min(1e-9).log()).sum((-2, -1))
         offset = F.smooth_l1_loss(soft_argmax_xy(heatmaps), xy[items], reduction="none", beta=0.05).sum(-1)
