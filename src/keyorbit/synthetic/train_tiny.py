@@ -180,7 +180,7 @@ def train_unet(
     }
 
     def watch(step: int) -> None:
-        if step % config.probe.every == 0 or step == config.unet.steps:
+        if step % config.probe.every == 0:
             for module in modules.values():
                 module.eval()
             _look(config, backend, judged, out, step)
@@ -241,6 +241,9 @@ def main(
     unet_rate: float = 5e-4,
     init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop in time; run the same command to go on.")] = None,
+    probe_every: Annotated[
+        int, typer.Option(help="UNet steps between two probes, which take minutes on a CPU.")
+    ] = 1000,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16; bf16 on a GPU.")] = "no",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
@@ -260,6 +263,7 @@ def main(
         vae=OptimiseConfig(vae_steps, 2e-3),
         unet=OptimiseConfig(unet_steps, unet_rate),
         unet_batch=unet_batch,
+        probe=ProbeConfig(every=probe_every),
         workers=workers,
     )
     config = _smoke(config) if smoke else config
