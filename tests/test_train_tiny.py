@@ -1,5 +1,8 @@
 """The recipe of the tiny model: what it writes loads, and a stopped run ends as if it had not stopped."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -80,6 +83,27 @@ def test_training_goes_on_from_a_model_folder(tmp_path, model_folder):
     init_from(wider, model_folder)
     assert torch.equal(wider.unet.state_dict()[key], source.unet.state_dict()[key])
     assert torch.equal(wider.unet.state_dict()["mid_block.resnets.0.conv1.weight"], before)
+
+
+def run_recipe(*words):
+    command = [sys.executable, "-m", "keyorbit.synthetic.train_tiny", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def test_the_recipe_runs_by_command(tmp_path):
+    """The shipped sizes, a few steps: render, VAE, UNet, probe, samples, and a folder that loads."""
+    done = run_recipe("--out", str(tmp_path), "--smoke", "--threads", "1", "--categories", "lamp,person")
+    assert done.returncode == 0, done.stderr
+    assert load_backend(tmp_path / "model").view_size == 64
+    assert "PCK@0.1" in done.stderr
+    assert (tmp_path / "samples_000003.png").is_file()
+
+
+def test_an_unknown_category_is_one_sentence(tmp_path):
+    done = run_recipe("--out", str(tmp_path / "run"), "--categories", "chair,boat")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("train_tiny: no category boat")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_rate_rises_stays_and_falls():

@@ -6,6 +6,7 @@ encoders. ``--minutes`` ends a slice in time; the same command goes on from ther
 
 import json
 import logging
+import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -274,4 +275,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.stderr.write(f"train_tiny: {error}\n")
+        sys.exit(2)
