@@ -5,29 +5,51 @@ Lengths are in the unit of the points given: sides of the view for xy, world uni
 
 from keyorbit.metrics.correspondence import dual_alignment_score
 from keyorbit.metrics.landmarks import (
+    apply_landmark_map,
     apply_landmark_weights,
+    fit_landmark_map,
     fit_landmark_weights,
     landmark_regression_2d,
     landmark_regression_3d,
-    pck,
-    point_error,
 )
+from keyorbit.metrics.points import normalised_mean_error, pck, pck_per_image, pck_per_point, point_error
 from keyorbit.metrics.pose import mpjpe, n_mpjpe, pa_mpjpe, procrustes_align
+from keyorbit.metrics.protocols import (
+    HUMAN36M_SWAPS,
+    fit_oriented_landmark_map,
+    inter_eye_error,
+    mean_average_error,
+    orientation_invariant_error,
+    pck_at_pixels,
+    visible_error,
+)
 from keyorbit.metrics.shape import coverage, mean_reprojection, on_object_rate
 
 __all__ = [
+    "HUMAN36M_SWAPS",
+    "apply_landmark_map",
     "apply_landmark_weights",
     "coverage",
     "dual_alignment_score",
+    "fit_landmark_map",
     "fit_landmark_weights",
+    "fit_oriented_landmark_map",
+    "inter_eye_error",
     "landmark_regression_2d",
     "landmark_regression_3d",
+    "mean_average_error",
     "mean_reprojection",
     "mpjpe",
     "n_mpjpe",
+    "normalised_mean_error",
     "on_object_rate",
+    "orientation_invariant_error",
     "pa_mpjpe",
     "pck",
+    "pck_at_pixels",
+    "pck_per_image",
+    "pck_per_point",
     "point_error",
     "procrustes_align",
+    "visible_error",
 ]

@@ -15,3 +15,19 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if not bool(mask.any()):
         raise ValueError("the mask leaves nothing to average: at least one point must be known")
     return values[mask].mean()
+
+
+def mean_of_means(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over items of each item's mean over its known points, `values` and `mask` [item point].
+
+    Items with no known point are left out. Raises ValueError when none is known anywhere.
+    """
+    return masked_mean(item_means(values, mask), None if mask is None else mask.any(dim=1))
+
+
+def item_means(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Each item's mean over its known points, 0 where it has none: [item point] → [item]."""
+    if mask is None:
+        return values.mean(dim=1)
+    # Values at unknown points may be NaN or infinite: they are put out, not multiplied by 0.
+    return values.masked_fill(~mask, 0).sum(dim=1) / mask.sum(dim=1).clamp_min(1)

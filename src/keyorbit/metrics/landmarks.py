@@ -1,10 +1,10 @@
-"""Landmarks predicted from keypoints, and how far predicted points are from the truth."""
+"""Landmarks predicted from keypoints that were never told of them."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.metrics.averages import distance_between, masked_mean
+from keyorbit.metrics.points import point_error
 
 
 def fit_landmark_weights(
@@ -61,6 +61,37 @@ def landmark_regression_3d(
     return point_error(apply_landmark_weights(weights, test_keypoints), test_landmarks, test_mask, size)
 
 
+def fit_landmark_map(
+    keypoints: Float[Tensor, "item keypoint 2"],
+    landmarks: Float[Tensor, "item landmark 2"],
+    mask: Bool[Tensor, "item landmark"] | None = None,
+    ridge: float = 1e-6,
+) -> Float[Tensor, "landmark keypoint_coordinate 2"]:
+    """The literature's regressor: one linear map without bias from all 2K keypoint coordinates to each landmark.
+
+    Least squares of (landmark − ½) on (keypoints − ½), that is, about the picture's centre, each landmark over
+    the pictures where it is known (Thewlis et al. 2017; so StableKeypoints, Hedlin et al. 2024:
+    github ubc-vision/StableKeypoints, keypoint_regressor.py). xy in sides of the picture. `ridge` is relative
+    and only guards against singularity, where the original takes a pseudo-inverse.
+    """
+    inputs = (keypoints - 0.5).flatten(1)
+    known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(inputs.dtype)
+    normal = torch.einsum("il,ia,ib->lab", known, inputs, inputs)
+    right = torch.einsum("il,ia,ild->lad", known, inputs, landmarks - 0.5)
+    diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    floor = torch.finfo(inputs.dtype).tiny
+    eye = torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)
+    linear: Tensor = torch.linalg.solve(normal + (ridge * diagonal).clamp_min(floor) * eye, right)
+    return linear
+
+
+def apply_landmark_map(
+    linear: Float[Tensor, "landmark keypoint_coordinate 2"], keypoints: Float[Tensor, "item keypoint 2"]
+) -> Float[Tensor, "item landmark 2"]:
+    """Landmarks from keypoints by `fit_landmark_map`'s map, in sides of the picture."""
+    return torch.einsum("lad,ia->ild", linear, (keypoints - 0.5).flatten(1)) + 0.5
+
+
 def landmark_regression_2d(
     train_keypoints: Float[Tensor, "train keypoint 2"],
     train_landmarks: Float[Tensor, "train landmark 2"],
@@ -73,43 +104,8 @@ def landmark_regression_2d(
 ) -> Float[Tensor, ""]:
     """Mean distance / `size` on the test pictures, by the literature's linear regressor.
 
-    One linear map without bias from all 2K keypoint coordinates, about the picture's centre, to all 2L
-    landmark coordinates, fitted on the train pictures (Thewlis et al. 2017; so StableKeypoints, Hedlin et
-    al. 2024). Landmarks outside the mask take no part. `ridge` is relative and only guards against
-    singularity.
+    See `fit_landmark_map`, fitted on the train pictures. Landmarks outside the mask take no part.
     Raises ValueError when `test_mask` is empty.
     """
-    inputs = (train_keypoints - 0.5).flatten(1)
-    known = torch.ones_like(train_landmarks[..., 0]) if train_mask is None else train_mask.to(inputs.dtype)
-    normal = torch.einsum("il,ia,ib->lab", known, inputs, inputs)
-    right = torch.einsum("il,ia,ild->lad", known, inputs, train_landmarks - 0.5)
-    diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    floor = torch.finfo(inputs.dtype).tiny
-    eye = torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)
-    linear: Tensor = torch.linalg.solve(normal + (ridge * diagonal).clamp_min(floor) * eye, right)
-    predicted = torch.einsum("lad,ia->ild", linear, (test_keypoints - 0.5).flatten(1)) + 0.5
-    return point_error(predicted, test_landmarks, test_mask, size)
-
-
-def point_error(
-    predicted: Float[Tensor, "*batch landmark dim"],
-    truth: Float[Tensor, "*batch landmark dim"],
-    mask: Bool[Tensor, "*batch landmark"] | None = None,
-    size: float = 1.0,
-) -> Float[Tensor, ""]:
-    """Mean distance / `size` over the points in the mask. ValueError when the mask is empty."""
-    return masked_mean(distance_between(predicted, truth), mask) / size
-
-
-def pck(
-    predicted: Float[Tensor, "*batch landmark dim"],
-    truth: Float[Tensor, "*batch landmark dim"],
-    threshold: float,
-    mask: Bool[Tensor, "*batch landmark"] | None = None,
-) -> Float[Tensor, ""]:
-    """Share of correct keypoints: those within `threshold` (unit of the points), of the points in the mask.
-
-    Yang & Ramanan 2013. Raises ValueError when the mask is empty.
-    """
-    distance = distance_between(predicted, truth)
-    return masked_mean((distance <= threshold).to(distance.dtype), mask)
+    linear = fit_landmark_map(train_keypoints, train_landmarks, train_mask, ridge)
+    return point_error(apply_landmark_map(linear, test_keypoints), test_landmarks, test_mask, size)
