@@ -13,7 +13,7 @@ from keyorbit.metrics.landmarks import (
     landmark_regression_3d,
 )
 from keyorbit.metrics.points import normalised_mean_error, pck, pck_per_image, pck_per_point, point_error
-from keyorbit.metrics.pose import mpjpe, n_mpjpe, pa_mpjpe, procrustes_align
+from keyorbit.metrics.pose import mpjpe, n_mpjpe, pa_mpjpe, procrustes_align, relative_pose_error
 from keyorbit.metrics.protocols import (
     HUMAN36M_SWAPS,
     fit_oriented_landmark_map,
@@ -51,5 +51,6 @@ __all__ = [
     "pck_per_point",
     "point_error",
     "procrustes_align",
+    "relative_pose_error",
     "visible_error",
 ]
