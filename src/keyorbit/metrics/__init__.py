@@ -3,7 +3,7 @@
 Lengths are in the unit of the points given: sides of the view for xy, world units for 3D.
 """
 
-from keyorbit.metrics.correspondence import dual_alignment_score
+from keyorbit.metrics.correspondence import dual_alignment_score, label_free_correspondence, repeatability
 from keyorbit.metrics.landmarks import (
     apply_landmark_map,
     apply_landmark_weights,
@@ -35,6 +35,7 @@ __all__ = [
     "fit_landmark_weights",
     "fit_oriented_landmark_map",
     "inter_eye_error",
+    "label_free_correspondence",
     "landmark_regression_2d",
     "landmark_regression_3d",
     "mean_average_error",
@@ -52,5 +53,6 @@ __all__ = [
     "point_error",
     "procrustes_align",
     "relative_pose_error",
+    "repeatability",
     "visible_error",
 ]

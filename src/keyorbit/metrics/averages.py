@@ -9,6 +9,14 @@ def distance_between(first: Tensor, second: Tensor) -> Tensor:
     return distance
 
 
+def nearest_distance(points: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
+    """From each point to the nearest of the others that are known, infinite where none is: [item point]."""
+    distance = torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
+    if mask is not None:
+        distance = distance.masked_fill(~mask[:, None], torch.inf)
+    return distance.amin(dim=2)
+
+
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.mean()
