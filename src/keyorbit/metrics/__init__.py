@@ -4,6 +4,7 @@ Lengths are in the unit of the points given: sides of the view for xy, world uni
 """
 
 from keyorbit.metrics.correspondence import dual_alignment_score, label_free_correspondence, repeatability
+from keyorbit.metrics.iou import geodesic_iou, hungarian_iou, snapped_iou
 from keyorbit.metrics.landmarks import (
     apply_landmark_map,
     apply_landmark_weights,
@@ -34,6 +35,8 @@ __all__ = [
     "fit_landmark_map",
     "fit_landmark_weights",
     "fit_oriented_landmark_map",
+    "geodesic_iou",
+    "hungarian_iou",
     "inter_eye_error",
     "label_free_correspondence",
     "landmark_regression_2d",
@@ -54,5 +57,6 @@ __all__ = [
     "procrustes_align",
     "relative_pose_error",
     "repeatability",
+    "snapped_iou",
     "visible_error",
 ]

@@ -5,13 +5,19 @@ from torch import Tensor
 
 
 def distance_between(first: Tensor, second: Tensor) -> Tensor:
+    """Between corresponding points."""
     distance: Tensor = torch.linalg.vector_norm(first - second, dim=-1)
     return distance
 
 
+def all_distances(first: Tensor, second: Tensor) -> Tensor:
+    """Between each point of the first and each of the second: [item first second]. Exact also for near points."""
+    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def nearest_distance(points: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
     """From each point to the nearest of the others that are known, infinite where none is: [item point]."""
-    distance = torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = all_distances(points, others)
     if mask is not None:
         distance = distance.masked_fill(~mask[:, None], torch.inf)
     return distance.amin(dim=2)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.metrics.averages import masked_mean, mean_of_means, nearest_distance
+from keyorbit.metrics.averages import all_distances, masked_mean, mean_of_means, nearest_distance
 
 
 def dual_alignment_score(
@@ -27,7 +27,7 @@ def dual_alignment_score(
     if items < 2:
         raise ValueError("the dual alignment score compares items: give two or more")
     known = torch.ones_like(landmarks[..., 0], dtype=torch.bool) if mask is None else mask
-    distance = torch.cdist(keypoints, landmarks, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = all_distances(keypoints, landmarks)
     nearest_landmark = distance.masked_fill(~known[:, None], torch.inf).argmin(dim=2)
     nearest_keypoint = distance.argmin(dim=1)
     labels = nearest_landmark[:references]
@@ -64,7 +64,7 @@ def label_free_correspondence(
     known = torch.ones_like(keypoints[..., 0], dtype=torch.bool) if mask is None else mask
     others = torch.arange(items, device=keypoints.device) != reference % items
     own = keypoints[reference].expand(items, -1, -1)
-    distance = torch.cdist(own, keypoints, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = all_distances(own, keypoints)
     nearest = distance.masked_fill(~known[:, None], torch.inf).argmin(dim=2)
     hit = (nearest == torch.arange(count, device=keypoints.device)).to(keypoints.dtype)
     return masked_mean(hit, known & known[reference] & others[:, None])
