@@ -59,3 +59,13 @@ def test_a_linear_map_is_found_again_and_applied():
     # About the picture's centre: keypoints there answer the centre, whatever the map.
     centre = torch.full((1, 3, 2), 0.5, dtype=torch.float64)
     assert torch.equal(metrics.apply_landmark_map(linear, centre), torch.full((1, 4, 2), 0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("fit", [metrics.fit_landmark_map, metrics.fit_landmark_weights])
+def test_unknown_landmarks_may_be_nan_in_a_fit(fit):
+    generator = torch.Generator().manual_seed(2)
+    keypoints, landmarks = torch.rand(2, 30, 4, 2, generator=generator, dtype=torch.float64)
+    mask = torch.rand(30, 4, generator=generator) > 0.3
+    found = fit(keypoints, torch.where(mask[..., None], landmarks, torch.nan), mask)
+    assert torch.equal(found, fit(keypoints, landmarks, mask))
+    assert not torch.allclose(found, fit(keypoints, landmarks), atol=1e-3)

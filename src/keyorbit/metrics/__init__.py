@@ -13,6 +13,7 @@ from keyorbit.metrics.landmarks import (
     landmark_regression_2d,
     landmark_regression_3d,
 )
+from keyorbit.metrics.pictures import mean_reprojection, mean_reprojection_percent, mean_reprojection_px, on_object_rate
 from keyorbit.metrics.points import normalised_mean_error, pck, pck_per_image, pck_per_point, point_error
 from keyorbit.metrics.pose import mpjpe, n_mpjpe, pa_mpjpe, procrustes_align, relative_pose_error
 from keyorbit.metrics.protocols import (
@@ -24,7 +25,7 @@ from keyorbit.metrics.protocols import (
     pck_at_pixels,
     visible_error,
 )
-from keyorbit.metrics.shape import coverage, mean_reprojection, on_object_rate
+from keyorbit.metrics.shape import coverage, extent_coverage, inclusivity
 
 __all__ = [
     "HUMAN36M_SWAPS",
@@ -32,17 +33,21 @@ __all__ = [
     "apply_landmark_weights",
     "coverage",
     "dual_alignment_score",
+    "extent_coverage",
     "fit_landmark_map",
     "fit_landmark_weights",
     "fit_oriented_landmark_map",
     "geodesic_iou",
     "hungarian_iou",
+    "inclusivity",
     "inter_eye_error",
     "label_free_correspondence",
     "landmark_regression_2d",
     "landmark_regression_3d",
     "mean_average_error",
     "mean_reprojection",
+    "mean_reprojection_percent",
+    "mean_reprojection_px",
     "mpjpe",
     "n_mpjpe",
     "normalised_mean_error",

@@ -23,6 +23,11 @@ def nearest_distance(points: Tensor, others: Tensor, mask: Tensor | None = None)
     return distance.amin(dim=2)
 
 
+def known_or_zero(points: Tensor, mask: Tensor | None) -> Tensor:
+    """The points [… point dim], with zeros where `mask` says unknown: those may be NaN, and 0 · NaN is no 0."""
+    return points if mask is None else points.masked_fill(~mask[..., None], 0)
+
+
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.mean()

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from keyorbit.metrics.averages import known_or_zero
 from keyorbit.metrics.points import point_error
 
 
@@ -21,7 +22,7 @@ def fit_landmark_weights(
     """
     known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(landmarks.dtype)
     mean = keypoints.mean(dim=1, keepdim=True)
-    offsets, wanted = keypoints - mean, landmarks - mean
+    offsets, wanted = keypoints - mean, known_or_zero(landmarks - mean, mask)
     # An item's offsets sum to 0, so the changes of a landmark's weights do too: they keep the sum 1.
     normal = torch.einsum("il,ikd,ijd->lkj", known, offsets, offsets)
     right = torch.einsum("il,ikd,ild->lk", known, offsets, wanted)
@@ -77,7 +78,7 @@ def fit_landmark_map(
     inputs = (keypoints - 0.5).flatten(1)
     known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(inputs.dtype)
     normal = torch.einsum("il,ia,ib->lab", known, inputs, inputs)
-    right = torch.einsum("il,ia,ild->lad", known, inputs, landmarks - 0.5)
+    right = torch.einsum("il,ia,ild->lad", known, inputs, known_or_zero(landmarks - 0.5, mask))
     diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     floor = torch.finfo(inputs.dtype).tiny
     eye = torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.metrics.averages import distance_between, masked_mean
+from keyorbit.metrics.averages import distance_between, known_or_zero, masked_mean
 
 
 def mpjpe(
@@ -26,7 +26,7 @@ def n_mpjpe(
     mask: Bool[Tensor, "*batch keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
     """As `mpjpe` after the best scale about the origin, Σp·t / Σp·p per batch element (Rhodin et al. 2018)."""
-    p, t = _known_or_zero(predicted, mask), _known_or_zero(truth, mask)
+    p, t = known_or_zero(predicted, mask), known_or_zero(truth, mask)
     own = p.square().sum(dim=(-2, -1), keepdim=True)
     scale = (p * t).sum(dim=(-2, -1), keepdim=True) / own.clamp_min(torch.finfo(own.dtype).tiny)
     return mpjpe(scale * predicted, truth, mask)
@@ -42,7 +42,7 @@ def procrustes_align(
     Least squares over the known points, per batch element (Umeyama 1991). Unknown points are moved along.
     """
     mean_p, mean_t = _known_mean(predicted, mask), _known_mean(truth, mask)
-    centred, target = _known_or_zero(predicted - mean_p, mask), _known_or_zero(truth - mean_t, mask)
+    centred, target = known_or_zero(predicted - mean_p, mask), known_or_zero(truth - mean_t, mask)
     rotation, s = _best_rotation(centred, target)
     own = centred.square().sum(dim=(-2, -1)).clamp_min(torch.finfo(s.dtype).tiny)
     scale = (s.sum(-1) / own)[..., None, None]
@@ -74,8 +74,8 @@ def relative_pose_error(
     R₁ and R₂ from one canonical frame it is R₂·R₁ᵀ. NaN where the known keypoints lie on one line or point, since
     those tell no rotation.
     """
-    centred = _known_or_zero(source - _known_mean(source, mask), mask)
-    goal = _known_or_zero(target - _known_mean(target, mask), mask)
+    centred = known_or_zero(source - _known_mean(source, mask), mask)
+    goal = known_or_zero(target - _known_mean(target, mask), mask)
     found, s = _best_rotation(centred, goal)
     chord = torch.linalg.matrix_norm(found - rotation) / 8**0.5
     angle = torch.rad2deg(2 * torch.arcsin(chord.clamp(max=1)))
@@ -92,12 +92,8 @@ def _best_rotation(centred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return (u * sign[..., None, :]) @ vh, s * sign
 
 
-def _known_or_zero(points: Tensor, mask: Tensor | None) -> Tensor:
-    return points if mask is None else points.masked_fill(~mask[..., None], 0)
-
-
 def _known_mean(points: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return points.mean(-2, keepdim=True)
     count = mask.sum(-1).clamp_min(1)[..., None, None]
-    return _known_or_zero(points, mask).sum(-2, keepdim=True) / count
+    return known_or_zero(points, mask).sum(-2, keepdim=True) / count

@@ -1,13 +1,9 @@
-"""How keypoints lie on an object: near its landmarks, on its silhouette, on its views."""
+"""How keypoints lie on a shape: near its landmarks, near its surface, over all of its extent."""
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.cameras import Cameras
-from keyorbit.metrics.averages import masked_mean
-from keyorbit.triangulation import reprojection_error
+from keyorbit.metrics.averages import distance_between, masked_mean, mean_of_means, nearest_distance
 
 
 def coverage(
@@ -15,38 +11,52 @@ def coverage(
     landmarks: Float[Tensor, "item landmark dim"],
     threshold: float,
     mask: Bool[Tensor, "item landmark"] | None = None,
+    keypoint_mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Share of the known landmarks with some keypoint within `threshold` (unit of the points)."""
-    distance = torch.cdist(keypoints, landmarks, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
+    """Share of the known landmarks, of all items, with some keypoint within `threshold` (unit of the points).
+
+    Needs landmarks. What SC3K calls "coverage" compares extents: `extent_coverage`. Raises ValueError when no
+    landmark is known.
+    """
+    distance = nearest_distance(landmarks, keypoints, keypoint_mask)
     return masked_mean((distance <= threshold).to(distance.dtype), mask)
 
 
-def mean_reprojection(
-    points: Float[Tensor, "*batch keypoint 3"],
-    xy: Float[Tensor, "*batch view keypoint 2"],
-    cameras: Cameras,
+def extent_coverage(
+    keypoints: Float[Tensor, "item keypoint dim"],
+    surface: Float[Tensor, "item point dim"],
+    mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean distance between projected 3D points and the 2D points, over views, in sides of the view."""
-    return reprojection_error(points, xy, cameras).mean()
+    """SC3K's coverage: how near the extent of the keypoints comes to the shape's. In [0, 1].
 
-
-def on_object_rate(
-    xy: Float[Tensor, "item view keypoint 2"],
-    masks: Float[Tensor, "item view height width"] | Bool[Tensor, "item view height width"],
-    tolerance: float = 0.02,
-) -> Float[Tensor, ""]:
-    """Share of the 2D points on the object's silhouette, or within `tolerance` (sides of the view) of it.
-
-    `masks` are 1 on the object. The silhouette grows by whole pixels along both axes (a square, so up to
-    √2·tolerance diagonally). Points outside the picture are off the object.
+    Mean over items of max(0, 1 − |D_s − D_k| / D_s), where D is the diagonal of the axis-aligned box around the points
+    of the surface or the known keypoints (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `coverage`, in
+    percent, after Fernandez-Labrador et al. 2020). The box follows the axes, so the number changes a little when the
+    object turns. `coverage` asks for landmarks instead. Items with no known keypoint are left out; surfaces with fewer
+    points repeat one. Raises ValueError when no keypoint is known.
     """
-    height, width = masks.shape[-2:]
-    rows, cols = round(tolerance * height), round(tolerance * width)
-    silhouette = masks.to(xy.dtype).flatten(0, 1)[:, None]
-    silhouette = F.max_pool2d(silhouette, (2 * rows + 1, 2 * cols + 1), stride=1, padding=(rows, cols))
-    size = torch.tensor([width, height], dtype=xy.dtype, device=xy.device)
-    within = ((xy >= 0) & (xy <= 1)).all(-1)
-    column, row = torch.minimum((xy * size).floor().clamp_min(0), size - 1).long().unbind(-1)
-    flat = silhouette.reshape(*masks.shape[:2], -1)
-    hit = flat.gather(-1, row * width + column) > 0.5
-    return (hit & within).to(xy.dtype).mean()
+    whole = distance_between(surface.amax(dim=1), surface.amin(dim=1))
+    low, high = keypoints, keypoints
+    if mask is not None:
+        low = keypoints.masked_fill(~mask[..., None], float("inf"))
+        high = keypoints.masked_fill(~mask[..., None], -float("inf"))
+    spanned = distance_between(high.amax(dim=1), low.amin(dim=1))
+    share = (1 - (whole - spanned).abs() / whole).clamp_min(0)
+    return masked_mean(share, None if mask is None else mask.any(dim=1))
+
+
+def inclusivity(
+    keypoints: Float[Tensor, "item keypoint dim"],
+    surface: Float[Tensor, "item point dim"],
+    threshold: float = 0.05,
+    mask: Bool[Tensor, "item keypoint"] | None = None,
+) -> Float[Tensor, ""]:
+    """SC3K's inclusivity: share of the keypoints on the shape, none of them floating beside it or inside.
+
+    Mean over items of the share of the item's known keypoints k with min_p |k − p| < `threshold` over the points p of
+    the surface (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `inclusivity`, in percent; its test.py takes
+    0.05 for shapes of unit size). `on_object_rate` asks the same of the views. Items with no known keypoint are left
+    out; surfaces with fewer points repeat one. Raises ValueError when no keypoint is known.
+    """
+    distance = nearest_distance(keypoints, surface)
+    return mean_of_means((distance < threshold).to(distance.dtype), mask)
