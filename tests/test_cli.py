@@ -60,6 +60,15 @@ def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
     assert len([path for path in (tmp_path / "out").iterdir() if (path / "keypoints.json").is_file()]) == 3
 
 
+def test_detect_writes_the_formats_asked_for(world, tmp_path, monkeypatch):
+    words = ["detect", world / "run", world / "data", "--out", tmp_path / "out", "--format", "json,csv,colmap,ply"]
+    assert call(monkeypatch, *words, "--skeleton", "auto") == 0
+    for folder in (tmp_path / "out").iterdir():
+        written = {path.name for path in folder.iterdir() if path.suffix != ".png"}
+        assert written == {"keypoints.json", "keypoints_2d.csv", "keypoints_3d.csv", "colmap", "points.ply"}
+        assert json.loads((folder / "keypoints.json").read_text())["skeleton"]
+
+
 def test_evaluate_measures_against_untrained_tokens(world, tmp_path, monkeypatch, capsys):
     file = tmp_path / "scores.json"
     assert call(monkeypatch, "evaluate", world / "run", world / "data", "--json", file) == 0
@@ -133,6 +142,9 @@ def test_other_bad_input_gets_one_sentence(world, tmp_path, monkeypatch, capsys,
         (["discover", data, "--model", model_folder, "--out", out, "--tokens", "0"], "keypoints"),
         (["discover", data, "--model", model_folder, "--out", out, "--layers", "nope*"], "nope"),
         (["detect", tmp_path / "no_run", data, "--out", out], "no tokens"),
+        (["detect", world / "run", data, "--out", out, "--format", "json,obj"], "'obj'"),
+        (["detect", world / "run", data, "--out", out, "--skeleton", "0-9"], "0-9"),
+        (["detect", world / "run", data, "--out", out, "--skeleton", "spine"], "spine"),
         (["dataset", "make", out, "--category", "unicorn"], "unicorn"),
         (["dataset", "render", tmp_path / "no.obj", "--out", out], "no.obj"),
     ]

@@ -1,18 +1,23 @@
 """Files for other tools hold the keypoints that were given, by name, colour and place."""
 
+import csv
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import trimesh
-from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
 
 from keyorbit.cameras import zero123plus_cameras
+from keyorbit.detect import Detection
 from keyorbit.errors import InputError
-from keyorbit.export import coco_dict, keypoints_dict, write_json, write_points
+from keyorbit.export import coco_dict, keypoints_dict, whole_folder, write_csv, write_json
 from keyorbit.keypoints import Keypoints2D
 from keyorbit.plotting import draw_keypoints, palette, save_figure
+from keyorbit.results import FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
 
 
 @pytest.fixture
@@ -26,42 +31,6 @@ def found():
     return xyz, flat, flat.triangulate()
 
 
-def test_glb_has_named_coloured_spheres_and_cameras(found, tmp_path):
-    xyz, flat, points = found
-    write_points(tmp_path / "points.glb", points, flat.cameras)
-    scene = trimesh.load(tmp_path / "points.glb")
-    names = set(scene.graph.nodes_geometry)
-    # A keypoint that no view scored has no place to be shown.
-    assert {name for name in names if name.startswith("keypoint")} == {"keypoint_00", "keypoint_01"}
-    assert {name for name in names if name.startswith("camera")} == {f"camera_{i}" for i in range(6)}
-    for i in range(2):
-        matrix, geometry = scene.graph[f"keypoint_{i:02d}"]
-        x, y, z = xyz[i].tolist()
-        np.testing.assert_allclose(matrix[:3, 3], [x, z, -y], atol=1e-4)
-        color = scene.geometry[geometry].visual.vertex_colors[0][:3]
-        np.testing.assert_allclose(color / 255, to_rgb(palette(3)[i]), atol=1 / 128)
-
-
-def test_glb_frusta_start_at_the_cameras(found, tmp_path):
-    _, flat, points = found
-    write_points(tmp_path / "points.glb", points, flat.cameras)
-    scene = trimesh.load(tmp_path / "points.glb")
-    for i in range(6):
-        matrix, geometry = scene.graph[f"camera_{i}"]
-        vertices = trimesh.transform_points(scene.geometry[geometry].vertices, matrix)
-        x, y, z = flat.cameras.centers[i].tolist()
-        assert np.abs(vertices - [x, z, -y]).sum(1).min() < 1e-4
-
-
-def test_ply_is_z_up(found, tmp_path):
-    xyz, _, points = found
-    write_points(tmp_path / "points.ply", points)
-    cloud = trimesh.load(tmp_path / "points.ply")
-    np.testing.assert_allclose(cloud.vertices, xyz[:2], atol=1e-4)
-    with pytest.raises(InputError, match=r"\.obj"):
-        write_points(tmp_path / "points.obj", points)
-
-
 def test_json_says_everything_and_can_be_read_back(found, tmp_path):
     xyz, flat, points = found
     write_json(tmp_path / "k.json", keypoints_dict("thing", flat, points, [f"view_{i}" for i in range(6)]))
@@ -70,6 +39,8 @@ def test_json_says_everything_and_can_be_read_back(found, tmp_path):
     np.testing.assert_allclose([k["xyz"] for k in read["keypoints"][:2]], xyz[:2], atol=1e-4)
     np.testing.assert_allclose(read["views"][3]["xy"], flat.xy[3], atol=1e-5)
     assert read["input"] is None
+    assert [k["name"] for k in read["keypoints"]] == ["keypoint_00", "keypoint_01", "keypoint_02"]
+    assert [k["color"] for k in read["keypoints"]] == palette(3)
     np.testing.assert_allclose(read["cameras"]["world_to_camera"], flat.cameras.world_to_camera, atol=1e-5)
 
 
@@ -94,6 +65,186 @@ def test_coco_counts_pixels_from_the_corner():
     (silent,) = coco_dict([("a.png", 80, 40, xy, torch.zeros(3))], 3)["annotations"]
     assert silent["num_keypoints"] == 0
     assert silent["bbox"] == [0.0, 0.0, 0.0, 0.0]
+    assert (annotation["score"], silent["score"]) == (0.75, 0.0)
+
+
+def test_coco_has_every_part_of_a_keypoint_file():
+    """What pycocotools and COCO's data format page ask of a file with keypoints."""
+    items = [(f"{i}.png", 64, 48, torch.rand(5, 2), torch.rand(5)) for i in range(3)]
+    coco = json.loads(json.dumps(coco_dict(items, 5, skeleton=[(0, 4), (2, 3)])))
+    assert set(coco) == {"info", "licenses", "images", "annotations", "categories"}
+    (category,) = coco["categories"]
+    assert category.keys() >= {"id", "name", "supercategory", "keypoints", "skeleton"}
+    assert category["keypoints"] == [f"keypoint_{k:02d}" for k in range(5)]
+    assert category["skeleton"] == [[1, 5], [3, 4]]
+    assert category["keypoint_colors"] == palette(5)
+    images = {image["id"]: image for image in coco["images"]}
+    assert len(images) == len({annotation["id"] for annotation in coco["annotations"]}) == 3
+    for annotation in coco["annotations"]:
+        image = images[annotation["image_id"]]
+        assert annotation["category_id"] == category["id"]
+        triples = np.reshape(annotation["keypoints"], (5, 3))
+        labelled = triples[triples[:, 2] > 0]
+        assert set(triples[:, 2]) <= {0, 1, 2}
+        assert (triples[triples[:, 2] == 0] == 0).all()
+        assert annotation["num_keypoints"] == len(labelled)
+        x, y, width, height = annotation["bbox"]
+        assert 0 <= x <= x + width <= image["width"]
+        assert 0 <= y <= y + height <= image["height"]
+        assert (labelled[:, :2] >= np.array([x, y]) - 1e-3).all()
+        assert (labelled[:, :2] <= np.array([x + width, y + height]) + 2e-3).all()
+        assert annotation["area"] == pytest.approx(width * height, abs=0.2)
+        assert annotation["iscrowd"] == 0
+        assert 0 <= annotation["score"] <= 1
+    with pytest.raises(InputError, match="0-5"):
+        coco_dict(items, 5, skeleton=[(0, 5)])
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_has_a_row_for_each_view_and_keypoint(found, tmp_path):
+    _, flat, points = found
+    flat = Keypoints2D(flat.xy, flat.score, flat.cameras, torch.rand(3, 2), torch.rand(3))
+    names = [f"view_{i}" for i in range(6)]
+    write_csv(tmp_path, 'chair, "old"', flat, points, names)
+    rows = read_csv(tmp_path / "keypoints_2d.csv")
+    assert list(rows[0]) == ["object", "view", "keypoint", "x", "y", "score"]
+    assert [(row["view"], row["keypoint"]) for row in rows] == [
+        (v, str(k)) for v in ["input", *names] for k in range(3)
+    ]
+    assert {row["object"] for row in rows} == {'chair, "old"'}
+    xy = np.array([[float(row["x"]), float(row["y"])] for row in rows]).reshape(7, 3, 2)
+    np.testing.assert_allclose(xy, torch.cat([flat.input_xy[None], flat.xy]), atol=1e-6)
+    rows = read_csv(tmp_path / "keypoints_3d.csv")
+    assert list(rows[0]) == ["object", "keypoint", "x", "y", "z", "score", "reprojection_error"]
+    np.testing.assert_allclose([[float(row[c]) for c in "xyz"] for row in rows], points.xyz, atol=1e-6)
+    np.testing.assert_allclose([float(row["score"]) for row in rows], points.score, atol=1e-6)
+    np.testing.assert_allclose([float(r["reprojection_error"]) for r in rows], points.reprojection_error, atol=1e-6)
+
+
+def test_csv_of_a_single_view_has_no_3d(found, tmp_path):
+    _, flat, _ = found
+    write_csv(tmp_path, "a", Keypoints2D(flat.xy[:1], flat.score[:1]), None, ["view_0"])
+    assert [path.name for path in tmp_path.iterdir()] == ["keypoints_2d.csv"]
+
+
+@pytest.fixture
+def detection(found):
+    _, flat, points = found
+    flat = Keypoints2D(flat.xy, flat.score, flat.cameras, torch.rand(3, 2), torch.ones(3))
+    grey = Image.new("RGB", (20, 24), "grey")
+    return Detection(
+        "thing", grey, torch.rand(6, 3, 16, 16), torch.ones(6, 16, 16) > 0, torch.rand(6, 3, 8, 8), flat, points
+    )
+
+
+PICTURES = {"overlay.png", "input.png", *(f"view_{i}.png" for i in range(6))}
+FILES = {
+    "json": {"keypoints.json"},
+    "coco": {"coco.json"},
+    "glb": {"points.glb"},
+    "ply": {"points.ply"},
+    "colmap": {"colmap"},
+    "csv": {"keypoints_2d.csv", "keypoints_3d.csv"},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_brings_its_files(name, detection, tmp_path):
+    write_detection(tmp_path / "new" / "out", detection, [name], [(0, 1)])
+    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == PICTURES | FILES[name]
+
+
+def test_a_second_detection_replaces_its_files_and_leaves_others(detection, tmp_path):
+    out = tmp_path / "out"
+    for _ in range(2):
+        write_detection(out, detection, FORMATS)
+        (out / "colmap" / "mine.txt").write_text("mine")
+        (out / "keypoints.json").write_text("old")
+    write_detection(out, detection, FORMATS)
+    assert {path.name for path in out.iterdir()} == PICTURES.union(*FILES.values())
+    assert (out / "colmap" / "mine.txt").read_text() == "mine"
+    assert json.loads((out / "keypoints.json").read_text())["object"] == "thing"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_results_can_go_where_one_stands(detection, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_detection(Path(), detection, ["json"])
+    assert (tmp_path / "here" / "keypoints.json").is_file()
+
+
+def test_a_full_disk_leaves_nothing_behind(detection, tmp_path, monkeypatch):
+    """The disk is full after so many files: JSON, CSV (2), GLB, PLY, COLMAP (3), pictures, COCO."""
+    real, left = Path.write_bytes, [0]
+
+    def write_bytes(path, data):
+        left[0] -= 1
+        if left[0] < 0:
+            real(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, data)
+
+    def refused(writes=0):
+        for folder in (kept, tmp_path / "new" / "out"):
+            left[0] = writes
+            with pytest.raises(InputError, match="No space left"):
+                write_detection(folder, detection, FORMATS)
+        assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+        assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+    kept = tmp_path / "kept"
+    write_detection(kept, detection, FORMATS)
+    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write_bytes)
+        for writes in range(9):
+            refused(writes)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for owner, name in ((Image.Image, "save"), (Figure, "savefig"), (Path, "replace")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, full)
+            refused()
+
+
+def test_a_folder_is_whole_or_absent_whatever_fails(tmp_path):
+    def fail(folder, words):
+        with whole_folder(folder) as partial:
+            (partial / "file").write_text("half")
+            raise KeyError(words)
+
+    with pytest.raises(KeyError, match="oh"):
+        fail(tmp_path / "a" / "b", "oh")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file"), whole_folder(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_words_become_formats_and_edges():
+    assert parse_formats("json, PLY") == ("json", "ply")
+    for bad in ("json,obj", "", ","):
+        with pytest.raises(InputError, match="json, coco, glb, ply, colmap, csv"):
+            parse_formats(bad)
+    assert parse_skeleton("0-3, 3-5") == [(0, 3), (3, 5)]
+    assert parse_skeleton("") == []
+    assert parse_skeleton("auto") is None
+    for bad in ("0", "0-1-2", "a-b", "0:1"):
+        with pytest.raises(InputError, match="0-3,3-5"):
+            parse_skeleton(bad)
+
+
+def test_the_skeleton_of_detections_leaves_out_what_has_no_score(detection):
+    assert find_skeleton([detection, detection]) == [(0, 1)]
 
 
 def test_a_number_keeps_its_colour():

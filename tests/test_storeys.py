@@ -21,6 +21,7 @@ STOREYS = [
         "triangulation",
         "metrics",
         "keypoints",
+        "skeleton",
         "errors",
     },
     {"attention", "checkpoint", "tokens", "backends"},
@@ -36,7 +37,7 @@ STOREYS = [
         "synthetic",
         "inspection",
     },
-    {"export", "plotting", "results", "report", "app", "cli", "__init__", "__main__"},
+    {"export", "colmap", "scenes", "plotting", "results", "report", "app", "cli", "__init__", "__main__"},
 ]
 MATHEMATICS_MAY_IMPORT = {"torch", "einops", "jaxtyping", "typing_extensions", "keyorbit"}
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -31,7 +31,8 @@ from keyorbit.inspection.report_text import markdown, show
 from keyorbit.inspection.shape_report import inspect_model, with_measurements
 from keyorbit.prepare import PrepareConfig
 from keyorbit.query_cache import MapKind
-from keyorbit.results import write_detection
+from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
+from keyorbit.skeleton import check_edges
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.tokens import Tokens
@@ -146,6 +147,8 @@ def detect_command(
     out: Annotated[Path, typer.Option(help="Where the results go.")],
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
+    formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
+    skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     seed: int = 0,
     unet: UnetOption = None,
     device: DeviceOption = "cpu",
@@ -154,7 +157,9 @@ def detect_command(
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several."""
     if noises < 1:
         raise InputError("--noises must be 1 or more")
+    chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
     tokens = _tokens(run)
+    check_edges(edges or (), len(tokens))
     objects = [thing for path in pictures for thing in _load_all(path)]
     detector = KeypointDetector(
         _backend(tokens, model, device, dtype, unet), tokens, DetectConfig(noises=noises, seed=seed)
@@ -163,8 +168,9 @@ def detect_command(
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
     single = len(found) == 1
     names = _distinct([d.name for d in found])
+    edges = find_skeleton(found) if edges is None else edges
     for name, detection in zip(names, found, strict=True):
-        write_detection(out if single else out / name, detection)
+        write_detection(out if single else out / name, detection, chosen, edges)
     table = Table("object", "keypoints", "reprojection, % of side", "written to")
     for name, detection in zip(names, found, strict=True):
         points = detection.keypoints_3d

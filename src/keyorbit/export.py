@@ -1,25 +1,25 @@
-"""Keypoints in the formats of other tools: JSON, COCO, GLB and PLY. Files are written whole or not at all."""
+"""Keypoints in the formats of other tools: JSON, COCO and CSV. Files are written whole or not at all."""
 
+import csv
+import io
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 from jaxtyping import Float
-from matplotlib.colors import to_rgb
 from torch import Tensor
 
-from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.plotting import palette
+from keyorbit.skeleton import Edge, check_edges
 
 FORMAT = "keyorbit-keypoints-1"
-# glTF is y-up: (x, y, z) of our z-up world is (x, z, -y) there.
-TO_Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-_RADIUS = 0.012
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -36,26 +36,80 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all.
 
     Raises:
         InputError: the disk refuses.
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error}") from error
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which becomes ``folder`` at the end of the block, or is removed if the block fails.
+
+    Where ``folder`` is there already, the new files are moved into it and others stay.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    target = folder.resolve()
+    partial = target.with_name(target.name + ".partial")
+    missing = [parent for parent in partial.parents if not parent.exists()]
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        _move(partial, target)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # it holds what was written
+                parent.rmdir()
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.is_dir() and target.is_dir():
+        for path in sorted(source.iterdir()):
+            _move(path, target / path.name)
+    else:
+        source.replace(target)
+
+
+def keypoint_name(index: int) -> str:
+    """What a keypoint is called in every file: ``keypoint_03``."""
+    return f"keypoint_{index:02d}"
+
+
 def keypoints_dict(
-    name: str, flat: Keypoints2D, points: Keypoints3D | None, view_names: Sequence[str]
+    name: str,
+    flat: Keypoints2D,
+    points: Keypoints3D | None,
+    view_names: Sequence[str],
+    skeleton: Sequence[Edge] = (),
 ) -> dict[str, Any]:
     """One object's keypoints: in every view (unit square), and in 3D (world units), with the cameras."""
     colors = palette(flat.xy.shape[1])
-    keypoints: list[dict[str, Any]] = [{"index": i, "color": color} for i, color in enumerate(colors)]
+    keypoints: list[dict[str, Any]] = [
+        {"index": i, "name": keypoint_name(i), "color": color} for i, color in enumerate(colors)
+    ]
     if points is not None:
         for i, entry in enumerate(keypoints):
             entry["xyz"] = _rounded(points.xyz[i])
@@ -75,6 +129,7 @@ def keypoints_dict(
         "coordinates": "xy: unit square of a view, x right, y down, pixel i of n centred at (i+0.5)/n; "
         "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side",
         "keypoints": keypoints,
+        "skeleton": [list(edge) for edge in skeleton],
         "input": given,
         "views": views,
         "cameras": None if flat.cameras is None else flat.cameras.to_dict(),
@@ -85,13 +140,18 @@ def coco_dict(
     items: Sequence[tuple[str, int, int, Float[Tensor, "keypoint 2"], Float[Tensor, " keypoint"]]],
     num_keypoints: int,
     threshold: float = 0.1,
+    skeleton: Sequence[Edge] = (),
 ) -> dict[str, Any]:
     """Pictures (file, width, height, xy, score) as a COCO keypoint file.
 
     COCO counts pixels from the picture's corner: x = xy·width, so the middle of the first pixel is 0.5. Keypoints of
-    a score below ``threshold`` are not labelled (v = 0).
+    a score below ``threshold`` are not labelled (v = 0); box and area are those of the others, and the annotation's
+    score is their mean. The skeleton counts keypoints from 1, as COCO does. ``keypoint_colors`` is our addition.
+
+    Raises:
+        InputError: an edge of the skeleton joins no two keypoints.
     """
-    names = [f"keypoint_{i:02d}" for i in range(num_keypoints)]
+    check_edges(skeleton, num_keypoints)
     images, annotations = [], []
     for i, (file, width, height, xy, score) in enumerate(items, 1):
         images.append({"id": i, "file_name": file, "width": width, "height": height})
@@ -110,62 +170,52 @@ def coco_dict(
                 "bbox": np.round([*low, *size], 3).tolist(),
                 "area": round(float(size[0] * size[1]), 3),
                 "iscrowd": 0,
+                "score": round(float(score.numpy()[shown].mean()), 6) if shown.any() else 0.0,
             }
         )
-    category = {"id": 1, "name": "object", "keypoints": names, "skeleton": []}
-    return {"images": images, "annotations": annotations, "categories": [category]}
+    category = {
+        "id": 1,
+        "name": "object",
+        "supercategory": "object",
+        "keypoints": [keypoint_name(k) for k in range(num_keypoints)],
+        "skeleton": [[first + 1, second + 1] for first, second in skeleton],
+        "keypoint_colors": palette(num_keypoints),
+    }
+    info = {"description": "keypoints found without labels", "version": version("keyorbit"), "contributor": "keyorbit"}
+    return {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": [category]}
 
 
-def write_points(path: Path, points: Keypoints3D, cameras: Cameras | None = None) -> None:
-    """Write the 3D keypoints as ``.glb`` (named coloured spheres, camera frusta; y up) or ``.ply`` (points; z up).
+def write_csv(
+    folder: Path, name: str, flat: Keypoints2D, points: Keypoints3D | None, view_names: Sequence[str]
+) -> None:
+    """Write ``keypoints_2d.csv``, one row a view and keypoint, and where there is 3D ``keypoints_3d.csv``.
 
-    Points of score 0 are left out.
+    xy in the unit square of the view, xyz in the world, errors as fractions of a view's side, as in the JSON file. The
+    input picture is the view ``input``.
 
     Raises:
-        InputError: another suffix, or the disk refuses.
+        InputError: the disk refuses.
     """
-    kept = [i for i in range(len(points.score)) if float(points.score[i]) > 0]
-    colors = [(*(np.array(to_rgb(color)) * 255).astype(int).tolist(), 255) for color in palette(len(points.score))]
-    xyz = points.xyz.double().numpy()
-    if path.suffix == ".ply":
-        data = trimesh.PointCloud(xyz[kept], colors=[colors[i] for i in kept]).export(file_type="ply")
-    elif path.suffix == ".glb":
-        data = _scene(xyz, kept, colors, cameras).export(file_type="glb")
-    else:
-        raise InputError(f"{path} is neither .glb nor .ply")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error}") from error
+    views = list(zip(view_names, flat.xy, flat.score, strict=True))
+    if flat.input_xy is not None and flat.input_score is not None:
+        views.insert(0, ("input", flat.input_xy, flat.input_score))
+    rows = [
+        [name, view, k, *_rounded(xy[k]), _rounded(score[k])] for view, xy, score in views for k in range(len(score))
+    ]
+    write_text(folder / "keypoints_2d.csv", _table(["object", "view", "keypoint", "x", "y", "score"], rows))
+    if points is not None:
+        columns = zip(points.xyz, points.score, points.reprojection_error, strict=True)
+        rows = [
+            [name, k, *_rounded(xyz), _rounded(score), _rounded(error)] for k, (xyz, score, error) in enumerate(columns)
+        ]
+        header = ["object", "keypoint", "x", "y", "z", "score", "reprojection_error"]
+        write_text(folder / "keypoints_3d.csv", _table(header, rows))
 
 
-def _scene(xyz: Any, kept: Sequence[int], colors: Sequence[Any], cameras: Cameras | None) -> Any:
-    scene = trimesh.Scene()
-    for i in kept:
-        ball = trimesh.creation.icosphere(subdivisions=1, radius=_RADIUS)
-        ball.visual.face_colors = colors[i]
-        place = np.eye(4)
-        place[:3, 3] = xyz[i]
-        name = f"keypoint_{i:02d}"
-        scene.add_geometry(ball, node_name=name, geom_name=name, transform=TO_Y_UP @ place)
-    for i in range(0 if cameras is None else len(cameras)):
-        assert cameras is not None
-        lines = trimesh.load_path(_frustum(cameras, i))
-        scene.add_geometry(lines, node_name=f"camera_{i}", geom_name=f"camera_{i}", transform=TO_Y_UP)
-    return scene
-
-
-def _frustum(cameras: Cameras, index: int, depth: float = 0.15) -> Any:
-    """Line segments [8 2 3] from the camera's centre to the corners of its picture, and round the picture."""
-    corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], float)
-    inverse = np.linalg.inv(cameras.intrinsics[index].double().numpy())
-    to_world = np.linalg.inv(cameras.world_to_camera[index].double().numpy())
-    rim = (depth * corners @ inverse.T) @ to_world[:3, :3].T + to_world[:3, 3]
-    tip = np.broadcast_to(to_world[:3, 3], rim.shape)
-    return np.concatenate([np.stack([tip, rim], 1), np.stack([rim, np.roll(rim, -1, 0)], 1)])
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def _rounded(values: Tensor) -> Any:

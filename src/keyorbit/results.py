@@ -1,49 +1,103 @@
-"""A detection as files: JSON, COCO, the points as GLB, and a picture that shows them."""
+"""A detection as files: a picture that shows it, and the formats asked for."""
 
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
 from keyorbit.backends.base import on_grey
+from keyorbit.colmap import write_colmap
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
-from keyorbit.export import coco_dict, keypoints_dict, write_json, write_points
+from keyorbit.export import coco_dict, keypoints_dict, whole_folder, write_csv, write_json
 from keyorbit.plotting import draw_keypoints, save_figure
+from keyorbit.scenes import write_points
+from keyorbit.skeleton import Edge, check_edges, co_moving_skeleton
+
+FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv")
+DEFAULT_FORMATS = ("json", "coco", "glb")
 
 
-def write_detection(folder: Path, detection: Detection) -> None:
-    """Write ``keypoints.json``, ``coco.json``, ``points.glb``, ``overlay.png`` and the pictures they speak of.
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Formats from a list with commas, such as ``json,ply``.
 
-    Of a single view there are no 3D points: no ``points.glb``, and no ``input.png``, which would be the view again.
+    Raises:
+        InputError: one is unknown, or none is given.
+    """
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in names or (text,):
+        if name not in FORMATS:
+            raise InputError(f"the format {name!r} is unknown; give some of {', '.join(FORMATS)}")
+    return names
+
+
+def parse_skeleton(text: str) -> list[Edge] | None:
+    """Edges from words such as ``0-3,3-5``; None for ``auto``, none for the empty string.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text.strip() == "auto":
+        return None
+    try:
+        pairs = [tuple(map(int, pair.split("-"))) for pair in text.split(",") if pair.strip()]
+        return [(first, second) for first, second in pairs]
+    except ValueError as error:
+        raise InputError(f"the skeleton is 'auto' or edges such as 0-3,3-5, not {text!r}") from error
+
+
+def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
+    """The edges between keypoints that keep their distance over the detections: in 3D, or on the only view."""
+    places, seen = [], []
+    for detection in detections:
+        flat, points = detection.keypoints_2d, detection.keypoints_3d
+        places.append(flat.xy[0] if points is None else points.xyz)
+        seen.append((flat.score[0] if points is None else points.score) > 0)
+    return co_moving_skeleton(torch.stack(places), torch.stack(seen))
+
+
+def write_detection(
+    folder: Path,
+    detection: Detection,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    skeleton: Sequence[Edge] = (),
+) -> None:
+    """Write ``overlay.png``, the pictures that the other files speak of, and the formats asked for.
+
+    json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
+    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``. Of a single view there are no 3D points, so none of
+    the files that hold them, and no ``input.png``, which would be the view again.
 
     Everything is written beside ``folder`` first and moved in at the end.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: a format is unknown, an edge joins no two keypoints, the cameras are none of COLMAP's, or the disk
+            refuses.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        _write_all(partial, detection)
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(partial.iterdir()):
-            path.replace(folder / path.name)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    formats = parse_formats(",".join(formats))
+    check_edges(skeleton, detection.keypoints_2d.xy.shape[1])
+    with whole_folder(folder) as partial:
+        _write_all(partial, detection, formats, skeleton)
 
 
-def _write_all(folder: Path, detection: Detection) -> None:
+def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
-    write_json(folder / "keypoints.json", keypoints_dict(detection.name, flat, points, names))
+    if "json" in formats:
+        write_json(folder / "keypoints.json", keypoints_dict(detection.name, flat, points, names, skeleton))
+    if "csv" in formats:
+        write_csv(folder, detection.name, flat, points, names)
+    if points is not None:
+        for suffix in {"glb", "ply"} & set(formats):
+            write_points(folder / f"points.{suffix}", points, flat.cameras, skeleton)
+        if "colmap" in formats:
+            height, width = detection.views.shape[-2:]
+            write_colmap(folder / "colmap", flat, points, width, height, [f"{name}.png" for name in names])
     pictures = [to_uint8(view) for view in detection.views]
     places, scores = [*flat.xy], [*flat.score]
     if flat.input_xy is not None and flat.input_score is not None:
@@ -53,9 +107,8 @@ def _write_all(folder: Path, detection: Detection) -> None:
     for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):
         Image.fromarray(picture).save(folder / f"{name}.png")
         items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
-    write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1]))
-    if points is not None:
-        write_points(folder / "points.glb", points, cameras=flat.cameras)
+    if "coco" in formats:
+        write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton=skeleton))
     titles = [name.replace("_", " ") for name in names]
     save_figure(draw_keypoints(pictures, places, scores, titles), folder / "overlay.png")
 
