@@ -179,7 +179,7 @@ def detect_command(
         table.add_row(name, str(int((score > SEEN).sum())), _percent(error), str(out if single else out / name))
     console.print(table)
     if any(detection.keypoints_3d is None for detection in found):
-        console.print("A single view has no 3D: keypoints in 2D only, and no points.glb.")
+        console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
 
 
 @app.command("evaluate")

@@ -31,13 +31,14 @@ def write_colmap(
     """
     cameras = _pinholes(flat.cameras)
     rows, camera_ids = _cameras(cameras, width, height)
-    tracked = (flat.score > 0) & (points.score > 0)
-    pixels = flat.xy.double() * flat.xy.new_tensor([width, height]).double()
+    tracked = ((flat.score > 0) & (points.score > 0)).cpu()
+    size = torch.tensor([width, height], dtype=torch.float64)
+    pixels = flat.xy.cpu().double() * size
     with whole_folder(folder) as partial:
         _write(partial / "cameras.txt", "CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]", rows)
         images = _images(cameras, camera_ids, pixels, tracked, image_names)
         _write(partial / "images.txt", "IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n# POINTS2D[]", images)
-        away = cameras.project(points.xyz.double()) * flat.xy.new_tensor([width, height]).double() - pixels
+        away = cameras.project(points.xyz.cpu().double()) * size - pixels
         header = "POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)"
         _write(partial / "points3D.txt", header, _points(points, away.norm(dim=-1), tracked))
 

@@ -93,7 +93,7 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names)
     if points is not None:
-        for suffix in {"glb", "ply"} & set(formats):
+        for suffix in [name for name in ("glb", "ply") if name in formats]:
             write_points(folder / f"points.{suffix}", points, flat.cameras, skeleton)
         if "colmap" in formats:
             height, width = detection.views.shape[-2:]
