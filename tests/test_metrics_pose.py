@@ -38,6 +38,13 @@ def test_relative_pose_error_by_hand():
     assert metrics.relative_pose_error(source, target, quarter.T).item() == pytest.approx(180, abs=0.1)
 
 
+def test_relative_pose_error_never_answers_a_mirror_image():
+    # Mirrored along its shortest axis, a cross of 3, 2 and 1 is still best met without turning it.
+    source = torch.cat([torch.diag(torch.tensor([3.0, 2.0, 1.0])), -torch.diag(torch.tensor([3.0, 2.0, 1.0]))])
+    mirrored = source * torch.tensor([1.0, 1.0, -1.0])
+    assert metrics.relative_pose_error(source, mirrored, torch.eye(3)).item() == pytest.approx(0, abs=1e-3)
+
+
 def test_relative_pose_error_does_not_depend_on_the_frame():
     source, target, true = draw(4, 7, 3), draw(4, 7, 3, seed=1), turn((1.0, 1.0, 0.0), 40).expand(4, 3, 3)
     a, b = turn((0.0, 1.0, 3.0), 100), turn((2.0, 1.0, 0.0), 250)
@@ -49,13 +56,14 @@ def test_relative_pose_error_does_not_depend_on_the_frame():
 
 def test_points_on_a_line_tell_no_rotation_but_points_in_a_plane_do():
     true = turn((1.0, 2.0, 3.0), 50)
-    flat = draw(1, 5, 3) * torch.tensor([1.0, 1.0, 0.0])
-    assert metrics.relative_pose_error(flat, flat @ true.T, true[None]).item() == pytest.approx(0, abs=1e-5)
+    all_true = true.expand(8, 3, 3)
+    flat = draw(8, 5, 3) * torch.tensor([1.0, 1.0, 0.0])
+    assert metrics.relative_pose_error(flat, flat @ true.T, all_true).max().item() == pytest.approx(0, abs=1e-5)
     line = flat * torch.tensor([1.0, 0.0, 0.0])
-    assert metrics.relative_pose_error(line, line @ true.T, true[None]).isnan().all()
-    two = torch.tensor([[True, True, False, False, False]])
-    assert metrics.relative_pose_error(flat, flat @ true.T, true[None], two).isnan().all()
-    assert metrics.relative_pose_error(flat, flat @ true.T, true[None], torch.zeros_like(two)).isnan().all()
+    assert metrics.relative_pose_error(line, line @ true.T, all_true).isnan().all()
+    two = torch.tensor([True, True, False, False, False]).expand(8, 5)
+    assert metrics.relative_pose_error(flat, flat @ true.T, all_true, two).isnan().all()
+    assert metrics.relative_pose_error(flat, flat @ true.T, all_true, torch.zeros_like(two)).isnan().all()
 
 
 def test_masks_leave_the_answer_of_the_known_points():
