@@ -21,6 +21,7 @@ STOREYS = [
         "triangulation",
         "metrics",
         "keypoints",
+        "pose",
         "errors",
     },
     {"attention", "checkpoint", "tokens", "backends"},
