@@ -15,6 +15,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.plotting import palette
+from keyorbit.pose import InputCamera
 
 FORMAT = "keyorbit-keypoints-1"
 # glTF is y-up: (x, y, z) of our z-up world is (x, z, -y) there.
@@ -51,7 +52,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def keypoints_dict(
-    name: str, flat: Keypoints2D, points: Keypoints3D | None, view_names: Sequence[str]
+    name: str,
+    flat: Keypoints2D,
+    points: Keypoints3D | None,
+    view_names: Sequence[str],
+    input_camera: InputCamera | None = None,
 ) -> dict[str, Any]:
     """One object's keypoints: in every view (unit square), and in 3D (world units), with the cameras."""
     colors = palette(flat.xy.shape[1])
@@ -76,6 +81,7 @@ def keypoints_dict(
         "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side",
         "keypoints": keypoints,
         "input": given,
+        "input_camera": None if input_camera is None else input_camera.to_dict(),
         "views": views,
         "cameras": None if flat.cameras is None else flat.cameras.to_dict(),
     }

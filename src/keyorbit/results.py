@@ -43,7 +43,7 @@ def write_detection(folder: Path, detection: Detection) -> None:
 def _write_all(folder: Path, detection: Detection) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
-    write_json(folder / "keypoints.json", keypoints_dict(detection.name, flat, points, names))
+    write_json(folder / "keypoints.json", keypoints_dict(detection.name, flat, points, names, detection.input_camera))
     pictures = [to_uint8(view) for view in detection.views]
     places, scores = [*flat.xy], [*flat.score]
     if flat.input_xy is not None and flat.input_score is not None:
@@ -57,7 +57,10 @@ def _write_all(folder: Path, detection: Detection) -> None:
     if points is not None:
         write_points(folder / "points.glb", points, cameras=flat.cameras)
     titles = [name.replace("_", " ") for name in names]
-    save_figure(draw_keypoints(pictures, places, scores, titles), folder / "overlay.png")
+    camera, crosses = detection.input_camera, None
+    if camera is not None and points is not None and float(camera.score) > 0:
+        crosses = camera.cameras.project(points.xyz)[0]
+    save_figure(draw_keypoints(pictures, places, scores, titles, crosses=crosses), folder / "overlay.png")
 
 
 def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
