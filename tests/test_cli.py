@@ -36,7 +36,7 @@ def test_a_run_holds_what_it_promises(world):
     assert [entry["step"] for entry in json.loads((world / "run" / "losses.json").read_text())] == [1, 2, 3]
 
 
-def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatch):
+def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatch, capsys):
     thing = sorted((world / "data").iterdir())[0]
     for picture in (thing, thing / "cond.png"):
         out = tmp_path / picture.name
@@ -49,6 +49,8 @@ def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatc
         assert len(found["keypoints"][0]["xyz"]) == 3
         assert len(found["views"]) == 6
         assert len(found["cameras"]["world_to_camera"]) == 6
+        assert len(found["input_camera"]["residual"]) == 4
+        assert "the input picture's elevation" in capsys.readouterr().out
         coco = json.loads((out / "coco.json").read_text())
         assert len(coco["images"]) == len(coco["annotations"]) == 7
         assert Image.open(out / "overlay.png").width > 1000
@@ -76,6 +78,7 @@ def test_evaluate_measures_against_untrained_tokens(world, tmp_path, monkeypatch
     assert set(scores) == {"discovered", "untrained"}
     assert len(scores["discovered"]["objects"]) == 3
     assert scores["discovered"]["landmark_3d"] > 0
+    assert scores["discovered"]["input"]["elevations"] == 3
     assert "3D landmark" in capsys.readouterr().out
 
 

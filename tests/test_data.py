@@ -20,6 +20,7 @@ def meta(cameras=None):
     return {
         "cameras": cameras.to_dict(),
         "caption": "a chair",
+        "input_elevation_deg": 12.5,
         "keypoint_names": ["left", "right", "top"],
         "pairs": [[0, 1]],
         "keypoints_3d": [[-0.1, 0.0, 0.0], [0.1, 0.0, 0.0], [0.0, 0.0, 0.2]],
@@ -52,6 +53,7 @@ def test_an_object_comes_back_as_it_was_written(folder):
     views, _ = pictures()
     assert thing.name == "thing"
     assert thing.caption == "a chair"
+    assert thing.input_elevation_deg == 12.5
     assert thing.input_image.size == (32, 24)
     # Lower halves are opaque and keep their colour, upper halves show the grey behind them.
     torch.testing.assert_close(thing.views[:, :, 8:], views[:3].movedim(1, 0)[:, :, 8:].float() / 255)
@@ -104,6 +106,7 @@ def test_what_a_path_may_be(folder, tmp_path):
         ({"layout": [3]}, "not a whole object"),
         ({"layout": [2, 2]}, "cameras"),
         ({"known": None}, "not a whole object"),
+        ({"input_elevation_deg": "high"}, "not a whole object"),
     ],
 )
 def test_a_contradictory_description_is_refused(folder, change, says):

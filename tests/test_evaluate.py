@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from keyorbit.cameras import zero123plus_cameras
+from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.data import ObjectViews, Truth
 from keyorbit.detect import Detection
 from keyorbit.evaluate import evaluate
@@ -132,3 +132,24 @@ def test_points_beside_the_silhouette_are_counted():
     things = make_world()
     found = [replace(d, masks=torch.zeros(6, 8, 8, dtype=torch.bool)) for d in detections(things)]
     assert evaluate(found, things).on_object == pytest.approx(0.0)
+
+
+def test_the_input_cameras_are_measured():
+    generator = torch.Generator().manual_seed(3)
+    things, found = [], []
+    for i, thing in enumerate(make_world()):
+        points = 0.6 * torch.rand(12, 3, generator=generator) - 0.3
+        seen = orbit_cameras(0.0, 10.0 * i).project(points)[0]
+        score = torch.full((12,), float(i != 0))
+        flat = Keypoints2D(CAMERAS.project(points), torch.ones(6, 12), CAMERAS, seen, score)
+        (detection,) = detections([thing])
+        found.append(replace(detection, input_camera=flat.input_camera(flat.triangulate())))
+        things.append(replace(thing, input_elevation_deg=10.0 * i + 4.0))
+    scores = evaluate(found, things).input
+    assert scores.elevation_error_deg == pytest.approx(4.0, abs=0.1)
+    assert scores.reprojection < 1e-3
+    # The first has no place on its picture: it is counted, as infinitely wrong.
+    assert (scores.elevations, scores.unknown) == (6, 1)
+    hopeless = [found[0]] * 4 + found[4:]
+    assert evaluate(hopeless, things).input.elevation_error_deg is None
+    assert evaluate(detections(things), things).input is None

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keyorbit.cameras import zero123plus_cameras
+from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
 from keyorbit.export import coco_dict, keypoints_dict, whole_folder, write_csv, write_json
@@ -263,3 +263,25 @@ def test_pictures_of_different_sizes_stand_in_one_row(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 0
     with pytest.raises(InputError, match="cannot write"):
         save_figure(figure, tmp_path / "none" / "a.png")
+
+
+def test_crosses_are_drawn_on_the_first_picture_only():
+    pictures = [np.zeros((16, 16, 3), np.uint8)] * 2
+    crosses = torch.tensor([[0.25, 0.75], [0.5, 0.125]])
+    figure = draw_keypoints(pictures, [torch.rand(2, 2)] * 2, crosses=crosses)
+    drawn = [[line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "x"] for axes in figure.axes]
+    assert drawn == [crosses.tolist(), []]
+
+
+def test_json_holds_the_camera_of_the_input_picture(tmp_path):
+    views = zero123plus_cameras("v1.2")
+    xyz = 0.5 * torch.rand(8, 3, generator=torch.Generator().manual_seed(0)) - 0.25
+    camera = orbit_cameras(0.0, 35.0)
+    flat = Keypoints2D(views.project(xyz), torch.ones(6, 8), views, camera.project(xyz)[0], torch.ones(8))
+    points = flat.triangulate()
+    found = flat.input_camera(points)
+    write_json(tmp_path / "k.json", keypoints_dict("thing", flat, points, [f"view_{i}" for i in range(6)], found))
+    read = json.loads((tmp_path / "k.json").read_text())["input_camera"]
+    assert read["elevation_deg"] == pytest.approx(35.0, abs=0.1)
+    np.testing.assert_allclose(read["world_to_camera"], camera.world_to_camera[0], atol=1e-2)
+    assert max(read["residual"]) < 1e-3

@@ -21,6 +21,7 @@ STOREYS = [
         "triangulation",
         "metrics",
         "keypoints",
+        "pose",
         "skeleton",
         "errors",
     },

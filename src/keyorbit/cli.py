@@ -29,6 +29,7 @@ from keyorbit.inspection.cost import Subject, measure
 from keyorbit.inspection.drift import Drift, measure_drift
 from keyorbit.inspection.report_text import markdown, show
 from keyorbit.inspection.shape_report import inspect_model, with_measurements
+from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig
 from keyorbit.query_cache import MapKind
 from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
@@ -178,6 +179,9 @@ def detect_command(
         score = detection.keypoints_2d.score[0] if points is None else points.score
         table.add_row(name, str(int((score > SEEN).sum())), _percent(error), str(out if single else out / name))
     console.print(table)
+    for name, detection in zip(names, found, strict=True):
+        if detection.input_camera is not None:
+            console.print(f"{name}: {_input_line(detection.input_camera)}", markup=False, soft_wrap=True)
     if any(detection.keypoints_3d is None for detection in found):
         console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
 
@@ -432,11 +436,21 @@ def _print_summary(results: dict[str, Evaluation]) -> None:
         "2D landmark error, visible ones, % of view side (mean)": lambda e: _percent(e.landmark_2d),
         "dual alignment score (Skeleton Merger), 0…1": lambda e: _number(e.dual_alignment),
         "landmarks with a keypoint within 10 %, %": lambda e: _percent(e.coverage),
+        "input picture: elevation error, degrees (median)": lambda e: _number(e.input and e.input.elevation_error_deg),
+        "input picture: reprojection error, % of side (median)": lambda e: _percent(e.input and e.input.reprojection),
         "keypoints on the object, %": lambda e: _percent(e.on_object),
     }
     for name, read in fields.items():
         table.add_row(name, *(read(result) for result in results.values()))  # type: ignore[no-untyped-call]
     console.print(table)
+
+
+def _input_line(camera: InputCamera) -> str:
+    if float(camera.score) == 0:
+        return "the input picture's elevation cannot be known from these keypoints"
+    return (
+        f"the input picture's elevation is {float(camera.elevation_deg):.1f}° ± {float(camera.elevation_std_deg):.1f}°"
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -45,7 +45,10 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class ObjectViews:
-    """One object. ``views`` are 0…1 with transparency on grey; ``masks`` are True on the object (from alpha)."""
+    """One object. ``views`` are 0…1 with transparency on grey; ``masks`` are True on the object (from alpha).
+
+    input_elevation_deg: of the input picture's camera, where known.
+    """
 
     name: str
     input_image: Image.Image
@@ -54,6 +57,7 @@ class ObjectViews:
     cameras: Cameras | None = None
     caption: str = ""
     truth: Truth | None = None
+    input_elevation_deg: float | None = None
 
 
 class ObjectDataset:
@@ -136,14 +140,15 @@ def load_object(folder: Path) -> ObjectViews:
         layout = Layout(*meta["layout"])
         cameras = Cameras.from_dict(meta["cameras"]) if "cameras" in meta else None
         truth = _truth(meta)
+        elevation = meta.get("input_elevation_deg")
+        elevation = None if elevation is None else float(elevation)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'meta.json'} is not a whole object description: {error}") from error
     views, masks = _views(folder, layout)
     if cameras is not None and len(cameras) != len(views):
         raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
-    return ObjectViews(
-        folder.name, load_image(folder / "cond.png"), views, masks, cameras, meta.get("caption", ""), truth
-    )
+    picture, caption = load_image(folder / "cond.png"), meta.get("caption", "")
+    return ObjectViews(folder.name, picture, views, masks, cameras, caption, truth, elevation)
 
 
 def write_object(

@@ -24,6 +24,7 @@ from keyorbit.heatmaps import (
 )
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objective import token_heatmaps
+from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig, prepare
 from keyorbit.query_cache import LayerQueries, QueryCache, record_passes
 from keyorbit.tokens import Tokens
@@ -59,6 +60,7 @@ class Detection:
     heatmaps: Float[Tensor, "view token map_height map_width"]
     keypoints_2d: Keypoints2D
     keypoints_3d: Keypoints3D | None
+    input_camera: InputCamera | None = None
 
 
 class KeypointDetector:
@@ -106,7 +108,8 @@ class KeypointDetector:
             condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0]
         keypoints = self._read(heatmaps, condition, cameras)
         points = None if cameras is None else keypoints.triangulate()
-        return Detection(thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points)
+        camera = None if points is None else keypoints.input_camera(points)
+        return Detection(thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points, camera)
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout

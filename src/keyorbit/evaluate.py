@@ -1,7 +1,9 @@
 """How good keypoints are, against what is known of the objects."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -38,6 +40,20 @@ class ObjectScores:
 
 
 @dataclass(frozen=True)
+class InputScores:
+    """The input pictures' cameras: median error of the elevation in degrees, median reprojection in sides.
+
+    A camera that could not be known counts as infinitely wrong; None where half of them or more are, or none has a
+    truth. elevations: how many have a truth; unknown: objects whose camera could not be known.
+    """
+
+    elevation_error_deg: float | None
+    reprojection: float | None
+    elevations: int
+    unknown: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All objects together. None: the objects have no truth.
 
@@ -54,6 +70,7 @@ class Evaluation:
     landmark_2d: float | None
     dual_alignment: float | None
     coverage: float | None
+    input: InputScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -89,10 +106,11 @@ def evaluate(
     reprojection = None
     if spatial:
         reprojection = float(torch.stack([_points(d).reprojection_error for d in detections]).median())
+    given = _input_scores(detections, objects)
     rate = float(torch.stack([_on_object(d) for d in detections]).mean())
     if any(thing.truth is None for thing in objects):
         rows = tuple(_row(d, None) for d in detections)
-        return Evaluation(rows, reprojection, rate, None, None, None, None)
+        return Evaluation(rows, reprojection, rate, None, None, None, None, given)
     truths = stack_truths(objects)
     points, landmarks, known = _stack(detections, truths)
     if fit_detections:
@@ -112,7 +130,28 @@ def evaluate(
         _landmark_2d(detections, truths, predicted) if spatial else error,
         float(dual_alignment_score(points, landmarks, known)) if len(points) > 1 else None,
         float(coverage(points, landmarks, COVERED, known)),
+        given,
     )
+
+
+def _input_scores(detections: Sequence[Detection], objects: Objects) -> InputScores | None:
+    errors, residuals, unknown = [], [], 0
+    for detection, thing in zip(detections, objects, strict=True):
+        camera = detection.input_camera
+        if camera is None:
+            return None
+        known = float(camera.score) > 0
+        unknown += not known
+        residuals.append(float(camera.residual.median()) if known else math.inf)
+        if thing.input_elevation_deg is not None:
+            error = abs(float(camera.elevation_deg) - thing.input_elevation_deg)
+            errors.append(error if known else math.inf)
+    return InputScores(_finite_median(errors), _finite_median(residuals), len(errors), unknown)
+
+
+def _finite_median(values: Sequence[float]) -> float | None:
+    middle = median(values) if values else math.inf
+    return middle if math.isfinite(middle) else None
 
 
 def _points(detection: Detection) -> Keypoints3D:

@@ -17,6 +17,7 @@ from torch import Tensor
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.plotting import palette
+from keyorbit.pose import InputCamera
 from keyorbit.skeleton import Edge, check_edges
 
 FORMAT = "keyorbit-keypoints-1"
@@ -104,6 +105,7 @@ def keypoints_dict(
     points: Keypoints3D | None,
     view_names: Sequence[str],
     skeleton: Sequence[Edge] = (),
+    input_camera: InputCamera | None = None,
 ) -> dict[str, Any]:
     """One object's keypoints: in every view (unit square), and in 3D (world units), with the cameras."""
     colors = palette(flat.xy.shape[1])
@@ -131,6 +133,7 @@ def keypoints_dict(
         "keypoints": keypoints,
         "skeleton": [list(edge) for edge in skeleton],
         "input": given,
+        "input_camera": None if input_camera is None else input_camera.to_dict(),
         "views": views,
         "cameras": None if flat.cameras is None else flat.cameras.to_dict(),
     }

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.cameras import Cameras
+from keyorbit.pose import InputCamera, PoseConfig, solve_input_camera
 from keyorbit.triangulation import reprojection_error, robust_triangulate, triangulate
 
 # A reprojection error of this share of the view's side divides the score by e.
@@ -81,6 +82,16 @@ class Keypoints2D:
         error = _weighted_median(residual, self.score)
         score = self.score.mean(dim=0).clamp(0, 1) * (-(error / _ERROR_SCALE).square()).exp()
         return Keypoints3D(xyz, score, error, residual)
+
+    def input_camera(self, points: Keypoints3D, config: PoseConfig | None = None) -> InputCamera | None:
+        """The input picture's camera from these keypoints in space, weighted by both scores.
+
+        None without cameras or without keypoints on the input picture.
+        """
+        if self.cameras is None or self.input_xy is None or self.input_score is None:
+            return None
+        weights = self.input_score * points.score
+        return solve_input_camera(points.xyz, self.input_xy, weights, self.cameras, config)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, ready for JSON; None where a part is absent."""

@@ -34,10 +34,12 @@ def draw_keypoints(
     score: Sequence[Float[Tensor, " keypoint"]] | None = None,
     titles: Sequence[str] = (),
     threshold: float = 0.1,
+    crosses: Float[Tensor, "keypoint 2"] | None = None,
 ) -> Figure:
     """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
 
-    pictures: of any sizes.  xy: in the unit square of each picture.
+    pictures: of any sizes.  xy: in the unit square of each picture.  crosses: the same keypoints as projected from
+    space onto the first picture.
     """
     count = len(pictures)
     figure = Figure(figsize=(2.9 * count, 3.2), dpi=100, layout="constrained")
@@ -66,6 +68,10 @@ def draw_keypoints(
                 alpha=alpha,
                 path_effects=[withStroke(linewidth=2, foreground="black")],
             )
+            if i == 0 and crosses is not None:
+                edge = [withStroke(linewidth=2.5, foreground="black")]
+                x, y = crosses[k].tolist()
+                axes.plot(x, y, "x", ms=5, mew=1.2, color=colors[k], alpha=alpha, path_effects=edge, clip_on=True)
         axes.set_xlim(0, 1)
         axes.set_ylim(1, 0)
     return figure

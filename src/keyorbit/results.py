@@ -89,7 +89,8 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
     if "json" in formats:
-        write_json(folder / "keypoints.json", keypoints_dict(detection.name, flat, points, names, skeleton))
+        found = keypoints_dict(detection.name, flat, points, names, skeleton, detection.input_camera)
+        write_json(folder / "keypoints.json", found)
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names)
     if points is not None:
@@ -110,7 +111,10 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     if "coco" in formats:
         write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton=skeleton))
     titles = [name.replace("_", " ") for name in names]
-    save_figure(draw_keypoints(pictures, places, scores, titles), folder / "overlay.png")
+    camera, crosses = detection.input_camera, None
+    if camera is not None and points is not None and float(camera.score) > 0:
+        crosses = camera.cameras.project(points.xyz)[0]
+    save_figure(draw_keypoints(pictures, places, scores, titles, crosses=crosses), folder / "overlay.png")
 
 
 def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
