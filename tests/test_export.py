@@ -280,7 +280,9 @@ def test_json_holds_the_camera_of_the_input_picture(tmp_path):
     flat = Keypoints2D(views.project(xyz), torch.ones(6, 8), views, camera.project(xyz)[0], torch.ones(8))
     points = flat.triangulate()
     found = flat.input_camera(points)
-    write_json(tmp_path / "k.json", keypoints_dict("thing", flat, points, [f"view_{i}" for i in range(6)], found))
+    write_json(
+        tmp_path / "k.json", keypoints_dict("thing", flat, points, [f"view_{i}" for i in range(6)], input_camera=found)
+    )
     read = json.loads((tmp_path / "k.json").read_text())["input_camera"]
     assert read["elevation_deg"] == pytest.approx(35.0, abs=0.1)
     np.testing.assert_allclose(read["world_to_camera"], camera.world_to_camera[0], atol=1e-2)
