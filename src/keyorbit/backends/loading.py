@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerAncestralDiscreteScheduler, UNet2DConditionModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from keyorbit.backends.base import Backend
 from keyorbit.backends.components import check_fit, load_component, load_controlnet, load_unet
+from keyorbit.backends.folders import model_folder
 from keyorbit.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
@@ -60,7 +58,7 @@ def load_backend(
             each other, or the device or dtype does not exist.
     """
     folder = _folder(str(model))
-    target, kind = _device_and_dtype(device, dtype)
+    target, kind = device_and_dtype(device, dtype)
     index, other = _read_index(folder), None if unet is None else Path(unet)
     name = str(model)
     if "ramping_coefficients" in index:
@@ -127,21 +125,9 @@ def fingerprint(folder: Path, unet: Path | None = None) -> str:
 
 
 def _folder(model: str) -> Path:
-    if model == "tiny":
-        return Path(str(files("keyorbit"))) / "assets" / "tiny"
-    path = Path(model)
-    if path.is_dir():
-        return path
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise InputError(f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
-    try:
-        # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.
-        wanted = ["*.json", "*/*.txt", "*/*.safetensors", "diffusion_pytorch_model*.safetensors"]
-        return Path(
-            snapshot_download(model, allow_patterns=wanted, ignore_patterns=["safety_checker/*", "*.non_ema.*"])
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"model {model} is neither a folder here nor to be had from the Hub: {error}") from error
+    # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.
+    wanted = ("*.json", "*/*.txt", "*/*.safetensors", "diffusion_pytorch_model*.safetensors")
+    return model_folder(model, wanted, ("safety_checker/*", "*.non_ema.*"))
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -157,7 +143,12 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """The torch device and dtype of these names.
+
+    Raises:
+        InputError: one of them is not to be had here.
+    """
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in known:
         raise InputError(f"dtype {dtype!r} is not one of {', '.join(known)}")

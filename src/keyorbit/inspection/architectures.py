@@ -7,17 +7,15 @@ Parameter counts of the named ones are tested against the published ones. Source
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from keyorbit.backends.folders import model_folder
 from keyorbit.errors import InputError
 from keyorbit.views import Layout
 
@@ -151,18 +149,9 @@ def _frozen(module: nn.Module) -> nn.Module:
 
 
 def _config_folder(model: str) -> Path:
-    if model == "tiny":
-        return Path(str(files("keyorbit"))) / "assets" / "tiny"
-    path = Path(model)
-    if path.is_dir():
-        return path
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
-        names = ", ".join(("tiny", *ARCHITECTURES))
-        raise InputError(f"no model at {model}; give one of {names}, a folder, or a Hub id such as owner/name")
-    try:
-        return Path(snapshot_download(model, allow_patterns=["*.json"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"model {model} is neither a folder here nor to be had from the Hub: {error}") from error
+    names = ", ".join(("tiny", *ARCHITECTURES))
+    hint = f"no model at {model}; give one of {names}, a folder, or a Hub id such as owner/name"
+    return model_folder(model, ("*.json",), hint=hint)
 
 
 def _part(folder: Path, name: str, expected: str) -> dict[str, Any]:

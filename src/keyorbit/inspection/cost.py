@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from keyorbit.attention import Pass, capture_attention
-from keyorbit.backends.loading import _device_and_dtype as device_and_dtype
+from keyorbit.backends.loading import device_and_dtype as device_and_dtype
 from keyorbit.backends.loading import load_backend
 from keyorbit.backends.reference_attention import ReferenceAttention
 from keyorbit.inspection.architectures import ARCHITECTURES, Architecture, load_architecture
