@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import ObjectViews, Truth
 from keyorbit.heatmaps import gaussian, normalize, soft_argmax_xy, spatial_softmax, view_maps
+from keyorbit.metrics import pck_per_point
 from keyorbit.prepare import PrepareConfig, prepare_all
 from keyorbit.query_cache import QueryCache, build_query_cache
 from keyorbit.synthetic.render import composite
@@ -80,9 +81,8 @@ def landmark_probe(backend: Zero123PlusBackend, objects: ProbeObjects, config: P
         )
     xy = soft_argmax_xy(heatmaps).cpu()
     truth, seen = _truths(test)
-    sides = torch.stack([_longer_sides(thing) for thing in test])
-    right = torch.linalg.vector_norm(xy - truth, dim=-1) <= 0.1 * sides[..., None]
-    return float(right[seen].float().mean())
+    boxes = torch.cat([_box_sizes(thing) for thing in test])
+    return float(pck_per_point(xy.flatten(0, 1), truth.flatten(0, 1), boxes, 0.1, seen.flatten(0, 1)))
 
 
 def sample_sheet(
@@ -165,9 +165,8 @@ def _fit(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: Pr
     return tokens.detach()
 
 
-def _longer_sides(thing: ObjectViews) -> Float[Tensor, " view"]:
-    """The longer side of the object's box in each view, in sides of the view."""
+def _box_sizes(thing: ObjectViews) -> Float[Tensor, "view 2"]:
+    """Width and height of the object's box in each view, in sides of the view."""
     assert thing.masks is not None
     height, width = thing.masks.shape[-2:]
-    rows, cols = thing.masks.any(-1).sum(-1) / height, thing.masks.any(-2).sum(-1) / width
-    return torch.maximum(rows, cols)
+    return torch.stack([thing.masks.any(-2).sum(-1) / width, thing.masks.any(-1).sum(-1) / height], dim=-1)
