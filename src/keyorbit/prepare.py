@@ -13,13 +13,11 @@ from torch.nn import functional as F
 
 from keyorbit.backends.base import Backend
 from keyorbit.cameras import Cameras
-from keyorbit.data import Objects, ObjectViews
+from keyorbit.data import GREY, Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
 from keyorbit.views import merge_views, split_views
 from keyorbit.warps import Warp, random_warps, warp_image
-
-GREY = 127 / 255
 
 
 @dataclass(frozen=True)

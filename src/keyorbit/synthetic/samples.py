@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
+from keyorbit.data import GREY
 from keyorbit.synthetic.objects import SyntheticObject, make_object
 from keyorbit.synthetic.paint import COLORS, Part
 from keyorbit.synthetic.render import object_surface, random_light, render, visible
@@ -113,7 +114,7 @@ def _random_background(rng: np.random.Generator) -> Float[ndarray, "3"]:
     if kind < 0.5:
         return np.ones(3)
     if kind < 0.75:
-        return np.full(3, 127 / 255)
+        return np.full(3, GREY)
     paleness = rng.uniform(0.5, 0.85)
     mixed: ndarray = paleness + (1 - paleness) * np.array(COLORS[str(rng.choice(list(COLORS)))])
     return mixed

@@ -18,7 +18,6 @@ from keyorbit.synthetic.samples import SampleSpec, make_samples
 from keyorbit.views import merge_views
 
 log = logging.getLogger(__name__)
-GREY = 127 / 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +57,9 @@ def render_training_set(
         specs = [SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories]
         inputs, views, captions = [], [], []
         for count, sample in enumerate(make_samples(specs, workers), 1):
-            both = [composite(sample.input_image, sample.background), composite(sample.input_image, GREY)]
+            both = [composite(sample.input_image, sample.background), composite(sample.input_image)]
             inputs.append(torch.from_numpy(np.stack(both)))
-            views.append(torch.from_numpy(composite(sample.views, GREY)))
+            views.append(torch.from_numpy(composite(sample.views)))
             captions.append(list(sample.captions))
             if count % 1000 == 0:
                 log.info("rendered %d of %d objects", count, len(specs))
