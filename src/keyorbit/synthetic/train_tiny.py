@@ -241,6 +241,9 @@ def main(
     unet_batch: int = TrainTinyConfig.unet_batch,
     unet_rate: float = 5e-4,
     init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
+    fine_attention: Annotated[
+        bool, typer.Option(help="Attention at the finest level; half of a step's cost, so begin without.")
+    ] = True,
     minutes: Annotated[float | None, typer.Option(help="Stop in time; run the same command to go on.")] = None,
     probe_every: Annotated[
         int, typer.Option(help="UNet steps between two probes, which take minutes on a CPU.")
@@ -271,7 +274,8 @@ def main(
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)
     append_line(out / "log.jsonl", {"stage": "config", **asdict(config)})
-    train(config, out, folder or out / "model", init=init, minutes=minutes, accelerator=accelerator)
+    model = TinyConfig(fine_attention=fine_attention)
+    train(config, out, folder or out / "model", model, init, minutes=minutes, accelerator=accelerator)
 
 
 if __name__ == "__main__":
