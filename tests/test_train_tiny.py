@@ -15,7 +15,7 @@ from keyorbit.errors import InputError
 from keyorbit.synthetic import optimise as loop
 from keyorbit.synthetic.optimise import OptimiseConfig
 from keyorbit.synthetic.probe import ProbeConfig, landmark_probe, probe_objects
-from keyorbit.synthetic.tiny_model import init_from, make_tiny
+from keyorbit.synthetic.tiny_model import init_from, make_tiny, save_folder
 from keyorbit.synthetic.train_tiny import TrainTinyConfig, train
 from keyorbit.synthetic.training_data import render_training_set
 
@@ -83,6 +83,25 @@ def test_training_goes_on_from_a_model_folder(tmp_path, model_folder):
     init_from(wider, model_folder)
     assert torch.equal(wider.unet.state_dict()[key], source.unet.state_dict()[key])
     assert torch.equal(wider.unet.state_dict()["mid_block.resnets.0.conv1.weight"], before)
+
+
+def test_a_wider_context_starts_with_the_same_outputs(tmp_path, model_folder):
+    narrow = load_backend(model_folder)
+    parts = make_tiny(replace(SMALL, width=2 * SMALL.width), seed=2)
+    parts.text_encoder.config.num_attention_heads = 8
+    save_folder(parts, tmp_path / "wide", SMALL.view_size)
+    wide = load_backend(tmp_path / "wide")
+    init_from(wide.parts, model_folder)
+    prompts = ["a red chair", ""]
+    before, after = narrow.encode_prompts(prompts), wide.encode_prompts(prompts)
+    torch.testing.assert_close(after, torch.cat([before, before], dim=-1), rtol=1e-4, atol=1e-5)
+    for name, layer in narrow.parts.unet.named_modules():
+        if name.endswith("attn2"):
+            wider = wide.parts.unet.get_submodule(name)
+            torch.testing.assert_close(wider.to_k(after), layer.to_k(before), rtol=1e-4, atol=1e-5)
+            # Not two copies of one matrix: those would give a token no more to choose from.
+            halves = wider.to_k.weight.chunk(2, dim=1)
+            assert (halves[0] - halves[1]).abs().mean() > 0.1 * halves[0].abs().mean()
 
 
 def run_recipe(*words):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from einops import rearrange
+from torch import Tensor
 from transformers import (
     CLIPImageProcessorPil,
     CLIPTextConfig,
@@ -44,7 +46,7 @@ class TinyConfig:
     """
 
     view_size: int = 64
-    width: int = 256
+    width: int = 512
     unet_channels: tuple[int, ...] = (48, 96, 144)
     heads: tuple[int, ...] = (1, 6, 9)
     fine_attention: bool = True
@@ -118,7 +120,7 @@ def _build(config: TinyConfig) -> Components:
             hidden_size=config.width,
             intermediate_size=2 * config.width,
             num_hidden_layers=config.text_layers,
-            num_attention_heads=4,
+            num_attention_heads=max(4, config.width // 64),
             max_position_embeddings=77,
             projection_dim=config.width,
             bos_token_id=tokenizer.bos_token_id,
@@ -158,8 +160,11 @@ def _build(config: TinyConfig) -> Components:
     )
 
 
-def init_from(parts: Components, folder: Path) -> None:
-    """Start from a model folder: every weight of the same name and shape, and the text embeddings word by word.
+def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
+    """Start from a model folder: weights of the same name and shape, and the text embeddings word by word.
+
+    A context that is k times wider is filled with k copies of the narrow one: every output stays what it was
+    (Chen et al. 2016, Net2Net), while tokens that need not be copies have k times as many dimensions to choose from.
 
     Raises:
         InputError: the folder is not a whole Zero123++ model.
@@ -167,17 +172,43 @@ def init_from(parts: Components, folder: Path) -> None:
     backend = load_backend(folder)
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{folder} is not a Zero123++ model; a tiny one starts from its like")
-    source = backend.parts
+    source, generator = backend.parts, torch.Generator().manual_seed(seed)
     for name in ("vae", "unet", "text_encoder", "vision_encoder"):
         own, other = getattr(parts, name).state_dict(), getattr(source, name).state_dict()
         for key, value in other.items():
-            if key in own and own[key].shape == value.shape:
-                own[key].copy_(value)
+            # The context widens, so the UNet's inputs may; its own channels do not.
+            inner = name in ("vae", "unet") and key in own and own[key].shape[0] != value.shape[0]
+            if "token_embedding" not in key and key in own and not inner:
+                widened = _widen(value, own[key].shape, generator, rows="embedding" in key)
+                if widened is not None:
+                    own[key].copy_(widened)
     ours, theirs = parts.tokenizer.get_vocab(), source.tokenizer.get_vocab()
     shared = [word for word in ours if word in theirs]
     rows = parts.text_encoder.get_input_embeddings().weight.data
-    known = source.text_encoder.get_input_embeddings().weight.data
-    rows[[ours[word] for word in shared]] = known[[theirs[word] for word in shared]]
+    known = source.text_encoder.get_input_embeddings().weight.data[[theirs[word] for word in shared]]
+    widened = _widen(known, torch.Size((len(shared), rows.shape[1])), generator, rows=True)
+    if widened is not None:
+        rows[[ours[word] for word in shared]] = widened
+
+
+def _widen(value: Tensor, shape: torch.Size, generator: torch.Generator, rows: bool) -> Tensor | None:
+    """The weight for inputs and outputs that are whole copies of the narrow ones; None where the shapes do not allow it.
+
+    rows: a table of vectors, whose second axis is an output. Copies of an input share the weight unevenly, or they would
+    have the same gradient for ever.
+    """
+    if value.ndim != len(shape) or any(new % old for new, old in zip(shape, value.shape, strict=True)):
+        return None
+    copies = [new // old for new, old in zip(shape, value.shape, strict=True)]
+    if max(copies) == 1:
+        return value
+    if value.ndim == 1 or rows:
+        return value.repeat(copies) if copies[0] == 1 or value.ndim == 1 else None
+    if value.ndim != 2:
+        return None
+    value = value.repeat(copies[0], 1)
+    noise = torch.randn((copies[1], *value.shape), generator=generator) * value.std()
+    return rearrange(value + noise - noise.mean(0), "k o i -> o (k i)") / copies[1]
 
 
 def save_folder(parts: Components, folder: Path, view_size: int) -> None:
