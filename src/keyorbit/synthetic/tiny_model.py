@@ -192,10 +192,10 @@ def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
 
 
 def _widen(value: Tensor, shape: torch.Size, generator: torch.Generator, rows: bool) -> Tensor | None:
-    """The weight for inputs and outputs that are whole copies of the narrow ones; None where the shapes do not allow it.
+    """The weight whose inputs and outputs are whole copies of the narrow ones'; None where shapes forbid it.
 
-    rows: a table of vectors, whose second axis is an output. Copies of an input share the weight unevenly, or they would
-    have the same gradient for ever.
+    rows: a table of vectors, whose second axis is an output. Copies of an input share the weight unevenly, or they
+    would have the same gradient for ever.
     """
     if value.ndim != len(shape) or any(new % old for new, old in zip(shape, value.shape, strict=True)):
         return None
