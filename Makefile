@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint demo shape-report clean
+.PHONY: install test lint docs demo shape-report cli-reference clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -17,8 +17,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint docs
 	$(BIN)/pytest
+
+# The site is built into build/site; any warning is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -26,6 +30,10 @@ demo: $(INSTALLED)
 # docs/shape-report.md; a test compares it with what the command says now.
 shape-report: $(INSTALLED)
 	$(BIN)/keyorbit inspect --model zero123plus-v1.2 --markdown docs/shape-report.md > /dev/null
+
+# docs/cli.md; a test compares it with what the commands say now.
+cli-reference: $(INSTALLED)
+	$(BIN)/python -m typer keyorbit.cli utils docs --name keyorbit --output docs/cli.md
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
