@@ -113,9 +113,9 @@ def test_commands_can_be_parsed(page):
 
 
 def test_a_wrong_command_is_noticed():
-    with pytest.raises(Exception, match="[Nn]o such option"):
+    with pytest.raises(Exception, match=r"[Nn]o such option"):
         parse(["detect", "run", "a.png", "--out", "x", "--colour", "red"])
-    with pytest.raises(Exception, match="[Nn]o such command"):
+    with pytest.raises(Exception, match=r"[Nn]o such command"):
         parse(["dataset", "paint"])
 
 
