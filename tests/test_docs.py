@@ -1,5 +1,6 @@
 """Every block of code in the README and the documentation runs, and every command in them can be parsed."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -83,6 +84,18 @@ def test_python_blocks_run(page, small_world):
     names = small_world | inputs | {"record": record}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_notebook_runs_top_to_bottom(small_world):
+    """With the small model; the page in examples/ shows what the shipped one gave."""
+    notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())
+    names = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            small = f"objects=3, size={small_world['backend'].view_size}"
+            source = "".join(cell["source"]).replace("objects=40", small)
+            exec(compile(source, "quickstart.ipynb", "exec"), names)
+    assert names["result"].landmark_3d > 0
 
 
 def commands(page):
