@@ -184,3 +184,14 @@ def test_a_separate_unet_is_another_model(world, tmp_path, monkeypatch, capsys, 
 def test_version(monkeypatch, capsys):
     assert call(monkeypatch, "--version") == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+def test_quiet_leaves_results_and_errors_only(tmp_path, monkeypatch, capfd):
+    words = ["dataset", "make", tmp_path / "data", "--objects", 1, "--size", 16]
+    assert call(monkeypatch, *words) == 0
+    assert "render 1/1" in capfd.readouterr().err
+    assert call(monkeypatch, "--quiet", *words) == 0
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert "1 objects" in said.out
+    assert call(monkeypatch, "--quiet", "--verbose", *words) == 2

@@ -10,6 +10,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, cast, get_args
 
+import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -66,7 +67,13 @@ class _Tick(Protocol):
 @app.callback(invoke_without_command=True)
 def _about(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done, and why.")] = False,
 ) -> None:
+    if quiet and verbose:
+        raise InputError("--quiet and --verbose exclude each other")
+    if verbose:
+        logging.getLogger("keyorbit").setLevel(logging.INFO)
     if version:
         console.print(package_version("keyorbit"))
         raise typer.Exit
@@ -336,7 +343,10 @@ def _quiet_libraries() -> None:
 
 @contextmanager
 def _progress() -> Iterator[_Tick]:
-    """A bar per stage on a terminal; elsewhere a plain line at each tenth."""
+    """A bar per stage on a terminal; elsewhere a plain line at each tenth; nothing under --quiet."""
+    if click.get_current_context().find_root().params.get("quiet"):
+        yield lambda stage, done, total, values: None
+        return
     if not errors.is_terminal:
         yield _plain_line
         return
