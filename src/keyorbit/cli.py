@@ -10,7 +10,6 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, cast, get_args
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,7 +48,7 @@ dataset_app = typer.Typer(
     help="Procedural objects with ground truth, and mesh files at the model's cameras.", no_args_is_help=True
 )
 app.add_typer(dataset_app, name="dataset")
-console, errors = Console(), Console(stderr=True)
+console, errors, bars = Console(), Console(stderr=True), Console(stderr=True)
 
 ModelOption = Annotated[
     str, typer.Option(help="'tiny' (shipped), or a folder or Hub id of Zero123++ or Stable Diffusion.")
@@ -72,6 +71,7 @@ def _about(
 ) -> None:
     if quiet and verbose:
         raise InputError("--quiet and --verbose exclude each other")
+    bars.quiet = quiet
     if verbose:
         logging.getLogger("keyorbit").setLevel(logging.INFO)
     if version:
@@ -344,10 +344,7 @@ def _quiet_libraries() -> None:
 @contextmanager
 def _progress() -> Iterator[_Tick]:
     """A bar per stage on a terminal; elsewhere a plain line at each tenth; nothing under --quiet."""
-    if click.get_current_context().find_root().params.get("quiet"):
-        yield lambda stage, done, total, values: None
-        return
-    if not errors.is_terminal:
+    if not bars.is_terminal or bars.quiet:
         yield _plain_line
         return
     columns = (
@@ -357,7 +354,7 @@ def _progress() -> Iterator[_Tick]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=errors) as progress:
+    with Progress(*columns, console=bars) as progress:
         tasks: dict[str, Any] = {}
 
         def tick(stage: str, done: int, total: int, values: dict[str, float]) -> None:
@@ -370,7 +367,7 @@ def _progress() -> Iterator[_Tick]:
 
 def _plain_line(stage: str, done: int, total: int, values: dict[str, float]) -> None:
     if done == total or done % max(1, total // 10) == 0:
-        errors.print(f"{stage} {done}/{total} {_note(values)}".rstrip(), markup=False, highlight=False, soft_wrap=True)
+        bars.print(f"{stage} {done}/{total} {_note(values)}".rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def _note(values: dict[str, float]) -> str:
