@@ -19,6 +19,7 @@ SMALL = TinyConfig(
     width=16,
     unet_channels=(16, 32),
     heads=(2, 4),
+    fine_attention=True,
     vae_channels=(8, 8),
     text_layers=1,
     vision_layers=1,

@@ -41,11 +41,11 @@ class ProbeConfig:
     every: int = 1000
     train_objects: int = 60
     test_objects: int = 50
-    steps: int = 300
+    steps: int = 900
     rate: float = 0.05
     start_temperature: float = 0.2
     temperature: float = 0.01
-    timestep: int = 300
+    timestep: int = 100
     samples: int = 2
     sample_steps: int = 28
 

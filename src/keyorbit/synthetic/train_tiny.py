@@ -242,8 +242,8 @@ def main(
     unet_rate: float = 5e-4,
     init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
     fine_attention: Annotated[
-        bool, typer.Option(help="Attention at the finest level; half of a step's cost, so begin without.")
-    ] = True,
+        bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
+    ] = TinyConfig.fine_attention,
     minutes: Annotated[float | None, typer.Option(help="Stop in time; run the same command to go on.")] = None,
     probe_every: Annotated[
         int, typer.Option(help="UNet steps between two probes, which take minutes on a CPU.")
