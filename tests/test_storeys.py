@@ -33,7 +33,7 @@ STOREYS = [
         "objective",
         "discover",
         "detect",
-        "train",
+        "training",
         "evaluate",
         "synthetic",
         "inspection",
@@ -124,7 +124,7 @@ def test_the_mathematics_is_all_there():
         ("from scipy.optimize import x", "cameras", ["keyorbit"], "mathematics"),
         ("print(1)", "cli", ["keyorbit"], "prints in line 1"),
         ("x = y.to('cuda:0')", "backends", ["keyorbit", "backends"], "names the device"),
-        ("def f(device='cuda'): pass", "train", ["keyorbit"], "names the device"),
+        ("def f(device='cuda'): pass", "training", ["keyorbit"], "names the device"),
     ],
 )
 def test_a_breach_is_found(source, part, package, words):
