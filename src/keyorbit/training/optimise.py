@@ -153,9 +153,7 @@ def _step(
         draw = Draw(seed, step, accelerator.process_index * count + i, accelerator.num_processes * count)
         with accelerator.autocast():
             terms = loss_of(draw)
-        # A part may hold nothing that what is trained now can learn from.
-        if terms["loss"].requires_grad:
-            accelerator.backward(terms["loss"])  # divides by the accumulation steps
+        accelerator.backward(terms["loss"])  # divides by the accumulation steps
         found.append({key: value.detach() for key, value in terms.items()})
     state.update(step)
     return {key: torch.stack([terms[key].float() for terms in found]).mean() for key in found[0]}

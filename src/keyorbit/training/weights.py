@@ -32,8 +32,6 @@ def open_weights(backend: Zero123PlusBackend, config: TrainConfig) -> None:
         _add_lora(unet, config.lora, config.seed)
     if config.checkpointing:
         unet.enable_gradient_checkpointing()
-    # diffusers checkpoints in training mode only; there is no dropout in this UNet.
-    unet.train(config.checkpointing)
 
 
 def close_weights(backend: Zero123PlusBackend, config: TrainConfig) -> None:
@@ -44,7 +42,7 @@ def close_weights(backend: Zero123PlusBackend, config: TrainConfig) -> None:
         unet.unload_lora()
     if config.checkpointing:
         unet.disable_gradient_checkpointing()
-    unet.requires_grad_(False).eval()
+    unet.requires_grad_(False)
 
 
 def save_lora(unet: Any, folder: Path) -> None:
@@ -53,6 +51,7 @@ def save_lora(unet: Any, folder: Path) -> None:
 
     layers = get_peft_model_state_dict(unet, adapter_name=_ADAPTER)
     metadata = unet.peft_config[_ADAPTER].to_dict()
+    metadata["target_modules"] = sorted(metadata["target_modules"])  # a set, and so in another order each time
     layers = {key: value.cpu().contiguous() for key, value in layers.items()}
     with _written(folder) as partial:
         StableDiffusionPipeline.save_lora_weights(partial, layers, unet_lora_adapter_metadata=metadata)
@@ -61,7 +60,7 @@ def save_lora(unet: Any, folder: Path) -> None:
 def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
     """The whole model with the UNet as it is now, in the layout it was loaded from; the other parts as they were.
 
-    They are hard links to the files that the model was loaded from where the file system allows it.
+    Their weights are hard links to the files that the model was loaded from, where the file system allows it.
     """
     source = source_folder(backend.name)
     index = json.loads((source / "model_index.json").read_text())
@@ -111,8 +110,10 @@ def _written(folder: Path) -> Iterator[Path]:
 
 
 def _link(source: str, target: str) -> None:
-    with suppress(OSError):
-        # A Hub snapshot's files are links themselves.
-        os.link(os.path.realpath(source), target)
-        return
+    """Weights once on the disk; what people may edit is copied."""
+    if source.endswith(".safetensors"):
+        with suppress(OSError):
+            # A Hub snapshot's files are links themselves.
+            os.link(os.path.realpath(source), target)
+            return
     shutil.copyfile(source, target)
