@@ -118,7 +118,7 @@ def test_the_mathematics_is_all_there():
         ("import keyorbit.cli", "discover", ["keyorbit"], "higher storey"),
         ("import keyorbit", "views", ["keyorbit"], "higher storey"),
         ("from ..discover import x", "backends", ["keyorbit", "backends"], "higher storey"),
-        ("from .. import train", "backends", ["keyorbit", "backends"], "higher storey"),
+        ("from .. import training", "backends", ["keyorbit", "backends"], "higher storey"),
         ("def f():\n    from .attention import x", "views", ["keyorbit"], "higher storey"),
         ("import numpy as np", "metrics", ["keyorbit"], "mathematics"),
         ("from scipy.optimize import x", "cameras", ["keyorbit"], "mathematics"),

@@ -115,7 +115,7 @@ def optimise(
         ending = step == config.steps
         if report is not None and main:
             report(step, config.steps, {key: float(value) for key, value in losses[-1].items()})
-        due = step % config.log_every == 0, step % config.save_every == 0 or ending
+        due = step % config.log_every == 0 or ending, step % config.save_every == 0 or ending
         if any(due):
             means = _means(losses, accelerator, step)
         if due[0]:
