@@ -29,7 +29,7 @@ from keyorbit.training.diffusion import alphas, min_snr_weights, velocity
 from keyorbit.training.optimise import Draw
 from keyorbit.training.step import TrainingStep, keypoint_terms
 from keyorbit.training.train import train
-from keyorbit.training.weights import open_weights
+from keyorbit.training.weights import learning
 from keyorbit.warps import Warp
 
 SMALL = TrainConfig(
@@ -70,12 +70,14 @@ def model(model_folder):
 def gradients(model, objects, config, draws):
     """Gradients of the tokens and of what learns in the UNet, summed over the draws."""
     tokens = Tokens.initialise(model.text_statistics(torch.Generator().manual_seed(0)), 3, torch.Generator())
-    open_weights(model, config)
-    step = TrainingStep(model, objects, tokens, config, config.reading(model, None))
-    with step.recording():
-        for draw in draws:
-            (step(draw)["loss"] / len(draws)).backward()
-    found = {name: p.grad for name, p in model.unet.named_parameters() if p.requires_grad}
+    model.unet.zero_grad()
+    with learning(model, config):
+        step = TrainingStep(model, objects, tokens, config, config.reading(model, None))
+        with step.recording():
+            for draw in draws:
+                (step(draw)["loss"] / len(draws)).backward()
+        assert model.unet.is_gradient_checkpointing == config.checkpointing
+        found = {name: p.grad for name, p in model.unet.named_parameters() if p.requires_grad}
     return tokens.embedding.grad, found
 
 
@@ -118,7 +120,6 @@ def test_without_keypoint_losses_isolated_training_is_plain_training(model, mode
 
 def test_joint_training_differs_from_plain_by_the_keypoint_losses(model, objects):
     _, with_them = gradients(model, objects, SMALL, [Draw(0, 3)])
-    model.unet.zero_grad()
     _, without = gradients(model, objects, replace(SMALL, terms=Terms(keypoint=0.0)), [Draw(0, 3)])
     name = next(name for name in without if name.endswith("attn2.to_q.weight"))
     assert not torch.allclose(with_them[name], without[name], rtol=1e-3)
@@ -129,7 +130,6 @@ def test_a_step_may_be_cut_into_parts(model, objects):
     whole = replace(SMALL, batch=4, terms=ALL_TERMS)
     of_tokens, of_unet = gradients(model, objects, whole, [Draw(0, 1)])
     of_unet = {name: g.clone() for name, g in of_unet.items() if g is not None}
-    model.unet.zero_grad()
     parts = [Draw(0, 1, part, 4) for part in range(4)]
     cut_tokens, cut_unet = gradients(model, objects, replace(whole, batch=1), parts)
     torch.testing.assert_close(cut_tokens, of_tokens, atol=1e-6, rtol=1e-3)
@@ -140,9 +140,7 @@ def test_a_step_may_be_cut_into_parts(model, objects):
 def test_gradient_checkpointing_changes_no_gradient(model, objects):
     of_tokens, of_unet = gradients(model, objects, SMALL, [Draw(0, 0)])
     of_unet = {name: g.clone() for name, g in of_unet.items() if g is not None}
-    model.unet.zero_grad()
     again_tokens, again = gradients(model, objects, replace(SMALL, checkpointing=True), [Draw(0, 0)])
-    assert model.unet.is_gradient_checkpointing
     torch.testing.assert_close(again_tokens, of_tokens)
     for name, gradient in of_unet.items():
         torch.testing.assert_close(again[name], gradient)
@@ -257,6 +255,18 @@ def command(data, model, out, *words):
     return [sys.executable, "-m", "keyorbit", *map(str, words)]
 
 
+def run_here(monkeypatch, words):
+    """The command in this process, on one thread like the others: a process of its own would take its time to start."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        monkeypatch.setattr(sys, "argv", words[2:])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, monkeypatch):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -276,14 +286,7 @@ def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, monkey
     resume = command(data, model_folder, killed, "--steps", 16, "--resume")
     done = subprocess.run(resume, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        monkeypatch.setattr(sys, "argv", command(data, model_folder, whole, "--steps", 16)[2:])
-        with pytest.raises(SystemExit, match="0"):
-            main()
-    finally:
-        torch.set_num_threads(threads)
+    run_here(monkeypatch, command(data, model_folder, whole, "--steps", 16))
     (resumed, about), (unbroken, expected) = (
         load_checkpoint(folder / "train.safetensors") for folder in (killed, whole)
     )
@@ -294,15 +297,14 @@ def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, monkey
     assert (killed / file).read_bytes() == (whole / file).read_bytes()
 
 
-def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path):
+def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path, monkeypatch):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     words = ["--steps", 1, "--accumulate", 1]
     two = launch + command(data, model_folder, tmp_path / "two", *words)[2:]
-    one = command(data, model_folder, tmp_path / "one", *words, "--batch", 2)
-    for words in (two, one):
-        done = subprocess.run(words, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(two, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run_here(monkeypatch, command(data, model_folder, tmp_path / "one", *words, "--batch", 2))
     found = [load_checkpoint(tmp_path / name / "train.safetensors")[0] for name in ("one", "two")]
     # The optimizer's first moment is the gradient, times a constant.
     moments = [key for key in found[0] if key.endswith("exp_avg")]

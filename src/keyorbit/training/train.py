@@ -24,7 +24,7 @@ from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, optimise
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.trackers import check_tracker, plain_values
-from keyorbit.training.weights import close_weights, open_weights, save_lora, save_model
+from keyorbit.training.weights import learning, save_lora, save_model
 
 NAME = "train"  # of the checkpoint and of its line in the log
 
@@ -83,23 +83,29 @@ def train(
         "tokens": _digest(learned),
         "processes": accelerator.num_processes,
     }
-    open_weights(model, config)
-    step = TrainingStep(model, objects, learned, config, reading)
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     if config.tracker != "none":
         accelerator.init_trackers("keyorbit", plain_values(asdict(config)))
-    watch = _sheets(model, objects, config, out, learned, accelerator)
-    modules = {"tokens": learned, "unet": model.unet}
-    with step.recording():
-        optimise(
-            NAME, modules, step, config.optimise_config(), out, accelerator,
-            config.seed, watch=watch, report=report, settings=settings,
-        )  # fmt: skip
-    if accelerator.is_main_process and config.train == "lora":
-        save_lora(model.unet, out / "lora")
-    close_weights(model, config)
+    with learning(model, config):
+        step = TrainingStep(model, objects, learned, config, reading)
+        watch = _sheets(model, objects, config, out, learned, accelerator)
+        with step.recording():
+            optimise(
+                NAME,
+                {"tokens": learned, "unet": model.unet},
+                step,
+                config.optimise_config(),
+                out,
+                accelerator,
+                config.seed,
+                watch=watch,
+                report=report,
+                settings=settings,
+            )
+        if accelerator.is_main_process and config.train == "lora":
+            save_lora(model.unet, out / "lora")
     learned.info = replace(tokens_info(model, reading), seed=config.seed)
     if accelerator.is_main_process:
         if config.train != "tokens":

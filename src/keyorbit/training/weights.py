@@ -19,8 +19,11 @@ from keyorbit.training.config import Lora, TrainConfig
 _ADAPTER = "default"
 
 
-def open_weights(backend: Zero123PlusBackend, config: TrainConfig) -> None:
-    """Let the UNet's weights that ``config.train`` names require a gradient; LoRA's are added for that.
+@contextmanager
+def learning(backend: Zero123PlusBackend, config: TrainConfig) -> Iterator[None]:
+    """Within the ``with`` block the UNet's weights that ``config.train`` names require a gradient.
+
+    LoRA is added for it and merged at the end: then the UNet has the modules again that it was loaded with.
 
     Raises:
         InputError: peft is not installed, or the LoRA's layers are not in this UNet.
@@ -32,17 +35,14 @@ def open_weights(backend: Zero123PlusBackend, config: TrainConfig) -> None:
         _add_lora(unet, config.lora, config.seed)
     if config.checkpointing:
         unet.enable_gradient_checkpointing()
-
-
-def close_weights(backend: Zero123PlusBackend, config: TrainConfig) -> None:
-    """Freeze the UNet again, LoRA merged into it: afterwards it has the modules that it was loaded with."""
-    unet = backend.unet
-    if config.train == "lora":
-        unet.fuse_lora()
-        unet.unload_lora()
-    if config.checkpointing:
+    try:
+        yield
+    finally:
+        if config.train == "lora":
+            unet.fuse_lora()
+            unet.unload_lora()
         unet.disable_gradient_checkpointing()
-    unet.requires_grad_(False)
+        unet.requires_grad_(False)
 
 
 def save_lora(unet: Any, folder: Path) -> None:
