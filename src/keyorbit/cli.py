@@ -38,8 +38,8 @@ from keyorbit.synthetic.dataset import make_dataset, render_mesh
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
-from keyorbit.training.settings_file import read_toml, to_toml
-from keyorbit.training.train import make_accelerator, train
+from keyorbit.training.settings_file import read_toml
+from keyorbit.training.train import SETTINGS, make_accelerator, train
 
 app = typer.Typer(
     help=__doc__,
@@ -153,7 +153,7 @@ def train_command(
         str | None, typer.Option(help="How many, or a run or tokens file to start from; default 16.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file of settings, such as a run's config.toml; options win over it.")
+        Path | None, typer.Option(help="A TOML file of settings; options win over it. With --resume the run's own.")
     ] = None,
     trained: Annotated[str | None, typer.Option("--train", help="tokens, lora or full.")] = None,
     keypoint: Annotated[float | None, typer.Option(help="Times the keypoint losses' weights; 0 for none.")] = None,
@@ -175,6 +175,8 @@ def train_command(
     unet: UnetOption = None,
 ) -> None:
     """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
+    if config is None and resume and (out / SETTINGS).is_file():
+        config = out / SETTINGS
     base = TrainConfig() if config is None else read_toml(config, TrainConfig)
     start, count = _tokens_or_number(tokens)
     given = {
@@ -187,7 +189,7 @@ def train_command(
     if equivariance is not None:
         terms = replace(terms, equivariance=replace(terms.equivariance, weight=equivariance))
     settings = replace(base, terms=terms, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    objects = _load_all(data)
+    objects = load_dataset(data)
     accelerator = make_accelerator(settings, out, cpu)
     backend = load_backend(model, str(accelerator.device), unet=unet)
     began = time.monotonic()
@@ -198,7 +200,6 @@ def train_command(
         )  # fmt: skip
     if not accelerator.is_main_process:
         return
-    write_text(out / "config.toml", to_toml(settings))
     about = {"format": "keyorbit-training-1", "data": str(data), "objects": len(objects), "model": model}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(settings)})
     console.print(f"{len(found)} tokens trained on {len(objects)} objects: {out / 'tokens.safetensors'}")

@@ -22,11 +22,13 @@ from keyorbit.tokens import Tokens
 from keyorbit.training.batch import check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, optimise
+from keyorbit.training.settings_file import to_toml
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.trackers import check_tracker, plain_values
 from keyorbit.training.weights import learning, save_lora, save_model
 
 NAME = "train"  # of the checkpoint and of its line in the log
+SETTINGS = "config.toml"
 
 
 def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
@@ -61,8 +63,8 @@ def train(
     """Train on objects with known views; everything is written below ``out``.
 
     tokens.safetensors; model/, a whole model folder, where the UNet learned; lora/, the same as a LoRA of diffusers
-    and peft; log.jsonl; samples_*.png; and train.safetensors, from which ``resume`` goes on to end bit-identical to
-    a run that was never stopped. The backend's UNet holds the trained weights afterwards.
+    and peft; config.toml; log.jsonl; samples_*.png; and train.safetensors, from which ``resume`` goes on to end
+    bit-identical to a run that was never stopped. The backend's UNet holds the trained weights afterwards.
 
     Args:
         tokens: to start from; fresh ones otherwise.
@@ -84,7 +86,7 @@ def train(
         "processes": accelerator.num_processes,
     }
     if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
+        _write_settings(out, config)
     accelerator.wait_for_everyone()
     if config.tracker != "none":
         accelerator.init_trackers("keyorbit", plain_values(asdict(config)))
@@ -133,6 +135,14 @@ def _checked(
     if (out / f"{NAME}.safetensors").exists() and not resume:
         raise InputError(f"{out} holds a training run already: resume it, or give another folder")
     return backend
+
+
+def _write_settings(out: Path, config: TrainConfig) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SETTINGS).write_text(to_toml(config), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error}") from error
 
 
 def _start(backend: Zero123PlusBackend, config: TrainConfig, tokens: Tokens | None) -> Tokens:
