@@ -213,6 +213,15 @@ def test_planted_points_cost_little_and_each_fault_its_own_term(backend):
     assert flat["localization"] > 10 * good["localization"]
 
 
+def test_training_lowers_both_losses(model, objects, tmp_path):
+    found = []
+    config = replace(SMALL, steps=30, token_rate=0.05, temperature=0.05, timesteps=(300, 301), dropped=0.0)
+    train(model, objects, config, tmp_path, report=lambda done, steps, terms: found.append(terms))
+    for name in ("nvs", "keypoint"):
+        values = [terms[name] for terms in found]
+        assert sum(values[-6:]) < 0.95 * sum(values[:6]), name
+
+
 def test_tokens_learn_first(model, objects, tmp_path):
     before = {name: p.clone() for name, p in model.unet.named_parameters()}
     config = replace(SMALL, tokens_first=1.0)
@@ -298,14 +307,16 @@ def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, monkey
 
 
 def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path, monkeypatch):
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    words = ["--steps", 1, "--accumulate", 1]
+    words = ["--steps", 1, "--accumulate", 1, "--cpu"]
     two = launch + command(data, model_folder, tmp_path / "two", *words)[2:]
     done = subprocess.run(two, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run_here(monkeypatch, command(data, model_folder, tmp_path / "one", *words, "--batch", 2))
-    found = [load_checkpoint(tmp_path / name / "train.safetensors")[0] for name in ("one", "two")]
+    checkpoints = [load_checkpoint(tmp_path / name / "train.safetensors") for name in ("one", "two")]
+    assert [metadata["settings"]["processes"] for _, metadata in checkpoints] == [1, 2]
+    found = [tensors for tensors, _ in checkpoints]
     # The optimizer's first moment is the gradient, times a constant.
     moments = [key for key in found[0] if key.endswith("exp_avg")]
     assert len(moments) > 100
@@ -347,6 +358,7 @@ def test_what_cannot_be_trained_is_refused(model, objects, tmp_path, stable_diff
         with pytest.raises(InputError, match=words):
             train(backend, things, config, tmp_path / "out")
         assert not (tmp_path / "out" / "train.safetensors").exists()
+        assert "number" in words or not (tmp_path / "out").exists()
 
 
 def test_a_tracker_gets_the_losses(model, objects, tmp_path):

@@ -85,12 +85,12 @@ def train(
         "tokens": _digest(learned),
         "processes": accelerator.num_processes,
     }
-    if accelerator.is_main_process:
-        _write_settings(out, config)
-    accelerator.wait_for_everyone()
-    if config.tracker != "none":
-        accelerator.init_trackers("keyorbit", plain_values(asdict(config)))
     with learning(model, config):
+        if accelerator.is_main_process:
+            _write_settings(out, config)
+        accelerator.wait_for_everyone()
+        if config.tracker != "none":
+            accelerator.init_trackers("keyorbit", plain_values(asdict(config)))
         step = TrainingStep(model, objects, learned, config, reading)
         watch = _sheets(model, objects, config, out, learned, accelerator)
         with step.recording():
@@ -138,6 +138,9 @@ def _checked(
 
 
 def _write_settings(out: Path, config: TrainConfig) -> None:
+    """Those of a run that begins: one that goes on has them, and may yet turn out to be another one's."""
+    if (out / f"{NAME}.safetensors").exists():
+        return
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / SETTINGS).write_text(to_toml(config), encoding="utf-8")
