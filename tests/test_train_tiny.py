@@ -12,12 +12,12 @@ from conftest import SMALL
 from keyorbit.backends.loading import load_backend
 from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.errors import InputError
-from keyorbit.synthetic import optimise as loop
-from keyorbit.synthetic.optimise import OptimiseConfig
 from keyorbit.synthetic.probe import ProbeConfig, landmark_probe, probe_objects
 from keyorbit.synthetic.tiny_model import init_from, make_tiny, save_folder
 from keyorbit.synthetic.train_tiny import TrainTinyConfig, train
 from keyorbit.synthetic.training_data import render_training_set
+from keyorbit.training import state
+from keyorbit.training.optimise import OptimiseConfig
 
 PROBE = ProbeConfig(every=2, train_objects=2, test_objects=2, steps=2, samples=1, sample_steps=1)
 FEW = TrainTinyConfig(
@@ -47,7 +47,7 @@ def test_a_stopped_training_resumes_bit_identical(tmp_path):
             if saved.count("unet.safetensors") == 2:
                 raise KeyboardInterrupt
 
-        patch.setattr(loop, "save_checkpoint", save)
+        patch.setattr(state, "save_checkpoint", save)
         with pytest.raises(KeyboardInterrupt):
             train(FEW, tmp_path / "stopped", tmp_path / "model", SMALL)
     assert not (tmp_path / "model").exists()

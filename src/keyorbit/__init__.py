@@ -15,6 +15,8 @@ from keyorbit.objective import LossWeights, SingleViewWeights
 from keyorbit.prepare import PrepareConfig
 from keyorbit.rigs import Rig, known_rigs, rig
 from keyorbit.tokens import Tokens
+from keyorbit.training.config import TrainConfig
+from keyorbit.training.train import train
 from keyorbit.triangulation import triangulate
 from keyorbit.views import Layout, merge_views, split_views
 
@@ -35,6 +37,7 @@ __all__ = [
     "Rig",
     "SingleViewWeights",
     "Tokens",
+    "TrainConfig",
     "capture_attention",
     "discover",
     "evaluate",
@@ -47,6 +50,7 @@ __all__ = [
     "orbit_cameras",
     "rig",
     "split_views",
+    "train",
     "triangulate",
     "view_maps",
     "zero123plus_cameras",

@@ -184,7 +184,7 @@ class _CaptureProcessor(nn.Module):
         wanted = self.wanted
         averaged = wanted.heads == "mean"
         normalizer = probabilities = scaled = None
-        with _without_autocast(query.device.type):
+        with without_autocast(query.device.type):
             # The scale goes onto the keys, of which there are few.
             token_key, text_key = token_key.float() * attn.scale, text_key.float() * attn.scale
             by_head = _by_head(query, attn.heads)
@@ -326,7 +326,7 @@ def _probabilities(
     return (logits - normalizer[..., None]).exp()
 
 
-def _without_autocast(device_type: str) -> Any:
+def without_autocast(device_type: str) -> Any:
     """Scores are float32 whatever the UNet computes in."""
     if torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)

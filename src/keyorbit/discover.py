@@ -230,7 +230,7 @@ def discover(
             _save(run, out, number + 1, settings)
     selection = run.select()
     chosen = selection.tokens.cpu()
-    return Tokens(run.tokens.embedding.detach().cpu()[chosen], _info(backend, config))
+    return Tokens(run.tokens.embedding.detach().cpu()[chosen], tokens_info(backend, config))
 
 
 def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
@@ -252,7 +252,7 @@ def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:
     """The candidates as they are before the first step, the first ``num_tokens`` of them: the baseline to beat."""
     config = config.settled(backend)
     tokens = _initial_tokens(backend, config)
-    return Tokens(tokens.embedding.detach()[: config.num_tokens], _info(backend, config))
+    return Tokens(tokens.embedding.detach()[: config.num_tokens], tokens_info(backend, config))
 
 
 def _initial_tokens(backend: Backend, config: DiscoverConfig) -> Tokens:
@@ -260,7 +260,8 @@ def _initial_tokens(backend: Backend, config: DiscoverConfig) -> Tokens:
     return Tokens.initialise(backend.text_statistics(generator), config.num_candidates, generator)
 
 
-def _info(backend: Backend, config: DiscoverConfig) -> TokensInfo:
+def tokens_info(backend: Backend, config: DiscoverConfig) -> TokensInfo:
+    """What tokens of a settled config tell about themselves."""
     assert config.layers is not None
     assert config.prepare.timestep is not None
     return TokensInfo(

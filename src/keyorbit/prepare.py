@@ -16,7 +16,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.data import GREY, Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
-from keyorbit.views import merge_views, split_views
+from keyorbit.views import Layout, merge_views, split_views
 from keyorbit.warps import Warp, random_warps, warp_image
 
 
@@ -98,6 +98,29 @@ def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Ten
     return torch.from_numpy(np.stack(fields)).float().reshape(masks.shape).to(masks.device)
 
 
+def warped_versions(
+    views: Float[Tensor, "view 3 height width"],
+    masks: Bool[Tensor, "view height width"],
+    layout: Layout,
+    config: PrepareConfig,
+    generator: torch.Generator,
+) -> tuple[
+    Float[Tensor, "version view 2 3"],
+    Float[Tensor, "version 3 grid_height grid_width"],
+    Bool[Tensor, "version view height width"],
+]:
+    """The warps of an object's versions, the first the identity, and its grids and silhouettes under them."""
+    moved = random_warps((config.warps, len(views)), generator, config.rotation_deg, config.scale, config.shift)
+    warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
+    shown = [views, *(warp_image(views, Warp(matrix), fill=GREY) for matrix in warps[1:])]
+    covered = [
+        masks.float(),
+        *(warp_image(masks[:, None].float(), Warp(m), fill=0.0)[:, 0] for m in warps[1:]),
+    ]
+    grids = merge_views(rearrange(torch.stack(shown), "n v c h w -> n c v h w"), layout)
+    return warps, grids, torch.stack(covered) > 0.5
+
+
 @torch.no_grad()
 def prepare(
     thing: ObjectViews, backend: Backend, config: PrepareConfig, generator: torch.Generator
@@ -107,15 +130,7 @@ def prepare(
     Versions are counted warps first, noises inside: ``(1 + warps) · noises`` in all.
     """
     views, masks, cameras = object_views(thing, backend, generator)
-    count = config.warps
-    moved = random_warps((count, len(views)), generator, config.rotation_deg, config.scale, config.shift)
-    warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
-    shown = [views, *(warp_image(views, Warp(matrix), fill=GREY) for matrix in warps[1:])]
-    covered = [
-        masks.float(),
-        *(warp_image(masks[:, None].float(), Warp(m), fill=0.0)[:, 0] for m in warps[1:]),
-    ]
-    grids = merge_views(rearrange(torch.stack(shown), "n v c h w -> n c v h w"), backend.layout)
+    warps, grids, covered = warped_versions(views, masks, backend.layout, config, generator)
     clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=config.noises)
     noisiness = backend.default_timestep if config.timestep is None else config.timestep
     timestep = torch.full((len(clean),), noisiness, device=backend.device)
@@ -129,7 +144,7 @@ def prepare(
         condition.context,
         noisiness,
         repeat(warps, "n v i j -> (n k) v i j", k=config.noises),
-        repeat(torch.stack(covered) > 0.5, "n v h w -> (n k) v h w", k=config.noises),
+        repeat(covered, "n v h w -> (n k) v h w", k=config.noises),
     )
     return prepared, views, cameras
 

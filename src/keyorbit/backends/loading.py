@@ -57,7 +57,7 @@ def load_backend(
         InputError: the folder or a component is missing, damaged, foreign or stored as a pickle, the parts do not fit
             each other, or the device or dtype does not exist.
     """
-    folder = _folder(str(model))
+    folder = source_folder(str(model))
     target, kind = device_and_dtype(device, dtype)
     index, other = _read_index(folder), None if unet is None else Path(unet)
     name = str(model)
@@ -65,14 +65,14 @@ def load_backend(
         backend = Zero123PlusBackend(
             Components(**_parts(folder, _CLASSES, target, kind, other), ramping_coefficients=_ramp(folder, index)),
             Layout(3, 2),
-            zero123plus_cameras("v1.1" if "v1.1" in name else "v1.2").to(target),
+            zero123plus_cameras(camera_version(index, name)).to(target),
             int(index.get("view_size", 320)),
             name,
             fingerprint(folder, other),
         )
         check_fit(backend.parts, folder)
         if controlnet is not None:
-            backend.add_controlnet(load_controlnet(_folder(str(controlnet)), kind))
+            backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), kind))
         return backend
     if index.get("_class_name") == "StableDiffusionPipeline":
         if controlnet is not None:
@@ -83,6 +83,11 @@ def load_backend(
         f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
         "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
     )
+
+
+def camera_version(index: dict[str, Any], name: str) -> str:
+    """Whose cameras a Zero123++ has: its ``model_index.json`` says it, or, as those published do not, its name."""
+    return "v1.1" if "v1.1" in index.get("version", name) else "v1.2"
 
 
 def _ramp(folder: Path, index: dict[str, Any]) -> tuple[float, ...]:
@@ -124,7 +129,8 @@ def fingerprint(folder: Path, unet: Path | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _folder(model: str) -> Path:
+def source_folder(model: str) -> Path:
+    """Where the files of the model of that name are; see :func:`load_backend`."""
     # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.
     wanted = ("*.json", "*/*.txt", "*/*.safetensors", "diffusion_pytorch_model*.safetensors")
     return model_folder(model, wanted, ("safety_checker/*", "*.non_ema.*"))

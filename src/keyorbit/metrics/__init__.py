@@ -26,6 +26,7 @@ from keyorbit.metrics.protocols import (
     visible_error,
 )
 from keyorbit.metrics.shape import coverage, extent_coverage, inclusivity
+from keyorbit.metrics.view_quality import psnr, ssim
 
 __all__ = [
     "HUMAN36M_SWAPS",
@@ -60,8 +61,10 @@ __all__ = [
     "pck_per_point",
     "point_error",
     "procrustes_align",
+    "psnr",
     "relative_pose_error",
     "repeatability",
     "snapped_iou",
+    "ssim",
     "visible_error",
 ]

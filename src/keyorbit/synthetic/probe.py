@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from keyorbit.backends.base import on_grey
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import ObjectViews, Truth
 from keyorbit.heatmaps import gaussian, normalize, soft_argmax_xy, spatial_softmax, view_maps
@@ -86,16 +87,24 @@ def landmark_probe(backend: Zero123PlusBackend, objects: ProbeObjects, config: P
 
 
 def sample_sheet(
-    backend: Zero123PlusBackend, objects: Sequence[ObjectViews], steps: int
+    backend: Zero123PlusBackend,
+    objects: Sequence[ObjectViews],
+    steps: int,
+    tokens: Float[Tensor, "token context_width"] | None = None,
 ) -> UInt8[ndarray, "height width 3"]:
-    """The input picture and the true views above the views generated from the input alone, object by object."""
+    """The input picture and the true views above the views generated from the input alone, object by object.
+
+    ``tokens`` follow the text, see :meth:`Zero123PlusBackend.generate`.
+    """
     rows = []
     for i, thing in enumerate(objects):
         assert thing.views is not None
-        grid = backend.generate([thing.input_image], torch.Generator().manual_seed(i), steps)[0].cpu()
+        grid = backend.generate([thing.input_image], torch.Generator().manual_seed(i), steps, tokens=tokens)[0].cpu()
         views = split_views(grid, backend.layout).movedim(1, 0)
-        source = np.asarray(thing.input_image)
-        for line in (thing.views, views):
+        size = (backend.view_size, backend.view_size)
+        source = np.asarray(on_grey(thing.input_image).resize(size))
+        true = F.interpolate(thing.views, size=size, mode="bilinear", antialias=True)
+        for line in (true, views):
             pictures = [(255 * view).round().byte().movedim(0, -1).numpy() for view in line]
             rows.append(np.concatenate([source, *pictures], axis=1))
     return np.concatenate(rows)

@@ -24,10 +24,11 @@ from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import CATEGORIES
-from keyorbit.synthetic.optimise import OptimiseConfig, append_line, optimise
 from keyorbit.synthetic.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects, sample_sheet
 from keyorbit.synthetic.tiny_model import TinyConfig, init_from, make_tiny, save_folder
 from keyorbit.synthetic.training_data import Encoded, Rendered, encode_training_set, render_training_set
+from keyorbit.training.diffusion import alphas, velocity
+from keyorbit.training.optimise import Draw, OptimiseConfig, append_line, optimise
 from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,8 @@ def train_vae(
     pictures = torch.cat([data.views.flatten(0, 1), data.inputs[:, 0]])
     count = config.vae_batch
 
-    def loss_of(generator: torch.Generator) -> dict[str, Tensor]:
+    def loss_of(draw: Draw) -> dict[str, Tensor]:
+        generator = draw.generator()
         picked = torch.randint(len(pictures), (count,), generator=generator)
         images = _shown_to_vae(pictures[picked]).to(device)
         distribution = vae.encode(images).latent_dist
@@ -153,7 +155,8 @@ def train_unet(
     count = config.unet_batch
     shares = torch.tensor([config.dropped, config.text_only, config.told]).cumsum(0)
 
-    def loss_of(generator: torch.Generator) -> dict[str, Tensor]:
+    def loss_of(draw: Draw) -> dict[str, Tensor]:
+        generator = draw.generator()
         picked = torch.randint(len(data.grids), (count,), generator=generator)
         ground = torch.randint(2, (count,), generator=generator)
         kind = torch.bucketize(torch.rand(count, generator=generator), shares)
@@ -169,11 +172,9 @@ def train_unet(
         condition_noise = torch.randn(condition.shape, generator=generator).to(device)
         timestep = torch.randint(1000, (count,), generator=generator).to(device)
         noised = backend.add_noise(clean, noise, timestep)
-        # v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x (Salimans & Ho 2022).
-        alpha = parts.scheduler.alphas_cumprod.to(device)[timestep].reshape(-1, 1, 1, 1)
-        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        target = velocity(clean, noise, alphas(parts.scheduler, timestep))
         predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
-        return {"loss": F.mse_loss(predicted.float(), velocity)}
+        return {"loss": F.mse_loss(predicted.float(), target)}
 
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)

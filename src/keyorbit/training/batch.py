@@ -1,0 +1,127 @@
+"""What one training step is shown: objects encoded, noised and paired with their condition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from keyorbit.attention import without_autocast
+from keyorbit.backends.base import Condition
+from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.cameras import Cameras
+from keyorbit.data import Objects
+from keyorbit.errors import InputError
+from keyorbit.prepare import PrepareConfig, object_views, warped_versions
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One object as a step sees it. Its versions share timestep, noise and condition; version 0 is not warped."""
+
+    clean: Float[Tensor, "version channel height width"]
+    noise: Float[Tensor, "version channel height width"]
+    timestep: Int[Tensor, " version"]
+    condition_latent: Float[Tensor, "version channel condition_height condition_width"]
+    condition_noise: Float[Tensor, "version channel condition_height condition_width"]
+    context: Float[Tensor, "version text context_width"]
+    warps: Float[Tensor, "version view 2 3"]
+    masks: Bool[Tensor, "version view view_height view_width"]
+    cameras: Cameras
+
+
+def check_objects(objects: Objects, backend: Zero123PlusBackend) -> None:
+    """Raise InputError unless there are objects, all with views of their own, as many as the model has."""
+    if not len(objects):
+        raise InputError("there are no objects to train on")
+    for thing in objects:
+        if thing.views is None:
+            raise InputError(f"{thing.name} has no views: training needs the true ones (grid.png or view_0.png …)")
+        if len(thing.views) != backend.layout.num_views:
+            raise InputError(f"{thing.name} has {len(thing.views)} views; the model has {backend.layout.num_views}")
+
+
+def sample_generator(seed: int, sample: int) -> torch.Generator:
+    """Of all random numbers of one sample of a run, which is the same however the run is cut into batches."""
+    return torch.Generator().manual_seed((seed * 10**10 + sample) % 2**63)
+
+
+def object_of(seed: int, sample: int, count: int) -> int:
+    """Which of ``count`` objects a sample shows: every object once in each pass over the data, in a new order."""
+    epoch, place = divmod(sample, count)
+    return int(torch.randperm(count, generator=sample_generator(seed, -1 - epoch))[place])
+
+
+@torch.no_grad()
+def load_example(
+    backend: Zero123PlusBackend,
+    objects: Objects,
+    sample: int,
+    seed: int,
+    warps: PrepareConfig,
+    timesteps: tuple[int, int],
+    dropped: float,
+    blank: Condition,
+) -> Example:
+    """The sample of that number, all its random numbers its own.
+
+    Args:
+        warps: how many further versions, and how far they are warped.
+        timesteps: the range from which one is drawn evenly, the last left out.
+        dropped: the probability of ``blank`` in place of the object's own condition.
+        blank: the empty condition (:meth:`Zero123PlusBackend.empty_condition`), of one item.
+    """
+    generator = sample_generator(seed, sample)
+    thing = objects[object_of(seed, sample, len(objects))]
+    timestep = int(torch.randint(*timesteps, (1,), generator=generator))
+    without = float(torch.rand(1, generator=generator)) < dropped
+    views, masks, cameras = object_views(thing, backend, generator)
+    assert cameras is not None
+    matrices, grids, covered = warped_versions(views, masks, backend.layout, warps, generator)
+    with without_autocast(backend.device.type):
+        clean = backend.encode_images(grids)
+        condition = (blank if without else backend.encode_condition([thing.input_image])).repeat(len(clean))
+
+    def noise(like: Tensor) -> Tensor:
+        drawn = torch.randn(like.shape[1:], generator=generator).to(like)
+        return repeat(drawn, "... -> n ...", n=len(like))
+
+    return Example(
+        clean,
+        noise(clean),
+        torch.full((len(clean),), timestep, device=clean.device),
+        condition.latent,
+        noise(condition.latent),
+        condition.context,
+        matrices.to(clean),
+        covered.to(clean.device),
+        cameras.to(clean.device),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Several examples, item by item: all versions of the first object, then of the next."""
+
+    clean: Float[Tensor, "item channel height width"]
+    noise: Float[Tensor, "item channel height width"]
+    timestep: Int[Tensor, " item"]
+    condition_latent: Float[Tensor, "item channel condition_height condition_width"]
+    condition_noise: Float[Tensor, "item channel condition_height condition_width"]
+    context: Float[Tensor, "item text context_width"]
+    examples: tuple[Example, ...]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> "Batch":
+        """The examples side by side."""
+        return cls(
+            torch.cat([e.clean for e in examples]),
+            torch.cat([e.noise for e in examples]),
+            torch.cat([e.timestep for e in examples]),
+            torch.cat([e.condition_latent for e in examples]),
+            torch.cat([e.condition_noise for e in examples]),
+            torch.cat([e.context for e in examples]),
+            tuple(examples),
+        )

@@ -1,0 +1,138 @@
+"""What a training run has to keep: weights, their average, the optimizer; saved whole, and the last few kept."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class TrainingState:
+    """The parameters of ``modules`` that require a gradient, their average and AdamW, one group for each module.
+
+    Every process holds the same state: gradients are averaged over the processes before the step, in one piece and
+    without a wrapper round the modules, of which the UNet runs twice in a step.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], average: float, rate: float, accelerator: Accelerator) -> None:
+        self.accelerator, self.decay = accelerator, average
+        groups = {
+            name: {f"{name}.{key}": p for key, p in module.named_parameters() if p.requires_grad}
+            for name, module in modules.items()
+        }
+        self.groups = {name: parameters for name, parameters in groups.items() if parameters}
+        self.weights: dict[str, Tensor] = {key: p for group in self.groups.values() for key, p in group.items()}
+        self.average: dict[str, Tensor] = {key: p.detach().clone() for key, p in self.weights.items()}
+        parameters = [{"params": list(group.values())} for group in self.groups.values()]
+        optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        self.optimizer: Any = accelerator.prepare_optimizer(optimizer)
+
+    def set_rates(self, rates: Mapping[str, float]) -> None:
+        """The learning rate of each module; at 0 its gradient is not even computed."""
+        for (name, weights), group in zip(self.groups.items(), self.optimizer.param_groups, strict=True):
+            group["lr"] = rates[name]
+            for p in weights.values():
+                p.requires_grad_(rates[name] > 0)
+
+    def update(self, step: int) -> None:
+        """Average the gradients over processes, clip their norm at 1, step, and let the average follow."""
+        if self.accelerator.num_processes > 1:
+            self._share_gradients()
+        self.accelerator.clip_grad_norm_(list(self.weights.values()), 1.0)
+        self.optimizer.step()
+        self._follow(step)
+
+    def _share_gradients(self) -> None:
+        learning = [p for p in self.weights.values() if p.requires_grad]
+        # One process may have no gradient where another has.
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        for p, mean in zip(learning, flat.split([p.numel() for p in learning]), strict=True):
+            p.grad = mean.view_as(p)
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        # A young average forgets faster: its first values are the random start.
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.average.values()), [p.data for p in self.weights.values()], 1 - decay)
+
+    def restore(self, path: Path, settings: Mapping[str, Any] | None) -> int:
+        """Take up a checkpoint if there is one; the step it was saved at.
+
+        Raises:
+            InputError: it is damaged, of other settings, or of other weights.
+        """
+        if not path.exists():
+            return 0
+        tensors, metadata = load_checkpoint(path)
+        known = metadata.get("settings") or {}
+        differing = [key for key, value in json.loads(json.dumps(settings or {})).items() if known.get(key) != value]
+        if differing:
+            raise InputError(
+                f"{path} was made with other settings ({', '.join(differing)}): give the same, or another folder"
+            )
+        stored = {key.removeprefix("weight.") for key in tensors if key.startswith("weight.")}
+        if stored != self.weights.keys():
+            raise InputError(f"{path} holds other weights than those to be trained: give another folder")
+        restore_optimizer(self.optimizer, tensors)
+        for key, p in self.weights.items():
+            p.data.copy_(tensors[f"weight.{key}"])
+            self.average[key].copy_(tensors[f"average.{key}"])
+        if self.accelerator.scaler is not None and metadata.get("scaler"):
+            self.accelerator.scaler.load_state_dict(metadata["scaler"])
+        log.info("%s resumes at step %d", path.stem, metadata["step"])
+        return int(metadata["step"])
+
+    def save(self, path: Path, step: int, settings: Mapping[str, Any] | None, keep: int) -> None:
+        """Replace the checkpoint, by the main process; ``keep`` earlier ones stay beside it under their steps."""
+        if self.accelerator.is_main_process:
+            tensors = {f"weight.{key}": p for key, p in self.weights.items()}
+            tensors |= {f"average.{key}": p for key, p in self.average.items()}
+            scaler = self.accelerator.scaler
+            metadata = {"step": step, "settings": settings, "scaler": scaler and scaler.state_dict()}
+            save_checkpoint(path, tensors | optimizer_tensors(self.optimizer), metadata)
+            if keep:
+                _keep(path, step, keep)
+        self.accelerator.wait_for_everyone()
+
+    def use_average(self) -> None:
+        """Put the averaged weights into the modules."""
+        for key, p in self.weights.items():
+            p.data.copy_(self.average[key])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the ``with`` block the modules hold the averaged weights."""
+        kept = {key: p.detach().clone() for key, p in self.weights.items()}
+        self.use_average()
+        try:
+            yield
+        finally:
+            for key, p in self.weights.items():
+                p.data.copy_(kept[key])
+
+
+def _keep(path: Path, step: int, count: int) -> None:
+    """A second name for the checkpoint just written; names beyond the last ``count + 1`` go."""
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    named = folder / f"{path.stem}_{step:07d}.safetensors"
+    named.unlink(missing_ok=True)
+    try:
+        os.link(path, named)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, named)
+    for old in sorted(folder.glob(f"{path.stem}_*.safetensors"))[: -(count + 1)]:
+        old.unlink()

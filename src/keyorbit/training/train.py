@@ -1,0 +1,180 @@
+"""Joint training: novel views and keypoints from one forward; tokens, LoRA or the whole UNet learn."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
+from PIL import Image
+
+from keyorbit.backends.base import Backend
+from keyorbit.backends.loading import fingerprint
+from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.data import Objects
+from keyorbit.discover import tokens_info
+from keyorbit.errors import InputError
+from keyorbit.synthetic.probe import sample_sheet
+from keyorbit.tokens import Tokens
+from keyorbit.training.batch import check_objects
+from keyorbit.training.config import TrainConfig
+from keyorbit.training.optimise import Report, optimise
+from keyorbit.training.settings_file import to_toml
+from keyorbit.training.step import TrainingStep
+from keyorbit.training.trackers import check_tracker, plain_values
+from keyorbit.training.weights import learning, save_lora, save_model
+
+NAME = "train"  # of the checkpoint and of its line in the log
+SETTINGS = "config.toml"
+
+
+def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
+    """An Accelerator of these settings; which processes and devices there are, ``accelerate launch`` says.
+
+    Raises:
+        InputError: the tracker's package is missing, or the precision is not to be had here.
+    """
+    check_tracker(config.tracker)
+    try:
+        return Accelerator(
+            cpu=cpu,
+            mixed_precision=config.precision,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=config.accumulate),
+            log_with=None if config.tracker == "none" else config.tracker,
+            project_dir=out,
+        )
+    except ValueError as error:
+        raise InputError(f"precision {config.precision} is not to be had here: {error}") from error
+
+
+def train(
+    backend: Backend,
+    objects: Objects,
+    config: TrainConfig,
+    out: Path,
+    tokens: Tokens | None = None,
+    resume: bool = False,
+    accelerator: Accelerator | None = None,
+    report: Report | None = None,
+) -> Tokens:
+    """Train on objects with known views; everything is written below ``out``.
+
+    tokens.safetensors; model/, a whole model folder, where the UNet learned; lora/, the same as a LoRA of diffusers
+    and peft; config.toml; log.jsonl; samples_*.png; and train.safetensors, from which ``resume`` goes on to end
+    bit-identical to a run that was never stopped. The backend's UNet holds the trained weights afterwards.
+
+    Args:
+        tokens: to start from; fresh ones otherwise.
+        accelerator: from :func:`make_accelerator`; the backend has to be on its device.
+        report: called as ``report(done, steps, terms)`` after each step.
+
+    Raises:
+        InputError: the model is no Zero123++ with v-prediction, an object lacks views, the tokens belong to another
+            model, there is a run in ``out`` already and no ``resume``, or the loss is no number any more.
+    """
+    model = _checked(backend, objects, config, out, tokens, resume)
+    accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
+    reading = config.reading(model, tokens)
+    learned = _start(model, config, tokens).to(model.device)
+    settings = config.settings() | {
+        "model": model.fingerprint,
+        "objects": len(objects),
+        "tokens": _digest(learned),
+        "processes": accelerator.num_processes,
+    }
+    with learning(model, config):
+        if accelerator.is_main_process:
+            _write_settings(out, config)
+        accelerator.wait_for_everyone()
+        if config.tracker != "none":
+            accelerator.init_trackers("keyorbit", plain_values(asdict(config)))
+        step = TrainingStep(model, objects, learned, config, reading)
+        watch = _sheets(model, objects, config, out, learned, accelerator)
+        with step.recording():
+            optimise(
+                NAME,
+                {"tokens": learned, "unet": model.unet},
+                step,
+                config.optimise_config(),
+                out,
+                accelerator,
+                config.seed,
+                watch=watch,
+                report=report,
+                settings=settings,
+            )
+        if accelerator.is_main_process and config.train == "lora":
+            save_lora(model.unet, out / "lora")
+    learned.info = replace(tokens_info(model, reading), seed=config.seed)
+    if accelerator.is_main_process:
+        if config.train != "tokens":
+            save_model(model, out / "model")
+            place = (out / "model").resolve()
+            learned.info = replace(learned.info, model=str(place), model_fingerprint=fingerprint(place))
+        learned.save(out / "tokens.safetensors")
+    accelerator.end_training()
+    return learned.cpu()
+
+
+def _checked(
+    backend: Backend, objects: Objects, config: TrainConfig, out: Path, tokens: Tokens | None, resume: bool
+) -> Zero123PlusBackend:
+    if not isinstance(backend, Zero123PlusBackend):
+        raise InputError(f"{backend.name} has a single view: joint training is for Zero123++ models")
+    if backend.parts.scheduler.config.prediction_type != "v_prediction":
+        raise InputError(f"{backend.name} does not predict v, and training knows no other target")
+    if backend.dtype != torch.float32:
+        raise InputError("load the model in float32: training keeps its weights so, and --precision sets the rest")
+    check_objects(objects, backend)
+    made_for = "" if tokens is None else tokens.info.model_fingerprint
+    if made_for and made_for != backend.fingerprint:
+        raise InputError(f"the tokens to start from were made for another model than {backend.name}")
+    if (out / f"{NAME}.safetensors").exists() and not resume:
+        raise InputError(f"{out} holds a training run already: resume it, or give another folder")
+    return backend
+
+
+def _write_settings(out: Path, config: TrainConfig) -> None:
+    """Those of a run that begins: one that goes on has them, and may yet turn out to be another one's."""
+    if (out / f"{NAME}.safetensors").exists():
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SETTINGS).write_text(to_toml(config), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error}") from error
+
+
+def _start(backend: Zero123PlusBackend, config: TrainConfig, tokens: Tokens | None) -> Tokens:
+    if tokens is not None:
+        return Tokens(tokens.embedding)
+    generator = torch.Generator().manual_seed(config.seed)
+    return Tokens.initialise(backend.text_statistics(generator), config.num_tokens, generator)
+
+
+def _sheets(
+    backend: Zero123PlusBackend,
+    objects: Objects,
+    config: TrainConfig,
+    out: Path,
+    tokens: Tokens,
+    accelerator: Accelerator,
+) -> Callable[[int], None] | None:
+    """Writes the first two objects' true views above those generated with the tokens."""
+    if not config.sample_every or not accelerator.is_main_process:
+        return None
+    shown = [objects[i] for i in range(min(2, len(objects)))]
+
+    def watch(step: int) -> None:
+        sheet = sample_sheet(backend, shown, config.sample_steps, tokens.embedding.detach())
+        Image.fromarray(sheet).save(out / f"samples_{step:07d}.png")
+
+    return watch
+
+
+def _digest(tokens: Tokens) -> str:
+    """Tells two starts apart."""
+    return hashlib.sha256(json.dumps(tokens.embedding.tolist()).encode()).hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""Which of a model's weights learn, and how they are written: as a model folder, and as a LoRA file."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from keyorbit.backends.loading import camera_version, source_folder
+from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.errors import InputError
+from keyorbit.training.config import Lora, TrainConfig
+
+_ADAPTER = "default"
+
+
+@contextmanager
+def learning(backend: Zero123PlusBackend, config: TrainConfig) -> Iterator[None]:
+    """Within the ``with`` block the UNet's weights that ``config.train`` names require a gradient.
+
+    LoRA is added for it and merged at the end: then the UNet has the modules again that it was loaded with.
+
+    Raises:
+        InputError: peft is not installed, or the LoRA's layers are not in this UNet.
+    """
+    unet = backend.unet
+    if config.train == "full":
+        unet.requires_grad_(True)
+    elif config.train == "lora":
+        _add_lora(unet, config.lora, config.seed)
+    if config.checkpointing:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if config.train == "lora":
+            unet.fuse_lora()
+            unet.unload_lora()
+        unet.disable_gradient_checkpointing()
+        unet.requires_grad_(False)
+
+
+def save_lora(unet: Any, folder: Path) -> None:
+    """The adapters as ``pytorch_lora_weights.safetensors``, for ``pipe.load_lora_weights(folder)`` of diffusers."""
+    from peft.utils import get_peft_model_state_dict
+
+    layers = get_peft_model_state_dict(unet, adapter_name=_ADAPTER)
+    metadata = unet.peft_config[_ADAPTER].to_dict()
+    metadata["target_modules"] = sorted(metadata["target_modules"])  # a set, and so in another order each time
+    layers = {key: value.cpu().contiguous() for key, value in layers.items()}
+    with _written(folder) as partial:
+        StableDiffusionPipeline.save_lora_weights(partial, layers, unet_lora_adapter_metadata=metadata)
+
+
+def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
+    """The whole model with the UNet as it is now, in the layout it was loaded from; the other parts as they were.
+
+    Their weights are hard links to the files that the model was loaded from, where the file system allows it.
+    """
+    source = source_folder(backend.name)
+    index = json.loads((source / "model_index.json").read_text())
+    index["version"] = camera_version(index, backend.name)
+    with _written(folder) as partial:
+        for part in sorted(path for path in source.iterdir() if path.is_dir() and path.name in index):
+            if part.name != "unet":
+                shutil.copytree(part, partial / part.name, copy_function=_link)
+        backend.unet.save_pretrained(partial / "unet")
+        (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _add_lora(unet: Any, lora: Lora, seed: int) -> None:
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise InputError("training LoRA needs peft: pip install 'keyorbit[train]', or train tokens or full") from error
+    settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.layers), init_lora_weights=False)
+    try:
+        # peft draws from the global generator: it is put back, and its numbers are not used.
+        with torch.random.fork_rng(devices=[]):
+            unet.add_adapter(settings, _ADAPTER)
+    except ValueError as error:
+        raise InputError(f"no LoRA can be put on the UNet's {', '.join(lora.layers)}: {error}") from error
+    generator = torch.Generator().manual_seed(seed)
+    for name, p in unet.named_parameters():
+        if "lora_A" in name:  # uniform within 1/sqrt(inputs), as peft and a linear layer of torch begin
+            start = (2 * torch.rand(p.shape, generator=generator) - 1) / p.shape[1] ** 0.5
+            p.data.copy_(start)
+        elif "lora_B" in name:
+            p.data.zero_()
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[Path]:
+    """A folder beside the place, moved there at the end of the ``with`` block, whole or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(f"cannot write {folder}: {error}") from error
+
+
+def _link(source: str, target: str) -> None:
+    """Weights once on the disk; what people may edit is copied."""
+    if source.endswith(".safetensors"):
+        with suppress(OSError):
+            # A Hub snapshot's files are links themselves.
+            os.link(os.path.realpath(source), target)
+            return
+    shutil.copyfile(source, target)
