@@ -31,16 +31,20 @@ GREY = 127 / 255
 class Truth:
     """What is known of an object's landmarks.
 
-    keypoints_3d: in the cameras' world; keypoints_2d and visible: input view first, then the views; known: False
-    where this object lacks the landmark; pairs: left/right twins by index.
+    keypoints_3d: in the cameras' world, None where pictures alone were annotated; keypoints_2d and visible: input view
+    first, then the views (if they are annotated); known: False where this object lacks the landmark; pairs: left/right
+    twins by index. boxes: width and height of the object's box in each of these views, in sides of the view; surface:
+    points spread evenly over the object.
     """
 
     names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
-    keypoints_3d: Float[Tensor, "landmark 3"]
+    keypoints_3d: Float[Tensor, "landmark 3"] | None
     known: Bool[Tensor, " landmark"]
     keypoints_2d: Float[Tensor, "all_views landmark 2"]
     visible: Bool[Tensor, "all_views landmark"]
+    boxes: Float[Tensor, "all_views 2"] | None = None
+    surface: Float[Tensor, "point 3"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +195,7 @@ def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
     truths = []
     for thing in objects:
         if thing.truth is None:
-            raise InputError(f"{thing.name} has no ground truth (keypoints_3d in its meta.json)")
+            raise InputError(f"{thing.name} has no ground truth (keypoints_2d in its meta.json)")
         truths.append(thing.truth)
     return truths
 
@@ -223,13 +227,19 @@ def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
 
 
 def _truth(meta: dict[str, Any]) -> Truth | None:
-    if "keypoints_3d" not in meta:
+    if "keypoints_2d" not in meta:
         return None
+
+    def floats(name: str) -> Tensor | None:
+        return torch.tensor(meta[name], dtype=torch.float32) if name in meta else None
+
     return Truth(
         tuple(meta["keypoint_names"]),
         tuple((int(left), int(right)) for left, right in meta.get("pairs", [])),
-        torch.tensor(meta["keypoints_3d"], dtype=torch.float32),
+        floats("keypoints_3d"),
         torch.tensor(meta["known"], dtype=torch.bool),
         torch.tensor(meta["keypoints_2d"], dtype=torch.float32),
         torch.tensor(meta["visible"], dtype=torch.bool),
+        floats("boxes"),
+        floats("surface"),
     )
