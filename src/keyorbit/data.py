@@ -6,7 +6,7 @@ A plain folder of pictures, or one picture, works as well: the model then genera
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -65,26 +65,26 @@ class ObjectViews:
 
 
 class ObjectDataset:
-    """A sequence of objects, each read from disk when it is asked for."""
+    """A sequence of objects, each read or rendered when it is asked for; ``make(i)`` gives the i-th."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
+    def __init__(self, count: int, make: Callable[[int], ObjectViews]) -> None:
+        self._count, self._make = count, make
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> ObjectViews: ...
     @overload
     def __getitem__(self, index: slice) -> "ObjectDataset": ...
     def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
-        if isinstance(index, slice):
-            return ObjectDataset(self.paths[index])
-        path = self.paths[index]
-        return load_object(path) if path.is_dir() else ObjectViews(path.stem, load_image(path))
+        chosen = range(self._count)[index]
+        if isinstance(chosen, range):
+            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]))
+        return self._make(chosen)
 
     def __iter__(self) -> Iterator[ObjectViews]:
-        return (self[i] for i in range(len(self)))
+        return (self._make(i) for i in range(self._count))
 
 
 Objects = Sequence[ObjectViews] | ObjectDataset
@@ -99,17 +99,25 @@ def load_dataset(path: str | Path) -> ObjectDataset:
     path = Path(path)
     if path.is_file():
         load_image(path)
-        return ObjectDataset([path])
+        return _from_paths([path])
     if not path.is_dir():
         raise InputError(f"there is no file or folder at {path}")
     if (path / "meta.json").is_file():
-        return ObjectDataset([path])
+        return _from_paths([path])
     objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
     if not objects:
         objects = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
     if not objects:
         raise InputError(f"{path} holds no object folders (with meta.json) and no pictures")
-    return ObjectDataset(objects)
+    return _from_paths(objects)
+
+
+def _from_paths(paths: Sequence[Path]) -> ObjectDataset:
+    def read(i: int) -> ObjectViews:
+        path = paths[i]
+        return load_object(path) if path.is_dir() else ObjectViews(path.stem, load_image(path))
+
+    return ObjectDataset(len(paths), read)
 
 
 def load_image(path: Path) -> Image.Image:
