@@ -246,7 +246,7 @@ def test_a_damaged_piece_is_named(name, piece, content, tmp_path):
 def test_a_damaged_cloud_is_named(tmp_path):
     layouts.write_keypointnet(tmp_path)
     (tmp_path / "pcds" / layouts.CHAIR / "b.pcd").write_text("DATA binary")
-    with pytest.raises(InputError, match="b.pcd"):
+    with pytest.raises(InputError, match=r"b\.pcd"):
         read_dataset("keypointnet/chair", tmp_path, "test")[0]
 
 

@@ -43,7 +43,7 @@ STOREYS = [
         "synthetic",
         "inspection",
     },
-    {"export", "colmap", "scenes", "plotting", "results", "report", "app", "cli", "__init__", "__main__"},
+    {"export", "colmap", "scenes", "plotting", "results", "tables", "report", "app", "cli", "__init__", "__main__"},
 ]
 MATHEMATICS_MAY_IMPORT = {"torch", "einops", "jaxtyping", "typing_extensions", "keyorbit"}
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -1,9 +1,10 @@
 """StableKeypoints' protocol from end to end: optimise, select, regress, evaluate, next to the paper's numbers.
 
 Hedlin et al. 2024, Unsupervised Keypoints from Pretrained Diffusion Models; github ubc-vision/StableKeypoints, main.py.
-Its defaults are ours here. Four things differ. The tokens are optimised on the first ``pictures`` train pictures (the
+Its defaults are ours here. Five things differ. The tokens are optimised on the first ``pictures`` train pictures (the
 original draws anew from all of them), whose queries are kept, and are selected on all of these; warps are drawn once a
-picture; the UNet reads the empty prompt (see docs/decisions.md); train crops are not jittered or mirrored.
+picture; the UNet reads the empty prompt (see docs/decisions.md); train crops are not jittered or mirrored; the warps of
+detection are a little narrower (`PrepareConfig`'s).
 """
 
 from collections.abc import Callable
@@ -116,7 +117,8 @@ class ProtocolConfig:
             rate=self.rate,
             seed=self.seed,
             map_size=self.map_size,
-            prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(0.8, 1.0), shift=0.25),
+            # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
+            prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
         )
 
 

@@ -17,6 +17,7 @@ import trimesh
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
 from keyorbit.data import ObjectDataset, ObjectViews, Truth
@@ -45,8 +46,10 @@ CLASSES = {
 LISTS = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
 SURFACE_POINTS = 2048
 INPUT_ELEVATION_DEG = 20.0
-# A point of a cloud is drawn as a ball of this radius, in a world where the object fits a sphere of radius 0.5.
-_BALL = 0.012
+# A point of a cloud is drawn as a ball that reaches its neighbour of this rank, or one would see through the surface.
+_BALL_NEIGHBOUR = 5
+# A landmark is hidden if something lies so much before it; with balls, their radius more.
+_HIDDEN = 0.03
 
 
 def read_keypointnet(folder: Path, split: str, category: str, size: int) -> ObjectDataset:
@@ -97,17 +100,21 @@ def _object(name: str, path: Path, places: dict[int, Any], ids: list[int], size:
     known = np.array([i in places for i in ids])
     wanted = np.array([places.get(i, (0.0, 0.0, 0.0)) for i in ids], float).reshape(-1, 3)
     points = np.where(known[:, None], (_upright(wanted) - centre) * scale, 0.0)
+    radius = 0.0
     if faces is None:
-        surface, spread = _balls(vertices, colors), vertices
+        radius = _ball_radius(vertices)
+        surface, spread = _balls(vertices, colors, radius), vertices
     else:
         surface = Surface(trimesh.Trimesh(vertices, faces, process=False), colors[faces].mean(1))
         spread = sample_surface(surface, SURFACE_POINTS, 0)
-    return _seen(name, surface, points, known, spread, ids, size)
+    truth = (points, known, spread, tuple(f"semantic {i}" for i in ids))
+    return _seen(name, surface, truth, size, _HIDDEN + radius)
 
 
 def _seen(
-    name: str, surface: Surface, points: ndarray, known: ndarray, spread: ndarray, ids: list[int], size: int
+    name: str, surface: Surface, told: tuple[ndarray, ndarray, ndarray, tuple[str, ...]], size: int, tolerance: float
 ) -> ObjectViews:
+    points, known, spread, names = told
     front, around = orbit_cameras([0.0], [INPUT_ELEVATION_DEG]), zero123plus_cameras("v1.2")
     cameras = Cameras(
         torch.cat([front.world_to_camera, around.world_to_camera]), torch.cat([front.intrinsics, around.intrinsics])
@@ -115,12 +122,12 @@ def _seen(
     pictures = render(surface, cameras, size)
     places = torch.from_numpy(points).float()
     truth = Truth(
-        tuple(f"semantic {i}" for i in ids),
+        names,
         (),
         places,
         torch.from_numpy(known),
         cameras.project(places),
-        torch.from_numpy(visible(surface, points, cameras) & known),
+        torch.from_numpy(visible(surface, points, cameras, tolerance) & known),
         surface=torch.from_numpy(spread).float(),
     )
     views = torch.from_numpy(composite(pictures[1:])).movedim(-1, 1).float() / 255
@@ -170,9 +177,14 @@ def _unpacked(packed: ndarray) -> UInt8[ndarray, "point 3"]:
     return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], 1).astype(np.uint8)
 
 
-def _balls(points: ndarray, colors: ndarray) -> Surface:
+def _ball_radius(points: ndarray) -> float:
+    neighbours = min(_BALL_NEIGHBOUR + 1, len(points))
+    return max(float(np.median(cKDTree(points).query(points, k=[neighbours])[0])), 1e-3)
+
+
+def _balls(points: ndarray, colors: ndarray, radius: float) -> Surface:
     """A cloud as a mesh: a small ball at each point."""
-    ball = trimesh.creation.icosphere(subdivisions=0, radius=_BALL)
+    ball = trimesh.creation.icosphere(subdivisions=0, radius=radius)
     vertices = (points[:, None] + ball.vertices[None]).reshape(-1, 3)
     faces = (ball.faces[None] + len(ball.vertices) * np.arange(len(points))[:, None, None]).reshape(-1, 3)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
