@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint demo shape-report clean
+.PHONY: install test lint demo shape-report quality clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ demo: $(INSTALLED)
 # docs/shape-report.md; a test compares it with what the command says now.
 shape-report: $(INSTALLED)
 	$(BIN)/keyorbit inspect --model zero123plus-v1.2 --markdown docs/shape-report.md > /dev/null
+
+# Baselines and ablations against the truth: hours; goes on where it was stopped. QUALITY='--seeds 0' makes it smaller.
+quality: $(INSTALLED)
+	$(BIN)/python benchmarks/quality.py --ablation --probe --json runs/quality.json --markdown runs/quality.md $(QUALITY)
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
