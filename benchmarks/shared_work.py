@@ -5,21 +5,27 @@ pictures' warps and noise are then those of seed 0 whatever the tokens' seed is,
 are asked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import Any
 from unittest.mock import patch
 
-import keyorbit.detect
-import keyorbit.discover
 from keyorbit.attention import cross_attention_layers
 from keyorbit.backends.base import Backend
 from keyorbit.prepare import Prepared
 from keyorbit.query_cache import LayerQueries, QueryCache
 
-_PREPARE_ALL = keyorbit.discover.prepare_all
-_BUILD = keyorbit.discover.build_query_cache
-_PREPARE = keyorbit.detect.prepare
-_RECORD = keyorbit.detect.record_passes
+# The modules: `keyorbit.discover` is the function of that name.
+_DISCOVER, _DETECT = import_module("keyorbit.discover"), import_module("keyorbit.detect")
+_PREPARE_ALL, _BUILD = _DISCOVER.prepare_all, _DISCOVER.build_query_cache
+_PREPARE, _RECORD = _DETECT.prepare, _DETECT.record_passes
+
+
+# The largest things kept: caches of all training objects, and recordings of single objects. A row's seeds follow one
+# another, so that what the first of them made is there for the others.
+MOST_CACHES, MOST_PASSES = 4, 400
 
 
 class SharedWork:
@@ -29,17 +35,18 @@ class SharedWork:
         self.clear()
 
     def clear(self) -> None:
-        self._prepared, self._caches, self._things, self._passes = {}, {}, {}, {}
+        self._prepared, self._things = {}, {}
+        self._caches, self._passes = _Latest(MOST_CACHES), _Latest(MOST_PASSES)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Discovery and detection inside the block use the memory."""
         with ExitStack() as stack:
             for module, name, function in (
-                (keyorbit.discover, "prepare_all", self.prepare_all),
-                (keyorbit.discover, "build_query_cache", self.query_cache),
-                (keyorbit.detect, "prepare", self._prepare),
-                (keyorbit.detect, "record_passes", self._record),
+                (_DISCOVER, "prepare_all", self.prepare_all),
+                (_DISCOVER, "build_query_cache", self.query_cache),
+                (_DETECT, "prepare", self._prepare),
+                (_DETECT, "record_passes", self._record),
             ):
                 stack.enter_context(patch.object(module, name, function))
             yield
@@ -55,12 +62,11 @@ class SharedWork:
         self, backend: Backend, prepared: Sequence[Prepared], layers, progress=None, normalizer: bool = True, **more
     ) -> QueryCache:
         """`keyorbit.query_cache.build_query_cache`, once for the same prepared objects."""
-        if (id(prepared), True) in self._caches:
-            normalizer = True
-        key = (id(prepared), normalizer)
-        if key not in self._caches:
-            self._caches[key] = _BUILD(backend, prepared, "*", progress, normalizer=normalizer, **more)
-        whole = self._caches[key]
+        normalizer = normalizer or (id(prepared), True) in self._caches
+        whole = self._caches.get_or_make(
+            (id(prepared), normalizer),
+            lambda: _BUILD(backend, prepared, "*", progress, normalizer=normalizer, **more),
+        )
         return QueryCache(tuple(_chosen(backend, whole.layers, layers)), whole.versions)
 
     def _prepare(self, thing, backend: Backend, settings, generator):
@@ -71,11 +77,26 @@ class SharedWork:
 
     def _record(self, backend: Backend, prepared: Prepared, layers, *args, **more):
         key = (id(prepared), repr(args), repr(more))
-        if key not in self._passes:
-            self._passes[key] = _RECORD(backend, prepared, "*", *args, **more)
-        return {which: list(_chosen(backend, found, layers)) for which, found in self._passes[key].items()}
+        whole = self._passes.get_or_make(key, lambda: _RECORD(backend, prepared, "*", *args, **more))
+        return {which: list(_chosen(backend, found, layers)) for which, found in whole.items()}
 
 
 def _chosen(backend: Backend, recorded: Sequence[LayerQueries], layers) -> Iterator[LayerQueries]:
     names = set(cross_attention_layers(backend.unet, layers))
     return (layer for layer in recorded if layer.name in names)
+
+
+class _Latest(OrderedDict):
+    """Keeps the last used ``most`` things."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def get_or_make(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self:
+            self[key] = make()
+        self.move_to_end(key)
+        while len(self) > self.most:
+            self.popitem(last=False)
+        return self[key]

@@ -193,7 +193,7 @@ def _in_pictures(
             assert cameras is not None
             xy = cameras.project(points)
         views = slice(first, first + len(xy))
-        boxes = view_boxes(detection, truth, first)[: len(xy)]
+        boxes = view_boxes(detection, truth, views)
         rows.append((xy, truth.keypoints_2d[views], truth.visible[views] & truth.known, boxes))
     xy, true, seen, boxes = (torch.cat(parts) for parts in zip(*rows, strict=True))
     return xy, true, seen, boxes

@@ -73,13 +73,16 @@ def regress_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item l
     return _either_way(predict, test, fit)
 
 
-def view_boxes(detection: Detection, truth: Truth, first: int) -> Float[Tensor, "view 2"]:
-    """Width and height of the object's box in the views from ``first`` on, counted as the truth counts them.
+def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor, "view 2"]:
+    """Width and height of the object's box in some of the truth's views, in sides of the view.
 
-    As annotated, or else of the silhouette; in sides of the view.
+    As annotated, or else of the silhouettes of the views that were looked at; 0 where there is neither.
     """
-    if truth.boxes is not None and len(truth.boxes) == len(truth.keypoints_2d):
-        return truth.boxes[first:]
+    if truth.boxes is not None:
+        return truth.boxes[views]
+    count = len(truth.keypoints_2d[views])
+    if count != len(detection.masks):
+        return torch.zeros(count, 2)
     return torch.stack([torch.stack([_extent(mask.any(-2)), _extent(mask.any(-1))]) for mask in detection.masks])
 
 
