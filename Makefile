@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint docs demo shape-report cli-reference clean
+.PHONY: install test lint docs demo shape-report cli-reference quality clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -34,6 +34,10 @@ shape-report: $(INSTALLED)
 # docs/cli.md; a test compares it with what the commands say now.
 cli-reference: $(INSTALLED)
 	$(BIN)/python -m typer keyorbit.cli utils docs --name keyorbit --output docs/cli.md
+
+# Baselines and ablations against the truth: hours; goes on where it was stopped. QUALITY='--seeds 0' makes it smaller.
+quality: $(INSTALLED)
+	$(BIN)/python benchmarks/quality.py --ablation --probe --json runs/quality.json --markdown runs/quality.md $(QUALITY)
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

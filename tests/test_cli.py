@@ -79,7 +79,22 @@ def test_evaluate_measures_against_untrained_tokens(world, tmp_path, monkeypatch
     assert len(scores["discovered"]["objects"]) == 3
     assert scores["discovered"]["landmark_3d"] > 0
     assert scores["discovered"]["input"]["elevations"] == 3
+    measures = scores["discovered"]["measures"]
+    # Everything but repeatability, which needs the objects in motion, and what only a single view has.
+    missing = {"usip_repeatability_0.1", "same_index_repeatability_0.1", "thewlis_regression_2d"}
+    assert {name for name, value in measures.items() if value is None} == missing
     assert "3D landmark" in capsys.readouterr().out
+
+
+def test_evaluate_sees_objects_in_motion(world, tmp_path, monkeypatch, capsys):
+    words = ["dataset", "make", tmp_path / "moved", "--objects", 3, "--size", 16, "--turn", 40]
+    assert call(monkeypatch, *words) == 0
+    words = ["evaluate", world / "run", world / "data", "--moved", tmp_path / "moved", "--no-baseline", "--limit", 2]
+    assert call(monkeypatch, *words, "--json", tmp_path / "scores.json") == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())["discovered"]
+    assert len(scores["objects"]) == 2
+    assert 0 <= scores["measures"]["usip_repeatability_0.1"] <= 1
+    assert "USIP" in capsys.readouterr().out
 
 
 def test_a_mesh_file_becomes_an_object_that_can_be_detected(world, tmp_path, monkeypatch):
@@ -150,6 +165,9 @@ def test_other_bad_input_gets_one_sentence(world, tmp_path, monkeypatch, capsys,
         (["detect", world / "run", data, "--out", out, "--skeleton", "spine"], "spine"),
         (["dataset", "make", out, "--category", "unicorn"], "unicorn"),
         (["dataset", "render", tmp_path / "no.obj", "--out", out], "no.obj"),
+        (["evaluate", world / "run", tmp_path, "--dataset", "taichi"], "taichi_test_gt.json"),
+        (["evaluate", world / "run", data, "--dataset", "unicorns"], "celeba-aligned"),
+        (["evaluate", world / "run", data, "--limit", "0"], "--limit"),
     ]
     for words, named in cases:
         assert call(monkeypatch, *words) == 2, words

@@ -35,10 +35,15 @@ STOREYS = [
         "detect",
         "training",
         "evaluate",
+        "judged",
+        "measures",
+        "surfaces",
+        "readers",
+        "protocol",
         "synthetic",
         "inspection",
     },
-    {"export", "colmap", "scenes", "plotting", "results", "report", "app", "cli", "__init__", "__main__"},
+    {"export", "colmap", "scenes", "plotting", "results", "tables", "report", "app", "cli", "__init__", "__main__"},
 ]
 MATHEMATICS_MAY_IMPORT = {"torch", "einops", "jaxtyping", "typing_extensions", "keyorbit"}
 MODULES = sorted(ROOT.rglob("*.py"))

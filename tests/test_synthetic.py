@@ -12,7 +12,7 @@ from keyorbit.errors import InputError
 from keyorbit.synthetic.dataset import MAX_OBJECTS, make_dataset, render_mesh
 from keyorbit.synthetic.objects import make_object
 from keyorbit.synthetic.render import Light, Surface, composite, load_surface, object_surface, render, visible
-from keyorbit.synthetic.samples import SampleSpec, make_sample, make_samples
+from keyorbit.synthetic.samples import SURFACE_POINTS, SampleSpec, make_sample, make_samples
 from keyorbit.synthetic.shapes import box, prism
 from keyorbit.synthetic.training_data import training_seed
 
@@ -147,3 +147,13 @@ def test_a_mesh_without_texture_coordinates_has_its_materials_colour(kind, tmp_p
     surface = load_surface(tmp_path / "m.obj")
     assert surface.face_colors.shape == (2, 3)
     np.testing.assert_allclose(surface.face_colors, np.tile(color, (2, 1)), atol=0.01)
+
+
+def test_a_turned_sample_is_the_same_object_from_further_round():
+    still, turned = (make_sample(SampleSpec("mug", 3, 16, turn)) for turn in (0.0, 90.0))
+    # The object turns the other way: (x, y) goes to (y, -x).
+    for name in ("keypoints_3d", "surface"):
+        before, after = getattr(still, name), getattr(turned, name)
+        np.testing.assert_allclose(after, np.stack([before[:, 1], -before[:, 0], before[:, 2]], 1), atol=1e-9)
+    assert still.input_elevation_deg == turned.input_elevation_deg
+    assert len(still.surface) == SURFACE_POINTS

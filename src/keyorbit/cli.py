@@ -31,11 +31,14 @@ from keyorbit.inspection.report_text import markdown, show
 from keyorbit.inspection.shape_report import inspect_model, with_measurements
 from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig
+from keyorbit.protocol import PROTOCOLS, ProtocolConfig, run_protocol
 from keyorbit.query_cache import MapKind
+from keyorbit.readers import DATASETS, read_dataset
 from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
 from keyorbit.skeleton import check_edges
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
 from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.tables import objects_table, percent, protocol_table, summary_table
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.settings_file import read_toml
@@ -51,6 +54,10 @@ dataset_app = typer.Typer(
     help="Procedural objects with ground truth, and mesh files at the model's cameras.", no_args_is_help=True
 )
 app.add_typer(dataset_app, name="dataset")
+protocol_app = typer.Typer(
+    help="Published protocols from end to end, next to the published numbers.", no_args_is_help=True
+)
+app.add_typer(protocol_app, name="protocol")
 console, errors, bars = Console(), Console(stderr=True), Console(stderr=True)
 
 ModelOption = Annotated[
@@ -248,7 +255,7 @@ def detect_command(
         points = detection.keypoints_3d
         error = None if points is None else float(points.reprojection_error.median())
         score = detection.keypoints_2d.score[0] if points is None else points.score
-        table.add_row(name, str(int((score > SEEN).sum())), _percent(error), str(out if single else out / name))
+        table.add_row(name, str(int((score > SEEN).sum())), percent(error), str(out if single else out / name))
     console.print(table)
     for name, detection in zip(names, found, strict=True):
         if detection.input_camera is not None:
@@ -265,6 +272,12 @@ def evaluate_command(
         Path | None,
         typer.Option(help="Objects on which landmark weights are fitted; default half of DATA for the other."),
     ] = None,
+    moved: Annotated[
+        Path | None, typer.Option(help="The objects of DATA turned ('dataset make --turn'): adds repeatability.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help=f"Layout of the folders: {', '.join(DATASETS)}.")] = "keyorbit",
+    split: Annotated[str, typer.Option(help="Which part of a published data set DATA is judged on.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Judge no more objects than the first so many.")] = None,
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
@@ -273,8 +286,14 @@ def evaluate_command(
     dtype: DtypeOption = "float32",
 ) -> None:
     """Measure a run's keypoints against ground truth, next to untrained tokens."""
+    if limit is not None and limit < 1:
+        raise InputError("--limit must be 1 or more")
     tokens = _tokens(run)
-    objects, fit_objects = _load_all(data), _load_all(fit) if fit else []
+
+    def load(folder: Path | None, part: str) -> list[ObjectViews]:
+        return [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
+
+    objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
     backend = _backend(tokens, model, device, dtype, unet)
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
@@ -285,12 +304,49 @@ def evaluate_command(
         with _progress() as tick:
             fitted = detect_all(detector, fit_objects, lambda i, n, s=name: tick(f"fit {s}", i, n, {}))  # type: ignore[misc]
             found = detect_all(detector, objects, lambda i, n, s=name: tick(s, i, n, {}))  # type: ignore[misc]
-        results[name] = evaluate(found, objects, fitted, fit_objects)
+            again = detect_all(detector, moved_objects, lambda i, n, s=name: tick(f"moved {s}", i, n, {}))  # type: ignore[misc]
+        motion = (again, moved_objects) if moved else None
+        results[name] = evaluate(found, objects, fitted, fit_objects, motion)
     if json_file:
         _made(json_file.parent)
         write_json(json_file, {name: result.to_dict() for name, result in results.items()})
-    _print_objects(results)
-    _print_summary(results)
+    console.print(objects_table(results))
+    console.print(summary_table(results))
+
+
+@protocol_app.command("stablekeypoints")
+def protocol_command(
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")],
+    data: Annotated[Path, typer.Option(help="The data set's folder in its published layout.")],
+    out: Annotated[Path, typer.Option(help="Where tokens and result go.")],
+    model: Annotated[str, typer.Option(help="A folder or Hub id of Stable Diffusion.")],
+    keypoints: Annotated[int, typer.Option(help="Keypoints kept.")] = ProtocolConfig.keypoints,
+    tokens: Annotated[int, typer.Option(help="Tokens optimised.")] = ProtocolConfig.tokens,
+    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = ProtocolConfig.steps,
+    batch: Annotated[int, typer.Option(help="Pictures a step.")] = ProtocolConfig.batch,
+    pictures: Annotated[int, typer.Option(help="Train pictures to optimise on.")] = ProtocolConfig.pictures,
+    fit: Annotated[int, typer.Option(help="Train pictures to regress on, at most.")] = ProtocolConfig.fit,
+    test: Annotated[int | None, typer.Option(help="Test pictures, at most; default all.")] = None,
+    augmentations: Annotated[int, typer.Option(help="Warps averaged in detection.")] = ProtocolConfig.augmentations,
+    map_size: Annotated[int, typer.Option(help="Side of the maps.")] = ProtocolConfig.map_size,
+    seed: int = 0,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """StableKeypoints: optimise, select, regress, evaluate, beside the paper's number."""
+    _one_of("--dataset", dataset, tuple(PROTOCOLS))
+    if min(keypoints, tokens, pictures, fit, 1 if test is None else test, batch) < 1 or augmentations < 0:
+        raise InputError("numbers of keypoints, tokens and pictures are 1 or more, and --augmentations 0 or more")
+    config = ProtocolConfig(
+        keypoints, tokens, steps, batch, ProtocolConfig.rate, pictures, fit, test, augmentations, map_size, seed
+    )
+    train_objects, test_objects = read_dataset(dataset, data, "train"), read_dataset(dataset, data, "test")
+    backend = load_backend(model, device, dtype)
+    with _progress() as tick:
+        result = run_protocol(backend, dataset, train_objects, test_objects, config, None, tick)
+    result.tokens.save(_made(out) / "tokens.safetensors")
+    write_json(out / "protocol.json", result.to_dict())
+    console.print(protocol_table(result))
 
 
 @app.command("inspect")
@@ -339,10 +395,11 @@ def dataset_make(
     seed: Annotated[int, typer.Option(help="0 to 999; another seed, other objects.")] = 0,
     size: Annotated[int, typer.Option(help="Pixels a view.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    turn: Annotated[float, typer.Option(help="The same objects seen from so many degrees further round.")] = 0.0,
 ) -> None:
     """Write procedural objects with six views and true keypoints."""
     with _progress() as tick:
-        written = make_dataset(out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}))
+        written = make_dataset(out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn)
     console.print(f"{len(written)} objects in {out}")
 
 
@@ -490,52 +547,9 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return out
 
 
-def _print_objects(results: dict[str, Evaluation]) -> None:
-    table = Table("object")
-    for name in results:
-        table.add_column(f"{name}\nkeypoints", justify="right")
-        table.add_column("reprojection\n% of side", justify="right")
-        table.add_column("landmarks\n% of size", justify="right")
-    for rows in zip(*(result.objects for result in results.values()), strict=True):
-        cells = [rows[0].name]
-        for row in rows:
-            cells += [
-                str(row.keypoints),
-                _percent(row.reprojection),
-                _percent(row.landmark_2d if row.landmark_3d is None else row.landmark_3d),
-            ]
-        table.add_row(*cells)
-    console.print(table)
-
-
-def _print_summary(results: dict[str, Evaluation]) -> None:
-    table = Table("all objects", *results)
-    fields = {
-        "reprojection error, % of view side (median)": lambda e: _percent(e.reprojection),
-        "3D landmark error, % of object size (mean)": lambda e: _percent(e.landmark_3d),
-        "2D landmark error, visible ones, % of view side (mean)": lambda e: _percent(e.landmark_2d),
-        "dual alignment score (Skeleton Merger), 0…1": lambda e: _number(e.dual_alignment),
-        "landmarks with a keypoint within 10 %, %": lambda e: _percent(e.coverage),
-        "input picture: elevation error, degrees (median)": lambda e: _number(e.input and e.input.elevation_error_deg),
-        "input picture: reprojection error, % of side (median)": lambda e: _percent(e.input and e.input.reprojection),
-        "keypoints on the object, %": lambda e: _percent(e.on_object),
-    }
-    for name, read in fields.items():
-        table.add_row(name, *(read(result) for result in results.values()))  # type: ignore[no-untyped-call]
-    console.print(table)
-
-
 def _input_line(camera: InputCamera) -> str:
     if float(camera.score) == 0:
         return "the input picture's elevation cannot be known from these keypoints"
     return (
         f"the input picture's elevation is {float(camera.elevation_deg):.1f}° ± {float(camera.elevation_std_deg):.1f}°"
     )
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"

@@ -6,7 +6,7 @@ A plain folder of pictures, or one picture, works as well: the model then genera
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -31,16 +31,20 @@ GREY = 127 / 255
 class Truth:
     """What is known of an object's landmarks.
 
-    keypoints_3d: in the cameras' world; keypoints_2d and visible: input view first, then the views; known: False
-    where this object lacks the landmark; pairs: left/right twins by index.
+    keypoints_3d: in the cameras' world, None where pictures alone were annotated; keypoints_2d and visible: input view
+    first, then the views (if they are annotated); known: False where this object lacks the landmark; pairs: left/right
+    twins by index. boxes: width and height of the object's box in each of these views, in sides of the view; surface:
+    points spread evenly over the object.
     """
 
     names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
-    keypoints_3d: Float[Tensor, "landmark 3"]
+    keypoints_3d: Float[Tensor, "landmark 3"] | None
     known: Bool[Tensor, " landmark"]
     keypoints_2d: Float[Tensor, "all_views landmark 2"]
     visible: Bool[Tensor, "all_views landmark"]
+    boxes: Float[Tensor, "all_views 2"] | None = None
+    surface: Float[Tensor, "point 3"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,26 +65,26 @@ class ObjectViews:
 
 
 class ObjectDataset:
-    """A sequence of objects, each read from disk when it is asked for."""
+    """A sequence of objects, each read or rendered when it is asked for; ``make(i)`` gives the i-th."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
+    def __init__(self, count: int, make: Callable[[int], ObjectViews]) -> None:
+        self._count, self._make = count, make
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> ObjectViews: ...
     @overload
     def __getitem__(self, index: slice) -> "ObjectDataset": ...
     def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
-        if isinstance(index, slice):
-            return ObjectDataset(self.paths[index])
-        path = self.paths[index]
-        return load_object(path) if path.is_dir() else ObjectViews(path.stem, load_image(path))
+        chosen = range(self._count)[index]
+        if isinstance(chosen, range):
+            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]))
+        return self._make(chosen)
 
     def __iter__(self) -> Iterator[ObjectViews]:
-        return (self[i] for i in range(len(self)))
+        return (self._make(i) for i in range(self._count))
 
 
 Objects = Sequence[ObjectViews] | ObjectDataset
@@ -95,17 +99,25 @@ def load_dataset(path: str | Path) -> ObjectDataset:
     path = Path(path)
     if path.is_file():
         load_image(path)
-        return ObjectDataset([path])
+        return _from_paths([path])
     if not path.is_dir():
         raise InputError(f"there is no file or folder at {path}")
     if (path / "meta.json").is_file():
-        return ObjectDataset([path])
+        return _from_paths([path])
     objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
     if not objects:
         objects = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
     if not objects:
         raise InputError(f"{path} holds no object folders (with meta.json) and no pictures")
-    return ObjectDataset(objects)
+    return _from_paths(objects)
+
+
+def _from_paths(paths: Sequence[Path]) -> ObjectDataset:
+    def read(i: int) -> ObjectViews:
+        path = paths[i]
+        return load_object(path) if path.is_dir() else ObjectViews(path.stem, load_image(path))
+
+    return ObjectDataset(len(paths), read)
 
 
 def load_image(path: Path) -> Image.Image:
@@ -191,7 +203,7 @@ def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
     truths = []
     for thing in objects:
         if thing.truth is None:
-            raise InputError(f"{thing.name} has no ground truth (keypoints_3d in its meta.json)")
+            raise InputError(f"{thing.name} has no ground truth (keypoints_2d in its meta.json)")
         truths.append(thing.truth)
     return truths
 
@@ -223,13 +235,19 @@ def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
 
 
 def _truth(meta: dict[str, Any]) -> Truth | None:
-    if "keypoints_3d" not in meta:
+    if "keypoints_2d" not in meta:
         return None
+
+    def floats(name: str) -> Tensor | None:
+        return torch.tensor(meta[name], dtype=torch.float32) if name in meta else None
+
     return Truth(
         tuple(meta["keypoint_names"]),
         tuple((int(left), int(right)) for left, right in meta.get("pairs", [])),
-        torch.tensor(meta["keypoints_3d"], dtype=torch.float32),
+        floats("keypoints_3d"),
         torch.tensor(meta["known"], dtype=torch.bool),
         torch.tensor(meta["keypoints_2d"], dtype=torch.float32),
         torch.tensor(meta["visible"], dtype=torch.bool),
+        floats("boxes"),
+        floats("surface"),
     )

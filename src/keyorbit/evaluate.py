@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from statistics import median
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -11,17 +11,22 @@ from torch import Tensor
 
 from keyorbit.data import Objects, Truth, stack_truths
 from keyorbit.detect import Detection, KeypointDetector
+from keyorbit.errors import InputError
+from keyorbit.judged import Judged, judged, predict_landmarks, regress_landmarks, view_boxes
 from keyorbit.keypoints import Keypoints3D
-from keyorbit.metrics import (
-    apply_landmark_weights,
-    coverage,
-    dual_alignment_score,
-    fit_landmark_weights,
-    on_object_rate,
+from keyorbit.measures import (
+    MEASURES,
+    NEAR,
+    motion_measures,
+    motion_of,
+    picture_measures,
+    planar_measures,
+    space_measures,
+    surface_measures,
 )
+from keyorbit.metrics import mean_reprojection, mean_reprojection_px, on_object_rate, visible_error
+from keyorbit.surfaces import geodesic_distances
 
-# Landmarks and world are in units of the object's bounding diameter, so an error of 0.05 is 5 % of its size.
-COVERED = 0.1
 SEEN = 0.1
 
 
@@ -60,7 +65,8 @@ class Evaluation:
     reprojection and landmark_2d are in sides of a view, landmark_3d in object sizes. landmark_2d: the predicted 3D
     landmarks in every view, against the true places of those that are visible there. Models of a single view have no
     reprojection and no 3D: landmarks are then predicted in the picture, and dual alignment and coverage are of 2D
-    points, within the same share of the view's side.
+    points, within the same share of the view's side. measures: every metric by its unambiguous name, see
+    :data:`keyorbit.measures.MEASURES`; None where the truth does not allow it.
     """
 
     objects: tuple[ObjectScores, ...]
@@ -71,6 +77,7 @@ class Evaluation:
     dual_alignment: float | None
     coverage: float | None
     input: InputScores | None = None
+    measures: dict[str, float | None] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -96,42 +103,116 @@ def evaluate(
     objects: Objects,
     fit_detections: Sequence[Detection] = (),
     fit_objects: Objects = (),
+    moved: tuple[Sequence[Detection], Objects] | None = None,
 ) -> Evaluation:
     """Every metric that the objects' truth allows.
 
     Landmarks are fixed weighted means of the keypoints, in 3D or, from a single view, in the input picture; they are
-    fitted on ``fit_objects``, or without those on one half of the objects for the other half, both ways.
+    fitted on ``fit_objects``, or without those on one half of the objects for the other half, both ways. ``moved`` are
+    the same objects in the same order, turned and shifted as their landmarks tell.
+
+    Raises:
+        InputError: the moved objects are not the same.
     """
-    spatial = all(d.keypoints_3d is not None for d in detections)
+    objects = list(objects)
+    flat = [d for d in detections if d.keypoints_3d is None]
     reprojection = None
-    if spatial:
+    if not flat:
         reprojection = float(torch.stack([_points(d).reprojection_error for d in detections]).median())
     given = _input_scores(detections, objects)
     rate = float(torch.stack([_on_object(d) for d in detections]).mean())
-    if any(thing.truth is None for thing in objects):
+    measures: dict[str, float | None] = dict.fromkeys(MEASURES)
+    measures |= {} if flat else _reprojection(detections)
+    test = fit = None
+    if not any(thing.truth is None for thing in objects):
+        truths = stack_truths(objects)
+        test = judged(detections, truths)
+    if test is None:
         rows = tuple(_row(d, None) for d in detections)
-        return Evaluation(rows, reprojection, rate, None, None, None, None, given)
-    truths = stack_truths(objects)
-    points, landmarks, known = _stack(detections, truths)
+        return Evaluation(rows, reprojection, rate, None, None, None, None, given, measures)
     if fit_detections:
-        predicted = _predict(*_stack(fit_detections, stack_truths(fit_objects)), points)
-    else:
-        predicted = _cross_predict(points, landmarks, known)
-    errors = torch.linalg.vector_norm(predicted - landmarks, dim=-1)
-    rows = tuple(
-        _row(d, float(e[k].mean()) if k.any() else None) for d, e, k in zip(detections, errors, known, strict=True)
-    )
-    error = float(errors[known].mean())
+        fit = judged(fit_detections, stack_truths(fit_objects))
+    predicted = predict_landmarks(test, fit)
+    errors = torch.linalg.vector_norm(predicted - test.landmarks, dim=-1)
+    in_pictures = _in_pictures(detections, truths, predicted)
+    measures |= _measures(test, fit, predicted, truths) | picture_measures(*in_pictures)
+    if moved is not None:
+        measures |= _motion(test, objects, *moved)
+    error = _known_mean(errors, test.known)
     return Evaluation(
-        rows,
+        tuple(_row(d, _known_mean(e, k)) for d, e, k in zip(detections, errors, test.known, strict=True)),
         reprojection,
         rate,
-        error if spatial else None,
-        _landmark_2d(detections, truths, predicted) if spatial else error,
-        float(dual_alignment_score(points, landmarks, known)) if len(points) > 1 else None,
-        float(coverage(points, landmarks, COVERED, known)),
+        error if test.spatial else None,
+        _known_mean(torch.linalg.vector_norm(in_pictures[0] - in_pictures[1], dim=-1), in_pictures[2]),
+        measures["skeleton_merger_das"],
+        measures[f"landmark_coverage_{NEAR}"],
         given,
+        measures,
     )
+
+
+def _measures(test: Judged, fit: Judged | None, predicted: Tensor, truths: Sequence[Truth]) -> dict[str, float | None]:
+    if not test.spatial:
+        regressed = regress_landmarks(test, fit)
+        known = bool(test.known.any())
+        error = float(visible_error(regressed, test.landmarks, test.known)) if known else None
+        return planar_measures(test.points, test.landmarks, test.known) | {"thewlis_regression_2d": error}
+    found = space_measures(test.points, test.landmarks, test.known, predicted)
+    surfaces = [t.surface for t in truths if t.surface is not None]
+    if len(surfaces) == len(truths) and len({len(surface) for surface in surfaces}) == 1:
+        landmarks = test.landmarks.masked_fill(~test.known[..., None], 0)
+        geodesic = torch.stack([geodesic_distances(x, s) for x, s in zip(landmarks, surfaces, strict=True)])
+        found |= surface_measures(test.points, torch.stack(surfaces), landmarks, test.known, geodesic)
+    return found
+
+
+def _reprojection(detections: Sequence[Detection]) -> dict[str, float | None]:
+    """Mean over keypoints, views and objects, however little a view counted for its point."""
+    shares, pixels = [], []
+    for detection in detections:
+        height, width = detection.views.shape[-2:]
+        cameras = detection.keypoints_2d.cameras
+        assert cameras is not None
+        placed = _points(detection).xyz, detection.keypoints_2d.xy, cameras
+        pixels.append(float(mean_reprojection_px(*placed, height, width)))
+        shares.append(float(mean_reprojection(*placed)))
+    return {"reprojection_px": fmean(pixels), "reprojection_share": fmean(shares)}
+
+
+def _in_pictures(
+    detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Predicted and true landmarks in all views as items, which of them are seen, and the object's box."""
+    rows = []
+    for detection, truth, points in zip(detections, truths, predicted, strict=True):
+        cameras, first = detection.keypoints_2d.cameras, 1
+        if points.shape[-1] == 2:
+            xy, first = points[None], 0
+        else:
+            assert cameras is not None
+            xy = cameras.project(points)
+        views = slice(first, first + len(xy))
+        boxes = view_boxes(detection, truth, views)
+        rows.append((xy, truth.keypoints_2d[views], truth.visible[views] & truth.known, boxes))
+    xy, true, seen, boxes = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return xy, true, seen, boxes
+
+
+def _motion(
+    test: Judged, objects: Objects, moved_detections: Sequence[Detection], moved_objects: Objects
+) -> dict[str, float | None]:
+    if [thing.name for thing in moved_objects] != [thing.name for thing in objects]:
+        raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
+    after = judged(moved_detections, stack_truths(moved_objects))
+    if after is None or not (after.spatial and test.spatial):
+        return {}
+    motion = motion_of(test.landmarks, after.landmarks, test.known & after.known)
+    return motion_measures(test.points, after.points, motion)
+
+
+def _known_mean(errors: Tensor, known: Tensor) -> float | None:
+    return float(errors[known].mean()) if bool(known.any()) else None
 
 
 def _input_scores(detections: Sequence[Detection], objects: Objects) -> InputScores | None:
@@ -173,44 +254,3 @@ def _on_object(detection: Detection) -> Tensor:
     cameras = detection.keypoints_2d.cameras
     places = detection.keypoints_2d.xy if cameras is None else cameras.project(_points(detection).xyz)
     return on_object_rate(places[None], detection.masks[None])
-
-
-def _stack(detections: Sequence[Detection], truths: Sequence[Truth]) -> tuple[Tensor, Tensor, Tensor]:
-    """Keypoints and landmarks in space, or those of the input picture where that is the only view."""
-    if any(d.keypoints_3d is None for d in detections):
-        return (
-            torch.stack([d.keypoints_2d.xy[0] for d in detections]),
-            torch.stack([t.keypoints_2d[0] for t in truths]),
-            torch.stack([t.known & t.visible[0] for t in truths]),
-        )
-    return (
-        torch.stack([_points(d).xyz for d in detections]),
-        torch.stack([t.keypoints_3d for t in truths]),
-        torch.stack([t.known for t in truths]),
-    )
-
-
-def _predict(fit_points: Tensor, fit_landmarks: Tensor, fit_known: Tensor, points: Tensor) -> Tensor:
-    """The landmarks of other objects from their keypoints: [item landmark 3]."""
-    return apply_landmark_weights(fit_landmark_weights(fit_points, fit_landmarks, fit_known), points)
-
-
-def _cross_predict(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:
-    even = torch.arange(len(points)) % 2 == 0
-    if len(points) < 2:
-        return _predict(points, landmarks, known, points)
-    predicted = torch.empty_like(landmarks)
-    for test in (even, ~even):
-        fit = ~test
-        predicted[test] = _predict(points[fit], landmarks[fit], known[fit], points[test])
-    return predicted
-
-
-def _landmark_2d(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float:
-    errors = []
-    for detection, truth, points in zip(detections, truths, predicted, strict=True):
-        cameras = detection.keypoints_2d.cameras
-        assert cameras is not None
-        distance = torch.linalg.vector_norm(cameras.project(points) - truth.keypoints_2d[1:], dim=-1)
-        errors.append(distance[truth.visible[1:] & truth.known])
-    return float(torch.cat(errors).mean())

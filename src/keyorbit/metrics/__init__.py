@@ -15,7 +15,7 @@ from keyorbit.metrics.landmarks import (
 )
 from keyorbit.metrics.pictures import mean_reprojection, mean_reprojection_percent, mean_reprojection_px, on_object_rate
 from keyorbit.metrics.points import normalised_mean_error, pck, pck_per_image, pck_per_point, point_error
-from keyorbit.metrics.pose import mpjpe, n_mpjpe, pa_mpjpe, procrustes_align, relative_pose_error
+from keyorbit.metrics.pose import best_rotation, mpjpe, n_mpjpe, pa_mpjpe, procrustes_align, relative_pose_error
 from keyorbit.metrics.protocols import (
     HUMAN36M_SWAPS,
     fit_oriented_landmark_map,
@@ -32,6 +32,7 @@ __all__ = [
     "HUMAN36M_SWAPS",
     "apply_landmark_map",
     "apply_landmark_weights",
+    "best_rotation",
     "coverage",
     "dual_alignment_score",
     "extent_coverage",

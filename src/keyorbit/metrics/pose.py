@@ -59,6 +59,19 @@ def pa_mpjpe(
     return mpjpe(procrustes_align(predicted, truth, mask), truth, mask)
 
 
+def best_rotation(
+    source: Float[Tensor, "*batch keypoint 3"],
+    target: Float[Tensor, "*batch keypoint 3"],
+    mask: Bool[Tensor, "*batch keypoint"] | None = None,
+) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation (not a mirror image) that brings the centred source nearest to the centred target (Kabsch 1976).
+
+    Some rotation where the known points lie on one line or point, since those tell none.
+    """
+    centred = known_or_zero(source - _known_mean(source, mask), mask)
+    return _best_rotation(centred, known_or_zero(target - _known_mean(target, mask), mask))[0]
+
+
 def relative_pose_error(
     source: Float[Tensor, "*batch keypoint 3"],
     target: Float[Tensor, "*batch keypoint 3"],

@@ -31,10 +31,12 @@ def make_dataset(
     size: int = 64,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    turn_deg: float = 0.0,
 ) -> list[Path]:
     """Write ``objects`` procedural objects below ``out``; the same arguments write the same files.
 
-    Seeds below 1000 give object seeds below 10⁹: never those that the tiny model was trained on.
+    Seeds below 1000 give object seeds below 10⁹: never those that the tiny model was trained on. ``turn_deg`` shows the
+    same objects from further round: a known motion.
 
     Raises:
         InputError: the category is unknown, or a number is out of range.
@@ -43,7 +45,7 @@ def make_dataset(
         raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
     if not 1 <= objects <= MAX_OBJECTS or not 0 <= seed < 1000 or size < 8:
         raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
-    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size) for i in range(objects)]
+    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in range(objects)]
     written = []
     for i, sample in enumerate(make_samples(specs, workers)):
         folder = out / f"{category}_{seed}_{i:05d}"
@@ -72,6 +74,7 @@ def write_sample(folder: Path, sample: Sample) -> None:
         "keypoints_3d": sample.keypoints_3d.tolist(),
         "keypoints_2d": sample.keypoints_2d.tolist(),
         "visible": sample.visible.tolist(),
+        "surface": sample.surface.round(4).tolist(),
     }
     picture = Image.fromarray(composite(sample.input_image, sample.background))
     write_object(folder, picture, _grid(sample.views), LAYOUT, meta)

@@ -120,6 +120,7 @@ def as_object(sample: Sample) -> ObjectViews:
         torch.from_numpy(sample.known),
         torch.from_numpy(sample.keypoints_2d).float(),
         torch.from_numpy(sample.visible),
+        surface=torch.from_numpy(sample.surface).float(),
     )
     masks = torch.from_numpy(sample.views[..., 3] > 127)
     picture = Image.fromarray(composite(sample.input_image, sample.background))

@@ -150,6 +150,12 @@ def visible(
     return rearrange(first >= distance - tolerance, "(v p) -> v p", v=len(cameras))
 
 
+def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{count} 3"]:
+    """Points spread evenly over the area; the same seed, the same places on the surface wherever it was turned."""
+    points: ndarray = trimesh.sample.sample_surface(surface.mesh, count, seed=seed)[0]
+    return np.asarray(points, float)
+
+
 def composite(
     rgba: UInt8[ndarray, "*batch 4"], background: float | Float[ndarray, "3"] = 127 / 255
 ) -> UInt8[ndarray, "*batch 3"]:

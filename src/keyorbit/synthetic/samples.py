@@ -14,19 +14,24 @@ from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
 from keyorbit.data import GREY
 from keyorbit.synthetic.objects import SyntheticObject, make_object
 from keyorbit.synthetic.paint import COLORS, Part
-from keyorbit.synthetic.render import object_surface, random_light, render, visible
+from keyorbit.synthetic.render import object_surface, random_light, render, sample_surface, visible
 from keyorbit.synthetic.shapes import Shape, rotation_about
 
 INPUT_ELEVATION_DEG = (-20.0, 60.0)
+SURFACE_POINTS = 2048
 
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """Which sample: the ``seed``-th object of a category, at ``size`` pixels a view."""
+    """Which sample: the ``seed``-th object of a category, at ``size`` pixels a view.
+
+    ``turn_deg``: seen from so much further round than it would be, its lamp left where the camera has it.
+    """
 
     category: str
     seed: int
     size: int = 64
+    turn_deg: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Sample:
     """One object's pictures and truth. View 0 of ``keypoints_2d`` and ``visible`` is the input view.
 
     The world is turned so that the input view has azimuth 0, as Zero123++ counts; ``keypoints_3d`` and both
-    ``cameras`` live in that world. Pictures are RGBA; xy is in the unit square of a view.
+    ``cameras`` live in that world, as do the points of ``surface``, spread evenly over the object. Pictures are RGBA;
+    xy is in the unit square of a view.
     """
 
     category: str
@@ -54,13 +60,14 @@ class Sample:
     input_elevation_deg: float
     input_camera: Cameras
     cameras: Cameras
+    surface: Float[ndarray, "point 3"]
 
 
 def make_sample(spec: SampleSpec) -> Sample:
     """Build and render one sample; the same spec always gives the same sample."""
     thing = make_object(spec.category, spec.seed)
     rng = np.random.default_rng([1, spec.seed])
-    azimuth = float(rng.uniform(0, 360))
+    azimuth = float(rng.uniform(0, 360)) + spec.turn_deg
     elevation = float(rng.uniform(*INPUT_ELEVATION_DEG))
     thing = _turn(thing, -azimuth)
     input_camera = orbit_cameras([0.0], [elevation])
@@ -91,6 +98,7 @@ def make_sample(spec: SampleSpec) -> Sample:
         elevation,
         input_camera,
         cameras,
+        sample_surface(surface, SURFACE_POINTS, spec.seed),
     )
 
 
