@@ -2,23 +2,22 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.attention import Mode, cross_attention_layers
+from keyorbit.attention import Mode
 from keyorbit.backends.base import Backend
 from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.data import Objects
 from keyorbit.errors import InputError
-from keyorbit.heatmaps import argmax_xy, normalize, resize
+from keyorbit.heatmaps import argmax_xy, gaussian_kl, normalize, resize
 from keyorbit.objective import (
     LossWeights,
     Observed,
@@ -29,9 +28,11 @@ from keyorbit.objective import (
     token_maps,
     with_peak_one,
 )
-from keyorbit.prepare import PrepareConfig, Prepared, prepare_all, silhouette_distance
-from keyorbit.query_cache import MapKind, build_query_cache, unet_maps
-from keyorbit.selection import Selection, select_tokens
+from keyorbit.prepare import PrepareConfig
+from keyorbit.query_cache import MapKind
+from keyorbit.ranks import Ranks
+from keyorbit.selection import Selection, choose_tokens
+from keyorbit.sources import ModelFacts, Source, model_facts, open_source
 from keyorbit.tokens import Tokens, TokensInfo
 from keyorbit.triangulation import reprojection_error, triangulate
 
@@ -83,11 +84,12 @@ class DiscoverConfig:
     def settled(self, backend: Backend) -> "DiscoverConfig":
         """The same with the model's own layers, timestep and maps where none were given."""
         timestep = backend.default_timestep if self.prepare.timestep is None else self.prepare.timestep
+        seed = self.seed if self.prepare.seed is None else self.prepare.seed
         return replace(
             self,
             layers=backend.default_layers if self.layers is None else self.layers,
             maps=(SINGLE_VIEW_MAPS if backend.cameras is None else "logits") if self.maps is None else self.maps,
-            prepare=replace(self.prepare, timestep=timestep),
+            prepare=replace(self.prepare, timestep=timestep, seed=seed),
         )
 
     def temperature_at(self, step: int) -> float:
@@ -102,73 +104,82 @@ def map_side(backend: Backend, asked: int) -> int:
 
 
 class _Run:
-    """The state of one discovery: where its maps come from, its tokens and optimizer."""
+    """The state of one discovery: what it reads, its tokens and optimizer.
 
-    def __init__(self, backend: Backend, objects: Objects, config: DiscoverConfig, report: Report) -> None:
-        assert config.layers is not None
+    Each process computes the maps of its own objects; they are then put together, and every process has the whole
+    batch, the same loss and the same step. Gradients are summed object by object in the order of the batch, so the
+    number of processes does not show in the tokens.
+    """
+
+    def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
         assert config.maps is not None
-        self.backend, self.config = backend, config
-        self.layers, self.kind = config.layers, config.maps
-        self.side = map_side(backend, config.map_size)
-        self.prepared, cameras = prepare_all(
-            objects, backend, config.prepare, config.seed, lambda i, n: report("prepare", i, n, {})
-        )
-        self.cameras = None if cameras is None else cameras.to(backend.device)
-        self.cache = None
-        if config.mode == "isolated":
-            self.cache = build_query_cache(
-                backend,
-                self.prepared,
-                self.layers,
-                lambda i, n: report("cache", i, n, {}),
-                normalizer=config.maps == "attention",
-            )
-        size = (self.side, self.side)
-        self.distances = [resize(silhouette_distance(p.masks[0]), size) for p in self.prepared]
-        self.tokens = _initial_tokens(backend, config).to(backend.device)
+        self.source, self.config, self.ranks, self.kind = source, config, ranks, config.maps
+        self.side = config.map_size or 2 * source.facts.latent_side
+        self.cameras = None if source.facts.cameras is None else source.facts.cameras.to(source.device)
+        self.tokens = _initial_tokens(source.facts.text_rows, config).to(source.device)
         self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
 
     def maps(
-        self, objects: Int[Tensor, " object"], temperature: float
+        self, objects: Sequence[int], tokens: Sequence[Float[Tensor, "token width"]], temperature: float
     ) -> Float[Tensor, "object version view token side side"]:
-        """Maps of the chosen objects as :func:`token_maps` makes them."""
-        versions = len(self.prepared[0].latents)
-        if self.cache is None:
-            chosen, embedding = [self.prepared[i] for i in objects.tolist()], self.tokens.embedding
-            layers = unet_maps(self.backend, chosen, embedding, self.layers, self.config.mode, self.kind)
-        else:
-            items = rearrange(objects[:, None] * versions + torch.arange(versions), "o n -> (o n)")
-            layers = self.cache.maps(self.tokens.embedding, items, self.kind)
-        maps = token_maps(layers, self.backend.layout, self.kind, self.side, temperature)
-        return rearrange(maps, "(o n) ... -> o n ...", n=versions)
+        """Maps of the chosen objects as :func:`token_maps` makes them, each object with tokens of its own."""
+        layout = self.source.facts.layout
+        found: dict[int, Tensor] = {}
+        for place, number in enumerate(objects):
+            if self.ranks.owns(number):
+                layers = self.source.maps(number, tokens[place])
+                found[place] = token_maps(layers, layout, self.kind, self.side, temperature)
+        each = (self.source.versions, layout.num_views, len(tokens[0]), self.side, self.side)
+        return self._together(len(objects), found, each)
 
-    def observe(self, objects: Int[Tensor, " object"], temperature: float) -> Observed:
-        maps = self.maps(objects, temperature)
-        heatmaps = maps if self.kind == "logits" else normalize(maps)
-        chosen = [self.prepared[i] for i in objects.tolist()]
-        masks = torch.stack([_grown(p, self.side) for p in chosen]).to(heatmaps)
-        warps = torch.stack([p.warps for p in chosen]).to(heatmaps)
-        distance = torch.stack([self.distances[i] for i in objects.tolist()]).to(heatmaps)
-        return Observed(heatmaps, warps, masks, distance)
+    def _together(self, count: int, found: dict[int, Tensor], each: tuple[int, ...]) -> Tensor:
+        """What all processes found, in one tensor; ours keeps its gradient."""
+        if self.ranks.count == 1:
+            return torch.stack([found[place] for place in range(count)])
+        whole = torch.zeros(count, *each, device=self.source.device)
+        for place, value in found.items():
+            whole[place] = value.detach()
+        whole = self.ranks.sum(whole)
+        return torch.stack([found.get(place, whole[place]) for place in range(count)])
 
-    def terms(self, objects: Int[Tensor, " object"], temperature: float) -> dict[str, Float[Tensor, ""]]:
-        """The terms of the objective on the chosen objects."""
+    def observe(self, objects: Sequence[int], maps: Float[Tensor, "object version view token side side"]) -> Observed:
+        """The maps as heatmaps, with silhouettes and warps at their size."""
+        versions, views, size = self.source.versions, maps.shape[2], (self.side, self.side)
+        warps, masks, distances = {}, {}, {}
+        for place, number in enumerate(objects):
+            if self.ranks.owns(number):
+                shown = self.source.shown(number)
+                warps[place] = shown.warps.to(maps)
+                masks[place] = _grown(shown.masks, size).to(maps)
+                distances[place] = resize(shown.distance, size).to(maps)
+        count = len(objects)
+        return Observed(
+            maps if self.kind == "logits" else normalize(maps),
+            self._together(count, warps, (versions, views, 2, 3)),
+            self._together(count, masks, (versions, views, *size)),
+            self._together(count, distances, (views, *size)),
+        )
+
+    def terms(self, seen: Observed, maps: Tensor) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the objective on a batch."""
         if self.cameras is not None:
-            return objective(self.observe(objects, temperature), self.cameras, self.config.weights)
-        maps = self.maps(objects, temperature)
-        warps = torch.stack([self.prepared[i].warps for i in objects.tolist()]).to(maps)
+            return objective(seen, self.cameras, self.config.weights)
         maps = with_peak_one(maps) if self.kind == "logits" else maps
-        return single_view_objective(maps, warps, self.config.single_view, self.config.num_tokens)
+        return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
 
     def step(self, number: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
-        count = min(self.config.batch, len(self.prepared))
-        picked = torch.randperm(len(self.prepared), generator=generator)[:count]
-        terms = self.terms(picked, self.config.temperature_at(number))
-        if not terms["total"].isfinite():
-            raise InputError(f"the loss is {terms['total'].item()} at step {number}; lower the rate or the weights")
-        self.optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()  # type: ignore[no-untyped-call]
+        picked = torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
+        copies = [self.tokens.embedding.detach().clone().requires_grad_() for _ in picked]
+        maps = self.maps(picked, copies, self.config.temperature_at(number))
+        terms = self.terms(self.observe(picked, maps), maps)
+        total = terms["total"]
+        if not total.isfinite():
+            raise InputError(f"the loss is {total.item()} at step {number}; lower the rate or the weights")
+        if total.requires_grad:  # not where every object of this batch is another process's
+            total.backward()  # type: ignore[no-untyped-call]
+        gradients = torch.stack([torch.zeros_like(x) if x.grad is None else x.grad for x in copies])
+        self.tokens.embedding.grad = self.ranks.sum(gradients).sum(0)
         # A linear decay to a tenth: the tokens settle instead of circling.
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate * (1 - 0.9 * number / max(1, self.config.steps))
@@ -178,15 +189,16 @@ class _Run:
     @torch.no_grad()
     def select(self) -> Selection:
         """Rank the candidates on all objects, a batch at a time."""
-        heatmaps, points, errors = [], [], []
-        for start in range(0, len(self.prepared), self.config.batch):
-            batch = torch.arange(start, min(start + self.config.batch, len(self.prepared)))
-            seen = self.observe(batch, self.config.temperature)
-            heatmaps.append(seen.heatmaps[:, 0])
+        sharpness, points, errors = [], [], []
+        for start in range(0, len(self.source), self.config.batch):
+            batch = range(start, min(start + self.config.batch, len(self.source)))
+            maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
+            seen = self.observe(batch, maps)
+            sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))
             found, error = self._locate(seen)
             points.append(found)
             errors.append(error)
-        return select_tokens(torch.cat(heatmaps), torch.cat(points), torch.cat(errors), self.config.num_tokens)
+        return choose_tokens(torch.cat(sharpness), torch.cat(points), torch.cat(errors), self.config.num_tokens)
 
     def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
         """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
@@ -206,31 +218,59 @@ def discover(
     out: Path | None = None,
     resume: bool = False,
     report: Report | None = None,
+    ranks: Ranks | None = None,
 ) -> Tokens:
     """Find tokens that mark the same places on all ``objects``.
 
     Args:
         out: a folder for a checkpoint every ``save_every`` steps; with ``resume`` the run goes on from it and ends
             bit-identical to one that was never stopped.
-        report: called as ``report(stage, done, total, values)`` for the stages prepare, cache and step.
+        report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, and step.
+        ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
+            ends with the same tokens, bit-identical to those of one process with as many threads.
 
     Raises:
-        InputError: no objects, objects that do not fit the model, or a checkpoint of other settings.
+        InputError: no objects, objects that do not fit the model, a checkpoint of other settings, or a process is gone.
     """
     config = (config or DiscoverConfig()).settled(backend)
-    report = report or (lambda stage, done, total, values: None)
-    run = _Run(backend, objects, config, report)
-    settings = _settings(config, model=backend.fingerprint)
+    assert config.layers is not None
+    assert config.maps is not None
+    tell, ranks = report or _silent, ranks or Ranks()
+    stage = "cache" if config.mode == "isolated" else "prepare"
+
+    def progress(done: int, total: int) -> None:
+        tell(stage, done, total, {})
+
+    source = open_source(backend, objects, config.layers, config.maps, config.mode, config.prepare, ranks, progress)
+    return discover_from(source, config, out, resume, report, ranks)
+
+
+def discover_from(
+    source: Source,
+    config: DiscoverConfig,
+    out: Path | None = None,
+    resume: bool = False,
+    report: Report | None = None,
+    ranks: Ranks | None = None,
+    queries: str = "float32",
+) -> Tokens:
+    """The same from queries that exist already; ``config`` is settled, and ``queries`` is the type they are kept in.
+
+    Raises:
+        InputError: as :func:`discover`.
+    """
+    ranks, report = ranks or Ranks(), report or _silent
+    run = _Run(source, config, ranks)
+    settings = _settings(config, model=source.facts.fingerprint, queries=queries)
     start = _restore(run, out, settings) if resume and out else 0
     began = time.monotonic()
     for number in range(start, config.steps):
         terms = run.step(number)
         report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})
-        if out and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
+        if out and ranks.main and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
             _save(run, out, number + 1, settings)
-    selection = run.select()
-    chosen = selection.tokens.cpu()
-    return Tokens(run.tokens.embedding.detach().cpu()[chosen], _info(backend, config))
+    chosen = run.select().tokens.cpu()
+    return Tokens(run.tokens.embedding.detach().cpu()[chosen], _info(source.facts, config, queries))
 
 
 def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
@@ -238,6 +278,8 @@ def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
     values = dict(settings)
     prepare = dict(values.pop("prepare"))
     prepare["scale"] = tuple(prepare["scale"])
+    if isinstance(prepare["timestep"], list):
+        prepare["timestep"] = tuple(prepare["timestep"])
     if isinstance(values["layers"], list):
         values["layers"] = tuple(values["layers"])
     parts: dict[str, Any] = {
@@ -251,28 +293,34 @@ def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
 def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:
     """The candidates as they are before the first step, the first ``num_tokens`` of them: the baseline to beat."""
     config = config.settled(backend)
-    tokens = _initial_tokens(backend, config)
-    return Tokens(tokens.embedding.detach()[: config.num_tokens], _info(backend, config))
-
-
-def _initial_tokens(backend: Backend, config: DiscoverConfig) -> Tokens:
-    generator = torch.Generator().manual_seed(config.seed)
-    return Tokens.initialise(backend.text_statistics(generator), config.num_candidates, generator)
-
-
-def _info(backend: Backend, config: DiscoverConfig) -> TokensInfo:
     assert config.layers is not None
+    facts = model_facts(backend, config.layers, backend.cameras)
+    return Tokens(
+        _initial_tokens(facts.text_rows, config).embedding.detach()[: config.num_tokens], _info(facts, config)
+    )
+
+
+def _initial_tokens(text_rows: Float[Tensor, "row width"], config: DiscoverConfig) -> Tokens:
+    return Tokens.initialise(text_rows, config.num_candidates, torch.Generator().manual_seed(config.seed))
+
+
+def _info(facts: ModelFacts, config: DiscoverConfig, queries: str = "float32") -> TokensInfo:
     assert config.prepare.timestep is not None
     return TokensInfo(
-        model=backend.name,
-        model_fingerprint=backend.fingerprint,
-        layers=tuple(cross_attention_layers(backend.unet, config.layers)),
+        model=facts.name,
+        model_fingerprint=facts.fingerprint,
+        layers=facts.layers,
         timestep=config.prepare.timestep,
         mode=config.mode,
         seed=config.seed,
         version=version("keyorbit"),
         settings=_settings(config),
+        queries=queries,
     )
+
+
+def _silent(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+    """Reports nothing."""
 
 
 def _settings(config: DiscoverConfig, **more: str) -> dict[str, Any]:
@@ -281,10 +329,11 @@ def _settings(config: DiscoverConfig, **more: str) -> dict[str, Any]:
     return settings
 
 
-def _grown(prepared: Prepared, side: int) -> Float[Tensor, "version view side side"]:
+def _grown(
+    masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
+) -> Float[Tensor, "version view new_height new_width"]:
     """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
-    masks = resize(prepared.masks.float(), (side, side))
-    return torch.nn.functional.max_pool2d(masks, 3, stride=1, padding=1)
+    return torch.nn.functional.max_pool2d(resize(masks.float(), size), 3, stride=1, padding=1)
 
 
 def _save(run: _Run, out: Path, step: int, settings: dict[str, Any]) -> None:

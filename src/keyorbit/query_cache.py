@@ -18,38 +18,44 @@ from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import Prepared
 
 MapKind = Literal["logits", "attention", "stablekeypoints"]
+Items = Int[Tensor, " batch"] | slice
+EVERY = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
 class LayerQueries:
     """One layer's scaled queries for many items, with what turns tokens into its keys.
 
-    text_normalizer is the log-sum-exp of the text tokens' logits, None where only logits were asked for.
+    text_normalizer is the log-sum-exp of the text tokens' logits, None where only logits were asked for. to_key is None
+    where the queries are already in the tokens' own space; see :func:`merge_layers`.
     """
 
     name: str
     size: tuple[int, int]
     query: Float[Tensor, "item head query channel"]
     text_normalizer: Float[Tensor, "item head query"] | None
-    to_key: Float[Tensor, "inner width"]
+    to_key: Float[Tensor, "inner width"] | None
 
     def mean_logits(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
+        self, tokens: Float[Tensor, "token width"], items: Items = EVERY
     ) -> Float[Tensor, "batch query token"]:
         """Logits averaged over the heads: one product of all heads' channels side by side."""
         heads = self.query.shape[1]
         flat = rearrange(self.query[items], "b h q c -> b q (h c)").to(tokens)
-        return flat @ (tokens @ self.to_key.T).T / heads
+        return flat @ self._keys(tokens).T / heads
 
     def logits(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
+        self, tokens: Float[Tensor, "token width"], items: Items = EVERY
     ) -> Float[Tensor, "batch head query token"]:
         """The tokens' logits, head by head."""
-        key = rearrange(tokens @ self.to_key.T, "t (h c) -> h c t", h=self.query.shape[1])
+        key = rearrange(self._keys(tokens), "t (h c) -> h c t", h=self.query.shape[1])
         return self.query[items].to(tokens) @ key
 
+    def _keys(self, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token inner"]:
+        return tokens if self.to_key is None else tokens @ self.to_key.T
+
     def probabilities(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
+        self, tokens: Float[Tensor, "token width"], items: Items = EVERY
     ) -> Float[Tensor, "batch head query token"]:
         """The token columns of the softmax over text and tokens together."""
         assert self.text_normalizer is not None, "recorded with normalizer=False"
@@ -65,7 +71,7 @@ class QueryCache:
     layers: tuple[LayerQueries, ...]
     versions: int
 
-    def token_logits(self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]) -> list[LayerMaps]:
+    def token_logits(self, tokens: Float[Tensor, "token width"], items: Items = EVERY) -> list[LayerMaps]:
         """Logits averaged over heads and over the layers of each size; their mean over sizes is the mean of all."""
         sums: dict[tuple[int, int], Tensor] = {}
         for layer in self.layers:
@@ -74,13 +80,11 @@ class QueryCache:
         share = len(sums) / len(self.layers)
         return [LayerMaps(f"{h}x{w}", share * maps[:, None], (h, w)) for (h, w), maps in sums.items()]
 
-    def token_maps(self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]) -> list[LayerMaps]:
+    def token_maps(self, tokens: Float[Tensor, "token width"], items: Items = EVERY) -> list[LayerMaps]:
         """Attention maps (softmax over text and tokens) of every layer."""
         return [LayerMaps(x.name, x.probabilities(tokens, items), x.size) for x in self.layers]
 
-    def maps(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"], kind: MapKind
-    ) -> list[LayerMaps]:
+    def maps(self, tokens: Float[Tensor, "token width"], items: Items, kind: MapKind) -> list[LayerMaps]:
         """What :func:`keyorbit.objective.token_maps` makes maps of that kind from."""
         if kind == "logits":
             return self.token_logits(tokens, items)
@@ -120,6 +124,51 @@ def record_passes(
     return {which: [_layer_queries(backend.unet, layer) for layer in record.layers(which)] for which in passes}
 
 
+def object_queries(
+    backend: Backend, prepared: Prepared, layers: str | Sequence[str], kind: MapKind, at_once: int
+) -> QueryCache:
+    """What maps of that kind need of one object, as small as it can be; for logits, the layers of one size become one.
+
+    ``at_once`` versions go through the UNet together.
+    """
+    parts = []
+    for some in prepared.split(at_once):
+        recorded = record_queries(backend, some, layers, normalizer=kind == "attention")
+        parts.append(merge_layers(recorded) if kind == "logits" else recorded)
+    return QueryCache(tuple(_join(same) for same in zip(*parts, strict=True)), len(prepared.latents))
+
+
+def merge_layers(layers: Sequence[LayerQueries]) -> list[LayerQueries]:
+    """One layer of one head for each size, with the same logits averaged over heads and layers.
+
+    The average is linear: a mean of ``q·W·token`` over heads and layers is one product with all queries side by side,
+    or, where that is smaller, with the sum of ``q·W``, which lies in the tokens' own space. At full size the 16 layers'
+    queries take 27 million numbers a grid, their sums 13 million.
+    """
+    by_size: dict[tuple[int, int], list[LayerQueries]] = {}
+    for layer in layers:
+        by_size.setdefault(layer.size, []).append(layer)
+    share = len(by_size) / len(layers)
+    merged = []
+    for (height, width), same in by_size.items():
+        query = torch.cat([rearrange(x.query, "i h q c -> i q (h c)") for x in same], dim=-1)
+        matrices = [share / x.query.shape[1] * x.to_key for x in same if x.to_key is not None]
+        matrix = torch.cat(matrices)
+        fold = query.shape[-1] >= matrix.shape[1]
+        query, to_key = (query @ matrix, None) if fold else (query, matrix)
+        merged.append(LayerQueries(f"{height}x{width}", (height, width), query[:, None], None, to_key))
+    return merged
+
+
+def _join(same: Sequence[LayerQueries]) -> LayerQueries:
+    """The items of several records of one layer, in order."""
+    first = same[0]
+    normalizers = [x.text_normalizer for x in same if x.text_normalizer is not None]
+    query = first.query if len(same) == 1 else torch.cat([x.query for x in same])
+    normalizer = torch.cat(normalizers) if normalizers else None
+    return LayerQueries(first.name, first.size, query, normalizer, first.to_key)
+
+
 def _layer_queries(unet: nn.Module, layer: LayerRecord) -> LayerQueries:
     assert layer.query is not None
     to_key = _key_matrix(unet.get_submodule(f"{layer.name}.to_k"))
@@ -136,8 +185,9 @@ def _key_matrix(to_k: nn.Module) -> Float[Tensor, "inner width"]:
 
 def run_unet(backend: Backend, prepared: Prepared, context: Tensor) -> Tensor:
     """All passes on a prepared object, with this context."""
-    timestep = torch.tensor(prepared.timestep, device=backend.device)
-    return backend.denoise(prepared.latents, timestep, context, prepared.condition_latent, prepared.condition_noise)
+    return backend.denoise(
+        prepared.latents, prepared.timestep, context, prepared.condition_latent, prepared.condition_noise
+    )
 
 
 def build_query_cache(
@@ -153,17 +203,7 @@ def build_query_cache(
         recorded.append(record_queries(backend, item, layers, normalizer=normalizer))
         if progress is not None:
             progress(i + 1, len(prepared))
-    joined = tuple(
-        LayerQueries(
-            same[0].name,
-            same[0].size,
-            torch.cat([x.query for x in same]),
-            torch.cat([x.text_normalizer for x in same]) if normalizer else None,
-            same[0].to_key,
-        )
-        for same in zip(*recorded, strict=True)
-    )
-    return QueryCache(joined, len(prepared[0].latents))
+    return QueryCache(tuple(_join(same) for same in zip(*recorded, strict=True)), len(prepared[0].latents))
 
 
 def unet_maps(
@@ -178,15 +218,7 @@ def unet_maps(
 
     The items are all versions of the first object, then of the next. For ``kind`` see :meth:`QueryCache.maps`.
     """
-    together = Prepared(
-        torch.cat([p.latents for p in prepared]),
-        torch.cat([p.condition_latent for p in prepared]),
-        torch.cat([p.condition_noise for p in prepared]),
-        torch.cat([p.context for p in prepared]),
-        prepared[0].timestep,
-        torch.cat([p.warps for p in prepared]),
-        torch.cat([p.masks for p in prepared]),
-    )
+    together = Prepared.join(prepared)
     rows = tokens.to(together.context).expand(len(together.context), *tokens.shape)
     attention = kind == "attention"
     heads: Heads = "each" if kind == "stablekeypoints" else "mean"
