@@ -29,6 +29,7 @@ STOREYS = [
     {
         "data",
         "prepare",
+        "queries",
         "query_cache",
         "sources",
         "cache_index",
@@ -36,6 +37,8 @@ STOREYS = [
         "build_cache",
         "objective",
         "discover",
+        "discover_config",
+        "discover_run",
         "detect",
         "train",
         "evaluate",

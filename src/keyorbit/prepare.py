@@ -16,7 +16,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.data import GREY, Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
-from keyorbit.views import merge_views, split_views
+from keyorbit.views import Layout, merge_views, split_views
 from keyorbit.warps import Warp, random_warps, warp_image
 
 
@@ -148,6 +148,29 @@ def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Ten
     return torch.from_numpy(np.stack(fields)).float().reshape(masks.shape).to(masks.device)
 
 
+def warped_versions(
+    views: Float[Tensor, "view 3 height width"],
+    masks: Bool[Tensor, "view height width"],
+    layout: Layout,
+    config: PrepareConfig,
+    generator: torch.Generator,
+) -> tuple[
+    Float[Tensor, "version view 2 3"],
+    Float[Tensor, "version 3 grid_height grid_width"],
+    Bool[Tensor, "version view height width"],
+]:
+    """The warps of an object's versions, the first the identity, and its grids and silhouettes under them."""
+    moved = random_warps((config.warps, len(views)), generator, config.rotation_deg, config.scale, config.shift)
+    warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
+    shown, covered = views[None], masks[None]
+    if config.warps:
+        pictures = views.expand(config.warps, *views.shape)
+        channel = masks[:, None].float().expand(config.warps, -1, -1, -1, -1)
+        shown = torch.cat([shown, warp_image(pictures, moved, fill=GREY)])
+        covered = torch.cat([covered, warp_image(channel, moved, fill=0.0)[:, :, 0] > 0.5])
+    return warps, merge_views(rearrange(shown, "n v c h w -> n c v h w"), layout), covered
+
+
 @torch.no_grad()
 def prepare(
     thing: ObjectViews, backend: Backend, config: PrepareConfig, generator: torch.Generator
@@ -157,15 +180,7 @@ def prepare(
     Versions are counted warps first, timesteps next, noises inside: :meth:`PrepareConfig.versions` in all.
     """
     views, masks, cameras = object_views(thing, backend, generator)
-    moved = random_warps((config.warps, len(views)), generator, config.rotation_deg, config.scale, config.shift)
-    warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
-    shown, covered = views[None], masks[None]
-    if config.warps:
-        each = (config.warps, *views.shape)
-        shown = torch.cat([shown, warp_image(views.expand(each), moved, fill=GREY)])
-        channel = masks[:, None].float().expand(config.warps, -1, -1, -1, -1)
-        covered = torch.cat([covered, warp_image(channel, moved, fill=0.0)[:, :, 0] > 0.5])
-    grids = merge_views(rearrange(shown, "n v c h w -> n c v h w"), backend.layout)
+    warps, grids, covered = warped_versions(views, masks, backend.layout, config, generator)
     noisiness = torch.tensor(config.timesteps(backend.default_timestep), device=backend.device)
     several = len(noisiness) * config.noises
     clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=several)

@@ -4,93 +4,30 @@ In isolated mode the queries do not depend on the tokens, so after this a step o
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from keyorbit.attention import PASSES, Heads, LayerRecord, Mode, Pass, capture_attention
+from keyorbit.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Mode, Pass, capture_attention
 from keyorbit.backends.base import Backend
 from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import Prepared
+from keyorbit.queries import LayerQueries, MapKind, QueryCache, join_items, merge_layers
 
-MapKind = Literal["logits", "attention", "stablekeypoints"]
-Items = Int[Tensor, " batch"] | slice
-EVERY = slice(None)
-
-
-@dataclass(frozen=True, eq=False)
-class LayerQueries:
-    """One layer's scaled queries for many items, with what turns tokens into its keys.
-
-    text_normalizer is the log-sum-exp of the text tokens' logits, None where only logits were asked for. to_key is None
-    where the queries are already in the tokens' own space; see :func:`merge_layers`.
-    """
-
-    name: str
-    size: tuple[int, int]
-    query: Float[Tensor, "item head query channel"]
-    text_normalizer: Float[Tensor, "item head query"] | None
-    to_key: Float[Tensor, "inner width"] | None
-
-    def mean_logits(
-        self, tokens: Float[Tensor, "token width"], items: Items = EVERY
-    ) -> Float[Tensor, "batch query token"]:
-        """Logits averaged over the heads: one product of all heads' channels side by side."""
-        heads = self.query.shape[1]
-        flat = rearrange(self.query[items], "b h q c -> b q (h c)").to(tokens)
-        return flat @ self._keys(tokens).T / heads
-
-    def logits(
-        self, tokens: Float[Tensor, "token width"], items: Items = EVERY
-    ) -> Float[Tensor, "batch head query token"]:
-        """The tokens' logits, head by head."""
-        key = rearrange(self._keys(tokens), "t (h c) -> h c t", h=self.query.shape[1])
-        return self.query[items].to(tokens) @ key
-
-    def _keys(self, tokens: Float[Tensor, "token width"]) -> Float[Tensor, "token inner"]:
-        return tokens if self.to_key is None else tokens @ self.to_key.T
-
-    def probabilities(
-        self, tokens: Float[Tensor, "token width"], items: Items = EVERY
-    ) -> Float[Tensor, "batch head query token"]:
-        """The token columns of the softmax over text and tokens together."""
-        assert self.text_normalizer is not None, "recorded with normalizer=False"
-        logits = self.logits(tokens, items)
-        normalizer = torch.logaddexp(self.text_normalizer[items].to(tokens), logits.logsumexp(-1))
-        return (logits - normalizer[..., None]).exp()
-
-
-@dataclass(frozen=True, eq=False)
-class QueryCache:
-    """The queries of several layers for ``items``: objects × versions, objects first."""
-
-    layers: tuple[LayerQueries, ...]
-    versions: int
-
-    def token_logits(self, tokens: Float[Tensor, "token width"], items: Items = EVERY) -> list[LayerMaps]:
-        """Logits averaged over heads and over the layers of each size; their mean over sizes is the mean of all."""
-        sums: dict[tuple[int, int], Tensor] = {}
-        for layer in self.layers:
-            logits = layer.mean_logits(tokens, items)
-            sums[layer.size] = sums[layer.size] + logits if layer.size in sums else logits
-        share = len(sums) / len(self.layers)
-        return [LayerMaps(f"{h}x{w}", share * maps[:, None], (h, w)) for (h, w), maps in sums.items()]
-
-    def token_maps(self, tokens: Float[Tensor, "token width"], items: Items = EVERY) -> list[LayerMaps]:
-        """Attention maps (softmax over text and tokens) of every layer."""
-        return [LayerMaps(x.name, x.probabilities(tokens, items), x.size) for x in self.layers]
-
-    def maps(self, tokens: Float[Tensor, "token width"], items: Items, kind: MapKind) -> list[LayerMaps]:
-        """What :func:`keyorbit.objective.token_maps` makes maps of that kind from."""
-        if kind == "logits":
-            return self.token_logits(tokens, items)
-        if kind == "attention":
-            return self.token_maps(tokens, items)
-        return [LayerMaps(x.name, x.logits(tokens, items), x.size) for x in self.layers]
+__all__ = [
+    "LayerQueries",
+    "MapKind",
+    "QueryCache",
+    "build_query_cache",
+    "layer_outlines",
+    "object_queries",
+    "record_passes",
+    "record_queries",
+    "run_unet",
+    "unet_maps",
+]
 
 
 @torch.no_grad()
@@ -135,48 +72,40 @@ def object_queries(
     for some in prepared.split(at_once):
         recorded = record_queries(backend, some, layers, normalizer=kind == "attention")
         parts.append(merge_layers(recorded) if kind == "logits" else recorded)
-    return QueryCache(tuple(_join(same) for same in zip(*parts, strict=True)), len(prepared.latents))
+    return QueryCache(tuple(join_items(same) for same in zip(*parts, strict=True)), len(prepared.latents))
 
 
-def merge_layers(layers: Sequence[LayerQueries]) -> list[LayerQueries]:
-    """One layer of one head for each size, with the same logits averaged over heads and layers.
+@torch.no_grad()
+def layer_outlines(backend: Backend, layers: str | Sequence[str], kind: MapKind) -> list[LayerQueries]:
+    """What :func:`object_queries` gives for no item at all: sizes and key matrices.
 
-    The average is linear: a mean of ``q·W·token`` over heads and layers is one product with all queries side by side,
-    or, where that is smaller, with the sum of ``q·W``, which lies in the tokens' own space. At full size the 16 layers'
-    queries take 27 million numbers a grid, their sums 13 million.
+    A UNet without memory is run on nothing, for the shapes.
     """
-    by_size: dict[tuple[int, int], list[LayerQueries]] = {}
-    for layer in layers:
-        by_size.setdefault(layer.size, []).append(layer)
-    share = len(by_size) / len(layers)
-    merged = []
-    for (height, width), same in by_size.items():
-        query = torch.cat([rearrange(x.query, "i h q c -> i q (h c)") for x in same], dim=-1)
-        matrices = [share / x.query.shape[1] * x.to_key for x in same if x.to_key is not None]
-        matrix = torch.cat(matrices)
-        fold = query.shape[-1] >= matrix.shape[1]
-        query, to_key = (query @ matrix, None) if fold else (query, matrix)
-        merged.append(LayerQueries(f"{height}x{width}", (height, width), query[:, None], None, to_key))
-    return merged
-
-
-def _join(same: Sequence[LayerQueries]) -> LayerQueries:
-    """The items of several records of one layer, in order."""
-    first = same[0]
-    normalizers = [x.text_normalizer for x in same if x.text_normalizer is not None]
-    query = first.query if len(same) == 1 else torch.cat([x.query for x in same])
-    normalizer = torch.cat(normalizers) if normalizers else None
-    return LayerQueries(first.name, first.size, query, normalizer, first.to_key)
+    unet, side = backend.unet, backend.latent_size(backend.view_size, backend.view_size)[0]
+    hollow: Any
+    with torch.device("meta"):
+        hollow = type(unet).from_config(unet.config)
+        latent = torch.empty(1, unet.config.in_channels, backend.layout.rows * side, backend.layout.cols * side)
+        context = torch.empty(1, TEXT_TOKENS + 1, unet.config.cross_attention_dim)
+        with capture_attention(hollow, layers, ("grid",), normalizer=False, queries=True, stop=True) as record:
+            hollow(latent, torch.zeros(1), context)
+    outlines = []
+    for layer in record.layers():
+        assert layer.query is not None
+        empty = torch.empty(0, *layer.query.shape[1:], device=backend.device)
+        outlines.append(LayerQueries(layer.name, layer.size, empty, None, _layer_key(unet, layer.name)))
+    return merge_layers(outlines) if kind == "logits" else outlines
 
 
 def _layer_queries(unet: nn.Module, layer: LayerRecord) -> LayerQueries:
     assert layer.query is not None
-    to_key = _key_matrix(unet.get_submodule(f"{layer.name}.to_k"))
+    to_key = _layer_key(unet, layer.name)
     return LayerQueries(layer.name, layer.size, layer.query, layer.text_normalizer, to_key)
 
 
-def _key_matrix(to_k: nn.Module) -> Float[Tensor, "inner width"]:
+def _layer_key(unet: nn.Module, name: str) -> Float[Tensor, "inner width"]:
     """The matrix that makes keys; where a layer is no plain one (LoRA), what it does to the unit vectors."""
+    to_k = unet.get_submodule(f"{name}.to_k")
     weight: Tensor = to_k.weight.detach()  # type: ignore[operator]
     if not isinstance(to_k, nn.Linear):
         weight = to_k(torch.eye(weight.shape[1], device=weight.device, dtype=weight.dtype)).T
@@ -203,7 +132,7 @@ def build_query_cache(
         recorded.append(record_queries(backend, item, layers, normalizer=normalizer))
         if progress is not None:
             progress(i + 1, len(prepared))
-    return QueryCache(tuple(_join(same) for same in zip(*recorded, strict=True)), len(prepared[0].latents))
+    return QueryCache(tuple(join_items(same) for same in zip(*recorded, strict=True)), len(prepared[0].latents))
 
 
 def unet_maps(

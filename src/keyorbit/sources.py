@@ -18,7 +18,8 @@ from keyorbit.data import Objects
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import PrepareConfig, Prepared, Shown, object_cameras, one_rig, prepare_numbered
-from keyorbit.query_cache import MapKind, QueryCache, object_queries, unet_maps
+from keyorbit.queries import MapKind, QueryCache
+from keyorbit.query_cache import object_queries, unet_maps
 from keyorbit.ranks import Ranks
 from keyorbit.views import Layout
 

@@ -124,6 +124,15 @@ def fingerprint(folder: Path, unet: Path | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
+def model_fingerprint(model: str | Path) -> str:
+    """The :func:`fingerprint` that the loaded model would have; reads no more than that takes.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    return fingerprint(_folder(str(model)))
+
+
 def _folder(model: str) -> Path:
     # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.
     wanted = ("*.json", "*/*.txt", "*/*.safetensors", "diffusion_pytorch_model*.safetensors")
