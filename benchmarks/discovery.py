@@ -31,13 +31,14 @@ from keyorbit.inspection.architectures import load_architecture
 from keyorbit.inspection.cost import random_weights
 from keyorbit.prepare import PrepareConfig, Prepared, prepare_numbered
 from keyorbit.queries import QueryCache
-from keyorbit.query_cache import layer_outlines, object_queries, record_passes, run_unet
+from keyorbit.query_cache import layer_outlines, object_queries, run_unet
 from keyorbit.ranks import Ranks
 from keyorbit.sources import MemorySource, model_facts
 from keyorbit.synthetic.probe import as_object
 from keyorbit.synthetic.samples import SampleSpec, make_samples
 from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny
 
+SECTIONS = ("losses", "quality", "cached", "unet")
 GRIDS = 4  # a step, in every comparison
 FIELDS = ("reprojection", "landmark_3d", "landmark_2d", "dual_alignment", "coverage", "on_object")
 Rows = list[dict[str, Any]]
@@ -89,17 +90,27 @@ def random_backend(sizes: Sizes) -> Zero123PlusBackend:
     else:
         side, architecture = 160, load_architecture("zero123plus-v1.2")
         parts = make_tiny(TinyConfig(side, 1024, text_layers=1, vision_layers=1), 0)
-        unet = random_weights(architecture.build_unet(), torch.device("cpu"), torch.float32, torch.Generator())
+        unet = architecture.build_unet().to_empty(device="cpu")  # takes memory only where it is written
         # The condition picture's latent is 64 x 64, as the published model's.
         seen = {"size": {"shortest_edge": 256}, "crop_size": {"height": 256, "width": 256}}
         parts = replace(parts, unet=unet, feature_extractor_vae=CLIPImageProcessorPil(**seen))
     return Zero123PlusBackend(parts, ko.Layout(3, 2), ko.zero123plus_cameras(), side, "random", "random")
 
 
+def fill(backend: Zero123PlusBackend, sizes: Sizes) -> None:
+    """Give the full-size UNet random weights."""
+    if not sizes.quick:
+        random_weights(backend.unet, torch.device("cpu"), torch.float32, torch.Generator())
+
+
 def noise_object(backend: Zero123PlusBackend, number: int) -> ko.ObjectViews:
     generator = torch.Generator().manual_seed(number)
     views = torch.rand(6, 3, backend.view_size, backend.view_size, generator=generator)
     return ko.ObjectViews(f"noise_{number}", Image.effect_noise((256, 256), 50), views)
+
+
+def prepared_noise(backend: Zero123PlusBackend) -> Prepared:
+    return prepare_numbered(noise_object(backend, 0), 0, backend, PrepareConfig())
 
 
 def unet_step(backend: Zero123PlusBackend, item: Prepared, tokens: torch.Tensor) -> None:
@@ -128,53 +139,57 @@ def cached_run(
     return DiscoveryRun(source, config.settled(backend), Ranks())
 
 
-def compare_steps(sizes: Sizes) -> dict[str, Any]:
-    """Sections a, b and c, on one UNet."""
-    backend = random_backend(sizes)
-    item = prepare_numbered(noise_object(backend, 0), 0, backend, PrepareConfig())
-    tokens = torch.randn(sizes.tokens, backend.unet.config.cross_attention_dim, generator=torch.Generator())
+def layer_choices(backend: Zero123PlusBackend) -> dict[str, Sequence[str]]:
     few = first_up_layers(backend.unet, backend.latent_size(*backend.grid_size), most_positions=2400)
-    choices: dict[str, Sequence[str]] = {"all layers": cross_attention_layers(backend.unet), "first 4 up": few}
-    whole: dict[str, Any] = {}
-    with torch.no_grad():
-        whole["peak"] = peak_gigabytes(
-            lambda: whole.setdefault("seconds", timed(lambda: run_unet(backend, item, item.context)))
-        )
-    early, cached = [], []
-    for name, layers in choices.items():
-        seen: dict[str, Any] = {}
+    return {"all layers": cross_attention_layers(backend.unet), "first 4 up": few}
 
-        def leave(layers: Sequence[str] = layers, seen: dict[str, Any] = seen) -> None:
-            seen["seconds"] = timed(lambda: record_passes(backend, item, layers, ("grid",), False))
 
-        seen["peak"] = peak_gigabytes(leave)
-        kept: list[QueryCache] = []
-        record = timed(lambda layers=layers, kept=kept: kept.append(object_queries(backend, item, layers, "logits", 8)))
-        run = cached_run(backend, kept[0], item, GRIDS, sizes.tokens)
+def cached_steps(backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
+    """Seconds of a step of 4 grids from queries, which are random: no weight of the UNet is looked at."""
+    item, rows = prepared_noise(backend), []
+    for name, layers in layer_choices(backend).items():
+        run = cached_run(backend, random_queries(backend, item, layers), item, GRIDS, sizes.tokens)
         run.step(0)
-        step = timed(lambda run=run: run.step(1), sizes.repeats)
-        early.append({"layers": name, "whole": whole["seconds"], "early": seen["seconds"], **_peaks(whole, seen)})
-        cached.append({"layers": name, "record_a_grid": record, "cached_step": step})
-    slow = GRIDS * timed(lambda: unet_step(backend, item, tokens))
-    steps: Rows = [{**row, "unet_step": slow, "ratio": slow / row["cached_step"]} for row in cached]
-    totals = [total(row, count) for row in steps for count in (500, 10_000)]
-    return {"early_exit": early, "steps": steps, "totals": totals, "scaling": scaling(backend, item, sizes)}
+        rows.append({"layers": name, "cached_step": timed(lambda run=run: run.step(1), sizes.repeats)})
+    return rows
 
 
-def _peaks(whole: dict[str, Any], early: dict[str, Any]) -> dict[str, Any]:
-    return {"whole_peak_gb": whole["peak"], "early_peak_gb": early["peak"]}
+def unet_forward(backend: Zero123PlusBackend) -> Rows:
+    """Seconds and peak memory of the whole UNet, and up to the last layer that is read, with its queries merged."""
+    item, rows = prepared_noise(backend), []
+
+    def measured(name: str, work: Callable[[], Any]) -> None:
+        seconds: list[float] = []
+        peak = peak_gigabytes(lambda: seconds.append(timed(work)))
+        rows.append({"layers": name, "seconds": seconds[0], "peak_gb": peak})
+
+    with torch.no_grad():
+        measured("whole UNet", lambda: run_unet(backend, item, item.context))
+    for name, layers in layer_choices(backend).items():
+        measured(name, lambda layers=layers: object_queries(backend, item, layers, "logits", 1))
+    return [{**row, "of_whole": row["seconds"] / rows[0]["seconds"]} for row in rows]
 
 
-def total(row: dict[str, Any], steps: int, objects: int = 100, versions: int = 4) -> dict[str, Any]:
-    """A whole discovery with its cache, scaled from what a grid and a step take."""
-    slow = steps * row["unet_step"]
-    fast = objects * versions * row["record_a_grid"] + steps * row["cached_step"]
-    return {"layers": row["layers"], "steps": steps, "unet": slow, "cached": fast, "ratio": slow / fast}
+def unet_seconds(backend: Zero123PlusBackend, sizes: Sizes) -> float:
+    """Of a step of 4 grids through the UNet; one is measured."""
+    tokens = torch.randn(sizes.tokens, backend.unet.config.cross_attention_dim, generator=torch.Generator())
+    return GRIDS * timed(lambda: unet_step(backend, prepared_noise(backend), tokens))
 
 
-def scaling(backend: Zero123PlusBackend, item: Prepared, sizes: Sizes) -> dict[str, Rows]:
+def totals(cached: Rows, forward: Rows, slow: float, objects: int = 100, versions: int = 4) -> Rows:
+    """Whole discoveries with their cache, scaled from what a grid and a step take."""
+    record, rows = {row["layers"]: row["seconds"] for row in forward}, []
+    for row in cached:
+        rows.append({"layers": row["layers"], "of": "one step", "unet": slow, "cached": row["cached_step"]})
+        for steps in (500, 10_000):
+            fast = objects * versions * record[row["layers"]] + steps * row["cached_step"]
+            rows.append({"layers": row["layers"], "of": f"{steps} steps", "unet": steps * slow, "cached": fast})
+    return [{**row, "ratio": row["unet"] / row["cached"]} for row in rows]
+
+
+def scaling(backend: Zero123PlusBackend, sizes: Sizes) -> dict[str, Rows]:
     """Seconds of a cached step against objects a step, tokens and layers; queries are random, of the right sizes."""
-    names = cross_attention_layers(backend.unet)
+    item, names = prepared_noise(backend), cross_attention_layers(backend.unet)
     counts = {"objects": (1, 2, 4, 8), "tokens": (8, 16, 32, 64), "layers": (4, 8, 12, 16)}
     if sizes.quick:
         counts = {"objects": (1, 2), "tokens": (2, 4), "layers": (1, 2)}
@@ -277,7 +292,7 @@ def show(title: str, rows: Rows) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--sections", nargs="+", choices=("steps", "losses", "quality"), metavar="SECTION")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, metavar="SECTION")
     parser.add_argument("--steps", type=int, help="of each discovery in the comparison of quality")
     parser.add_argument("--model", default="tiny", help="for the comparison of quality")
     parser.add_argument("--json", type=Path)
@@ -286,7 +301,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = QUICK if args.quick else Sizes(False)
     sizes = sizes if args.steps is None else replace(sizes, steps=args.steps)
-    wanted = args.sections or ["losses", "quality", "steps"]
+    wanted = args.sections or SECTIONS
     results: dict[str, Any] = {"sizes": asdict(sizes)}
     if "losses" in wanted:
         results["losses"] = compare_losses(sizes)
@@ -294,14 +309,23 @@ def main() -> None:
     if "quality" in wanted:
         results["quality"] = compare_quality(ko.load_backend(args.model), sizes)
         show("the same steps, isolated and joint", results["quality"])
-    if "steps" in wanted:
-        results |= compare_steps(sizes)
-        for name in ("early_exit", "steps", "totals"):
-            show(name.replace("_", " "), results[name])
+    if {"cached", "unet"} & set(wanted):
+        backend = random_backend(sizes)
+    if "cached" in wanted:
+        results["cached"], results["scaling"] = cached_steps(backend, sizes), scaling(backend, sizes)
+        show(f"a step of {GRIDS} grids from queries", results["cached"])
         for rows in results["scaling"].values():
-            show("a cached step", rows)
+            show("a step from queries", rows)
         if args.plot:
             plot(results["scaling"], args.plot)
+    if "unet" in wanted:
+        fill(backend, sizes)
+        results["forward"], results["unet_step"] = unet_forward(backend), unet_seconds(backend, sizes)
+        show("forward, one grid", results["forward"])
+        print(f"a step of {GRIDS} grids through the UNet: {results['unet_step']:.4g} s")
+    if {"cached", "unet"} <= set(wanted):
+        results["totals"] = totals(results["cached"], results["forward"], results["unet_step"])
+        show("100 objects x 4 versions, scaled", results["totals"])
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from keyorbit.backends.loading import load_backend
-from keyorbit.build_cache import build_cache
+from keyorbit.cache_build import build_cache
 from keyorbit.cache_index import plan_cache
 from keyorbit.cli import main
 from keyorbit.data import load_dataset

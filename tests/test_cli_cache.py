@@ -48,7 +48,8 @@ def test_several_timesteps_go_into_the_tokens(world, tmp_path, monkeypatch, mode
     assert call(monkeypatch, *words, "--out", tmp_path / "run", *SAME) == 0
     assert Tokens.load(tmp_path / "run" / "tokens.safetensors").info.timestep == (100, 300)
     thing = sorted((world / "data").iterdir())[0]
-    assert call(monkeypatch, "detect", tmp_path / "run", thing, "--out", tmp_path / "found") == 0
+    words = ["detect", tmp_path / "run", thing, "--out", tmp_path / "found", "--warps", 2, "--peak", "subpixel"]
+    assert call(monkeypatch, *words) == 0
 
 
 def test_bad_uses_get_one_sentence(world, tmp_path, monkeypatch, capsys, model_folder):

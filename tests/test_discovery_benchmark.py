@@ -35,17 +35,17 @@ def test_it_runs_and_writes_its_figures(discovery, model_folder, tmp_path, monke
     discovery.main()
     found = json.loads((tmp_path / "d.json").read_text())
     assert {row["mode"] for row in found["quality"]} == {"isolated", "joint"}
-    assert [row["steps"] for row in found["totals"]] == [500, 10_000] * 2
-    assert all(row["ratio"] > 1 for row in found["steps"])
-    assert {row["layers"] for row in found["early_exit"]} == {"all layers", "first 4 up"}
+    assert [row["of"] for row in found["totals"]] == ["one step", "500 steps", "10000 steps"] * 2
+    assert [row["layers"] for row in found["forward"]] == ["whole UNet", "all layers", "first 4 up"]
     assert set(found["scaling"]) == {"objects", "tokens", "layers"}
     assert (tmp_path / "d.png").stat().st_size > 1000
     assert "cached_step" in capsys.readouterr().out
 
 
 def test_totals_are_counted_by_hand(discovery):
-    row = {"layers": "all", "record_a_grid": 2.0, "cached_step": 0.1, "unet_step": 40.0}
-    found = discovery.total(row, 500, objects=10, versions=4)
-    assert found["unet"] == 20_000
-    assert found["cached"] == pytest.approx(130)
-    assert found["ratio"] == pytest.approx(20_000 / 130)
+    cached, forward = [{"layers": "all", "cached_step": 0.1}], [{"layers": "all", "seconds": 2.0}]
+    found = discovery.totals(cached, forward, 40.0, objects=10, versions=4)
+    assert found[0]["ratio"] == pytest.approx(400)
+    assert found[1]["unet"] == 20_000
+    assert found[1]["cached"] == pytest.approx(130)
+    assert found[1]["ratio"] == pytest.approx(20_000 / 130)

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from keyorbit import build_cache as building
-from keyorbit.build_cache import build_cache, check_room, missing_shards
+from keyorbit import cache_build as building
+from keyorbit.cache_build import build_cache, check_room, missing_shards
 from keyorbit.cache_index import plan_cache, read_index, weights_fingerprint
 from keyorbit.data import load_dataset
 from keyorbit.discover import DiscoverConfig, discover, discover_cached

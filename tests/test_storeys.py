@@ -34,7 +34,7 @@ STOREYS = [
         "sources",
         "cache_index",
         "disk_cache",
-        "build_cache",
+        "cache_build",
         "objective",
         "discover",
         "discover_config",

@@ -20,10 +20,10 @@ from rich.table import Table
 from keyorbit.backends.base import Backend
 from keyorbit.backends.loading import load_backend, model_fingerprint
 from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.build_cache import build_cache, check_room
+from keyorbit.cache_build import build_cache, check_room
 from keyorbit.cache_index import STORED, plan_cache
 from keyorbit.data import ObjectViews, load_dataset, load_image
-from keyorbit.detect import DetectConfig, KeypointDetector
+from keyorbit.detect import PEAKS, DetectConfig, KeypointDetector
 from keyorbit.discover import DiscoverConfig, config_from_settings, discover, discover_cached, untrained
 from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
@@ -209,6 +209,8 @@ def detect_command(
     out: Annotated[Path, typer.Option(help="Where the results go.")],
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
+    warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = DetectConfig.warps,
+    peak: Annotated[str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map.")] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     seed: int = 0,
@@ -219,12 +221,16 @@ def detect_command(
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several."""
     if noises < 1:
         raise InputError("--noises must be 1 or more")
+    if warps < 0:
+        raise InputError("--warps must be 0 or more")
+    if peak is not None:
+        _one_of("--peak", peak, PEAKS)
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
     tokens = _tokens(run)
     check_edges(edges or (), len(tokens))
     objects = [thing for path in pictures for thing in _load_all(path)]
     detector = KeypointDetector(
-        _backend(tokens, model, device, dtype, unet), tokens, DetectConfig(noises=noises, seed=seed)
+        _backend(tokens, model, device, dtype, unet), tokens, DetectConfig(noises, warps, peak, seed=seed)
     )
     with _progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))

@@ -32,6 +32,8 @@ from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 from keyorbit.warps import Warp, inside, unwarp
 
+PEAKS = ("soft", "window", "argmax", "subpixel")
+
 
 @dataclass(frozen=True)
 class DetectConfig:
@@ -144,7 +146,7 @@ class KeypointDetector:
             return windowed_soft_argmax_xy(heatmaps, round(self.config.window * int(heatmaps.shape[-1])))
         if peak == "subpixel":
             return subpixel_xy(heatmaps)
-        raise InputError(f"peak is soft, window, argmax or subpixel, not {self.config.peak!r}")
+        raise InputError(f"peak is one of {', '.join(PEAKS)}, not {self.config.peak!r}")
 
     def _score(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch"]:
         """The heatmap's mass in the window round its peak, beyond what a flat map has there: 1 for a spot, 0 flat."""

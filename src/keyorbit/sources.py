@@ -24,7 +24,7 @@ from keyorbit.ranks import Ranks
 from keyorbit.views import Layout
 
 # Versions of an object that go through the UNet together: more would only take more memory.
-AT_ONCE = 8
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)

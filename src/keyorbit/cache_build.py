@@ -23,7 +23,7 @@ from keyorbit.errors import InputError
 from keyorbit.prepare import prepare_numbered
 from keyorbit.query_cache import layer_outlines, object_queries
 from keyorbit.ranks import Ranks
-from keyorbit.sources import AT_ONCE, check_shares, model_facts
+from keyorbit.sources import AT_ONCE, model_facts
 
 
 def build_cache(
@@ -49,7 +49,6 @@ def build_cache(
         _begin(backend, index, folder)
     ranks.wait()
     missing = missing_shards(index, folder)
-    check_shares(len(objects), ranks)
     ranks.wait()  # for all to have looked, before any has written
     mine = missing[ranks.index :: ranks.count]
     done, total = 0, sum(len(index.in_shard(shard)) for shard in mine)
