@@ -194,16 +194,15 @@ def scaling(backend: Zero123PlusBackend, sizes: Sizes) -> dict[str, Rows]:
     if sizes.quick:
         counts = {"objects": (1, 2), "tokens": (2, 4), "layers": (1, 2)}
     found: dict[str, Rows] = {}
+    every = random_queries(backend, item, names)
     for axis, values in counts.items():
         for value in values:
-            chosen = names[:value] if axis == "layers" else names
-            queries = random_queries(backend, item, chosen)
+            queries = random_queries(backend, item, names[:value]) if axis == "layers" else every
             objects, tokens = value if axis == "objects" else 2, value if axis == "tokens" else sizes.tokens
             run = cached_run(backend, queries, item, objects, tokens)
             run.step(0)
-            found.setdefault(axis, []).append(
-                {axis: value, "seconds": timed(lambda run=run: run.step(1), sizes.repeats)}
-            )
+            seconds = timed(lambda run=run: run.step(1), sizes.repeats)
+            found.setdefault(axis, []).append({axis: value, "seconds": seconds})
     return found
 
 

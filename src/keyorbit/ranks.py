@@ -79,6 +79,6 @@ def _named_failure() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise InputError(
-            f"another process of this run is gone or cannot be reached ({str(error).strip().splitlines()[0]}); "
-            "what was finished is kept: start it again ('discover' with --resume)"
+            "another process of this run is gone or cannot be reached; what was finished is kept: "
+            "start it again ('discover' with --resume)"
         ) from error
