@@ -132,8 +132,9 @@ def subpixel_xy(maps: Float[Tensor, "*batch height width"], radius: int = 1) -> 
 
     The logarithm of a Gaussian is quadratic: one is fitted to it by least squares in the (2·radius + 1)² pixels round
     the peak, shifted inwards at the border, and is exact there. Where the fit has no top within a pixel and a half of
-    the peak (plateaus, ridges, zeros), the peak pixel's centre is the answer. Differentiable in the maps but for where
-    the window lies. Fitting in the logarithm: Guo 2011, A simple algorithm for fitting a Gaussian function.
+    the peak (plateaus, ridges, zeros), the peak pixel's centre is the answer; never a place outside the view.
+    Differentiable in the maps but for where the window lies. Fitting in the logarithm: Guo 2011, A simple algorithm for
+    fitting a Gaussian function.
     Raises ValueError for a radius below 1.
     """
     if radius < 1:
@@ -149,12 +150,12 @@ def subpixel_xy(maps: Float[Tensor, "*batch height width"], radius: int = 1) -> 
     near_row, near_col = (rearrange(part, "... -> ... 1") + steps for part in middle.unbind(-1))
     index = rearrange(near_row[..., :, None] * width + near_col[..., None, :], "... i j -> ... (i j)")
     window = maps.flatten(-2).gather(-1, index)
-    floor = window.amax(-1, keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny) * 1e-6
+    floor = window.amax(-1, keepdim=True).clamp_min(1e-20) * 1e-12
     offset, is_top = _quadratic_top(window.maximum(floor).log(), radius)
     found = middle.flip(-1) + offset
     near = (found - peak.flip(-1)).abs().amax(-1) <= 1.5
     size = torch.tensor([width, height], dtype=maps.dtype, device=maps.device)
-    return torch.where((is_top & near)[..., None], (found + 0.5) / size, argmax_xy(maps))
+    return torch.where((is_top & near)[..., None], ((found + 0.5) / size).clamp(0, 1), argmax_xy(maps))
 
 
 def _quadratic_top(
