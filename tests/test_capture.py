@@ -247,7 +247,7 @@ def prepared(draw):
         noise(2, 4, 8, 8),
         noise(2, 4, 8, 8),
         noise(2, 77, WIDTH),
-        300,
+        torch.full((2,), 300),
         torch.eye(2, 3).expand(2, 6, 2, 3),
         torch.ones(2, 6, 16, 16, dtype=torch.bool),
     )
@@ -261,8 +261,7 @@ def test_cached_maps_follow_a_lora_as_the_live_unet_does(backend, generator):
     with_lora(adapted.unet)
     cached = record_passes(adapted, item, "*")["grid"]
     with capture_attention(adapted.unet) as record, torch.no_grad():
-        timestep = torch.tensor(item.timestep)
-        adapted.denoise(item.latents, timestep, context, item.condition_latent, item.condition_noise)
+        adapted.denoise(item.latents, item.timestep, context, item.condition_latent, item.condition_noise)
     for live, ours, old in zip(record.layers(), cached, plain, strict=True):
         torch.testing.assert_close(ours.probabilities(tokens, items), live.probabilities, atol=1e-6, rtol=1e-5)
         assert not torch.allclose(ours.to_key, old.to_key, atol=1e-3)

@@ -7,7 +7,7 @@ import torch
 
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.data import load_dataset
-from keyorbit.detect import KeypointDetector
+from keyorbit.detect import DetectConfig, KeypointDetector, _average
 from keyorbit.discover import DiscoverConfig, discover, untrained
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import gaussian, normalize
@@ -15,7 +15,7 @@ from keyorbit.objective import LossWeights, Observed, objective
 from keyorbit.prepare import PrepareConfig, prepare_all, silhouette_distance, silhouettes
 from keyorbit.query_cache import build_query_cache, unet_maps
 from keyorbit.synthetic.dataset import make_dataset
-from keyorbit.warps import Warp, random_warps
+from keyorbit.warps import Warp, inside, random_warps, unwarp
 
 SMALL = DiscoverConfig(num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2)
 
@@ -145,6 +145,34 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     found = detector.detect_object(objects[0])
     torch.testing.assert_close(found.keypoints_3d.xyz, points[0], atol=1e-3, rtol=0)
     assert found.keypoints_3d.score.min() > 0.8
+
+
+@pytest.mark.parametrize("peak", ["soft", "window", "argmax", "subpixel"])
+def test_every_reading_of_a_peak_gives_places_and_scores(backend, objects, peak):
+    found = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(1, 1, peak)).detect_object(objects[0])
+    assert found.keypoints_2d.xy.shape == (6, 3, 2)
+    assert ((found.keypoints_2d.xy >= 0) & (found.keypoints_2d.xy <= 1)).all()
+    assert ((found.keypoints_2d.score >= 0) & (found.keypoints_2d.score <= 1)).all()
+
+
+def test_an_unknown_reading_of_peaks_is_refused(backend, objects):
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(peak="mean"))
+    with pytest.raises(InputError, match="subpixel"):
+        detector.detect(objects[0])
+
+
+def test_versions_are_averaged_over_those_that_show_a_pixel(generator):
+    warp = Warp(
+        torch.cat([Warp.identity((1, 6)).matrix, random_warps((3, 6), generator, 20.0, (0.8, 1.1), 0.3).matrix])
+    )
+    ones = torch.ones(4, 6, 2, 20, 20)
+    # Without counting, pixels that a warp moved out of the picture would be darker.
+    torch.testing.assert_close(_average(ones, warp), ones[0])
+    maps = torch.rand(4, 6, 2, 20, 20, generator=generator)
+    back, shown = unwarp(maps, warp), inside(warp, 20, 20)
+    row, col = 3, 12
+    seen = [back[n, 1, 0, row, col] for n in range(4) if shown[n, 1, row, col]]
+    torch.testing.assert_close(_average(maps, warp)[1, 0, row, col], torch.stack(seen).mean())
 
 
 def test_distance_from_the_silhouette():

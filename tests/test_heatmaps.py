@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -78,6 +80,44 @@ def test_a_window_ignores_the_second_peak():
         hm.windowed_soft_argmax_xy(maps, -1)
 
 
+@pytest.mark.parametrize(("widths", "tilt"), [((1.5, 1.5), 0.0), ((2.5, 0.9), 0.6)])
+@pytest.mark.parametrize("radius", [1, 2])
+def test_a_subpixel_fit_is_exact_for_gaussians_of_any_shape(widths, tilt, radius):
+    height, width = 20, 30
+    xy = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows, cols = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    dx = cols + 0.5 - xy[:, 0, None, None] * width
+    dy = rows + 0.5 - xy[:, 1, None, None] * height
+    c, s = math.cos(tilt), math.sin(tilt)
+    along, across = (c * dx + s * dy) / widths[0], (c * dy - s * dx) / widths[1]
+    maps = 0.37 * torch.exp(-(along**2 + across**2) / 2)
+    before = maps.clone()
+    found = hm.subpixel_xy(maps, radius)
+    assert (found - xy).abs().max() < 1e-9
+    assert (hm.argmax_xy(maps) - xy).abs().max() > 0.4 / width
+    assert torch.equal(maps, before)
+
+
+def test_a_subpixel_fit_beats_argmax_under_noise(generator):
+    xy = 0.1 + 0.8 * torch.rand(500, 2, generator=generator)
+    maps = hm.gaussian(xy, 32, 32, 1.5)
+    noisy = (maps + 0.02 * torch.randn(maps.shape, generator=generator)).clamp_min(0)
+    errors = [(read(noisy) - xy).norm(dim=-1).mean() for read in (hm.subpixel_xy, hm.argmax_xy)]
+    assert errors[0] < 0.4 * errors[1]
+
+
+def test_a_subpixel_fit_falls_back_to_the_peak():
+    flat, ridge = torch.ones(2, 9, 9), torch.zeros(9, 9)
+    ridge[:, 4] = 1.0
+    for maps in (flat, torch.zeros(9, 9), ridge, planted(9, 9, 0, 8), planted(2, 9, 1, 3)):
+        found, peak = hm.subpixel_xy(maps), hm.argmax_xy(maps)
+        assert ((found - peak).abs() <= 1.5 / 9).all()
+        assert found.isfinite().all()
+    assert torch.equal(hm.subpixel_xy(flat), hm.argmax_xy(flat))
+    with pytest.raises(ValueError, match="radius"):
+        hm.subpixel_xy(flat, 0)
+
+
 def test_covariance_matches_the_definition():
     heat = hm.normalize(torch.rand(3, 8, 12, dtype=torch.float64))
     points = hm.pixel_centers(8, 12, torch.float64).reshape(-1, 2)
@@ -107,6 +147,7 @@ def test_gradients():
     xy = torch.rand(2, 2, dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda m: hm.soft_argmax_xy(hm.normalize(m)), maps)
     assert gradcheck(lambda m: hm.windowed_soft_argmax_xy(m, 1), maps)
+    assert gradcheck(hm.subpixel_xy, maps[:, :, :5] + hm.gaussian(torch.tensor([0.5, 0.4]), 4, 5, 1.0).double())
     assert gradcheck(hm.spatial_variance, maps)
     assert gradcheck(lambda p: hm.gaussian(p, 4, 6, 1.3), xy)
     assert not hm.argmax_xy(maps).requires_grad

@@ -3,10 +3,13 @@
 from keyorbit import losses, metrics
 from keyorbit.attention import capture_attention
 from keyorbit.backends.loading import load_backend
+from keyorbit.cache_build import build_cache
+from keyorbit.cache_index import plan_cache
 from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
 from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.detect import DetectConfig, Detection, KeypointDetector
-from keyorbit.discover import DiscoverConfig, discover
+from keyorbit.discover import DiscoverConfig, discover, discover_cached
+from keyorbit.disk_cache import open_cache
 from keyorbit.errors import InputError
 from keyorbit.evaluate import Evaluation, evaluate
 from keyorbit.heatmaps import view_maps
@@ -38,8 +41,10 @@ __all__ = [
     "SingleViewWeights",
     "Tokens",
     "TrainConfig",
+    "build_cache",
     "capture_attention",
     "discover",
+    "discover_cached",
     "evaluate",
     "known_rigs",
     "load_backend",
@@ -47,7 +52,9 @@ __all__ = [
     "losses",
     "merge_views",
     "metrics",
+    "open_cache",
     "orbit_cameras",
+    "plan_cache",
     "rig",
     "split_views",
     "train",

@@ -1,6 +1,8 @@
 """The command line. Exit status 0; 2 for bad use or input, with one line that says what; 1 if we failed."""
 
 import logging
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,11 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from keyorbit.backends.base import Backend
-from keyorbit.backends.loading import load_backend
+from keyorbit.backends.loading import load_backend, model_fingerprint
 from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.cache_build import build_cache, check_room
+from keyorbit.cache_index import STORED, plan_cache
 from keyorbit.data import ObjectViews, load_dataset, load_image
-from keyorbit.detect import DetectConfig, KeypointDetector
-from keyorbit.discover import DiscoverConfig, config_from_settings, discover, untrained
+from keyorbit.detect import PEAKS, DetectConfig, KeypointDetector
+from keyorbit.discover import DiscoverConfig, config_from_settings, discover, discover_cached, untrained
+from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
 from keyorbit.evaluate import SEEN, Evaluation, detect_all, evaluate
 from keyorbit.export import write_json, write_text
@@ -32,7 +37,8 @@ from keyorbit.inspection.shape_report import inspect_model, with_measurements
 from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig
 from keyorbit.protocol import PROTOCOLS, ProtocolConfig, run_protocol
-from keyorbit.query_cache import MapKind
+from keyorbit.queries import MapKind
+from keyorbit.ranks import start_ranks
 from keyorbit.readers import DATASETS, read_dataset
 from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
 from keyorbit.skeleton import check_edges
@@ -66,6 +72,21 @@ ModelOption = Annotated[
 UnetOption = Annotated[Path | None, typer.Option(help="A .safetensors file with other weights for the model's UNet.")]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs, such as cpu or cuda.")]
 DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+MapsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="logits, attention (softmax with the text), or stablekeypoints (softmax among the tokens, enlarged)."
+    ),
+]
+LayersOption = Annotated[
+    str | None, typer.Option(help="Pattern on the cross-attention layers' names; default the model's.")
+]
+TimestepOption = Annotated[
+    str | None,
+    typer.Option(help="How much noise the UNet sees, 0 to 999, or several such as 100,300; default the model's."),
+]
+WarpsOption = Annotated[int | None, typer.Option(help="Warped versions of every object; default 2.")]
+NoisesOption = Annotated[int | None, typer.Option(help="Draws of noise of every version; default 1.")]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
 
 
@@ -91,29 +112,27 @@ def _about(
 
 @app.command("discover")
 def discover_command(
-    data: Annotated[Path, typer.Argument(help="A dataset folder, or a folder of pictures.")],
     out: Annotated[Path, typer.Option(help="The run's folder.")],
-    model: ModelOption = "tiny",
+    data: Annotated[
+        Path | None, typer.Argument(help="A dataset folder, or a folder of pictures; not needed with --cache.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="What 'keyorbit cache' wrote: needs no weights, and sets what is not given here."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="As for 'keyorbit cache'; 'tiny' unless told otherwise.")] = None,
     tokens: Annotated[int, typer.Option(help="Keypoints to find.")] = DiscoverConfig.num_tokens,
     candidates: Annotated[
         int, typer.Option(help="Tokens optimised; the best become keypoints.")
     ] = DiscoverConfig.num_candidates,
     mode: Annotated[str, typer.Option(help="isolated (fast) or joint (through the UNet).")] = DiscoverConfig.mode,
-    maps: Annotated[
-        str | None,
-        typer.Option(
-            help="logits, attention (softmax with the text), or stablekeypoints (softmax among the tokens, enlarged)."
-        ),
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="Pattern on the cross-attention layers' names; default the model's.")
-    ] = None,
+    maps: MapsOption = None,
+    layers: LayersOption = None,
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = DiscoverConfig.steps,
     batch: Annotated[int, typer.Option(help="Objects a step.")] = DiscoverConfig.batch,
-    timestep: Annotated[
-        int | None, typer.Option(help="How much noise the UNet sees, 0 to 999; default the model's.")
-    ] = None,
-    warps: Annotated[int, typer.Option(help="Warped versions of every object.")] = 2,
+    timestep: TimestepOption = None,
+    warps: WarpsOption = None,
+    noises: NoisesOption = None,
     seed: Annotated[int, typer.Option(help="Of tokens, noise and batches.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     unet: UnetOption = None,
@@ -122,10 +141,12 @@ def discover_command(
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
     _one_of("--mode", mode, ("isolated", "joint"))
-    if maps is not None:
-        _one_of("--maps", maps, get_args(MapKind))
-    if timestep is not None and not 0 <= timestep <= 999:
-        raise InputError(f"--timestep is 0 to 999, not {timestep}")
+    if (data is None) == (cache is None):
+        raise InputError("give either DATA or --cache")
+    if cache is not None:
+        given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
+        if besides := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
     if (out / "tokens.safetensors").exists() and not resume:
         raise InputError(f"{out} holds a finished run already; give another --out, or remove it")
     config = DiscoverConfig(
@@ -133,29 +154,69 @@ def discover_command(
         num_candidates=max(tokens, candidates),
         layers=layers,
         mode=cast(Literal["isolated", "joint"], mode),
-        maps=cast(MapKind | None, maps),
+        maps=_maps(maps),
         steps=steps,
         batch=batch,
         seed=seed,
-        prepare=PrepareConfig(timestep=timestep, warps=warps),
+        prepare=_prepare(timestep, warps, noises),
     )
-    objects = _load_all(data)
-    backend = load_backend(model, device, dtype, unet)
+    ranks = start_ranks(device)
     history: list[dict[str, float]] = []
     began = time.monotonic()
-    with _progress() as tick:
+    with _progress(ranks.main) as tick:
 
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
             if stage == "step":
                 history.append({"step": done, **values})
             tick(stage, done, total, values)
 
-        found = discover(backend, objects, config, out, resume, report)
+        if cache is not None:
+            opened = _of_model(open_cache(cache, device), model)
+            count, found = len(opened), discover_cached(opened, config, out, resume, report, ranks)
+        else:
+            assert data is not None
+            objects = _load_all(data)
+            backend = load_backend(model or "tiny", device, dtype, unet)
+            count, found = len(objects), discover(backend, objects, config, out, resume, report, ranks)
+    if not ranks.main:
+        return
     found.save(_made(out) / "tokens.safetensors")
-    about = {"format": "keyorbit-run-1", "data": str(data), "objects": len(objects), "model": model}
+    about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(config)})
     write_json(out / "losses.json", history)
-    console.print(f"{len(found)} keypoints from {len(objects)} objects: {out / 'tokens.safetensors'}")
+    console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")
+
+
+@app.command("cache")
+def cache_command(
+    data: Annotated[Path, typer.Argument(help="A dataset folder, or a folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="The cache's folder; a build that was stopped there goes on.")],
+    model: ModelOption = "tiny",
+    maps: MapsOption = None,
+    layers: LayersOption = None,
+    timestep: TimestepOption = None,
+    warps: WarpsOption = None,
+    noises: NoisesOption = None,
+    seed: Annotated[int, typer.Option(help="Of warps and noise.")] = 0,
+    store: Annotated[str, typer.Option(help=f"{', '.join(STORED)}: what queries are kept in.")] = "float32",
+    unet: UnetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
+    objects = load_dataset(data)
+    backend = load_backend(model, device, dtype, unet)
+    wanted = DiscoverConfig(layers=layers, maps=_maps(maps), seed=seed, prepare=_prepare(timestep, warps, noises))
+    ranks = start_ranks(device)
+    with _progress(ranks.main) as tick:
+        index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
+        check_room(index, out)
+        if ranks.main:
+            size = f"{index.bytes / 1e6:,.1f} MB for {len(index.objects)} objects in {index.versions} versions"
+            errors.print(f"{out} will take {size}", highlight=False, soft_wrap=True, markup=False)
+        build_cache(backend, objects, index, out, lambda i, n: tick("cache", i, n, {}), ranks)
+    if ranks.main:
+        console.print(f"{len(index.objects)} objects in {out}: keyorbit discover --cache {out} --out RUN")
 
 
 @app.command("train")
@@ -226,6 +287,8 @@ def detect_command(
     out: Annotated[Path, typer.Option(help="Where the results go.")],
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
+    warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = DetectConfig.warps,
+    peak: Annotated[str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map.")] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     seed: int = 0,
@@ -236,12 +299,16 @@ def detect_command(
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several."""
     if noises < 1:
         raise InputError("--noises must be 1 or more")
+    if warps < 0:
+        raise InputError("--warps must be 0 or more")
+    if peak is not None:
+        _one_of("--peak", peak, PEAKS)
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
     tokens = _tokens(run)
     check_edges(edges or (), len(tokens))
     objects = [thing for path in pictures for thing in _load_all(path)]
     detector = KeypointDetector(
-        _backend(tokens, model, device, dtype, unet), tokens, DetectConfig(noises=noises, seed=seed)
+        _backend(tokens, model, device, dtype, unet), tokens, DetectConfig(noises, warps, peak, seed=seed)
     )
     with _progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
@@ -441,6 +508,8 @@ def dataset_list(
 def main() -> None:
     """Entry point of ``keyorbit`` and ``python -m keyorbit``."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher ends all processes where one is gone
+        signal.signal(signal.SIGTERM, _terminated)
     _quiet_libraries()
     try:
         app()
@@ -450,6 +519,13 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("keyorbit: stopped", markup=False)
         sys.exit(130)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise InputError(
+        "stopped from outside, as when another process of the run is gone; what was finished is kept: start it again "
+        "('discover' with --resume)"
+    )
 
 
 def _quiet_libraries() -> None:
@@ -463,8 +539,11 @@ def _quiet_libraries() -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[_Tick]:
-    """A bar per stage on a terminal; elsewhere a plain line at each tenth; nothing under --quiet."""
+def _progress(shown: bool = True) -> Iterator[_Tick]:
+    """A bar per stage on a terminal; elsewhere a plain line at each tenth. Of several processes one shows it."""
+    if not shown:
+        yield lambda stage, done, total, values: None
+        return
     if not bars.is_terminal or bars.quiet:
         yield _plain_line
         return
@@ -499,6 +578,33 @@ def _note(values: dict[str, float]) -> str:
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise InputError(f"{option} is {' or '.join(known)}, not '{value}'")
+
+
+def _maps(value: str | None) -> MapKind | None:
+    if value is not None:
+        _one_of("--maps", value, get_args(MapKind))
+    return cast(MapKind | None, value)
+
+
+def _prepare(timestep: str | None, warps: int | None, noises: int | None) -> PrepareConfig:
+    several = [] if timestep is None else timestep.split(",")
+    if not all(t.strip().isdecimal() and int(t) <= 999 for t in several):
+        raise InputError(f"--timestep is 0 to 999, or several with commas between, not {timestep}")
+    if (warps or 0) < 0 or (1 if noises is None else noises) < 1:
+        raise InputError("--warps is 0 or more, and --noises 1 or more")
+    chosen = tuple(int(t) for t in several)
+    single = chosen[0] if len(chosen) == 1 else chosen or None
+    return PrepareConfig(single, 2 if warps is None else warps, 1 if noises is None else noises)
+
+
+def _of_model(cache: DiskCache, model: str | None) -> DiskCache:
+    """The cache, if it was built with that model; without one, whatever it was built with."""
+    if model is not None and (found := model_fingerprint(model)) != cache.facts.fingerprint:
+        raise InputError(
+            f"{cache.folder} was built with {cache.facts.name} ({cache.facts.fingerprint}), not with {model} "
+            f"({found}): build it again, or leave --model out"
+        )
+    return cache
 
 
 def _load_all(path: Path) -> list[ObjectViews]:

@@ -20,6 +20,7 @@ from keyorbit.heatmaps import (
     argmax_xy,
     normalize,
     soft_argmax_xy,
+    subpixel_xy,
     windowed_soft_argmax_xy,
 )
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
@@ -29,15 +30,18 @@ from keyorbit.prepare import PrepareConfig, prepare
 from keyorbit.query_cache import LayerQueries, QueryCache, record_passes
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
-from keyorbit.warps import Warp, unwarp
+from keyorbit.warps import Warp, inside, unwarp
+
+PEAKS = ("soft", "window", "argmax", "subpixel")
 
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged.
+    """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged, all from one batch.
 
-    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel; None is
-    soft, but window for a single view's attention, which is never 0 and would pull to the middle of the picture.
+    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel,
+    ``subpixel`` the top of a Gaussian through the pixels round it; None is soft, but window for a single view's
+    attention, which is never 0 and would pull to the middle of the picture.
     window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
     map's.
     """
@@ -102,7 +106,7 @@ class KeypointDetector:
         assert self.discovered.layers is not None
         passes = record_passes(self.backend, prepared, self.discovered.layers)
         grid = self._heatmaps(passes, "grid", self.backend.layout)
-        heatmaps = normalize(unwarp(grid, Warp(prepared.warps.to(grid))).mean(0))
+        heatmaps = normalize(_average(grid, Warp(prepared.warps.to(grid))))
         condition = None
         if self.backend.has_condition_pass:
             condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0]
@@ -140,7 +144,9 @@ class KeypointDetector:
             return argmax_xy(heatmaps)
         if peak == "window":
             return windowed_soft_argmax_xy(heatmaps, round(self.config.window * int(heatmaps.shape[-1])))
-        raise InputError(f"peak is soft, window or argmax, not {self.config.peak!r}")
+        if peak == "subpixel":
+            return subpixel_xy(heatmaps)
+        raise InputError(f"peak is one of {', '.join(PEAKS)}, not {self.config.peak!r}")
 
     def _score(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch"]:
         """The heatmap's mass in the window round its peak, beyond what a flat map has there: 1 for a spot, 0 flat."""
@@ -154,6 +160,14 @@ class KeypointDetector:
         mass = (heatmaps * window).sum((-2, -1))
         score: Tensor = ((mass - flat) / (1 - flat)).clamp(0, 1)
         return score
+
+
+def _average(
+    maps: Float[Tensor, "version view token height width"], warp: Warp
+) -> Float[Tensor, "view token height width"]:
+    """The versions' maps brought back; each pixel's mean is over the versions that show it, of which 0 always does."""
+    shown = inside(warp, maps.shape[-2], maps.shape[-1])[:, :, None].to(maps)
+    return (unwarp(maps, warp) * shown).sum(0) / shown.sum(0)
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

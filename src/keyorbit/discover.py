@@ -1,202 +1,33 @@
 """Optimise tokens until each marks one place on every object, consistently in 3D where there are cameras; no labels."""
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
-from einops import rearrange
-from jaxtyping import Float, Int
-from torch import Tensor
-
-from keyorbit.attention import Mode, cross_attention_layers
 from keyorbit.backends.base import Backend
-from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.data import Objects
+from keyorbit.discover_config import DiscoverConfig, config_from_settings, map_side, patterns, plain_settings
+from keyorbit.discover_run import DiscoveryRun, initial_tokens
+from keyorbit.disk_cache import DiskCache
 from keyorbit.errors import InputError
-from keyorbit.heatmaps import argmax_xy, normalize, resize
-from keyorbit.objective import (
-    LossWeights,
-    Observed,
-    SingleViewWeights,
-    objective,
-    repeat_cameras,
-    single_view_objective,
-    token_maps,
-    with_peak_one,
-)
-from keyorbit.prepare import PrepareConfig, Prepared, prepare_all, silhouette_distance
-from keyorbit.query_cache import MapKind, build_query_cache, unet_maps
-from keyorbit.selection import Selection, select_tokens
+from keyorbit.ranks import Ranks
+from keyorbit.sources import ModelFacts, Source, check_shares, model_facts, open_source
 from keyorbit.tokens import Tokens, TokensInfo
-from keyorbit.triangulation import reprojection_error, triangulate
+
+__all__ = [
+    "DiscoverConfig",
+    "config_from_settings",
+    "discover",
+    "discover_cached",
+    "discover_from",
+    "map_side",
+    "tokens_info",
+    "untrained",
+]
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
-
-
-@dataclass(frozen=True)
-class DiscoverConfig:
-    """The settings of a discovery.
-
-    num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; layers: names or
-    patterns; maps: what a token's map is, see :func:`keyorbit.objective.token_maps`. None stands for the model's own
-    layers, timestep and maps (:meth:`settled`). map_size: side of a view's map, 0 for twice the latent's.
-    temperature: of the softmax over pixels, at the end and for detection; it falls there from ``start_temperature``
-    within the first four fifths of the steps. The average over heads and layers leaves logits far below 1, and flat
-    maps have next to no gradient; warm ones let the tokens look around before they settle. weights: of the objective
-    with cameras; single_view: of the one without.
-    """
-
-    num_tokens: int = 16
-    num_candidates: int = 32
-    layers: str | tuple[str, ...] | None = None
-    mode: Mode = "isolated"
-    maps: MapKind | None = None
-    steps: int = 500
-    batch: int = 8
-    rate: float = 0.05
-    seed: int = 0
-    map_size: int = 0
-    start_temperature: float = 0.05
-    temperature: float = 0.01
-    weights: LossWeights = field(default_factory=LossWeights)
-    single_view: SingleViewWeights = field(default_factory=SingleViewWeights)
-    prepare: PrepareConfig = field(default_factory=lambda: PrepareConfig(warps=2))
-    save_every: int = 100
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_tokens <= self.num_candidates:
-            raise InputError(
-                f"{self.num_tokens} keypoints cannot be chosen from {self.num_candidates} tokens: "
-                "ask for 1 or more, and for at least as many candidates"
-            )
-        if self.steps < 0 or self.batch < 1:
-            raise InputError("the number of steps must be 0 or more, and the batch 1 or more")
-        if min(self.temperature, self.start_temperature) <= 0:
-            raise InputError("temperatures must be above 0")
-
-    def settled(self, backend: Backend) -> "DiscoverConfig":
-        """The same with the model's own layers, timestep and maps where none were given."""
-        timestep = backend.default_timestep if self.prepare.timestep is None else self.prepare.timestep
-        return replace(
-            self,
-            layers=backend.default_layers if self.layers is None else self.layers,
-            maps=(SINGLE_VIEW_MAPS if backend.cameras is None else "logits") if self.maps is None else self.maps,
-            prepare=replace(self.prepare, timestep=timestep),
-        )
-
-    def temperature_at(self, step: int) -> float:
-        """The temperature of that step: a geometric fall, then constant."""
-        progress = min(1.0, step / max(1.0, 0.8 * self.steps))
-        return float(self.start_temperature * (self.temperature / self.start_temperature) ** progress)
-
-
-def map_side(backend: Backend, asked: int) -> int:
-    """The side of a view's map: what was asked for, or twice the latent's."""
-    return asked or 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
-
-
-class _Run:
-    """The state of one discovery: where its maps come from, its tokens and optimizer."""
-
-    def __init__(self, backend: Backend, objects: Objects, config: DiscoverConfig, report: Report) -> None:
-        assert config.layers is not None
-        assert config.maps is not None
-        self.backend, self.config = backend, config
-        self.layers, self.kind = config.layers, config.maps
-        self.side = map_side(backend, config.map_size)
-        self.prepared, cameras = prepare_all(
-            objects, backend, config.prepare, config.seed, lambda i, n: report("prepare", i, n, {})
-        )
-        self.cameras = None if cameras is None else cameras.to(backend.device)
-        self.cache = None
-        if config.mode == "isolated":
-            self.cache = build_query_cache(
-                backend,
-                self.prepared,
-                self.layers,
-                lambda i, n: report("cache", i, n, {}),
-                normalizer=config.maps == "attention",
-            )
-        size = (self.side, self.side)
-        self.distances = [resize(silhouette_distance(p.masks[0]), size) for p in self.prepared]
-        self.tokens = _initial_tokens(backend, config).to(backend.device)
-        self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
-
-    def maps(
-        self, objects: Int[Tensor, " object"], temperature: float
-    ) -> Float[Tensor, "object version view token side side"]:
-        """Maps of the chosen objects as :func:`token_maps` makes them."""
-        versions = len(self.prepared[0].latents)
-        if self.cache is None:
-            chosen, embedding = [self.prepared[i] for i in objects.tolist()], self.tokens.embedding
-            layers = unet_maps(self.backend, chosen, embedding, self.layers, self.config.mode, self.kind)
-        else:
-            items = rearrange(objects[:, None] * versions + torch.arange(versions), "o n -> (o n)")
-            layers = self.cache.maps(self.tokens.embedding, items, self.kind)
-        maps = token_maps(layers, self.backend.layout, self.kind, self.side, temperature)
-        return rearrange(maps, "(o n) ... -> o n ...", n=versions)
-
-    def observe(self, objects: Int[Tensor, " object"], temperature: float) -> Observed:
-        maps = self.maps(objects, temperature)
-        heatmaps = maps if self.kind == "logits" else normalize(maps)
-        chosen = [self.prepared[i] for i in objects.tolist()]
-        masks = torch.stack([_grown(p, self.side) for p in chosen]).to(heatmaps)
-        warps = torch.stack([p.warps for p in chosen]).to(heatmaps)
-        distance = torch.stack([self.distances[i] for i in objects.tolist()]).to(heatmaps)
-        return Observed(heatmaps, warps, masks, distance)
-
-    def terms(self, objects: Int[Tensor, " object"], temperature: float) -> dict[str, Float[Tensor, ""]]:
-        """The terms of the objective on the chosen objects."""
-        if self.cameras is not None:
-            return objective(self.observe(objects, temperature), self.cameras, self.config.weights)
-        maps = self.maps(objects, temperature)
-        warps = torch.stack([self.prepared[i].warps for i in objects.tolist()]).to(maps)
-        maps = with_peak_one(maps) if self.kind == "logits" else maps
-        return single_view_objective(maps, warps, self.config.single_view, self.config.num_tokens)
-
-    def step(self, number: int) -> dict[str, float]:
-        generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
-        count = min(self.config.batch, len(self.prepared))
-        picked = torch.randperm(len(self.prepared), generator=generator)[:count]
-        terms = self.terms(picked, self.config.temperature_at(number))
-        if not terms["total"].isfinite():
-            raise InputError(f"the loss is {terms['total'].item()} at step {number}; lower the rate or the weights")
-        self.optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()  # type: ignore[no-untyped-call]
-        # A linear decay to a tenth: the tokens settle instead of circling.
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate * (1 - 0.9 * number / max(1, self.config.steps))
-        self.optimizer.step()
-        return {name: float(value.detach()) for name, value in terms.items()}
-
-    @torch.no_grad()
-    def select(self) -> Selection:
-        """Rank the candidates on all objects, a batch at a time."""
-        heatmaps, points, errors = [], [], []
-        for start in range(0, len(self.prepared), self.config.batch):
-            batch = torch.arange(start, min(start + self.config.batch, len(self.prepared)))
-            seen = self.observe(batch, self.config.temperature)
-            heatmaps.append(seen.heatmaps[:, 0])
-            found, error = self._locate(seen)
-            points.append(found)
-            errors.append(error)
-        return select_tokens(torch.cat(heatmaps), torch.cat(points), torch.cat(errors), self.config.num_tokens)
-
-    def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
-        """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
-        if self.cameras is None:
-            peaks = argmax_xy(seen.heatmaps[:, 0, 0])
-            return peaks, torch.zeros_like(peaks[..., 0])
-        places = seen.places()
-        cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
-        found = triangulate(places, cameras)
-        return found, reprojection_error(found, places, cameras).mean(1)
 
 
 def discover(
@@ -206,101 +37,116 @@ def discover(
     out: Path | None = None,
     resume: bool = False,
     report: Report | None = None,
+    ranks: Ranks | None = None,
 ) -> Tokens:
     """Find tokens that mark the same places on all ``objects``.
 
     Args:
         out: a folder for a checkpoint every ``save_every`` steps; with ``resume`` the run goes on from it and ends
             bit-identical to one that was never stopped.
-        report: called as ``report(stage, done, total, values)`` for the stages prepare, cache and step.
+        report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, and step.
+        ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
+            ends with the same tokens, bit-identical to those of one process with as many threads.
 
     Raises:
-        InputError: no objects, objects that do not fit the model, or a checkpoint of other settings.
+        InputError: no objects, objects that do not fit the model, a checkpoint of other settings, or a process is gone.
     """
     config = (config or DiscoverConfig()).settled(backend)
-    report = report or (lambda stage, done, total, values: None)
-    run = _Run(backend, objects, config, report)
-    settings = _settings(config, model=backend.fingerprint)
-    start = _restore(run, out, settings) if resume and out else 0
+    assert config.layers is not None
+    assert config.maps is not None
+    tell, ranks = report or _silent, ranks or Ranks()
+    stage = "cache" if config.mode == "isolated" else "prepare"
+
+    def progress(done: int, total: int) -> None:
+        tell(stage, done, total, {})
+
+    source = open_source(backend, objects, config.layers, config.maps, config.mode, config.prepare, ranks, progress)
+    return discover_from(source, config, out, resume, report, ranks)
+
+
+def discover_cached(
+    cache: DiskCache,
+    config: DiscoverConfig | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    report: Report | None = None,
+    ranks: Ranks | None = None,
+) -> Tokens:
+    """The same from a cache on disk, without the model; from a float32 cache the tokens are bit-identical.
+
+    Layers, maps, timestep, warps and noise are the cache's. The seed is that of tokens and batches.
+
+    Raises:
+        InputError: joint mode, layers or maps that are not the cache's, and as :func:`discover`.
+    """
+    config, ranks, index = config or DiscoverConfig(), ranks or Ranks(), cache.index
+    if config.mode != "isolated":
+        raise InputError("joint mode runs the UNet at every step; a query cache is for isolated mode")
+    for name, asked, there in (("maps", config.maps, index.maps), ("layers", patterns(config.layers), index.pattern)):
+        if asked not in (None, there):
+            raise InputError(f"{cache.folder} was built for {name} {there}, not {asked}; build another cache for those")
+    check_shares(len(cache), ranks)
+    config = replace(config, maps=index.maps, layers=index.pattern, prepare=index.prepare)
+    return discover_from(cache, config, out, resume, report, ranks, index.dtype)
+
+
+def discover_from(
+    source: Source,
+    config: DiscoverConfig,
+    out: Path | None = None,
+    resume: bool = False,
+    report: Report | None = None,
+    ranks: Ranks | None = None,
+    queries: str = "float32",
+) -> Tokens:
+    """The same from queries that exist already; ``config`` is settled, and ``queries`` is the type they are kept in.
+
+    Raises:
+        InputError: as :func:`discover`.
+    """
+    ranks, report = ranks or Ranks(), report or _silent
+    run = DiscoveryRun(source, config, ranks)
+    settings = plain_settings(config, model=source.facts.fingerprint, queries=queries)
+    start = run.restore(out, settings) if resume and out else 0
     began = time.monotonic()
     for number in range(start, config.steps):
         terms = run.step(number)
         report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})
-        if out and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
-            _save(run, out, number + 1, settings)
-    selection = run.select()
-    chosen = selection.tokens.cpu()
-    return Tokens(run.tokens.embedding.detach().cpu()[chosen], tokens_info(backend, config))
-
-
-def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
-    """The config that :class:`TokensInfo` keeps as plain values."""
-    values = dict(settings)
-    prepare = dict(values.pop("prepare"))
-    prepare["scale"] = tuple(prepare["scale"])
-    if isinstance(values["layers"], list):
-        values["layers"] = tuple(values["layers"])
-    parts: dict[str, Any] = {
-        "prepare": PrepareConfig(**prepare),
-        "weights": LossWeights(**values.pop("weights")),
-        "single_view": SingleViewWeights(**values.pop("single_view", {})),
-    }
-    return DiscoverConfig(**values, **parts)
+        if out and ranks.main and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
+            run.save(out, number + 1, settings)
+    chosen = run.select().tokens.cpu()
+    return Tokens(run.tokens.embedding.detach().cpu()[chosen], _info(source.facts, config, queries))
 
 
 def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:
     """The candidates as they are before the first step, the first ``num_tokens`` of them: the baseline to beat."""
     config = config.settled(backend)
-    tokens = _initial_tokens(backend, config)
-    return Tokens(tokens.embedding.detach()[: config.num_tokens], tokens_info(backend, config))
-
-
-def _initial_tokens(backend: Backend, config: DiscoverConfig) -> Tokens:
-    generator = torch.Generator().manual_seed(config.seed)
-    return Tokens.initialise(backend.text_statistics(generator), config.num_candidates, generator)
+    assert config.layers is not None
+    facts = model_facts(backend, config.layers, backend.cameras)
+    start = initial_tokens(facts.text_rows, config).embedding.detach()
+    return Tokens(start[: config.num_tokens], _info(facts, config))
 
 
 def tokens_info(backend: Backend, config: DiscoverConfig) -> TokensInfo:
     """What tokens of a settled config tell about themselves."""
     assert config.layers is not None
+    return _info(model_facts(backend, config.layers, backend.cameras), config)
+
+
+def _info(facts: ModelFacts, config: DiscoverConfig, queries: str = "float32") -> TokensInfo:
     assert config.prepare.timestep is not None
     return TokensInfo(
-        model=backend.name,
-        model_fingerprint=backend.fingerprint,
-        layers=tuple(cross_attention_layers(backend.unet, config.layers)),
+        model=facts.name,
+        model_fingerprint=facts.fingerprint,
+        layers=facts.layers,
         timestep=config.prepare.timestep,
         mode=config.mode,
         seed=config.seed,
         version=version("keyorbit"),
-        settings=_settings(config),
+        settings=plain_settings(config),
+        queries=queries,
     )
 
 
-def _settings(config: DiscoverConfig, **more: str) -> dict[str, Any]:
-    """The config as JSON keeps it, where tuples are lists."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config) | more))
-    return settings
-
-
-def _grown(prepared: Prepared, side: int) -> Float[Tensor, "version view side side"]:
-    """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
-    masks = resize(prepared.masks.float(), (side, side))
-    return torch.nn.functional.max_pool2d(masks, 3, stride=1, padding=1)
-
-
-def _save(run: _Run, out: Path, step: int, settings: dict[str, Any]) -> None:
-    tensors = {"embedding": run.tokens.embedding} | optimizer_tensors(run.optimizer)
-    save_checkpoint(out / "checkpoint.safetensors", tensors, {"step": step, "settings": settings})
-
-
-def _restore(run: _Run, out: Path, settings: dict[str, Any]) -> int:
-    path = out / "checkpoint.safetensors"
-    if not path.exists():
-        return 0
-    tensors, metadata = load_checkpoint(path)
-    differing = [key for key, value in settings.items() if metadata["settings"].get(key) != value]
-    if differing:
-        raise InputError(f"{path} was made with other settings ({', '.join(differing)}); start without --resume")
-    run.tokens.embedding.data.copy_(tensors["embedding"])
-    restore_optimizer(run.optimizer, tensors)
-    return int(metadata["step"])
+def _silent(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+    """Reports nothing."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from keyorbit.views import Layout, split_views
@@ -125,6 +125,53 @@ def windowed_soft_argmax_xy(maps: Float[Tensor, "*batch height width"], radius: 
     # A map without mass would become uniform over the whole view; uniform over the window is what is meant.
     empty = masked.sum(dim=(-2, -1), keepdim=True) <= torch.finfo(masked.dtype).tiny
     return soft_argmax_xy(normalize(torch.where(empty, window.to(masked.dtype), masked)))
+
+
+def subpixel_xy(maps: Float[Tensor, "*batch height width"], radius: int = 1) -> Float[Tensor, "*batch 2"]:
+    """The greatest pixel, moved to the top of a Gaussian of any width and tilt through its neighbours; maps ≥ 0.
+
+    The logarithm of a Gaussian is quadratic: one is fitted to it by least squares in the (2·radius + 1)² pixels round
+    the peak, shifted inwards at the border, and is exact there. Where the fit has no top within a pixel and a half of
+    the peak (plateaus, ridges, zeros), the peak pixel's centre is the answer; never a place outside the view.
+    Differentiable in the maps but for where the window lies. Fitting in the logarithm: Guo 2011, A simple algorithm for
+    fitting a Gaussian function.
+    Raises ValueError for a radius below 1.
+    """
+    if radius < 1:
+        raise ValueError(f"a window of radius {radius} has no slope: use 1 pixel or more")
+    height, width = maps.shape[-2:]
+    if min(height, width) < 2 * radius + 1:
+        return argmax_xy(maps)
+    maps = _at_least_float32(maps)
+    peak = argmax_rowcol(maps)
+    last = torch.tensor([height - 1 - radius, width - 1 - radius], device=maps.device)
+    middle = peak.clamp_min(radius).minimum(last)
+    steps = torch.arange(-radius, radius + 1, device=maps.device)
+    near_row, near_col = (rearrange(part, "... -> ... 1") + steps for part in middle.unbind(-1))
+    index = rearrange(near_row[..., :, None] * width + near_col[..., None, :], "... i j -> ... (i j)")
+    window = maps.flatten(-2).gather(-1, index)
+    floor = window.amax(-1, keepdim=True).clamp_min(1e-20) * 1e-12
+    offset, is_top = _quadratic_top(window.maximum(floor).log(), radius)
+    found = middle.flip(-1) + offset
+    near = (found - peak.flip(-1)).abs().amax(-1) <= 1.5
+    size = torch.tensor([width, height], dtype=maps.dtype, device=maps.device)
+    return torch.where((is_top & near)[..., None], ((found + 0.5) / size).clamp(0, 1), argmax_xy(maps))
+
+
+def _quadratic_top(
+    window: Float[Tensor, "*batch pixel"], radius: int
+) -> tuple[Float[Tensor, "*batch 2"], Bool[Tensor, "*batch"]]:
+    """Where the least-squares quadratic of a square window is level, x and y in pixels from its middle; is it a top."""
+    steps = torch.arange(-radius, radius + 1, dtype=window.dtype, device=window.device)
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    terms = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], dim=-1).flatten(0, 1)
+    _, bx, by, cxx, cxy, cyy = (window @ torch.linalg.pinv(terms).T).unbind(-1)
+    determinant = 4 * cxx * cyy - cxy.square()
+    # Flat windows give rounding errors for coefficients.
+    tiny = 1e-6
+    is_top = (cxx < -tiny) & (cyy < -tiny) & (determinant > tiny**2)
+    safe = torch.where(is_top, determinant, 1.0)
+    return torch.stack([cxy * by - 2 * cyy * bx, cxy * bx - 2 * cxx * by], dim=-1) / safe[..., None], is_top
 
 
 def covariance(heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2 2"]:

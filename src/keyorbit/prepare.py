@@ -1,12 +1,12 @@
 """From objects to what the UNet is shown: views (also warped ones) encoded, noised and paired with their condition."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,16 +25,40 @@ class PrepareConfig:
     """How objects are shown to the UNet.
 
     warps: further versions of every object, each view warped by its own random rotation (± ``rotation_deg``), scale
-    and shift (sides of the view); noises: draws of noise per version; timestep: 0…999, how much noise, None for the
-    model's own.
+    and shift (sides of the view); noises: draws of noise per version; timestep: 0…999, how much noise, or several,
+    each of which makes versions of its own, None for the model's own; seed: of warps and noise, None for that of the
+    work they are for.
     """
 
-    timestep: int | None = None
+    timestep: int | tuple[int, ...] | None = None
     warps: int = 0
     noises: int = 1
     rotation_deg: float = 15.0
     scale: tuple[float, float] = (0.85, 1.1)
     shift: float = 0.1
+    seed: int | None = None
+
+    def timesteps(self, default: int) -> tuple[int, ...]:
+        """One or several; ``default`` stands in for the model's own."""
+        chosen = default if self.timestep is None else self.timestep
+        return chosen if isinstance(chosen, tuple) else (chosen,)
+
+    def versions(self, default: int) -> int:
+        """How many versions of each object there are."""
+        return (1 + self.warps) * len(self.timesteps(default)) * self.noises
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a discovery knows of one object besides its queries.
+
+    warps: of each version's views; masks: True on the object, warped likewise; distance: of every pixel of the unwarped
+    views from the silhouette, in sides of the view (:func:`silhouette_distance`).
+    """
+
+    warps: Float[Tensor, "version view 2 3"]
+    masks: Bool[Tensor, "version view view_height view_width"]
+    distance: Float[Tensor, "view view_height view_width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +69,37 @@ class Prepared:
     condition_latent: Float[Tensor, "version condition_channel condition_height condition_width"]
     condition_noise: Float[Tensor, "version condition_channel condition_height condition_width"]
     context: Float[Tensor, "version text context_width"]
-    timestep: int
+    timestep: Int[Tensor, " version"]
     warps: Float[Tensor, "version view 2 3"]
     masks: Bool[Tensor, "version view view_height view_width"]
+
+    def shown(self) -> Shown:
+        """The part that is not for the UNet."""
+        return Shown(self.warps, self.masks, silhouette_distance(self.masks[0]))
+
+    def split(self, count: int) -> list["Prepared"]:
+        """At most ``count`` versions at a time, in order."""
+        parts = zip(*(getattr(self, field.name).split(count) for field in fields(self)), strict=True)
+        return [Prepared(*part) for part in parts]
+
+    @classmethod
+    def join(cls, items: Sequence["Prepared"]) -> "Prepared":
+        """All versions of the first, then of the next."""
+        return cls(*(torch.cat([getattr(item, field.name) for item in items]) for field in fields(cls)))
+
+
+def object_cameras(thing: ObjectViews, backend: Backend) -> Cameras | None:
+    """The cameras of the views that :func:`object_views` gives: the object's own where its own views are looked at.
+
+    Raises:
+        InputError: the object has another number of views than the model.
+    """
+    count = backend.layout.num_views
+    if thing.views is None or count == 1:
+        return backend.cameras
+    if len(thing.views) != count:
+        raise InputError(f"{thing.name} has {len(thing.views)} views; the model has {count}")
+    return thing.cameras or backend.cameras
 
 
 def object_views(
@@ -60,14 +112,12 @@ def object_views(
     Raises:
         InputError: the object has another number of views than the model.
     """
-    single = backend.layout.num_views == 1
+    cameras, single = object_cameras(thing, backend), backend.layout.num_views == 1
     if thing.views is None or single:
         grid = backend.generate([thing.input_image], generator)[0]
-        views, cameras = split_views(grid, backend.layout).movedim(1, 0), backend.cameras
+        views = split_views(grid, backend.layout).movedim(1, 0)
     else:
-        views, cameras = thing.views, thing.cameras or backend.cameras
-    if len(views) != backend.layout.num_views:
-        raise InputError(f"{thing.name} has {len(views)} views; the model has {backend.layout.num_views}")
+        views = thing.views
     masks = silhouettes(views) if thing.masks is None or single else thing.masks
     size = (backend.view_size, backend.view_size)
     if views.shape[-2:] != size:
@@ -112,13 +162,13 @@ def warped_versions(
     """The warps of an object's versions, the first the identity, and its grids and silhouettes under them."""
     moved = random_warps((config.warps, len(views)), generator, config.rotation_deg, config.scale, config.shift)
     warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
-    shown = [views, *(warp_image(views, Warp(matrix), fill=GREY) for matrix in warps[1:])]
-    covered = [
-        masks.float(),
-        *(warp_image(masks[:, None].float(), Warp(m), fill=0.0)[:, 0] for m in warps[1:]),
-    ]
-    grids = merge_views(rearrange(torch.stack(shown), "n v c h w -> n c v h w"), layout)
-    return warps, grids, torch.stack(covered) > 0.5
+    shown, covered = views[None], masks[None]
+    if config.warps:
+        pictures = views.expand(config.warps, *views.shape)
+        channel = masks[:, None].float().expand(config.warps, -1, -1, -1, -1)
+        shown = torch.cat([shown, warp_image(pictures, moved, fill=GREY)])
+        covered = torch.cat([covered, warp_image(channel, moved, fill=0.0)[:, :, 0] > 0.5])
+    return warps, merge_views(rearrange(shown, "n v c h w -> n c v h w"), layout), covered
 
 
 @torch.no_grad()
@@ -127,13 +177,14 @@ def prepare(
 ) -> tuple[Prepared, Float[Tensor, "view 3 height width"], Cameras | None]:
     """Encode one object in all its versions; also returns its views and cameras.
 
-    Versions are counted warps first, noises inside: ``(1 + warps) · noises`` in all.
+    Versions are counted warps first, timesteps next, noises inside: :meth:`PrepareConfig.versions` in all.
     """
     views, masks, cameras = object_views(thing, backend, generator)
     warps, grids, covered = warped_versions(views, masks, backend.layout, config, generator)
-    clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=config.noises)
-    noisiness = backend.default_timestep if config.timestep is None else config.timestep
-    timestep = torch.full((len(clean),), noisiness, device=backend.device)
+    noisiness = torch.tensor(config.timesteps(backend.default_timestep), device=backend.device)
+    several = len(noisiness) * config.noises
+    clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=several)
+    timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.noises)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     condition = backend.encode_condition([thing.input_image]).repeat(len(clean))
     condition_noise = torch.randn(condition.latent.shape, generator=generator).to(condition.latent)
@@ -142,11 +193,19 @@ def prepare(
         condition.latent,
         condition_noise,
         condition.context,
-        noisiness,
-        repeat(warps, "n v i j -> (n k) v i j", k=config.noises),
-        repeat(covered, "n v h w -> (n k) v h w", k=config.noises),
+        timestep,
+        repeat(warps, "n v i j -> (n k) v i j", k=several),
+        repeat(covered, "n v h w -> (n k) v h w", k=several),
     )
     return prepared, views, cameras
+
+
+def prepare_numbered(
+    thing: ObjectViews, number: int, backend: Backend, config: PrepareConfig, seed: int = 0
+) -> Prepared:
+    """The ``number``-th object from a generator of its own: the same whatever the others are."""
+    seed = seed if config.seed is None else config.seed
+    return prepare(thing, backend, config, torch.Generator().manual_seed(seed * 10**6 + number))[0]
 
 
 def prepare_all(
@@ -164,14 +223,9 @@ def prepare_all(
     prepared: list[Prepared] = []
     cameras: Cameras | None = None
     for i, thing in enumerate(objects):
-        generator = torch.Generator().manual_seed(seed * 10**6 + i)
-        item, _, own = prepare(thing, backend, config, generator)
-        if prepared and not _same_cameras(own, cameras):
-            raise InputError(
-                f"{thing.name} has other cameras than the objects before it; discover on one rig at a time"
-            )
-        cameras = own
-        prepared.append(item)
+        own = object_cameras(thing, backend)
+        cameras = own if not prepared else one_rig(thing.name, own, cameras)
+        prepared.append(prepare_numbered(thing, i, backend, config, seed))
         if progress is not None:
             progress(i + 1, len(objects))
     if not prepared:
@@ -179,7 +233,16 @@ def prepare_all(
     return prepared, cameras
 
 
-def _same_cameras(first: Cameras | None, second: Cameras | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    return torch.allclose(first.world_to_camera, second.world_to_camera, atol=1e-4)
+def one_rig(name: str, own: Cameras | None, others: Cameras | None) -> Cameras | None:
+    """The cameras of this object, if they are those of the objects before it.
+
+    Raises:
+        InputError: they are not.
+    """
+    if own is None or others is None:
+        same = own is others
+    else:
+        same = torch.allclose(own.world_to_camera, others.world_to_camera, atol=1e-4)
+    if not same:
+        raise InputError(f"{name} has other cameras than the objects before it; discover on one rig at a time")
+    return own

@@ -4,89 +4,30 @@ In isolated mode the queries do not depend on the tokens, so after this a step o
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from keyorbit.attention import PASSES, Heads, LayerRecord, Mode, Pass, capture_attention
+from keyorbit.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Mode, Pass, capture_attention
 from keyorbit.backends.base import Backend
 from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import Prepared
+from keyorbit.queries import LayerQueries, MapKind, QueryCache, join_items, merge_layers
 
-MapKind = Literal["logits", "attention", "stablekeypoints"]
-
-
-@dataclass(frozen=True, eq=False)
-class LayerQueries:
-    """One layer's scaled queries for many items, with what turns tokens into its keys.
-
-    text_normalizer is the log-sum-exp of the text tokens' logits, None where only logits were asked for.
-    """
-
-    name: str
-    size: tuple[int, int]
-    query: Float[Tensor, "item head query channel"]
-    text_normalizer: Float[Tensor, "item head query"] | None
-    to_key: Float[Tensor, "inner width"]
-
-    def mean_logits(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch query token"]:
-        """Logits averaged over the heads: one product of all heads' channels side by side."""
-        heads = self.query.shape[1]
-        flat = rearrange(self.query[items], "b h q c -> b q (h c)").to(tokens)
-        return flat @ (tokens @ self.to_key.T).T / heads
-
-    def logits(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch head query token"]:
-        """The tokens' logits, head by head."""
-        key = rearrange(tokens @ self.to_key.T, "t (h c) -> h c t", h=self.query.shape[1])
-        return self.query[items].to(tokens) @ key
-
-    def probabilities(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch head query token"]:
-        """The token columns of the softmax over text and tokens together."""
-        assert self.text_normalizer is not None, "recorded with normalizer=False"
-        logits = self.logits(tokens, items)
-        normalizer = torch.logaddexp(self.text_normalizer[items].to(tokens), logits.logsumexp(-1))
-        return (logits - normalizer[..., None]).exp()
-
-
-@dataclass(frozen=True, eq=False)
-class QueryCache:
-    """The queries of several layers for ``items``: objects × versions, objects first."""
-
-    layers: tuple[LayerQueries, ...]
-    versions: int
-
-    def token_logits(self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]) -> list[LayerMaps]:
-        """Logits averaged over heads and over the layers of each size; their mean over sizes is the mean of all."""
-        sums: dict[tuple[int, int], Tensor] = {}
-        for layer in self.layers:
-            logits = layer.mean_logits(tokens, items)
-            sums[layer.size] = sums[layer.size] + logits if layer.size in sums else logits
-        share = len(sums) / len(self.layers)
-        return [LayerMaps(f"{h}x{w}", share * maps[:, None], (h, w)) for (h, w), maps in sums.items()]
-
-    def token_maps(self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"]) -> list[LayerMaps]:
-        """Attention maps (softmax over text and tokens) of every layer."""
-        return [LayerMaps(x.name, x.probabilities(tokens, items), x.size) for x in self.layers]
-
-    def maps(
-        self, tokens: Float[Tensor, "token width"], items: Int[Tensor, " batch"], kind: MapKind
-    ) -> list[LayerMaps]:
-        """What :func:`keyorbit.objective.token_maps` makes maps of that kind from."""
-        if kind == "logits":
-            return self.token_logits(tokens, items)
-        if kind == "attention":
-            return self.token_maps(tokens, items)
-        return [LayerMaps(x.name, x.logits(tokens, items), x.size) for x in self.layers]
+__all__ = [
+    "LayerQueries",
+    "MapKind",
+    "QueryCache",
+    "build_query_cache",
+    "layer_outlines",
+    "object_queries",
+    "record_passes",
+    "record_queries",
+    "run_unet",
+    "unet_maps",
+]
 
 
 @torch.no_grad()
@@ -120,14 +61,51 @@ def record_passes(
     return {which: [_layer_queries(backend.unet, layer) for layer in record.layers(which)] for which in passes}
 
 
+def object_queries(
+    backend: Backend, prepared: Prepared, layers: str | Sequence[str], kind: MapKind, at_once: int
+) -> QueryCache:
+    """What maps of that kind need of one object, as small as it can be; for logits, the layers of one size become one.
+
+    ``at_once`` versions go through the UNet together.
+    """
+    parts = []
+    for some in prepared.split(at_once):
+        recorded = record_queries(backend, some, layers, normalizer=kind == "attention")
+        parts.append(merge_layers(recorded) if kind == "logits" else recorded)
+    return QueryCache(tuple(join_items(same) for same in zip(*parts, strict=True)), len(prepared.latents))
+
+
+@torch.no_grad()
+def layer_outlines(backend: Backend, layers: str | Sequence[str], kind: MapKind) -> list[LayerQueries]:
+    """What :func:`object_queries` gives for no item at all: sizes and key matrices.
+
+    A UNet without memory is run on nothing, for the shapes.
+    """
+    unet, side = backend.unet, backend.latent_size(backend.view_size, backend.view_size)[0]
+    hollow: Any
+    with torch.device("meta"):
+        hollow = type(unet).from_config(unet.config)
+        latent = torch.empty(1, unet.config.in_channels, backend.layout.rows * side, backend.layout.cols * side)
+        context = torch.empty(1, TEXT_TOKENS + 1, unet.config.cross_attention_dim)
+        with capture_attention(hollow, layers, ("grid",), normalizer=False, queries=True, stop=True) as record:
+            hollow(latent, torch.zeros(1), context)
+    outlines = []
+    for layer in record.layers():
+        assert layer.query is not None
+        empty = torch.empty(0, *layer.query.shape[1:], device=backend.device)
+        outlines.append(LayerQueries(layer.name, layer.size, empty, None, _layer_key(unet, layer.name)))
+    return merge_layers(outlines) if kind == "logits" else outlines
+
+
 def _layer_queries(unet: nn.Module, layer: LayerRecord) -> LayerQueries:
     assert layer.query is not None
-    to_key = _key_matrix(unet.get_submodule(f"{layer.name}.to_k"))
+    to_key = _layer_key(unet, layer.name)
     return LayerQueries(layer.name, layer.size, layer.query, layer.text_normalizer, to_key)
 
 
-def _key_matrix(to_k: nn.Module) -> Float[Tensor, "inner width"]:
+def _layer_key(unet: nn.Module, name: str) -> Float[Tensor, "inner width"]:
     """The matrix that makes keys; where a layer is no plain one (LoRA), what it does to the unit vectors."""
+    to_k = unet.get_submodule(f"{name}.to_k")
     weight: Tensor = to_k.weight.detach()  # type: ignore[operator]
     if not isinstance(to_k, nn.Linear):
         weight = to_k(torch.eye(weight.shape[1], device=weight.device, dtype=weight.dtype)).T
@@ -136,8 +114,9 @@ def _key_matrix(to_k: nn.Module) -> Float[Tensor, "inner width"]:
 
 def run_unet(backend: Backend, prepared: Prepared, context: Tensor) -> Tensor:
     """All passes on a prepared object, with this context."""
-    timestep = torch.tensor(prepared.timestep, device=backend.device)
-    return backend.denoise(prepared.latents, timestep, context, prepared.condition_latent, prepared.condition_noise)
+    return backend.denoise(
+        prepared.latents, prepared.timestep, context, prepared.condition_latent, prepared.condition_noise
+    )
 
 
 def build_query_cache(
@@ -153,17 +132,7 @@ def build_query_cache(
         recorded.append(record_queries(backend, item, layers, normalizer=normalizer))
         if progress is not None:
             progress(i + 1, len(prepared))
-    joined = tuple(
-        LayerQueries(
-            same[0].name,
-            same[0].size,
-            torch.cat([x.query for x in same]),
-            torch.cat([x.text_normalizer for x in same]) if normalizer else None,
-            same[0].to_key,
-        )
-        for same in zip(*recorded, strict=True)
-    )
-    return QueryCache(joined, len(prepared[0].latents))
+    return QueryCache(tuple(join_items(same) for same in zip(*recorded, strict=True)), len(prepared[0].latents))
 
 
 def unet_maps(
@@ -178,15 +147,7 @@ def unet_maps(
 
     The items are all versions of the first object, then of the next. For ``kind`` see :meth:`QueryCache.maps`.
     """
-    together = Prepared(
-        torch.cat([p.latents for p in prepared]),
-        torch.cat([p.condition_latent for p in prepared]),
-        torch.cat([p.condition_noise for p in prepared]),
-        torch.cat([p.context for p in prepared]),
-        prepared[0].timestep,
-        torch.cat([p.warps for p in prepared]),
-        torch.cat([p.masks for p in prepared]),
-    )
+    together = Prepared.join(prepared)
     rows = tokens.to(together.context).expand(len(together.context), *tokens.shape)
     attention = kind == "attention"
     heads: Heads = "each" if kind == "stablekeypoints" else "mean"

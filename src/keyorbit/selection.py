@@ -8,7 +8,7 @@ from torch import Tensor
 
 from keyorbit.heatmaps import gaussian_kl
 
-__all__ = ["Selection", "furthest_point_sampling", "gaussian_kl", "select_tokens"]
+__all__ = ["Selection", "choose_tokens", "furthest_point_sampling", "gaussian_kl", "select_tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,19 +72,32 @@ def select_tokens(
     view, points are 2D and all errors 0: sharpness decides alone, as in StableKeypoints.
     Raises ValueError when count is not within 1 … tokens, or above candidates.
     """
+    # A choice has no gradient.
+    sharpness = gaussian_kl(heatmaps.detach(), sigma).mean(dim=1)
+    return choose_tokens(sharpness, points, reprojection, count, candidates)
+
+
+def choose_tokens(
+    sharpness: Float[Tensor, "item token"],
+    points: Float[Tensor, "item token dim"],
+    reprojection: Float[Tensor, "item token"],
+    count: int,
+    candidates: int | None = None,
+) -> Selection:
+    """The same where the heatmaps are gone: `sharpness` is their KL to a Gaussian, averaged over each item's views.
+
+    Raises ValueError as `select_tokens`.
+    """
     tokens = points.shape[1]
     if not 1 <= count <= tokens:
         raise ValueError(f"{count} keypoints cannot be chosen from {tokens} tokens: ask for 1 to {tokens}")
     keep = min(tokens, -(-5 * count // 2) if candidates is None else candidates)
     if keep < count:
         raise ValueError(f"{keep} candidates are fewer than the {count} keypoints: keep at least as many")
-    # A choice has no gradient.
-    sharpness = gaussian_kl(heatmaps.detach(), sigma).mean(dim=(0, 1))
-    agreement = reprojection.detach().mean(dim=0)
-    rank = _ranks(sharpness) + _ranks(agreement)
-    pool = rank.argsort(stable=True)[:keep]
+    blur, agreement = sharpness.detach().mean(dim=0), reprojection.detach().mean(dim=0)
+    pool = (_ranks(blur) + _ranks(agreement)).argsort(stable=True)[:keep]
     picks = furthest_point_sampling(points.detach().nan_to_num(), count, pool)
-    return Selection(picks, sharpness, agreement)
+    return Selection(picks, blur, agreement)
 
 
 def _ranks(values: Float[Tensor, " token"]) -> Int[Tensor, " token"]:

@@ -16,16 +16,20 @@ FORMAT = "keyorbit-tokens-1"
 
 @dataclass(frozen=True)
 class TokensInfo:
-    """Where tokens come from: what one needs to use them, and to make them again."""
+    """Where tokens come from: what one needs to use them, and to make them again.
+
+    queries: the type that the queries were kept in.
+    """
 
     model: str = ""
     model_fingerprint: str = ""
     layers: tuple[str, ...] = ()
-    timestep: int = 0
+    timestep: int | tuple[int, ...] = 0
     mode: str = "isolated"
     seed: int = 0
     version: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    queries: str = "float32"
 
 
 class Tokens(nn.Module):
@@ -97,4 +101,6 @@ class Tokens(nn.Module):
             raise InputError(f"{path} holds values that are not finite; discover the tokens again")
         info = header["info"]
         info["layers"] = tuple(info["layers"])
+        if isinstance(info["timestep"], list):
+            info["timestep"] = tuple(info["timestep"])
         return cls(embedding, TokensInfo(**info))

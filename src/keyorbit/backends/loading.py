@@ -129,6 +129,15 @@ def fingerprint(folder: Path, unet: Path | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
+def model_fingerprint(model: str | Path) -> str:
+    """The :func:`fingerprint` that the loaded model would have; reads no more than that takes.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    return fingerprint(source_folder(str(model)))
+
+
 def source_folder(model: str) -> Path:
     """Where the files of the model of that name are; see :func:`load_backend`."""
     # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.

@@ -1,0 +1,129 @@
+"""Fill a query cache on disk, a shard at a time: little memory, and what is finished stays when the rest is killed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from keyorbit.backends.base import Backend
+from keyorbit.cache_index import STORED, CacheIndex, object_fingerprint, read_index
+from keyorbit.data import Objects
+from keyorbit.disk_cache import (
+    DiskCache,
+    check_file,
+    open_cache,
+    shard_path,
+    shard_shapes,
+    write_file,
+    write_tensors,
+)
+from keyorbit.errors import InputError
+from keyorbit.prepare import prepare_numbered
+from keyorbit.query_cache import layer_outlines, object_queries
+from keyorbit.ranks import Ranks
+from keyorbit.sources import AT_ONCE, model_facts
+
+
+def build_cache(
+    backend: Backend,
+    objects: Objects,
+    index: CacheIndex,
+    folder: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
+) -> DiskCache:
+    """Run every object once and keep its queries in ``folder``, or finish a build that was stopped there.
+
+    Each missing shard is built by one of the processes; memory is that of one shard. ``index`` comes from
+    :func:`keyorbit.cache_index.plan_cache`, for these objects.
+
+    Raises:
+        InputError: the folder holds a cache of other settings, the disk cannot hold this one, an object has changed
+            since the plan, values do not fit the type they are to be stored in, or a process is gone.
+    """
+    folder, ranks = Path(folder), ranks or Ranks()
+    if ranks.main:
+        check_room(index, folder)
+        _begin(backend, index, folder)
+    ranks.wait()
+    missing = missing_shards(index, folder)
+    ranks.wait()  # for all to have looked, before any has written
+    mine = missing[ranks.index :: ranks.count]
+    done, total = 0, sum(len(index.in_shard(shard)) for shard in mine)
+    for shard in mine:
+        kept = []
+        for number in index.in_shard(shard):
+            kept.append(_object_tensors(backend, objects, index, number))
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        stacked = {name: torch.stack([tensors[name] for tensors in kept]) for name in kept[0]}
+        write_tensors(shard_path(folder, shard), stacked, index)
+    ranks.wait()
+    return open_cache(folder, str(backend.device))
+
+
+def check_room(index: CacheIndex, folder: Path) -> None:
+    """Raise InputError, with advice, if the disk cannot hold what is missing of the cache."""
+    if (folder / "index.json").is_file() and (there := read_index(folder)) != index:
+        raise InputError(
+            f"{folder} holds another cache (it differs in {', '.join(index.differing(there))}): "
+            "give another folder, or remove it"
+        )
+    needed = sum(len(index.in_shard(shard)) for shard in missing_shards(index, folder)) * index.object_bytes
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise InputError(
+            f"the cache needs {needed / 1e9:.2f} GB more, and the disk of {folder} has {free / 1e9:.2f} GB free: store "
+            "float16 instead of float32, take fewer warps, layers or objects, or another disk"
+        )
+
+
+def missing_shards(index: CacheIndex, folder: Path) -> list[int]:
+    """Shards that are not there, or not whole."""
+    missing = []
+    for shard in range(index.shards):
+        try:
+            check_file(shard_path(folder, shard), index, shard_shapes(index, shard))
+        except InputError:
+            missing.append(shard)
+    return missing
+
+
+def _begin(backend: Backend, index: CacheIndex, folder: Path) -> None:
+    """Index and key matrices; the remains of files that a killed build was writing go."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for remains in folder.glob("*.partial"):
+            remains.unlink()
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error}") from error
+    write_file(folder / "index.json", [index.to_json().encode()])
+    tensors = {"text_rows": model_facts(backend, index.layers, None).text_rows}
+    for i, outline in enumerate(layer_outlines(backend, index.pattern, index.maps)):
+        if outline.to_key is not None:
+            tensors[f"to_key.{i}"] = outline.to_key
+    write_tensors(folder / "model.safetensors", tensors, index)
+
+
+def _object_tensors(backend: Backend, objects: Objects, index: CacheIndex, number: int) -> dict[str, Tensor]:
+    """One object's part of its shard."""
+    thing = objects[number]
+    if object_fingerprint(thing) != index.objects[number][1]:
+        raise InputError(f"{thing.name} has changed since the cache was begun; build it again in another folder")
+    prepared = prepare_numbered(thing, number, backend, index.prepare)
+    shown = prepared.shown()
+    tensors = {"warps": shown.warps, "masks": shown.masks.to(torch.uint8), "distance": shown.distance}
+    for i, layer in enumerate(object_queries(backend, prepared, index.pattern, index.maps, AT_ONCE).layers):
+        query = layer.query.to(STORED[index.dtype])
+        if not query.isfinite().all():
+            raise InputError(f"the queries of {thing.name} do not fit {index.dtype}; store bfloat16 or float32")
+        tensors[f"query.{i}"] = query
+        if layer.text_normalizer is not None:
+            tensors[f"normalizer.{i}"] = layer.text_normalizer.float()
+    return tensors

@@ -1,0 +1,104 @@
+"""The settings of a discovery."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from keyorbit.attention import Mode
+from keyorbit.backends.base import Backend
+from keyorbit.errors import InputError
+from keyorbit.objective import LossWeights, SingleViewWeights
+from keyorbit.prepare import PrepareConfig
+from keyorbit.queries import MapKind
+
+SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
+
+
+@dataclass(frozen=True)
+class DiscoverConfig:
+    """The settings of a discovery.
+
+    num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; layers: names or
+    patterns; maps: what a token's map is, see :func:`keyorbit.objective.token_maps`. None stands for the model's own
+    layers, timestep and maps (:meth:`settled`). map_size: side of a view's map, 0 for twice the latent's.
+    temperature: of the softmax over pixels, at the end and for detection; it falls there from ``start_temperature``
+    within the first four fifths of the steps. The average over heads and layers leaves logits far below 1, and flat
+    maps have next to no gradient; warm ones let the tokens look around before they settle. weights: of the objective
+    with cameras; single_view: of the one without.
+    """
+
+    num_tokens: int = 16
+    num_candidates: int = 32
+    layers: str | tuple[str, ...] | None = None
+    mode: Mode = "isolated"
+    maps: MapKind | None = None
+    steps: int = 500
+    batch: int = 8
+    rate: float = 0.05
+    seed: int = 0
+    map_size: int = 0
+    start_temperature: float = 0.05
+    temperature: float = 0.01
+    weights: LossWeights = field(default_factory=LossWeights)
+    single_view: SingleViewWeights = field(default_factory=SingleViewWeights)
+    prepare: PrepareConfig = field(default_factory=lambda: PrepareConfig(warps=2))
+    save_every: int = 100
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_tokens <= self.num_candidates:
+            raise InputError(
+                f"{self.num_tokens} keypoints cannot be chosen from {self.num_candidates} tokens: "
+                "ask for 1 or more, and for at least as many candidates"
+            )
+        if self.steps < 0 or self.batch < 1:
+            raise InputError("the number of steps must be 0 or more, and the batch 1 or more")
+        if min(self.temperature, self.start_temperature) <= 0:
+            raise InputError("temperatures must be above 0")
+
+    def settled(self, backend: Backend) -> "DiscoverConfig":
+        """The same with the model's own layers, timestep and maps where none were given."""
+        timestep = backend.default_timestep if self.prepare.timestep is None else self.prepare.timestep
+        seed = self.seed if self.prepare.seed is None else self.prepare.seed
+        return replace(
+            self,
+            layers=backend.default_layers if self.layers is None else patterns(self.layers),
+            maps=(SINGLE_VIEW_MAPS if backend.cameras is None else "logits") if self.maps is None else self.maps,
+            prepare=replace(self.prepare, timestep=timestep, seed=seed),
+        )
+
+    def temperature_at(self, step: int) -> float:
+        """The temperature of that step: a geometric fall, then constant."""
+        progress = min(1.0, step / max(1.0, 0.8 * self.steps))
+        return float(self.start_temperature * (self.temperature / self.start_temperature) ** progress)
+
+
+def map_side(backend: Backend, asked: int) -> int:
+    """The side of a view's map: what was asked for, or twice the latent's."""
+    return asked or 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
+
+
+def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
+    """The config that :class:`TokensInfo` keeps as plain values."""
+    values = dict(settings)
+    prepare = dict(values.pop("prepare"))
+    prepare["scale"] = tuple(prepare["scale"])
+    if isinstance(prepare["timestep"], list):
+        prepare["timestep"] = tuple(prepare["timestep"])
+    if isinstance(values["layers"], list):
+        values["layers"] = tuple(values["layers"])
+    parts: dict[str, Any] = {
+        "prepare": PrepareConfig(**prepare),
+        "weights": LossWeights(**values.pop("weights")),
+        "single_view": SingleViewWeights(**values.pop("single_view", {})),
+    }
+    return DiscoverConfig(**values, **parts)
+
+
+def patterns(layers: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return (layers,) if isinstance(layers, str) else layers
+
+
+def plain_settings(config: DiscoverConfig, **more: str) -> dict[str, Any]:
+    """The config as JSON keeps it, where tuples are lists."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config) | more))
+    return settings

@@ -1,0 +1,169 @@
+"""The steps of a discovery, by one process or several, and its checkpoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.discover_config import DiscoverConfig
+from keyorbit.errors import InputError
+from keyorbit.heatmaps import argmax_xy, gaussian_kl, normalize, resize
+from keyorbit.objective import (
+    Observed,
+    objective,
+    repeat_cameras,
+    single_view_objective,
+    token_maps,
+    with_peak_one,
+)
+from keyorbit.ranks import Ranks
+from keyorbit.selection import Selection, choose_tokens
+from keyorbit.sources import Source
+from keyorbit.tokens import Tokens
+from keyorbit.triangulation import reprojection_error, triangulate
+
+
+class DiscoveryRun:
+    """The state of one discovery: what it reads, its tokens and optimizer.
+
+    Each process computes the maps of its own objects; they are then put together, and every process has the whole
+    batch, the same loss and the same step. Gradients are summed object by object in the order of the batch, so the
+    number of processes does not show in the tokens.
+    """
+
+    def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
+        assert config.maps is not None
+        self.source, self.config, self.ranks, self.kind = source, config, ranks, config.maps
+        self.side = config.map_size or 2 * source.facts.latent_side
+        self.cameras = None if source.facts.cameras is None else source.facts.cameras.to(source.device)
+        self.tokens = initial_tokens(source.facts.text_rows, config).to(source.device)
+        self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
+
+    def maps(
+        self, objects: Sequence[int], tokens: Sequence[Float[Tensor, "token width"]], temperature: float
+    ) -> Float[Tensor, "object version view token side side"]:
+        """Maps of the chosen objects as :func:`token_maps` makes them, each object with tokens of its own."""
+        layout = self.source.facts.layout
+        found: dict[int, Tensor] = {}
+        for place, number in enumerate(objects):
+            if self.ranks.owns(number):
+                layers = self.source.maps(number, tokens[place])
+                found[place] = token_maps(layers, layout, self.kind, self.side, temperature)
+        each = (self.source.versions, layout.num_views, len(tokens[0]), self.side, self.side)
+        return self._together(len(objects), found, each)
+
+    def _together(self, count: int, found: dict[int, Tensor], each: tuple[int, ...]) -> Tensor:
+        """What all processes found, in one tensor; ours keeps its gradient."""
+        if self.ranks.count == 1:
+            return torch.stack([found[place] for place in range(count)])
+        whole = torch.zeros(count, *each, device=self.source.device)
+        for place, value in found.items():
+            whole[place] = value.detach()
+        whole = self.ranks.sum(whole)
+        return torch.stack([found.get(place, whole[place]) for place in range(count)])
+
+    def observe(self, objects: Sequence[int], maps: Float[Tensor, "object version view token side side"]) -> Observed:
+        """The maps as heatmaps, with silhouettes and warps at their size."""
+        versions, views, size = self.source.versions, maps.shape[2], (self.side, self.side)
+        warps, masks, distances = {}, {}, {}
+        for place, number in enumerate(objects):
+            if self.ranks.owns(number):
+                shown = self.source.shown(number)
+                warps[place] = shown.warps.to(maps)
+                masks[place] = _grown(shown.masks, size).to(maps)
+                distances[place] = resize(shown.distance, size).to(maps)
+        count = len(objects)
+        return Observed(
+            maps if self.kind == "logits" else normalize(maps),
+            self._together(count, warps, (versions, views, 2, 3)),
+            self._together(count, masks, (versions, views, *size)),
+            self._together(count, distances, (views, *size)),
+        )
+
+    def terms(self, seen: Observed, maps: Tensor) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the objective on a batch."""
+        if self.cameras is not None:
+            return objective(seen, self.cameras, self.config.weights)
+        maps = with_peak_one(maps) if self.kind == "logits" else maps
+        return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
+
+    def step(self, number: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
+        picked = torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
+        copies = [self.tokens.embedding.detach().clone().requires_grad_() for _ in picked]
+        maps = self.maps(picked, copies, self.config.temperature_at(number))
+        terms = self.terms(self.observe(picked, maps), maps)
+        total = terms["total"]
+        if not total.isfinite():
+            raise InputError(f"the loss is {total.item()} at step {number}; lower the rate or the weights")
+        if total.requires_grad:  # not where every object of this batch is another process's
+            total.backward()  # type: ignore[no-untyped-call]
+        gradients = torch.stack([torch.zeros_like(x) if x.grad is None else x.grad for x in copies])
+        self.tokens.embedding.grad = self.ranks.sum(gradients).sum(0)
+        # A linear decay to a tenth: the tokens settle instead of circling.
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate * (1 - 0.9 * number / max(1, self.config.steps))
+        self.optimizer.step()
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    @torch.no_grad()
+    def select(self) -> Selection:
+        """Rank the candidates on all objects, a batch at a time."""
+        sharpness, points, errors = [], [], []
+        for start in range(0, len(self.source), self.config.batch):
+            batch = range(start, min(start + self.config.batch, len(self.source)))
+            maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
+            seen = self.observe(batch, maps)
+            sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))
+            found, error = self._locate(seen)
+            points.append(found)
+            errors.append(error)
+        return choose_tokens(torch.cat(sharpness), torch.cat(points), torch.cat(errors), self.config.num_tokens)
+
+    def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
+        """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
+        if self.cameras is None:
+            peaks = argmax_xy(seen.heatmaps[:, 0, 0])
+            return peaks, torch.zeros_like(peaks[..., 0])
+        places = seen.places()
+        cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
+        found = triangulate(places, cameras)
+        return found, reprojection_error(found, places, cameras).mean(1)
+
+    def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
+        """Write the state after ``step`` steps."""
+        tensors = {"embedding": self.tokens.embedding} | optimizer_tensors(self.optimizer)
+        save_checkpoint(out / "checkpoint.safetensors", tensors, {"step": step, "settings": settings})
+
+    def restore(self, out: Path, settings: dict[str, Any]) -> int:
+        """Take up the state that :meth:`save` wrote, if there is one; the number of steps that are done.
+
+        Raises:
+            InputError: it was made with other settings.
+        """
+        path = out / "checkpoint.safetensors"
+        if not path.exists():
+            return 0
+        tensors, metadata = load_checkpoint(path)
+        differing = [key for key, value in settings.items() if metadata["settings"].get(key) != value]
+        if differing:
+            raise InputError(f"{path} was made with other settings ({', '.join(differing)}); start without --resume")
+        self.tokens.embedding.data.copy_(tensors["embedding"])
+        restore_optimizer(self.optimizer, tensors)
+        return int(metadata["step"])
+
+
+def initial_tokens(text_rows: Float[Tensor, "row width"], config: DiscoverConfig) -> Tokens:
+    """The candidates before the first step."""
+    return Tokens.initialise(text_rows, config.num_candidates, torch.Generator().manual_seed(config.seed))
+
+
+def _grown(
+    masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
+) -> Float[Tensor, "version view new_height new_width"]:
+    """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
+    return torch.nn.functional.max_pool2d(resize(masks.float(), size), 3, stride=1, padding=1)

@@ -1,0 +1,84 @@
+"""One process or many: which part of the work is ours, and sums over all of them (Accelerate, torch.distributed)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from keyorbit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``count`` that do one job together; without a launcher it is the only one.
+
+    A process that dies ends the others as soon as they wait for it.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes and reports what all share."""
+        return self.index == 0
+
+    def owns(self, number: int) -> bool:
+        """Whether item ``number`` is ours: items go round."""
+        return number % self.count == self.index
+
+    def wait(self) -> None:
+        """Until all processes are here.
+
+        Raises:
+            InputError: one of them is gone.
+        """
+        if self.count > 1:
+            with _named_failure():
+                dist.barrier()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, the same on each. Where all but one give zeros it is exact.
+
+        Raises:
+            InputError: one of them is gone.
+        """
+        if self.count == 1:
+            return tensor
+        total = tensor.detach().clone()
+        with _named_failure():
+            dist.all_reduce(total)
+        return total
+
+
+def start_ranks(device: str = "cpu") -> Ranks:
+    """This process's place among those that ``accelerate launch`` or ``torchrun`` started; the only one without them.
+
+    On the CPU they talk over gloo, on GPUs over what Accelerate chooses for them.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Ranks()
+    from accelerate import PartialState
+
+    on_cpu = torch.device(device).type == "cpu"
+    # A process that dies closes its connections, which is noticed at once; one that is slow may take hours.
+    patience = timedelta(days=7)
+    with _named_failure():
+        state = PartialState(cpu=True, backend="gloo", timeout=patience) if on_cpu else PartialState(timeout=patience)
+    return Ranks(state.process_index, state.num_processes)
+
+
+@contextmanager
+def _named_failure() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            "another process of this run is gone or cannot be reached; what was finished is kept: "
+            "start it again ('discover' with --resume)"
+        ) from error
