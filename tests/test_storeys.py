@@ -24,8 +24,9 @@ STOREYS = [
         "pose",
         "skeleton",
         "errors",
+        "palette",
     },
-    {"attention", "checkpoint", "tokens", "backends"},
+    {"attention", "checkpoint", "hub", "tokens", "backends"},
     {
         "data",
         "prepare",
@@ -38,7 +39,22 @@ STOREYS = [
         "synthetic",
         "inspection",
     },
-    {"export", "colmap", "scenes", "plotting", "results", "report", "app", "cli", "__init__", "__main__"},
+    {
+        "export",
+        "colmap",
+        "scenes",
+        "plotting",
+        "rerun_log",
+        "results",
+        "loss_log",
+        "layerwise",
+        "panels",
+        "report",
+        "app",
+        "cli",
+        "__init__",
+        "__main__",
+    },
 ]
 MATHEMATICS_MAY_IMPORT = {"torch", "einops", "jaxtyping", "typing_extensions", "keyorbit"}
 MODULES = sorted(ROOT.rglob("*.py"))

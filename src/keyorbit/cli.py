@@ -29,6 +29,7 @@ from keyorbit.inspection.cost import Subject, measure
 from keyorbit.inspection.drift import Drift, measure_drift
 from keyorbit.inspection.report_text import markdown, show
 from keyorbit.inspection.shape_report import inspect_model, with_measurements
+from keyorbit.loss_log import LossLog
 from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig
 from keyorbit.query_cache import MapKind
@@ -124,20 +125,19 @@ def discover_command(
     )
     objects = _load_all(data)
     backend = load_backend(model, device, dtype, unet)
-    history: list[dict[str, float]] = []
+    losses = LossLog(out)
     began = time.monotonic()
     with _progress() as tick:
 
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
             if stage == "step":
-                history.append({"step": done, **values})
+                losses.add(done, values)
             tick(stage, done, total, values)
 
         found = discover(backend, objects, config, out, resume, report)
-    found.save(_made(out) / "tokens.safetensors")
+    found.save(out / "tokens.safetensors")
     about = {"format": "keyorbit-run-1", "data": str(data), "objects": len(objects), "model": model}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(config)})
-    write_json(out / "losses.json", history)
     console.print(f"{len(found)} keypoints from {len(objects)} objects: {out / 'tokens.safetensors'}")
 
 

@@ -36,6 +36,7 @@ from keyorbit.tokens import Tokens, TokensInfo
 from keyorbit.triangulation import reprojection_error, triangulate
 
 Report = Callable[[str, int, int, dict[str, float]], None]
+Watch = Callable[[int, Tokens], bool]
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
 
 
@@ -206,6 +207,7 @@ def discover(
     out: Path | None = None,
     resume: bool = False,
     report: Report | None = None,
+    watch: Watch | None = None,
 ) -> Tokens:
     """Find tokens that mark the same places on all ``objects``.
 
@@ -213,6 +215,8 @@ def discover(
         out: a folder for a checkpoint every ``save_every`` steps; with ``resume`` the run goes on from it and ends
             bit-identical to one that was never stopped.
         report: called as ``report(stage, done, total, values)`` for the stages prepare, cache and step.
+        watch: called every ``save_every`` steps as ``watch(steps done, the tokens that would be chosen now)``; where it
+            answers False the run stops, and these are its result.
 
     Raises:
         InputError: no objects, objects that do not fit the model, or a checkpoint of other settings.
@@ -228,9 +232,17 @@ def discover(
         report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})
         if out and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
             _save(run, out, number + 1, settings)
-    selection = run.select()
-    chosen = selection.tokens.cpu()
-    return Tokens(run.tokens.embedding.detach().cpu()[chosen], _info(backend, config))
+        if watch and (number + 1) % config.save_every == 0:
+            tokens = _chosen(run)
+            if not watch(number + 1, tokens):
+                return tokens
+    return _chosen(run)
+
+
+def _chosen(run: _Run) -> Tokens:
+    tokens = run.select().tokens.cpu()
+    info = replace(_info(run.backend, run.config), objects=len(run.prepared))
+    return Tokens(run.tokens.embedding.detach().cpu()[tokens], info)
 
 
 def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
@@ -271,6 +283,7 @@ def _info(backend: Backend, config: DiscoverConfig) -> TokensInfo:
         mode=config.mode,
         seed=config.seed,
         version=version("keyorbit"),
+        libraries={name: version(name) for name in ("torch", "diffusers", "transformers")},
         settings=_settings(config),
     )
 
