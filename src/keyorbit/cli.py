@@ -19,7 +19,7 @@ from keyorbit.backends.base import Backend
 from keyorbit.backends.loading import load_backend
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import ObjectViews, load_dataset, load_image
-from keyorbit.detect import DetectConfig, KeypointDetector
+from keyorbit.detect import DetectConfig, Detection, KeypointDetector
 from keyorbit.discover import DiscoverConfig, config_from_settings, discover, untrained
 from keyorbit.errors import InputError
 from keyorbit.evaluate import SEEN, Evaluation, detect_all, evaluate
@@ -33,6 +33,7 @@ from keyorbit.loss_log import LossLog
 from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig
 from keyorbit.query_cache import MapKind
+from keyorbit.report import detect_for_report, read_run, read_scores, report_html, run_objects, write_report
 from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
 from keyorbit.skeleton import check_edges
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
@@ -220,6 +221,37 @@ def evaluate_command(
         write_json(json_file, {name: result.to_dict() for name, result in results.items()})
     _print_objects(results)
     _print_summary(results)
+
+
+@app.command("report")
+def report_command(
+    run: RunArgument,
+    data: Annotated[Path | None, typer.Argument(help="Objects to show; default those of the run.")] = None,
+    objects: Annotated[int, typer.Option(help="How many of them.")] = 4,
+    scores: Annotated[
+        Path | None, typer.Option(help="What 'evaluate --json' wrote; default RUN/scores.json if there is one.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; default RUN/report.html.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    unet: UnetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
+    if objects < 0:
+        raise InputError("--objects must be 0 or more")
+    about = read_run(run)
+    beside = run / "scores.json"
+    figures = read_scores(scores or beside) if scores or beside.is_file() else None
+    shown = list(run_objects(about, data, objects))
+    found: list[Detection] = []
+    if shown:
+        with _progress() as tick:
+            backend = _backend(about.tokens, model, device, dtype, unet)
+            found = detect_for_report(about, backend, shown, lambda i, n: tick("detect", i, n, {}))
+    path = out or run / "report.html"
+    write_report(path, report_html(about, found, shown, figures))
+    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("inspect")

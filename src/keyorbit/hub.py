@@ -29,7 +29,7 @@ class _Info(Protocol):
     libraries: dict[str, str]
 
 
-class HubTokens(ModelHubMixin, library_name="keyorbit", tags=["keypoints", "multi-view", "diffusion"]):  # type: ignore[misc]
+class HubTokens(ModelHubMixin, library_name="keyorbit", tags=["keypoints", "multi-view"]):  # type: ignore[misc, call-arg]
     """``push_to_hub``, ``save_pretrained`` and ``from_pretrained`` for a class with ``save``, ``load`` and ``info``."""
 
     info: Any

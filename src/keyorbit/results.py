@@ -72,7 +72,8 @@ def write_detection(
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
     ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``.
-    Of a single view there are no 3D points, so none of the files that hold them, and no ``input.png``, which would be the view again.
+    Of a single view there are no 3D points, so none of the files that hold them, and no
+    ``input.png``, which would be the view again.
 
     Everything is written beside ``folder`` first and moved in at the end.
 
@@ -105,7 +106,7 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
         write_rerun(folder / "keypoints.rrd", flat, points, pictures, skeleton)
     places, scores = [*flat.xy], [*flat.score]
     if flat.input_xy is not None and flat.input_score is not None:
-        names, pictures = ["input", *names], [_square(detection.input_image), *pictures]
+        names, pictures = ["input", *names], [square(detection.input_image), *pictures]
         places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
     items = []
     for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):
@@ -126,7 +127,7 @@ def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
     return pixels
 
 
-def _square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
+def square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
     """The middle square of the input picture on grey: what the model sees, and what its input_xy refer to."""
     rgb = on_grey(image)
     side = min(rgb.size)

@@ -101,15 +101,21 @@ def _ball(name: str, color: tuple[int, int, int], radius: float) -> Any:
 
 
 def _frustum(cameras: Cameras, index: int, size: float) -> Float[ndarray, "line 2 3"]:
-    """Segments from the camera to the corners of its picture, and round the picture.
+    """Segments from the camera to the corners of its picture, and round the picture."""
+    tip, rim = frustum(cameras, index, _FRUSTUM * size)
+    return np.concatenate([np.stack([tip, rim], 1), np.stack([rim, np.roll(rim, -1, 0)], 1)])
 
-    An orthographic camera has no one point from which it sees: its four lines are parallel.
+
+def frustum(cameras: Cameras, index: int, depth: float) -> tuple[Float[ndarray, "4 3"], Float[ndarray, "4 3"]]:
+    """Where the four lines from a camera to its picture at ``depth`` start and end, in the world.
+
+    The corners of the picture go round from the top left one. An orthographic camera has no one point from which it
+    sees: its four lines are parallel.
     """
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], float)
     rays = corners @ np.linalg.inv(cameras.intrinsics[index].double().cpu().numpy()).T
-    depth = _FRUSTUM * size
     near = rays * [1, 1, 0] if cameras.orthographic else np.zeros_like(rays)
     far = rays * [1, 1, depth] if cameras.orthographic else rays * depth
     to_world = np.linalg.inv(cameras.world_to_camera[index].double().cpu().numpy())
     tip, rim = (place @ to_world[:3, :3].T + to_world[:3, 3] for place in (near, far))
-    return np.concatenate([np.stack([tip, rim], 1), np.stack([rim, np.roll(rim, -1, 0)], 1)])
+    return tip, rim
