@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version as package_version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, Protocol, cast, get_args
 
 import typer
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from keyorbit.app.interface import gradio, launch
+from keyorbit.app.studio import open_studio
 from keyorbit.backends.base import Backend
 from keyorbit.backends.loading import load_backend
 from keyorbit.backends.zero123plus import Zero123PlusBackend
@@ -252,6 +255,24 @@ def report_command(
     path = out or run / "report.html"
     write_report(path, report_html(about, found, shown, figures))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("app")
+def app_command(
+    run: Annotated[Path | None, typer.Argument(help="A run; default tokens for chairs, which come along.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    host: Annotated[str, typer.Option(help="Who may come: 127.0.0.1 this machine, 0.0.0.0 everyone.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Default the first free one from 7860.")] = None,
+    unet: UnetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
+    gradio()
+    with TemporaryDirectory(prefix="keyorbit_") as scratch:
+        served = launch(open_studio(run, model, device, dtype, unet, Path(scratch)), host, port, block=False)
+        console.print(f"{served.local_url} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
+        served.block_thread()
 
 
 @app.command("inspect")

@@ -6,12 +6,14 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib import colormaps
 from numpy import ndarray
 from PIL import Image
@@ -27,7 +29,8 @@ from keyorbit.skeleton import Edge
 
 # Below this score a keypoint is drawn faint, as in overlay.png.
 FAINT = 0.1
-_FRUSTUM_DEPTH = 0.5
+# Share of the first camera's distance at which a view hangs in front of its camera.
+_FRUSTUM_DEPTH = 0.42
 _LARGEST_PNG = 160
 
 
@@ -98,7 +101,7 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
             k,
             float(flat.score[0, k] if points is None else points.score[k]),
             None if points is None else 100 * float(points.reprojection_error[k]),
-            _strip(heat[:, k]),
+            heat_strip(heat[:, k]),
         )
         for k in range(flat.xy.shape[1])
     )
@@ -123,9 +126,19 @@ def environment() -> Environment:
     return pages
 
 
+def render(template: str, **values: Any) -> str:
+    """A template of the package, filled."""
+    return environment().get_template(template).render(**values)
+
+
+def page_asset(name: str) -> Markup:
+    """A style sheet or script of the package, to be put in a page as it is."""
+    return Markup(files("keyorbit").joinpath("pages", name).read_text(encoding="utf-8"))
+
+
 def render_panel(panel: Panel) -> str:
     """One object's panel as HTML, for a page that has ``style.css``, ``viewer.js`` and ``page.js``."""
-    return environment().get_template("one_panel.html").render(panel=panel)
+    return render("one_panel.html", panel=panel)
 
 
 def _encode(image: Image.Image, kind: str, **options: Any) -> str:
@@ -148,7 +161,7 @@ def _landmarks(truth: Truth, pictures: int) -> list[tuple[tuple[str, float, floa
     return shown
 
 
-def _strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
+def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
     """Heatmaps side by side, each scaled to its maximum; what is low is transparent."""
     values = heatmaps.detach().float().cpu().numpy()
     values = values / np.maximum(values.max((1, 2), keepdims=True), 1e-12)
@@ -176,7 +189,7 @@ def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) 
         views.insert(0, ("input", given.cameras, 0, 0))
     frusta = []
     for name, camera, i, tile in views:
-        tip, rim = frustum(camera, i, _FRUSTUM_DEPTH * float(cameras.centers[0].norm()) / 1.866)
+        tip, rim = frustum(camera, i, _FRUSTUM_DEPTH * float(cameras.centers[0].norm()))
         frusta.append({"name": name, "tile": tile, "tip": _round(tip), "rim": _round(rim)})
     landmarks = []
     if truth is not None:

@@ -3,11 +3,8 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from keyorbit.backends.base import Backend
 from keyorbit.data import Objects, load_dataset
@@ -15,7 +12,7 @@ from keyorbit.detect import Detection, KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.export import write_text
 from keyorbit.loss_log import read_losses
-from keyorbit.panels import environment, make_panel
+from keyorbit.panels import make_panel, page_asset, render
 from keyorbit.plotting import loss_terms, running_mean
 from keyorbit.results import find_skeleton
 from keyorbit.tokens import Tokens
@@ -63,8 +60,6 @@ class Chart:
     mean: str
     first: str
     last: str
-    low: str
-    high: str
     steps: int
 
 
@@ -126,23 +121,20 @@ def report_html(
     skeleton = find_skeleton(detections) if len(detections) > 1 else []
     panels = [make_panel(d, thing.truth, skeleton) for d, thing in zip(detections, objects, strict=True)]
     figures = _figures(scores) if scores else []
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            run=run,
-            title=run.folder.resolve().name,
-            info=run.tokens.info,
-            count=len(run.tokens),
-            panels=panels,
-            figures=figures,
-            scored=len(scores["discovered"]["objects"]) if scores else 0,
-            charts=charts(run.losses),
-            settings=_flat(run.tokens.info.settings),
-            style=_asset("style.css"),
-            viewer=_asset("viewer.js"),
-            page=_asset("page.js"),
-        )
+    return render(
+        "report.html",
+        run=run,
+        title=run.folder.resolve().name,
+        info=run.tokens.info,
+        count=len(run.tokens),
+        panels=panels,
+        figures=figures,
+        scored=len(scores["discovered"]["objects"]) if scores else 0,
+        charts=charts(run.losses),
+        settings=_flat(run.tokens.info.settings),
+        style=page_asset("style.css"),
+        viewer=page_asset("viewer.js"),
+        page=page_asset("page.js"),
     )
 
 
@@ -177,8 +169,8 @@ def charts(history: Sequence[dict[str, float]]) -> list[Chart]:
         reach = (high - low) or abs(high) or 1.0
         low, high = low - 0.08 * reach, high + 0.08 * reach
         lines = [_line(steps, line, low, high) for line in (values, mean)]
-        ends = [_short(value) for value in (mean[0], mean[-1], low, high)]
-        made.append(Chart(term, TERMS.get(term, ""), lines[0], lines[1], *ends, int(steps[-1])))
+        first, last = _short(mean[0]), _short(mean[-1])
+        made.append(Chart(term, TERMS.get(term, ""), lines[0], lines[1], first, last, int(steps[-1])))
     return made
 
 
@@ -215,10 +207,6 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _short(value: float) -> str:
     return f"{value:.3g}"
-
-
-def _asset(name: str) -> Markup:
-    return Markup(files("keyorbit").joinpath("pages", name).read_text(encoding="utf-8"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // Keypoints in space on a canvas: points, names, edges, and the views on their frusta. Mouse, touch and keyboard.
 (() => {
   "use strict";
-  const START = { yaw: 0.6, pitch: 0.42, zoom: 1 };
+  const START = { yaw: 0.6, pitch: 0.42, zoom: 1.4 };
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
   const sub = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
   const mix = (a, b, t) => a.map((v, i) => v + (b[i] - v) * t);
@@ -231,8 +231,10 @@
 
     frustum(f) {
       const g = this.g, image = this.panel.querySelector(`img[data-tile="${f.tile}"]`);
-      g.globalAlpha = 0.9;
+      // What hangs between the eye and the object must not hide it.
+      g.globalAlpha = dot(mean(f.rim), this.back) > 0.2 ? 0.22 : 0.95;
       if (image && image.complete && image.naturalWidth) this.paint(image, f.rim);
+      g.globalAlpha = Math.max(g.globalAlpha, 0.5);
       for (let i = 0; i < 4; i++) this.line([f.tip[i], f.rim[i]], this.colors.soft, 1, false);
       this.line(f.rim, this.colors.soft, 1.2, true);
       const top = this.project(mean([f.rim[0], f.rim[1]]));
