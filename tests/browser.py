@@ -1,5 +1,6 @@
 """A headless Chromium for the tests that look at pages, and what they ask of one."""
 
+import base64
 import json
 import shutil
 from contextlib import contextmanager
@@ -61,8 +62,6 @@ def screenshot(page, name, whole=False):
     """Keep a picture under build/screenshots."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     if whole:
-        import base64
-
         shot = page.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
         (SCREENSHOTS / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
     else:
@@ -114,9 +113,10 @@ return JSON.stringify(bad);
 _CONTRAST = """
 const parse = (c) => { const m = c.match(/[\\d.]+/g).map(Number); return m.length > 3 ? m : [...m, 1]; };
 const over = (a, b) => [0, 1, 2].map((i) => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
-const light = (c) => { const l = c.slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+const linear = (v) => v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+const light = (c) => { const l = c.slice(0, 3).map(linear);
   return 0.2126 * l[0] + 0.7152 * l[1] + 0.0722 * l[2]; };
-const bad = [];
+const bad = [], limit = arguments[1];
 for (const e of document.querySelector(arguments[0]).querySelectorAll("*")) {
   const words = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join("");
   if (!words || !e.getClientRects().length || e.closest("svg, option, [disabled], [aria-disabled=true]")) continue;
@@ -130,7 +130,8 @@ for (const e of document.querySelector(arguments[0]).querySelectorAll("*")) {
   for (const c of stack.reverse()) behind = over(c, behind);
   const [a, b] = [light(over(parse(style.color), behind)), light(behind)].sort((x, y) => y - x);
   const contrast = (a + 0.05) / (b + 0.05), large = parseFloat(style.fontSize) >= 24;
-  if (contrast < (large ? 3 : arguments[1])) bad.push(`${contrast.toFixed(2)}: ${words.slice(0, 60)} <${e.tagName} ${e.className}>`);
+  if (contrast >= (large ? 3 : limit)) continue;
+  bad.push(`${contrast.toFixed(2)}: ${words.slice(0, 60)} ${e.outerHTML.slice(0, 60)}`);
 }
 return JSON.stringify(bad);
 """

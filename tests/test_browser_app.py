@@ -4,6 +4,8 @@ import urllib.error
 import urllib.request
 
 import pytest
+from PIL import Image
+
 from browser import (
     PHONE,
     WIDE,
@@ -17,8 +19,6 @@ from browser import (
     screenshot,
     unnamed,
 )
-from PIL import Image
-
 from keyorbit.app.interface import launch
 from keyorbit.app.studio import EXAMPLES, Studio
 from keyorbit.discover import DiscoverConfig, untrained
@@ -65,7 +65,8 @@ def test_a_picture_becomes_keypoints_in_every_view_and_in_space(page):
     assert len(page.find_elements("css selector", "#panel .ko-tile")) == 7
     assert len(page.find_elements("css selector", "#panel .ko-mark")) == 7 * 5
     drawn = """const c = document.querySelector("#panel canvas.ko-scene");
-    return [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data].filter((v, i) => i % 4 == 3 && v).length"""
+    const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    return d.filter((v, i) => i % 4 == 3 && v).length"""
     assert page.execute_script(drawn) > 500
     page.execute_script("document.querySelector('#panel .ko-chip[data-k=\"2\"]').click()")
     assert len(page.find_elements("css selector", "#panel .ko-mark.is-chosen")) == 7

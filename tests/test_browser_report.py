@@ -1,8 +1,10 @@
 """The report in a real Chromium: a click path, no complaint, no request, names and contrast for everybody."""
 
 import json
+from itertools import pairwise
 
 import pytest
+
 from browser import (
     PHONE,
     WIDE,
@@ -16,7 +18,6 @@ from browser import (
     screenshot,
     unnamed,
 )
-
 from keyorbit.detect import KeypointDetector
 from keyorbit.discover import DiscoverConfig, untrained
 from keyorbit.report import read_run, report_html, write_report
@@ -110,7 +111,7 @@ def test_the_scene_turns_with_mouse_keys_and_menu(page):
     boxes = page.find_elements("css selector", ".ko-stage:first-child [data-ko-show], .ko-stage [data-ko-show]")
     boxes[1].click()
     seen.append(pixels(page))
-    assert all(a != b for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a != b for a, b in pairwise(seen))
     assert complaints(page) == []
 
 
@@ -121,7 +122,7 @@ def test_everything_is_reached_by_the_keyboard_and_has_a_name(page):
     assert page.execute_script(tab)
     headings = page.execute_script("return [...document.querySelectorAll('h1, h2, h3')].map(e => +e.tagName[1])")
     assert headings[0] == 1
-    assert all(b - a <= 1 for a, b in zip(headings, headings[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(headings))
     assert page.execute_script("return document.documentElement.lang") == "en"
 
 
