@@ -1,4 +1,4 @@
-"""The README's picture from a finished ``make demo``: an unseen chair with its keypoints, their heatmaps and its points.
+"""The README's picture from a finished ``make demo``: an unseen chair, its keypoints, their heatmaps, and its points.
 
 python examples/figures.py build/demo docs/images/overview.png
 """

@@ -47,7 +47,7 @@ def thing(generator):
         given,
     )
     known, visible = torch.tensor([True, False]), torch.ones(7, 2) > 0
-    truth = Truth(("top & tip", "none"), (), xyz[:2] + torch.tensor([0.03, 0, 0]), known, torch.rand(7, 2), visible)
+    truth = Truth(("top & tip", "none"), (), xyz[:2] + torch.tensor([0.03, 0, 0]), known, torch.rand(7, 2, 2), visible)
     return found, truth
 
 

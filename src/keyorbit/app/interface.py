@@ -57,7 +57,9 @@ def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None, blo
     """
     gr, limits = gradio(), Limits()
     app = build(studio, limits)
-    head = f"<style>{page_asset('style.css')}</style><script>{page_asset('page.js')}{page_asset('viewer.js')}</script>"
+    style = "".join(page_asset(name) for name in ("style.css", "app.css"))
+    script = "".join(page_asset(name) for name in ("page.js", "viewer.js", "app.js"))
+    head = f"<style>{style}</style><script>{script}</script>"
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         app.queue(default_concurrency_limit=_AT_ONCE, max_size=64).launch(
@@ -72,7 +74,7 @@ def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None, blo
             footer_links=[],
             ssr_mode=False,
             enable_monitoring=False,
-            theme=gr.themes.Soft(primary_hue="amber", neutral_hue="stone", **fonts),
+            theme=gr.themes.Base(primary_hue="blue", neutral_hue="stone", **fonts),
             head=head,
             prevent_thread_lock=not block,
         )
