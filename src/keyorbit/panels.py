@@ -91,7 +91,9 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
         places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
         given = torch.zeros_like(heat[0]) if detection.input_heatmaps is None else detection.input_heatmaps
         heat = torch.cat([given[None].to(heat), heat])
-    seen = [()] * len(pictures) if truth is None else _landmarks(truth, len(pictures))
+    # The truth has the input picture first; a model of a single view looks at that one.
+    first = 0 if titles[0] == "input" or len(titles) == 1 else 1
+    seen = [()] * len(pictures) if truth is None else _landmarks(truth, first, len(pictures))
     tiles = tuple(
         Tile(title, data_url(picture), _marks(xy, score), landmarks)
         for title, picture, xy, score, landmarks in zip(titles, pictures, places, scores, seen, strict=True)
@@ -152,9 +154,10 @@ def _marks(xy: Float[Tensor, "keypoint 2"], score: Float[Tensor, " keypoint"]) -
     return tuple(Mark(k, round(x, 2), round(y, 2), round(value, 3)) for k, ((x, y), value) in enumerate(values))
 
 
-def _landmarks(truth: Truth, pictures: int) -> list[tuple[tuple[str, float, float], ...]]:
+def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str, float, float], ...]]:
     shown = []
-    for xy, visible in zip(truth.keypoints_2d[:pictures], truth.visible[:pictures], strict=True):
+    chosen = slice(first, first + pictures)
+    for xy, visible in zip(truth.keypoints_2d[chosen], truth.visible[chosen], strict=True):
         kept = (visible & truth.known).tolist()
         named = zip(truth.names, (100 * xy).tolist(), kept, strict=True)
         shown.append(tuple((name, round(x, 2), round(y, 2)) for name, (x, y), has in named if has))
@@ -205,7 +208,7 @@ def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], 
     if points is not None:
         error = 100 * float(points.reprojection_error.median())
         facts.append(("reprojection error, median", f"{error:.1f} % of a view's side"))
-        if truth is not None:
+        if truth is not None and truth.known.any():
             away = torch.cdist(truth.keypoints_3d[truth.known], points.xyz).min(1).values
             facts.append(("landmark to nearest keypoint, mean", f"{100 * float(away.mean()):.1f} % of the size"))
     if camera is not None and float(camera.score) > 0:

@@ -1,5 +1,6 @@
 """What the app does, without the page: one model for all visitors, who take turns at it."""
 
+import shutil
 import tempfile
 import threading
 import time
@@ -30,6 +31,7 @@ from keyorbit.tokens import Tokens
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 DOWNLOADS = ("keypoints.json", "coco.json", "points.glb")
 _LAYER_SIDE = 32
+_KEEP_SECONDS = 3600
 
 
 class Turns:
@@ -87,7 +89,7 @@ class Studio:
             say(0.2, "making the views and reading the keypoints")
             found = KeypointDetector(self.backend, tokens).detect_object(ObjectViews("picture", picture))
         say(0.8, "writing the files")
-        folder = Path(tempfile.mkdtemp(dir=self.scratch))
+        folder = self._folder()
         write_detection(folder / "keypoints", found)
         files = [str(folder / "keypoints" / name) for name in DOWNLOADS if (folder / "keypoints" / name).is_file()]
         return render_panel(make_panel(found)), files, found
@@ -126,7 +128,7 @@ class Studio:
 
     def save(self, tokens: Tokens) -> str:
         """The tokens as a file to download."""
-        path = Path(tempfile.mkdtemp(dir=self.scratch)) / "tokens.safetensors"
+        path = self._folder() / "tokens.safetensors"
         tokens.save(path)
         return str(path)
 
@@ -135,6 +137,13 @@ class Studio:
         with self.turns.turn():
             found = KeypointDetector(self.backend, tokens).detect_object(thing)
         return render_panel(make_panel(found, thing.truth))
+
+    def _folder(self) -> Path:
+        """A new folder to write in; those of an hour ago have long been handed out."""
+        for old in self.scratch.iterdir():
+            if old.stat().st_mtime < time.time() - _KEEP_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=self.scratch))
 
     def _discover(self, job: Job, objects: Sequence[ObjectViews], config: DiscoverConfig) -> None:
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
