@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint docs demo shape-report cli-reference quality clean
+.PHONY: install test lint docs browser demo figures shape-report cli-reference quality clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -17,15 +17,26 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint docs
-	$(BIN)/pytest
-
 # The site is built into build/site; any warning is an error.
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
 
+test: lint docs browser
+	$(BIN)/pytest
+
+# The tests of report and app look at them in Chromium, and skip without one. Only root on Debian can install it here.
+browser:
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq > /dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver > /dev/null; \
+	} || echo "no Chromium: the tests in a browser will be skipped (apt-get install chromium chromium-driver)"
+
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+# The README's picture, from a finished `make demo`.
+figures: $(INSTALLED)
+	$(BIN)/python examples/figures.py build/demo docs/images/overview.png
 
 # docs/shape-report.md; a test compares it with what the command says now.
 shape-report: $(INSTALLED)

@@ -19,5 +19,6 @@ keyorbit detect "$out/run" "$first/cond.png" --out "$out/one_picture"
 echo "4. Measure them against the truth, next to untrained tokens"
 keyorbit evaluate "$out/run" "$out/test" --fit "$out/train" --json "$out/scores.json"
 
-echo "Look at:"
+echo "5. All of it on one page"
 ls "$out"/given_views/overlay.png "$out"/one_picture/overlay.png
+keyorbit report "$out/run" "$out/test" --scores "$out/scores.json"

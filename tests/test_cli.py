@@ -9,6 +9,7 @@ import trimesh
 from PIL import Image
 
 from keyorbit.cli import main
+from keyorbit.loss_log import read_losses
 
 
 def call(monkeypatch, *words):
@@ -32,8 +33,8 @@ def world(tmp_path_factory, model_folder):
 
 def test_a_run_holds_what_it_promises(world):
     names = {path.name for path in (world / "run").iterdir()}
-    assert names == {"tokens.safetensors", "run.json", "losses.json", "checkpoint.safetensors"}
-    assert [entry["step"] for entry in json.loads((world / "run" / "losses.json").read_text())] == [1, 2, 3]
+    assert names == {"tokens.safetensors", "run.json", "losses.jsonl", "checkpoint.safetensors"}
+    assert [entry["step"] for entry in read_losses(world / "run")] == [1, 2, 3]
 
 
 def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
 from keyorbit.colmap import write_colmap
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D
-from keyorbit.plotting import palette
+from keyorbit.palette import palette
 
 WIDTH, HEIGHT = 320, 240
 NAMES = [f"view_{i}.png" for i in range(6)]

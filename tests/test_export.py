@@ -16,7 +16,8 @@ from keyorbit.detect import Detection
 from keyorbit.errors import InputError
 from keyorbit.export import coco_dict, keypoints_dict, whole_folder, write_csv, write_json
 from keyorbit.keypoints import Keypoints2D
-from keyorbit.plotting import draw_keypoints, palette, save_figure
+from keyorbit.palette import palette
+from keyorbit.plotting import draw_keypoints, save_figure
 from keyorbit.results import FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
 
 
@@ -149,15 +150,23 @@ FILES = {
     "ply": {"points.ply"},
     "colmap": {"colmap"},
     "csv": {"keypoints_2d.csv", "keypoints_3d.csv"},
+    "rrd": {"keypoints.rrd"},
 }
 
 
+@pytest.fixture
+def rerun():
+    return pytest.importorskip("rerun", reason="rerun is an extra: pip install 'keyorbit[rerun]'")
+
+
+@pytest.mark.usefixtures("rerun")
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_brings_its_files(name, detection, tmp_path):
     write_detection(tmp_path / "new" / "out", detection, [name], [(0, 1)])
     assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == PICTURES | FILES[name]
 
 
+@pytest.mark.usefixtures("rerun")
 def test_a_second_detection_replaces_its_files_and_leaves_others(detection, tmp_path):
     out = tmp_path / "out"
     for _ in range(2):
@@ -233,7 +242,7 @@ def test_a_folder_is_whole_or_absent_whatever_fails(tmp_path):
 def test_words_become_formats_and_edges():
     assert parse_formats("json, PLY") == ("json", "ply")
     for bad in ("json,obj", "", ","):
-        with pytest.raises(InputError, match="json, coco, glb, ply, colmap, csv"):
+        with pytest.raises(InputError, match="json, coco, glb, ply, colmap, csv, rrd"):
             parse_formats(bad)
     assert parse_skeleton("0-3, 3-5") == [(0, 3), (3, 5)]
     assert parse_skeleton("") == []
@@ -245,11 +254,6 @@ def test_words_become_formats_and_edges():
 
 def test_the_skeleton_of_detections_leaves_out_what_has_no_score(detection):
     assert find_skeleton([detection, detection]) == [(0, 1)]
-
-
-def test_a_number_keeps_its_colour():
-    assert palette(5) == palette(40)[:5]
-    assert len(set(palette(40))) == 40
 
 
 def test_pictures_of_different_sizes_stand_in_one_row(tmp_path):

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.plotting import palette
+from keyorbit.palette import palette
 from keyorbit.scenes import write_points
 
 

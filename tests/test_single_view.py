@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from keyorbit.detect import KeypointDetector
+from keyorbit.loss_log import read_losses
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.tokens import Tokens
 from test_cli import call
@@ -35,8 +36,8 @@ def world(tmp_path_factory, stable_diffusion_folder):
 
 
 def test_a_run_is_made_with_the_models_own_settings(world):
-    assert [entry["step"] for entry in json.loads((world / "run" / "losses.json").read_text())] == [1, 2, 3]
-    assert {"sharpening", "equivariance", "total"} < set(json.loads((world / "run" / "losses.json").read_text())[0])
+    assert [entry["step"] for entry in read_losses(world / "run")] == [1, 2, 3]
+    assert {"sharpening", "equivariance", "total"} < set(read_losses(world / "run")[0])
     info = Tokens.load(world / "run" / "tokens.safetensors").info
     assert info.timestep == 0
     assert len(info.layers) == 4

@@ -24,8 +24,9 @@ STOREYS = [
         "pose",
         "skeleton",
         "errors",
+        "palette",
     },
-    {"attention", "checkpoint", "ranks", "tokens", "backends"},
+    {"attention", "checkpoint", "hub", "ranks", "tokens", "backends"},
     {
         "data",
         "prepare",
@@ -41,6 +42,7 @@ STOREYS = [
         "discover_run",
         "detect",
         "training",
+        "layerwise",
         "evaluate",
         "judged",
         "measures",
@@ -50,7 +52,22 @@ STOREYS = [
         "synthetic",
         "inspection",
     },
-    {"export", "colmap", "scenes", "plotting", "results", "tables", "report", "app", "cli", "__init__", "__main__"},
+    {
+        "export",
+        "colmap",
+        "scenes",
+        "plotting",
+        "rerun_log",
+        "results",
+        "tables",
+        "loss_log",
+        "panels",
+        "report",
+        "app",
+        "cli",
+        "__init__",
+        "__main__",
+    },
 ]
 MATHEMATICS_MAY_IMPORT = {"torch", "einops", "jaxtyping", "typing_extensions", "keyorbit"}
 MODULES = sorted(ROOT.rglob("*.py"))

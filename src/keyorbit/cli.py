@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, Protocol, cast, get_args
 
 import typer
@@ -17,13 +18,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from keyorbit.app.interface import gradio, launch
+from keyorbit.app.studio import open_studio
 from keyorbit.backends.base import Backend
 from keyorbit.backends.loading import load_backend, model_fingerprint
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cache_build import build_cache, check_room
 from keyorbit.cache_index import STORED, plan_cache
 from keyorbit.data import ObjectViews, load_dataset, load_image
-from keyorbit.detect import PEAKS, DetectConfig, KeypointDetector
+from keyorbit.detect import PEAKS, DetectConfig, Detection, KeypointDetector
 from keyorbit.discover import DiscoverConfig, config_from_settings, discover, discover_cached, untrained
 from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
@@ -34,12 +37,14 @@ from keyorbit.inspection.cost import Subject, measure
 from keyorbit.inspection.drift import Drift, measure_drift
 from keyorbit.inspection.report_text import markdown, show
 from keyorbit.inspection.shape_report import inspect_model, with_measurements
+from keyorbit.loss_log import LossLog
 from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig
 from keyorbit.protocol import PROTOCOLS, ProtocolConfig, run_protocol
 from keyorbit.queries import MapKind
 from keyorbit.ranks import start_ranks
 from keyorbit.readers import DATASETS, read_dataset
+from keyorbit.report import detect_for_report, read_run, read_scores, report_html, run_objects, write_report
 from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
 from keyorbit.skeleton import check_edges
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
@@ -161,13 +166,13 @@ def discover_command(
         prepare=_prepare(timestep, warps, noises),
     )
     ranks = start_ranks(device)
-    history: list[dict[str, float]] = []
+    losses = LossLog(out)
     began = time.monotonic()
     with _progress(ranks.main) as tick:
 
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
-            if stage == "step":
-                history.append({"step": done, **values})
+            if stage == "step" and ranks.main:
+                losses.add(done, values)
             tick(stage, done, total, values)
 
         if cache is not None:
@@ -183,7 +188,6 @@ def discover_command(
     found.save(_made(out) / "tokens.safetensors")
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(config)})
-    write_json(out / "losses.json", history)
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")
 
 
@@ -414,6 +418,55 @@ def protocol_command(
     result.tokens.save(_made(out) / "tokens.safetensors")
     write_json(out / "protocol.json", result.to_dict())
     console.print(protocol_table(result))
+
+
+@app.command("report")
+def report_command(
+    run: RunArgument,
+    data: Annotated[Path | None, typer.Argument(help="Objects to show; default those of the run.")] = None,
+    objects: Annotated[int, typer.Option(help="How many of them.")] = 4,
+    scores: Annotated[
+        Path | None, typer.Option(help="What 'evaluate --json' wrote; default RUN/scores.json if there is one.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; default RUN/report.html.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    unet: UnetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
+    if objects < 0:
+        raise InputError("--objects must be 0 or more")
+    about = read_run(run)
+    beside = run / "scores.json"
+    figures = read_scores(scores or beside) if scores or beside.is_file() else None
+    shown = list(run_objects(about, data, objects))
+    found: list[Detection] = []
+    if shown:
+        with _progress() as tick:
+            backend = _backend(about.tokens, model, device, dtype, unet)
+            found = detect_for_report(about, backend, shown, lambda i, n: tick("detect", i, n, {}))
+    path = out or run / "report.html"
+    write_report(path, report_html(about, found, shown, figures))
+    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("app")
+def app_command(
+    run: Annotated[Path | None, typer.Argument(help="A run; default tokens for chairs, which come along.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    host: Annotated[str, typer.Option(help="Who may come: 127.0.0.1 this machine, 0.0.0.0 everyone.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Default the first free one from 7860.")] = None,
+    unet: UnetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
+    gradio()
+    with TemporaryDirectory(prefix="keyorbit_") as scratch:
+        served = launch(open_studio(run, model, device, dtype, unet, Path(scratch)), host, port, block=False)
+        console.print(f"{served.local_url} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
+        served.block_thread()
 
 
 @app.command("inspect")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
 from keyorbit.export import whole_folder, write_text
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.plotting import palette
+from keyorbit.palette import palette, rgb
 
 
 def write_colmap(
@@ -91,9 +90,9 @@ def _points(
     for k, color in enumerate(palette(len(points.score))):
         views = tracked[:, k].nonzero()[:, 0]
         if len(views):
-            rgb = " ".join(str(round(255 * value)) for value in to_rgb(color))
+            bytes_ = " ".join(map(str, rgb(color)))
             track = " ".join(f"{int(i) + 1} {k}" for i in views)
-            rows.append(f"{k} {_numbers(points.xyz[k].tolist())} {rgb} {float(error[views, k].mean()):.6g} {track}")
+            rows.append(f"{k} {_numbers(points.xyz[k].tolist())} {bytes_} {float(error[views, k].mean()):.6g} {track}")
     return rows
 
 

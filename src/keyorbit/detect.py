@@ -65,6 +65,7 @@ class Detection:
     keypoints_2d: Keypoints2D
     keypoints_3d: Keypoints3D | None
     input_camera: InputCamera | None = None
+    input_heatmaps: Float[Tensor, "token map_height map_width"] | None = None
 
 
 class KeypointDetector:
@@ -113,7 +114,9 @@ class KeypointDetector:
         keypoints = self._read(heatmaps, condition, cameras)
         points = None if cameras is None else keypoints.triangulate()
         camera = None if points is None else keypoints.input_camera(points)
-        return Detection(thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points, camera)
+        return Detection(
+            thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points, camera, condition
+        )
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 Report = Callable[[str, int, int, dict[str, float]], None]
+Watch = Callable[[int, Tokens], bool]
 
 
 def discover(
@@ -38,6 +39,7 @@ def discover(
     resume: bool = False,
     report: Report | None = None,
     ranks: Ranks | None = None,
+    watch: Watch | None = None,
 ) -> Tokens:
     """Find tokens that mark the same places on all ``objects``.
 
@@ -47,6 +49,8 @@ def discover(
         report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, and step.
         ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
             ends with the same tokens, bit-identical to those of one process with as many threads.
+        watch: called every ``save_every`` steps as ``watch(steps done, the tokens that would be chosen now)``; where it
+            answers False the run stops, and these are its result.
 
     Raises:
         InputError: no objects, objects that do not fit the model, a checkpoint of other settings, or a process is gone.
@@ -61,7 +65,7 @@ def discover(
         tell(stage, done, total, {})
 
     source = open_source(backend, objects, config.layers, config.maps, config.mode, config.prepare, ranks, progress)
-    return discover_from(source, config, out, resume, report, ranks)
+    return discover_from(source, config, out, resume, report, ranks, watch=watch)
 
 
 def discover_cached(
@@ -98,6 +102,7 @@ def discover_from(
     report: Report | None = None,
     ranks: Ranks | None = None,
     queries: str = "float32",
+    watch: Watch | None = None,
 ) -> Tokens:
     """The same from queries that exist already; ``config`` is settled, and ``queries`` is the type they are kept in.
 
@@ -114,8 +119,17 @@ def discover_from(
         report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})
         if out and ranks.main and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
             run.save(out, number + 1, settings)
+        if watch and (number + 1) % config.save_every == 0:
+            tokens = _chosen(run, source, queries)
+            if not watch(number + 1, tokens):
+                return tokens
+    return _chosen(run, source, queries)
+
+
+def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
     chosen = run.select().tokens.cpu()
-    return Tokens(run.tokens.embedding.detach().cpu()[chosen], _info(source.facts, config, queries))
+    info = replace(_info(source.facts, run.config, queries), objects=len(source))
+    return Tokens(run.tokens.embedding.detach().cpu()[chosen], info)
 
 
 def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:
@@ -143,6 +157,7 @@ def _info(facts: ModelFacts, config: DiscoverConfig, queries: str = "float32") -
         mode=config.mode,
         seed=config.seed,
         version=version("keyorbit"),
+        libraries={name: version(name) for name in ("torch", "diffusers", "transformers")},
         settings=plain_settings(config),
         queries=queries,
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.plotting import palette
+from keyorbit.palette import keypoint_name, palette
 from keyorbit.pose import InputCamera
 from keyorbit.skeleton import Edge, check_edges
 
@@ -92,11 +92,6 @@ def _move(source: Path, target: Path) -> None:
             _move(path, target / path.name)
     else:
         source.replace(target)
-
-
-def keypoint_name(index: int) -> str:
-    """What a keypoint is called in every file: ``keypoint_03``."""
-    return f"keypoint_{index:02d}"
 
 
 def keypoints_dict(

@@ -16,10 +16,11 @@ from keyorbit.detect import Detection
 from keyorbit.errors import InputError
 from keyorbit.export import coco_dict, keypoints_dict, whole_folder, write_csv, write_json
 from keyorbit.plotting import draw_keypoints, save_figure
+from keyorbit.rerun_log import write_rerun
 from keyorbit.scenes import write_points
 from keyorbit.skeleton import Edge, check_edges, co_moving_skeleton
 
-FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv")
+FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
 DEFAULT_FORMATS = ("json", "coco", "glb")
 
 
@@ -70,8 +71,9 @@ def write_detection(
     """Write ``overlay.png``, the pictures that the other files speak of, and the formats asked for.
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
-    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``. Of a single view there are no 3D points, so none of
-    the files that hold them, and no ``input.png``, which would be the view again.
+    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``.
+    Of a single view there are no 3D points, so none of the files that hold them, and no
+    ``input.png``, which would be the view again.
 
     Everything is written beside ``folder`` first and moved in at the end.
 
@@ -100,9 +102,11 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
             height, width = detection.views.shape[-2:]
             write_colmap(folder / "colmap", flat, points, width, height, [f"{name}.png" for name in names])
     pictures = [to_uint8(view) for view in detection.views]
+    if "rrd" in formats:
+        write_rerun(folder / "keypoints.rrd", flat, points, pictures, skeleton)
     places, scores = [*flat.xy], [*flat.score]
     if flat.input_xy is not None and flat.input_score is not None:
-        names, pictures = ["input", *names], [_square(detection.input_image), *pictures]
+        names, pictures = ["input", *names], [square(detection.input_image), *pictures]
         places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
     items = []
     for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):
@@ -123,7 +127,7 @@ def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
     return pixels
 
 
-def _square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
+def square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
     """The middle square of the input picture on grey: what the model sees, and what its input_xy refer to."""
     rgb = on_grey(image)
     side = min(rgb.size)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import trimesh
 from jaxtyping import Float
-from matplotlib.colors import to_rgb
 from numpy import ndarray
 from PIL import Image
 from trimesh.visual import TextureVisuals
@@ -15,9 +14,9 @@ from trimesh.visual.material import PBRMaterial
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
-from keyorbit.export import keypoint_name, write_bytes
+from keyorbit.export import write_bytes
 from keyorbit.keypoints import Keypoints3D
-from keyorbit.plotting import palette
+from keyorbit.palette import keypoint_name, palette, rgb
 from keyorbit.skeleton import Edge, check_edges
 
 # glTF is y-up: (x, y, z) of our z-up world is (x, z, -y) there.
@@ -53,12 +52,8 @@ def write_points(
         raise InputError(f"{path} is neither .glb nor .ply")
 
 
-def _rgb(count: int) -> list[tuple[int, ...]]:
-    return [tuple(round(255 * value) for value in to_rgb(color)) for color in palette(count)]
-
-
 def _ply(points: Keypoints3D, kept: Sequence[int]) -> str:
-    colors = _rgb(len(points.score))
+    colors = [rgb(color) for color in palette(len(points.score))]
     header = ["ply", "format ascii 1.0", "comment world of keyorbit: z up"]
     header += [f"comment {keypoint_name(k)}" for k in kept]
     header += [f"element vertex {len(kept)}", *(f"property {name}" for name in _PROPERTIES.split("|")), "end_header"]
@@ -71,7 +66,7 @@ def _ply(points: Keypoints3D, kept: Sequence[int]) -> str:
 
 def _scene(points: Keypoints3D, kept: Sequence[int], cameras: Cameras | None, skeleton: Sequence[Edge]) -> Any:
     xyz = points.xyz.double().cpu().numpy()
-    colors, size = _rgb(len(xyz)), _size(xyz[kept])
+    colors, size = [rgb(color) for color in palette(len(xyz))], _size(xyz[kept])
     scene = trimesh.Scene()
     for k in kept:
         place = np.eye(4)
@@ -96,25 +91,31 @@ def _size(xyz: Float[ndarray, "keypoint 3"]) -> float:
     return 2 * float(np.quantile(away, 0.75)) or 1.0
 
 
-def _ball(name: str, rgb: tuple[int, ...], radius: float) -> Any:
+def _ball(name: str, color: tuple[int, int, int], radius: float) -> Any:
     ball = trimesh.creation.icosphere(subdivisions=2, radius=radius)
     material = PBRMaterial(
-        name=name, baseColorTexture=Image.new("RGB", (1, 1), rgb), metallicFactor=0.0, roughnessFactor=1.0
+        name=name, baseColorTexture=Image.new("RGB", (1, 1), color), metallicFactor=0.0, roughnessFactor=1.0
     )
     ball.visual = TextureVisuals(uv=np.full((len(ball.vertices), 2), 0.5), material=material)
     return ball
 
 
 def _frustum(cameras: Cameras, index: int, size: float) -> Float[ndarray, "line 2 3"]:
-    """Segments from the camera to the corners of its picture, and round the picture.
+    """Segments from the camera to the corners of its picture, and round the picture."""
+    tip, rim = frustum(cameras, index, _FRUSTUM * size)
+    return np.concatenate([np.stack([tip, rim], 1), np.stack([rim, np.roll(rim, -1, 0)], 1)])
 
-    An orthographic camera has no one point from which it sees: its four lines are parallel.
+
+def frustum(cameras: Cameras, index: int, depth: float) -> tuple[Float[ndarray, "4 3"], Float[ndarray, "4 3"]]:
+    """Where the four lines from a camera to its picture at ``depth`` start and end, in the world.
+
+    The corners of the picture go round from the top left one. An orthographic camera has no one point from which it
+    sees: its four lines are parallel.
     """
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], float)
     rays = corners @ np.linalg.inv(cameras.intrinsics[index].double().cpu().numpy()).T
-    depth = _FRUSTUM * size
     near = rays * [1, 1, 0] if cameras.orthographic else np.zeros_like(rays)
     far = rays * [1, 1, depth] if cameras.orthographic else rays * depth
     to_world = np.linalg.inv(cameras.world_to_camera[index].double().cpu().numpy())
     tip, rim = (place @ to_world[:3, :3].T + to_world[:3, 3] for place in (near, far))
-    return np.concatenate([np.stack([tip, rim], 1), np.stack([rim, np.roll(rim, -1, 0)], 1)])
+    return tip, rim

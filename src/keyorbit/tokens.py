@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.errors import InputError
+from keyorbit.hub import HubTokens
 
 FORMAT = "keyorbit-tokens-1"
 
@@ -30,9 +31,11 @@ class TokensInfo:
     version: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     queries: str = "float32"
+    objects: int = 0
+    libraries: dict[str, str] = field(default_factory=dict)
 
 
-class Tokens(nn.Module):
+class Tokens(nn.Module, HubTokens):
     """K learnable context rows, ``embedding [token width]``, float32."""
 
     def __init__(self, embedding: Float[Tensor, "token width"], info: TokensInfo | None = None) -> None:

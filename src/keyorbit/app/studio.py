@@ -1,0 +1,203 @@
+"""What the app does, without the page: one model for all visitors, who take turns at it."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from keyorbit.backends.base import Backend
+from keyorbit.backends.loading import load_backend
+from keyorbit.data import ObjectViews, load_dataset
+from keyorbit.detect import Detection, KeypointDetector
+from keyorbit.discover import DiscoverConfig, discover
+from keyorbit.errors import InputError
+from keyorbit.heatmaps import resize
+from keyorbit.layerwise import attention_by_layer
+from keyorbit.palette import palette
+from keyorbit.panels import data_url, heat_strip, make_panel, render, render_panel
+from keyorbit.prepare import PrepareConfig
+from keyorbit.report import charts
+from keyorbit.results import square, to_uint8, write_detection
+from keyorbit.tokens import Tokens
+
+EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
+DOWNLOADS = ("keypoints.json", "coco.json", "points.glb")
+_LAYER_SIDE = 32
+_KEEP_SECONDS = 3600
+
+
+class Turns:
+    """One visitor at the model at a time. Who works long gives way between two pieces of work."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._lock:
+            yield
+
+    def give_way(self) -> None:
+        """Inside a turn: let those who wait go first."""
+        self._lock.release()
+        time.sleep(0.002)
+        self._lock.acquire()
+
+
+class Job:
+    """A discovery that runs in a thread of its own. Read its fields at any time; they are replaced, not changed."""
+
+    def __init__(self) -> None:
+        self.stage = ("start", 0, 1)
+        self.losses: tuple[dict[str, float], ...] = ()
+        self.tokens: Tokens | None = None
+        self.error: str | None = None
+        self.finished = threading.Event()
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask it to end; what it has by then is kept."""
+        self._stop.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop.is_set()
+
+
+class Studio:
+    """The model, the tokens it starts with, and the work."""
+
+    def __init__(self, backend: Backend, tokens: Tokens, scratch: Path) -> None:
+        self.backend, self.tokens, self.scratch = backend, tokens, scratch
+        self.turns = Turns()
+
+    def detect(
+        self, picture: Image.Image, tokens: Tokens, say: Callable[[float, str], None]
+    ) -> tuple[str, list[str], Detection]:
+        """The panel of a picture as HTML, and the files to download."""
+        say(0.1, "waiting for a turn at the model")
+        with self.turns.turn():
+            say(0.2, "making the views and reading the keypoints")
+            found = KeypointDetector(self.backend, tokens).detect_object(ObjectViews("picture", picture))
+        say(0.8, "writing the files")
+        folder = self._folder()
+        write_detection(folder / "keypoints", found)
+        files = [str(folder / "keypoints" / name) for name in DOWNLOADS if (folder / "keypoints" / name).is_file()]
+        return render_panel(make_panel(found)), files, found
+
+    def attention(self, picture: Image.Image, tokens: Tokens, token: int) -> str:
+        """One token's attention at every layer, as HTML."""
+        with self.turns.turn():
+            views, layers = attention_by_layer(self.backend, tokens, ObjectViews("picture", picture), token)
+        rows = []
+        side = (_LAYER_SIDE, _LAYER_SIDE)
+        for layer in layers:
+            maps = resize(layer.views[None], side, "nearest-exact")[0]
+            if layer.given is not None:
+                maps = torch.cat([resize(layer.given[None, None], side, "nearest-exact")[0], maps])
+            height, width = layer.views.shape[-2:]
+            rows.append(
+                {"place": _place(layer.name), "strip": heat_strip(maps), "heads": layer.heads}
+                | {"height": height, "width": width}
+            )
+        pictures = [to_uint8(view) for view in views]
+        titles = [f"view {i}" for i in range(len(pictures))]
+        if layers[0].given is not None:
+            titles, pictures = ["input", *titles], [square(picture), *pictures]
+        small = [np.asarray(Image.fromarray(p).resize((96, 96))) for p in pictures]
+        strip = data_url(np.concatenate(small, 1))
+        color = palette(len(tokens))[token]
+        return render("layers.html", rows=rows, titles=titles, pictures=strip, token=token, color=color)
+
+    def start(self, objects: Sequence[ObjectViews], count: int, steps: int) -> Job:
+        """Begin a discovery."""
+        job = Job()
+        prepare = PrepareConfig(warps=1)
+        config = DiscoverConfig(count, 2 * count, steps=steps, batch=min(4, len(objects)), prepare=prepare)
+        threading.Thread(target=self._discover, args=(job, objects, config), daemon=True).start()
+        return job
+
+    def save(self, tokens: Tokens) -> str:
+        """The tokens as a file to download."""
+        path = self._folder() / "tokens.safetensors"
+        tokens.save(path)
+        return str(path)
+
+    def preview(self, thing: ObjectViews, tokens: Tokens) -> str:
+        """The panel of one object with these tokens."""
+        with self.turns.turn():
+            found = KeypointDetector(self.backend, tokens).detect_object(thing)
+        return render_panel(make_panel(found, thing.truth))
+
+    def _folder(self) -> Path:
+        """A new folder to write in; those of an hour ago have long been handed out."""
+        for old in self.scratch.iterdir():
+            if old.stat().st_mtime < time.time() - _KEEP_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=self.scratch))
+
+    def _discover(self, job: Job, objects: Sequence[ObjectViews], config: DiscoverConfig) -> None:
+        def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+            job.stage = (stage, done, total)
+            if stage == "step":
+                job.losses = (*job.losses, {"step": float(done), **values})
+            elif job.stopped:
+                raise InputError("Stopped before the first step: there is nothing to keep yet.")
+            self.turns.give_way()
+
+        def watch(step: int, tokens: Tokens) -> bool:
+            job.tokens = tokens
+            return not job.stopped
+
+        try:
+            with self.turns.turn():
+                config = replace(config, save_every=min(10, max(1, config.steps)))
+                job.tokens = discover(self.backend, objects, config, report=report, watch=watch)
+        except InputError as error:
+            job.error = str(error)
+        except Exception as error:
+            job.error = f"The discovery failed ({type(error).__name__}); the server's log says more."
+            raise
+        finally:
+            job.finished.set()
+
+
+def loss_charts(losses: Sequence[dict[str, float]]) -> str:
+    """The losses so far as HTML."""
+    return render("app_charts.html", charts=charts(losses))
+
+
+def open_studio(
+    run: Path | None, model: str | None, device: str, dtype: str, unet: Path | None, scratch: Path
+) -> Studio:
+    """The studio of a run, or of the tokens for chairs that come with keyorbit.
+
+    Raises:
+        InputError: the run or the model is not to be had, or they do not fit each other.
+    """
+    path = EXAMPLES / "tokens.safetensors" if run is None else run if run.is_file() else run / "tokens.safetensors"
+    tokens = Tokens.load(path)
+    backend = load_backend(model or tokens.info.model or "tiny", device, dtype, unet)
+    KeypointDetector(backend, tokens)  # whether they fit
+    return Studio(backend, tokens, scratch)
+
+
+def examples() -> list[ObjectViews]:
+    """The chairs that come with keyorbit, with their views and true landmarks."""
+    return list(load_dataset(EXAMPLES))
+
+
+def _place(layer: str) -> str:
+    """``up_blocks.1.attentions.0.transformer_blocks.0.attn2`` in short: ``up 1.0``."""
+    parts = layer.split(".")
+    block, numbers = parts[0].removesuffix("_blocks").removesuffix("_block"), [p for p in parts[1:] if p.isdigit()]
+    return f"{block} {'.'.join(numbers[:2] if block != 'mid' else numbers[:1])}"

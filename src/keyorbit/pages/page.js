@@ -1,0 +1,51 @@
+// Follow one keypoint through the page: on the pictures, in the heatmaps, in the scene. And the theme.
+(() => {
+  "use strict";
+  let chosen = null;
+  const root = document.documentElement;
+
+  const apply = () => {
+    root.classList.toggle("ko-has-choice", chosen !== null);
+    for (const element of document.querySelectorAll(".ko-mark, .ko-strips tr[data-k]"))
+      element.classList.toggle("is-chosen", element.dataset.k === chosen);
+    for (const chip of document.querySelectorAll(".ko-chip"))
+      chip.setAttribute("aria-pressed", String(chip.dataset.k === chosen));
+    for (const panel of document.querySelectorAll(".ko-panel")) {
+      const strip = chosen === null ? null : panel.querySelector(`[data-strip="${chosen}"]`);
+      for (const heat of panel.querySelectorAll(".ko-heat")) {
+        heat.classList.toggle("is-on", strip !== null);
+        if (strip) heat.style.backgroundImage = `url(${strip.src})`;
+      }
+    }
+    document.dispatchEvent(new CustomEvent("ko:choice", { detail: chosen === null ? null : Number(chosen) }));
+  };
+
+  const choose = (k) => { chosen = k === null || k === chosen ? null : k; apply(); };
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest ? event.target.closest(".ko-chip, .ko-mark") : null;
+    if (target) choose(target.dataset.k);
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && chosen !== null) choose(null); });
+  document.addEventListener("ko:choose", (event) => choose(String(event.detail)));
+  // Panels that come later, as in the app.
+  new MutationObserver((records) => {
+    if (records.some((r) => [...r.addedNodes].some((n) => n.querySelector && n.querySelector(".ko-panel")))) apply();
+  }).observe(root, { childList: true, subtree: true });
+
+  const button = document.querySelector("[data-ko-theme]");
+  if (button) {
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+    const label = () => {
+      button.textContent = dark() ? "Light" : "Dark";
+      button.setAttribute("aria-label", `Change to the ${dark() ? "light" : "dark"} theme`);
+    };
+    button.addEventListener("click", () => {
+      root.dataset.theme = dark() ? "light" : "dark";
+      label();
+      document.dispatchEvent(new CustomEvent("ko:theme"));
+    });
+    system.addEventListener("change", () => { label(); document.dispatchEvent(new CustomEvent("ko:theme")); });
+    label();
+  }
+})();
