@@ -100,7 +100,7 @@ def test_other_losses_move_the_tokens_and_a_misread_grid_moves_them_elsewhere(qu
     assert tokens.info.settings["maps"] == "attention"
 
 
-def test_sift_words_follow_a_pattern_through_views_and_objects(quality, backend):
+def test_sift_words_follow_a_pattern_through_views_and_objects(quality, backend, monkeypatch):
     pytest.importorskip("cv2")
     generator = np.random.default_rng(0)
     patch = generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)
@@ -113,7 +113,9 @@ def test_sift_words_follow_a_pattern_through_views_and_objects(quality, backend)
         masks[:, 18 + shift : 42 + shift, 20:44] = True
         return ObjectViews(name, Image.new("RGB", (64, 64)), views, masks, ko.zero123plus_cameras("v1.2"))
 
-    backend = type("Plain", (), {"layout": backend.layout, "view_size": 64, "cameras": backend.cameras})()
+    # The views as they are, not at the tiny model's 16 pixels.
+    baselines = importlib.import_module("baselines")
+    monkeypatch.setattr(baselines, "object_views", lambda thing, *_: (thing.views, thing.masks, thing.cameras))
     things = [thing("a", 0), thing("b", 8)]
     ((first, second),) = quality.sift_words(backend, things[:1], [things], 4, seed=0)
     moved = second.keypoints_2d.xy - first.keypoints_2d.xy
