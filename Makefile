@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint demo shape-report clean
+.PHONY: install test lint demo figures shape-report clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -22,6 +22,10 @@ test: lint
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+# docs/images/object_views.png and object_rays.png.
+figures: $(INSTALLED)
+	$(BIN)/python examples/figures.py docs/images
 
 # docs/shape-report.md; a test compares it with what the command says now.
 shape-report: $(INSTALLED)

@@ -15,13 +15,11 @@ from keyorbit.cameras import Cameras
 class EvidenceConfig:
     """How space is searched.
 
-    radius: half the side of the searched cube, world units; points: of the coarse grid, a side; fine: of the grids
-    round the best point so far, a side, ``levels`` of them, each ``zoom`` times finer than the one before. outlier: the
-    chance that a view marks something else, which bounds its veto. falloff: standard deviation of how far beside the
-    silhouette a point of the object may be seen, in sides of the view.
+    points: of the coarse grid, a side; fine: of the grids round the best point so far, a side, ``levels`` of them, each
+    ``zoom`` times finer than the one before. outlier: the chance that a view marks something else, which bounds its
+    veto. falloff: standard deviation of how far beside the silhouette a point of the object may be seen, in sides.
     """
 
-    radius: float = 0.5
     points: int = 24
     fine: int = 7
     zoom: float = 2.5
@@ -34,8 +32,8 @@ class EvidenceConfig:
 class Evidence:
     """Where the views' evidence has its peak, and how wide the peak is.
 
-    xyz: world units; covariance: of the normalised evidence over the coarse neighbourhood of the peak; strength: the
-    logarithm of the evidence at the peak, nats a view above what flat heatmaps have.
+    xyz: world units; covariance: of the normalised evidence round the peak; strength: the logarithm of the evidence at
+    the peak, nats a view above what flat heatmaps have.
     """
 
     xyz: Float[Tensor, "*batch keypoint 3"]
@@ -43,30 +41,19 @@ class Evidence:
     strength: Float[Tensor, "*batch keypoint"]
 
 
-def log_evidence(
-    points: Float[Tensor, "*batch keypoint point 3"],
+def view_evidence(
     heatmaps: Float[Tensor, "*batch view keypoint height width"],
-    cameras: Cameras,
-    distance: Float[Tensor, "*batch view mask_height mask_width"] | None = None,
-    config: EvidenceConfig | None = None,
-) -> Float[Tensor, "*batch keypoint point"]:
-    """How likely each keypoint is at each of its points: log((1 − o)·h·pixels + o), in nats, summed over the views.
+    xy: Float[Tensor, "*batch view point 2"],
+    outlier: float = EvidenceConfig.outlier,
+) -> Float[Tensor, "*batch view keypoint point"]:
+    """What each view says of points that it sees at xy: log((1 − o)·h·pixels + o), in nats.
 
-    h is the heatmap (sums to 1 over its pixels) where the view sees the point, o the chance of an outlier; flat
-    heatmaps give 0. With ``distance`` from the silhouette (0 on it), a point that some view sees beside the object is
-    unlikely: the answer then lies in the visual hull (Laurentini 1994). Differentiable.
+    h is the heatmap there (heatmaps sum to 1 over their pixels), o the chance of an outlier; flat heatmaps give 0.
+    Differentiable.
     """
-    config = config or EvidenceConfig()
     height, width = heatmaps.shape[-2:]
-    xy = cameras.project(rearrange(points, "... k p c -> ... (k p) c"))
-    xy = rearrange(xy, "... v (k p) c -> ... v k p c", k=points.shape[-3])
-    seen = _sample(heatmaps * (height * width), xy)
-    total = ((1 - config.outlier) * seen + config.outlier).log().sum(-3)
-    if distance is None:
-        return total
-    beside = beside_silhouette(distance, rearrange(xy, "... v k p c -> ... v (k p) c"))
-    beside = rearrange(beside, "... v (k p) -> ... v k p", k=points.shape[-3])
-    return total - 0.5 * (beside / config.falloff).square().sum(-3)
+    seen = _sample(heatmaps, xy) * (height * width)
+    return ((1 - outlier) * seen + outlier).log()
 
 
 def beside_silhouette(
@@ -74,12 +61,32 @@ def beside_silhouette(
 ) -> Float[Tensor, "*batch view point"]:
     """How far places lie from the object, by a map of the distance from its silhouette (0 on it), in sides.
 
-    Outside the picture, the distance to the picture's edge is added (along both axes).
+    Outside the picture the distance to the picture (along both axes) is added.
     """
     inside = xy.clamp(0, 1)
-    sampled = _sample(distance[..., None, :, :], inside[..., None, :, :], "border")[..., 0, :]
     beyond: Tensor = (xy - inside).abs().sum(-1)
-    return sampled + beyond
+    return _sample(distance.unsqueeze(-3), inside, "border")[..., 0, :] + beyond
+
+
+def log_evidence(
+    points: Float[Tensor, "*batch point 3"],
+    heatmaps: Float[Tensor, "*batch view keypoint height width"],
+    cameras: Cameras,
+    distance: Float[Tensor, "*batch view mask_height mask_width"] | None = None,
+    config: EvidenceConfig | None = None,
+) -> Float[Tensor, "*batch keypoint point"]:
+    """How likely each keypoint is at each point: `view_evidence` summed over the views.
+
+    With ``distance`` from the silhouettes a point that some view sees beside the object is unlikely: the answer then
+    lies in the visual hull (Laurentini 1994).
+    """
+    config = config or EvidenceConfig()
+    xy = cameras.project(points)
+    total = view_evidence(heatmaps, xy, config.outlier).sum(-3)
+    if distance is None:
+        return total
+    beside = (beside_silhouette(distance, xy) / config.falloff).square().sum(-2)
+    return total - 0.5 * beside[..., None, :]
 
 
 @torch.no_grad()
@@ -89,31 +96,82 @@ def read_evidence(
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None = None,
     config: EvidenceConfig | None = None,
 ) -> Evidence:
-    """The most likely point of each keypoint (see :func:`log_evidence`), from a coarse grid refined round its best.
+    """The most likely point of each keypoint (see `log_evidence`), on a coarse grid refined round its best point.
 
-    Peak and covariance come from the last grids; where the heatmaps are flat the answer is some point of strength 0.
+    The peak is the mean of the evidence on the last grid, the covariance that on the first fine one. Where the heatmaps
+    are flat the answer is some point, of strength 0.
     """
     config = config or EvidenceConfig()
-    lead, keypoints = heatmaps.shape[:-4], heatmaps.shape[-3]
-    axis = torch.linspace(-config.radius, config.radius, config.points).to(heatmaps)
-    points = torch.cartesian_prod(axis, axis, axis).expand(*lead, keypoints, -1, 3)
-    step = float(axis[1] - axis[0])
-    value = log_evidence(points, heatmaps, cameras, distance, config)
-    best = _best(points, value)
+    grid, step = _coarse_grid(cameras, config.points)
+    grid = grid.to(heatmaps)
+    value = log_evidence(grid.expand(*heatmaps.shape[:-4], -1, 3), heatmaps, cameras, distance, config)
+    best = grid[value.argmax(-1)]
+    # From here on every keypoint has points of its own, so it becomes an axis of the batch.
+    alone = rearrange(heatmaps, "... v k h w -> ... k v 1 h w")
+    if distance is not None:
+        distance = distance.unsqueeze(-4).expand(*alone.shape[:-4], -1, -1, -1)
     near = _cube(config.fine).to(heatmaps)
-    covariance = None
-    for _ in range(config.levels):
+    covariance = torch.eye(3).to(heatmaps).expand(*best.shape, 3) * step**2
+    for level in range(config.levels):
         step /= config.zoom
         points = best[..., None, :] + step * near
-        value = log_evidence(points, heatmaps, cameras, distance, config)
-        best = _best(points, value)
-    middle, covariance = _moments(points, value)
-    return Evidence(middle, covariance, value.amax(-1) / len(cameras))
+        value = log_evidence(points, alone, cameras, distance, config)[..., 0, :]
+        middle, spread = _moments(points, value)
+        covariance = spread if level == 0 else covariance
+        best = points.gather(-2, value.argmax(-1)[..., None, None].expand(*value.shape[:-1], 1, 3))[..., 0, :]
+    return Evidence(middle if config.levels else best, covariance, value.amax(-1) / len(cameras))
 
 
-def _best(points: Tensor, value: Tensor) -> Tensor:
-    index = value.argmax(-1)[..., None, None].expand(*value.shape[:-1], 1, 3)
-    return points.gather(-2, index)[..., 0, :]
+def hull_points(
+    distance: Float[Tensor, "view height width"],
+    cameras: Cameras,
+    count: int,
+    generator: torch.Generator,
+    side: int = 40,
+) -> Float[Tensor, "{count} 3"]:
+    """Random points on the surface of the visual hull: cells of a grid, ``side`` a side, that border on empty ones.
+
+    distance: from the silhouettes. A hull thinner than a cell is taken whole; without any, the whole searched cube is.
+    """
+    grid, step = _coarse_grid(cameras, side)
+    grid = grid.to(distance)
+    away = beside_silhouette(distance, cameras.project(grid)).amax(0)
+    within = (away <= 0.5 * step * float(cameras.intrinsics[0, 0, 0]) / _reach(cameras)).reshape(1, side, side, side)
+    solid = within.to(distance)
+    inner = -F.max_pool3d(-F.pad(solid, (1,) * 6), 3, stride=1) > 0
+    found = grid[(within & ~inner).flatten()]
+    found = found if len(found) else grid
+    draw = torch.rand(count, generator=generator).to(found.device)
+    return found[(draw * len(found)).long()]
+
+
+def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
+    """Middle and radius of what all views look at: the point nearest to their axes, and the smallest view's half side.
+
+    World units, so it fits every rig and a user's own cameras. A single axis, or parallel ones, leave the middle
+    where it is nearest to the origin.
+    """
+    direction, centre = cameras.directions.double(), cameras.centers.double()
+    across = torch.eye(3, dtype=direction.dtype) - direction[:, :, None] * direction[:, None, :]
+    right = (across @ centre[..., None]).sum(0)
+    middle = torch.linalg.solve(across.sum(0) + 1e-9 * torch.eye(3, dtype=direction.dtype), right)[:, 0]
+    if cameras.orthographic:
+        depth = torch.ones(len(cameras), dtype=direction.dtype)
+    else:
+        depth = cameras.depth(middle[None])[:, 0].abs()
+    focal = cameras.intrinsics[:, [0, 1], [0, 1]].double().abs().amax(-1)
+    return middle.to(cameras.world_to_camera), float((0.5 * depth / focal).min())
+
+
+def _reach(cameras: Cameras) -> float:
+    """What a focal length is divided by to bring a world length at the object to sides of the view."""
+    middle, _ = search_volume(cameras)
+    return 1.0 if cameras.orthographic else float(cameras.depth(middle[None])[:, 0].abs().mean())
+
+
+def _coarse_grid(cameras: Cameras, side: int) -> tuple[Tensor, float]:
+    middle, radius = search_volume(cameras)
+    return middle + _cube(side).to(middle) * (2 * radius / (side - 1)), 2 * radius / (side - 1)
 
 
 def _cube(side: int) -> Tensor:
@@ -128,11 +186,9 @@ def _moments(points: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     return middle, einsum(share, away, away, "... p, ... p a, ... p b -> ... a b")
 
 
-def _sample(
-    maps: Float[Tensor, "*batch keypoint height width"], xy: Float[Tensor, "*batch keypoint point 2"], edge: str = "zeros"
-) -> Float[Tensor, "*batch keypoint point"]:
-    """Maps at places of the unit square, bilinear."""
-    grid = (2 * xy - 1).reshape(-1, xy.shape[-2], 1, 2)
-    flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    found = F.grid_sample(flat, grid, mode="bilinear", padding_mode=edge, align_corners=False)
-    return found.reshape(xy.shape[:-1])
+def _sample(maps: Tensor, xy: Tensor, edge: str = "zeros") -> Tensor:
+    """Maps [... view channel height width] at places [... view point 2], bilinear: [... view channel point]."""
+    flat = maps.reshape(-1, *maps.shape[-3:])
+    places = (2 * xy - 1).reshape(-1, xy.shape[-2], 1, 2)
+    found = F.grid_sample(flat, places, mode="bilinear", padding_mode=edge, align_corners=False)
+    return found.reshape(*maps.shape[:-2], xy.shape[-2])

@@ -151,7 +151,7 @@ def prepare_all(
     for i, thing in enumerate(objects):
         generator = torch.Generator().manual_seed(seed * 10**6 + i)
         item, _, own = prepare(thing, backend, config, generator)
-        if prepared and not _same_cameras(own, cameras):
+        if prepared and not same_cameras(own, cameras):
             raise InputError(
                 f"{thing.name} has other cameras than the objects before it; discover on one rig at a time"
             )
@@ -164,7 +164,9 @@ def prepare_all(
     return prepared, cameras
 
 
-def _same_cameras(first: Cameras | None, second: Cameras | None) -> bool:
+def same_cameras(first: Cameras | None, second: Cameras | None) -> bool:
+    """Whether both stand in the same places, or there are none."""
     if first is None or second is None:
         return first is second
-    return torch.allclose(first.world_to_camera, second.world_to_camera, atol=1e-4)
+    ours, theirs = first.world_to_camera.cpu(), second.world_to_camera.cpu()
+    return ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4)

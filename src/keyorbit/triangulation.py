@@ -31,9 +31,10 @@ def triangulate(
 
     First the linear solution (inhomogeneous DLT; Hartley & Zisserman 2004, §12.2), then `refine` Gauss-Newton
     steps on the squared reprojection error, each kept only where it helps. `weights` ≥ 0 multiply the squared
-    error. `covariance` of each place (positive definite) makes it the squared Mahalanobis distance: a place that is
-    uncertain along a line counts across it. Where all weights vanish the answer is the origin, and with one view the point of its ray nearest
-    to the origin: always finite. Perspective and orthographic cameras. World units.
+    error. With the `covariance` of each place (positive definite) it is the squared Mahalanobis distance: a place
+    that is uncertain along a line counts across it. Where all weights vanish the answer is the origin, and with
+    one view the point of its ray nearest to the origin: always finite. Perspective and orthographic cameras.
+    World units.
     Raises ValueError when xy and the cameras differ in their number of views.
     """
     _check_views(xy, cameras)
