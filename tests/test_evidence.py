@@ -37,7 +37,9 @@ def disc(radius):
     return away.clamp_min(0).expand(6, -1, -1)
 
 
-@pytest.mark.parametrize("cameras", [CAMERAS, orbit_cameras((0.0, 70.0, 140.0), (20.0, -10.0, 40.0), orthographic=True)])
+@pytest.mark.parametrize(
+    "cameras", [CAMERAS, orbit_cameras((0.0, 70.0, 140.0), (20.0, -10.0, 40.0), orthographic=True)]
+)
 def test_planted_points_are_read(cameras):
     points = 0.6 * draw(2, 5, 3) - 0.3
     found = read_evidence(maps_at(cameras.project(points)), cameras)

@@ -43,7 +43,10 @@ def test_covariance_is_that_of_many_draws():
         assert (torch.cov(found[:, k].T) - told[k]).abs().max() < 0.1 * told[k].diagonal().max()
 
 
-@pytest.mark.parametrize("cameras", [CAMERAS, orbit_cameras((0, 60, 130), (20, -10, 45), orthographic=True).to(None, torch.float64)])
+@pytest.mark.parametrize(
+    "cameras",
+    [CAMERAS, orbit_cameras((0.0, 60.0, 130.0), (20.0, -10.0, 45.0), orthographic=True).to(None, torch.float64)],
+)
 def test_places_of_one_point_lie_on_each_others_lines(cameras):
     xy = cameras.project(draw(2, 5, 3) - 0.5)
     assert epipolar_consistency(xy, cameras) < 1e-15

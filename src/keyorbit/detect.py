@@ -120,8 +120,7 @@ class KeypointDetector:
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            assert cameras is not None
-            camera = _input_camera(thing, keypoints, points, condition, distance, cameras)
+            camera = _input_camera(thing, keypoints, points, condition.cpu(), distance.cpu())
         return Detection(thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points, camera)
 
     def _in_space(self, keypoints: Keypoints2D, heatmaps: Tensor, distance: Tensor, cameras: Cameras) -> Keypoints3D:
@@ -180,9 +179,9 @@ def _input_camera(
     points: Keypoints3D,
     condition: Float[Tensor, "token height width"],
     distance: Float[Tensor, "view height width"],
-    cameras: Cameras,
 ) -> InputCamera:
     """The input picture's camera, from its heatmaps and its outline."""
+    assert keypoints.cameras is not None
     assert keypoints.input_xy is not None
     assert keypoints.input_score is not None
     image = thing.input_image
@@ -192,9 +191,9 @@ def _input_camera(
     mask = silhouettes(picture[None])[0] if alpha is None else alpha
     size = (distance.shape[-2], distance.shape[-1])
     outline = silhouette_distance(resize(mask.float(), size) > 0.5)
-    hull = hull_points(distance.cpu(), cameras, HULL_POINTS, torch.Generator().manual_seed(0))
+    hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
     weights = keypoints.input_score * points.score
-    return search_input_camera(points.xyz, weights, condition.cpu(), keypoints.input_xy, cameras, hull, outline)
+    return search_input_camera(points.xyz, weights, condition, keypoints.input_xy, keypoints.cameras, hull, outline)
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

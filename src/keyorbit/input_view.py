@@ -17,17 +17,18 @@ from keyorbit.pose import InputCamera
 class InputViewConfig:
     """What is searched, and how much the parts count.
 
-    elevations_deg: first, last and step. heatmaps: nats of a keypoint's evidence that count, at full score; outlier:
+    elevations_deg: first, last and step. heatmaps: how much of a keypoint's evidence counts, at full score; outlier:
     chance that a map marks another place. silhouette: standard deviation of the outline of the visual hull about the
-    picture's, in sides, and samples: how many independent measurements it is worth. cropped: what the logarithm of the
-    odds is that a picture is cropped (zoomed and shifted), before looking at it.
+    picture's, in sides; samples: how many independent measurements of it an outline is worth, such that 7 of 10 errors
+    on held-out objects lie within one standard deviation. cropped: logarithm of the odds that a picture is cropped
+    (zoomed and shifted), before looking at it.
     """
 
     elevations_deg: tuple[float, float, float] = (-40.0, 82.0, 2.0)
-    heatmaps: float = 1.0
+    heatmaps: float = 0.1
     outlier: float = 0.3
     silhouette: float = 0.03
-    samples: float = 8.0
+    samples: float = 50.0
     cropped: float = -3.0
 
 
