@@ -178,15 +178,19 @@ class _Run:
     @torch.no_grad()
     def select(self) -> Selection:
         """Rank the candidates on all objects, a batch at a time."""
-        heatmaps, points, errors = [], [], []
+        heatmaps, points, errors, beside = [], [], [], []
         for start in range(0, len(self.prepared), self.config.batch):
             batch = torch.arange(start, min(start + self.config.batch, len(self.prepared)))
             seen = self.observe(batch, self.config.temperature)
             heatmaps.append(seen.heatmaps[:, 0])
+            if self.cameras is not None:
+                beside.append((seen.heatmaps * (1 - seen.masks[:, :, :, None])).sum((-2, -1)).mean((1, 2)))
             found, error = self._locate(seen)
             points.append(found)
             errors.append(error)
-        return select_tokens(torch.cat(heatmaps), torch.cat(points), torch.cat(errors), self.config.num_tokens)
+        off_object = torch.cat(beside) if beside else None
+        ranked = torch.cat(heatmaps), torch.cat(points), torch.cat(errors)
+        return select_tokens(*ranked, self.config.num_tokens, off_object=off_object)
 
     def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
         """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
@@ -230,7 +234,7 @@ def discover(
             _save(run, out, number + 1, settings)
     selection = run.select()
     chosen = selection.tokens.cpu()
-    return Tokens(run.tokens.embedding.detach().cpu()[chosen], _info(backend, config))
+    return Tokens(run.tokens.embedding.detach().cpu()[chosen], replace(_info(backend, config), pairs=selection.pairs))
 
 
 def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:

@@ -104,7 +104,8 @@ def read_evidence(
     config = config or EvidenceConfig()
     grid, step = _coarse_grid(cameras, config.points)
     grid = grid.to(heatmaps)
-    value = log_evidence(grid.expand(*heatmaps.shape[:-4], -1, 3), heatmaps, cameras, distance, config)
+    shared = grid.expand(*heatmaps.shape[:-4], -1, 3)
+    value = log_evidence(shared, _coarse(heatmaps, config.points), cameras, distance, config)
     best = grid[value.argmax(-1)]
     # From here on every keypoint has points of its own, so it becomes an axis of the batch.
     alone = rearrange(heatmaps, "... v k h w -> ... k v 1 h w")
@@ -172,6 +173,17 @@ def _reach(cameras: Cameras) -> float:
 def _coarse_grid(cameras: Cameras, side: int) -> tuple[Tensor, float]:
     middle, radius = search_volume(cameras)
     return middle + _cube(side).to(middle) * (2 * radius / (side - 1)), 2 * radius / (side - 1)
+
+
+def _coarse(heatmaps: Tensor, side: int) -> Tensor:
+    """Heatmaps no finer than a grid of that many points can find a peak in; each still sums to 1."""
+    height, width = heatmaps.shape[-2:]
+    if min(height, width) <= 1.5 * side:
+        return heatmaps
+    pooled = F.adaptive_avg_pool2d(heatmaps.reshape(-1, 1, height, width), side).reshape(
+        *heatmaps.shape[:-2], side, side
+    )
+    return pooled * (height * width / side**2)
 
 
 def _cube(side: int) -> Tensor:

@@ -16,7 +16,10 @@ FORMAT = "keyorbit-tokens-1"
 
 @dataclass(frozen=True)
 class TokensInfo:
-    """Where tokens come from: what one needs to use them, and to make them again."""
+    """Where tokens come from: what one needs to use them, and to make them again.
+
+    pairs: tokens, by their number, that mark mirror images of each other, such as a left and a right leg.
+    """
 
     model: str = ""
     model_fingerprint: str = ""
@@ -26,6 +29,7 @@ class TokensInfo:
     seed: int = 0
     version: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 class Tokens(nn.Module):
@@ -97,4 +101,5 @@ class Tokens(nn.Module):
             raise InputError(f"{path} holds values that are not finite; discover the tokens again")
         info = header["info"]
         info["layers"] = tuple(info["layers"])
+        info["pairs"] = tuple((first, second) for first, second in info.get("pairs", ()))
         return cls(embedding, TokensInfo(**info))
