@@ -41,34 +41,28 @@ FIELDS = ("reprojection", "reprojection_px", "landmark_3d", "dual_alignment", "c
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Inside, objects are prepared and recorded once, whatever the tokens are; not for other models or settings."""
+    """Inside, discovery and detection with one model prepare and record an object once, whatever the tokens are."""
     with ExitStack() as stack:
-        for module, name in (
-            (keyorbit.discover, "prepare_all"),
-            (keyorbit.discover, "build_query_cache"),
-            (keyorbit.detect, "prepare"),
-            (keyorbit.detect, "record_passes"),
+        for module, name, key in (
+            (keyorbit.discover, "prepare_all", lambda a: (tuple(thing.name for thing in a[0]), a[2], a[3])),
+            (keyorbit.discover, "build_query_cache", lambda a: (id(a[1]), a[2])),
+            (keyorbit.detect, "prepare", lambda a: (a[0].name, a[2], a[3].initial_seed())),
+            (keyorbit.detect, "record_passes", lambda a: (id(a[1]), a[2])),
         ):
-            stack.enter_context(patch.object(module, name, _once(getattr(module, name))))
+            stack.enter_context(patch.object(module, name, _once(getattr(module, name), key)))
         yield
 
 
-def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+def _once(function: Callable[..., Any], key: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
+    """The function with a memory; arguments are kept too, so that an identity stays one object's."""
     kept: dict[Any, Any] = {}
 
     def answer(*args: Any, **more: Any) -> Any:
-        # Objects have names; what was prepared is kept itself, so that its identity stays its own.
-        key = tuple(_identity(x) for x in args)
-        if key not in kept:
-            kept[key] = (function(*args, **more), args)
-        return kept[key][0]
+        if key(args) not in kept:
+            kept[key(args)] = (function(*args, **more), args)
+        return kept[key(args)][0]
 
     return answer
-
-
-def _identity(value: Any) -> Any:
-    seed = getattr(value, "initial_seed", None)
-    return seed() if seed else getattr(value, "name", None) or id(value)
 
 
 def rows(
