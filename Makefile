@@ -34,9 +34,10 @@ browser:
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-# The README's picture, from a finished `make demo`.
+# The README's picture, from a finished `make demo`; and an object with the rays that meet in its points.
 figures: $(INSTALLED)
 	$(BIN)/python examples/figures.py build/demo docs/images/overview.png
+	$(BIN)/python examples/rays.py docs/images
 
 # docs/shape-report.md; a test compares it with what the command says now.
 shape-report: $(INSTALLED)

@@ -10,6 +10,7 @@ from keyorbit.data import load_dataset
 from keyorbit.detect import DetectConfig, KeypointDetector, _average
 from keyorbit.discover import DiscoverConfig, discover, untrained
 from keyorbit.errors import InputError
+from keyorbit.evidence import beside_silhouette
 from keyorbit.heatmaps import gaussian, normalize
 from keyorbit.objective import LossWeights, Observed, objective
 from keyorbit.prepare import PrepareConfig, prepare_all, silhouette_distance, silhouettes
@@ -77,6 +78,23 @@ def test_tokens_all_in_one_place_are_pushed_apart(generator):
     assert together["separation"] > 0.9 * LossWeights().margin ** 2
 
 
+def test_other_terms_agree_about_agreement(generator):
+    """Every form of agreement prefers planted points to maps that show the same pixel in every view."""
+    weights = LossWeights(uncertain=1.0, epipolar=1.0, likelihood=1.0, uncovered=1.0, constellation=1.0)
+    warps = random_warps((2, 1, 6), generator, 10.0, (0.9, 1.0), 0.05).matrix
+    warps = torch.cat([Warp.identity((2, 1, 6)).matrix, warps], 1)
+    points = (0.5 * torch.rand(1, 4, 3, generator=generator) - 0.25).expand(2, -1, -1)
+    seen = planted(points, warps)
+    maps = seen.heatmaps[:, :, :1].expand_as(seen.heatmaps).clone().requires_grad_()
+    right = objective(seen, zero123plus_cameras(), weights)
+    wrong = objective(Observed(maps, warps, seen.masks, seen.distance), zero123plus_cameras(), weights)
+    for name in ("uncertain", "epipolar", "likelihood"):
+        assert right[name] < wrong[name], name
+    assert right["constellation"] < 1e-3
+    wrong["total"].backward()
+    assert maps.grad.isfinite().all()
+
+
 def test_discovery_lowers_its_objective(backend, objects):
     totals = []
     config = replace(SMALL, steps=30, start_temperature=0.05, temperature=0.05)
@@ -136,7 +154,7 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     points = 0.5 * torch.rand(1, 3, 3, generator=generator) - 0.25
     xy = backend.cameras.project(points)[0]
     heatmaps = normalize(gaussian(xy, 32, 32, 1.5))
-    detector = KeypointDetector(backend, untrained(backend, SMALL))
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(space="triangulation"))
 
     def heatmaps_of(passes, which, layout):
         return heatmaps.expand(2, 6, 3, 32, 32) if which == "grid" else heatmaps[None, :1].expand(2, 1, 3, 32, 32)
@@ -145,6 +163,12 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     found = detector.detect_object(objects[0])
     torch.testing.assert_close(found.keypoints_3d.xyz, points[0], atol=1e-3, rtol=0)
     assert found.keypoints_3d.score.min() > 0.8
+    assert found.keypoints_3d.visible.all()
+    # Read from the evidence they are drawn onto the object, as every view sees it.
+    detector.config = DetectConfig()
+    found = detector.detect_object(objects[0])
+    beside = beside_silhouette(silhouette_distance(found.masks), backend.cameras.project(found.keypoints_3d.xyz))
+    assert beside.max() < 2 / 16
 
 
 @pytest.mark.parametrize("peak", ["soft", "window", "argmax", "subpixel"])

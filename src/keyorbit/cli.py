@@ -25,6 +25,7 @@ from keyorbit.backends.loading import load_backend, model_fingerprint
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cache_build import build_cache, check_room
 from keyorbit.cache_index import STORED, plan_cache
+from keyorbit.captures import load_capture
 from keyorbit.data import ObjectViews, load_dataset, load_image
 from keyorbit.detect import PEAKS, DetectConfig, Detection, KeypointDetector
 from keyorbit.discover import DiscoverConfig, config_from_settings, discover, discover_cached, untrained
@@ -287,8 +288,16 @@ def train_command(
 @app.command("detect")
 def detect_command(
     run: RunArgument,
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures, object folders or dataset folders.")],
     out: Annotated[Path, typer.Option(help="Where the results go.")],
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures, object folders or dataset folders.", show_default=False)
+    ] = None,
+    views: Annotated[
+        Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
+    ] = None,
+    cameras: Annotated[
+        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP text model.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
     warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = DetectConfig.warps,
@@ -300,7 +309,10 @@ def detect_command(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
-    """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several."""
+    """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
+
+    With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
+    """
     if noises < 1:
         raise InputError("--noises must be 1 or more")
     if warps < 0:
@@ -310,10 +322,17 @@ def detect_command(
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
     tokens = _tokens(run)
     check_edges(edges or (), len(tokens))
-    objects = [thing for path in pictures for thing in _load_all(path)]
-    detector = KeypointDetector(
-        _backend(tokens, model, device, dtype, unet), tokens, DetectConfig(noises, warps, peak, seed=seed)
-    )
+    pictures = pictures or []
+    if (views is None) != (cameras is None):
+        raise InputError("--views and --cameras belong together: give both, or neither")
+    if len(pictures) > 1 if views else not pictures:
+        raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
+    objects = [] if views else [thing for path in pictures for thing in _load_all(path)]
+    backend = _backend(tokens, model, device, dtype, unet)
+    if views and cameras:
+        picture = pictures[0] if pictures else None
+        objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
+    detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, peak, seed=seed))
     with _progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
     single = len(found) == 1

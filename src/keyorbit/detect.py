@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -12,27 +13,32 @@ from torch import Tensor
 from keyorbit.attention import Pass
 from keyorbit.backends.base import Backend
 from keyorbit.cameras import Cameras
-from keyorbit.data import ObjectViews, load_dataset
+from keyorbit.data import ObjectViews, load_dataset, to_tensor
 from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
+from keyorbit.evidence import hull_points, read_evidence
 from keyorbit.heatmaps import (
     argmax_rowcol,
     argmax_xy,
     normalize,
+    resize,
     soft_argmax_xy,
     subpixel_xy,
     windowed_soft_argmax_xy,
 )
+from keyorbit.input_view import search_input_camera
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objective import token_heatmaps
 from keyorbit.pose import InputCamera
-from keyorbit.prepare import PrepareConfig, prepare
+from keyorbit.prepare import PrepareConfig, prepare, same_cameras, silhouette_distance, silhouettes
 from keyorbit.query_cache import LayerQueries, QueryCache, record_passes
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 from keyorbit.warps import Warp, inside, unwarp
 
 PEAKS = ("soft", "window", "argmax", "subpixel")
+
+HULL_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class DetectConfig:
     ``subpixel`` the top of a Gaussian through the pixels round it; None is soft, but window for a single view's
     attention, which is never 0 and would pull to the middle of the picture.
     window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
-    map's.
+    map's. space: how points in space are found, from the product of the views' ``evidence`` within the visual hull, or
+    by ``triangulation`` of the places in the views; measured against each other in docs/decisions.md.
     """
 
     noises: int = 2
@@ -51,6 +58,7 @@ class DetectConfig:
     peak: str | None = None
     window: float = 0.12
     seed: int = 0
+    space: Literal["evidence", "triangulation"] = "evidence"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +120,20 @@ class KeypointDetector:
         if self.backend.has_condition_pass:
             condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0]
         keypoints = self._read(heatmaps, condition, cameras)
-        points = None if cameras is None else keypoints.triangulate()
-        camera = None if points is None else keypoints.input_camera(points)
+        distance = silhouette_distance(prepared.masks[0]).to(heatmaps)
+        points = None if cameras is None else self._in_space(keypoints, heatmaps, distance, cameras)
+        camera = None
+        # Azimuth 0 for the input picture is a convention of the model's own rig.
+        if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
+            camera = _input_camera(thing, keypoints, points, condition.cpu(), distance.cpu())
         return Detection(
             thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points, camera, condition
         )
+
+    def _in_space(self, keypoints: Keypoints2D, heatmaps: Tensor, distance: Tensor, cameras: Cameras) -> Keypoints3D:
+        if self.config.space == "triangulation":
+            return keypoints.triangulate()
+        return keypoints.lift(read_evidence(heatmaps, cameras.to(heatmaps.device), distance).xyz.cpu())
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout
@@ -171,6 +188,29 @@ def _average(
     """The versions' maps brought back; each pixel's mean is over the versions that show it, of which 0 always does."""
     shown = inside(warp, maps.shape[-2], maps.shape[-1])[:, :, None].to(maps)
     return (unwarp(maps, warp) * shown).sum(0) / shown.sum(0)
+
+
+def _input_camera(
+    thing: ObjectViews,
+    keypoints: Keypoints2D,
+    points: Keypoints3D,
+    condition: Float[Tensor, "token height width"],
+    distance: Float[Tensor, "view height width"],
+) -> InputCamera:
+    """The input picture's camera, from its heatmaps and its outline."""
+    assert keypoints.cameras is not None
+    assert keypoints.input_xy is not None
+    assert keypoints.input_score is not None
+    image = thing.input_image
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    picture, alpha = to_tensor(image.crop((left, top, left + side, top + side)))
+    mask = silhouettes(picture[None])[0] if alpha is None else alpha
+    size = (distance.shape[-2], distance.shape[-1])
+    outline = silhouette_distance(resize(mask.float(), size) > 0.5)
+    hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
+    weights = keypoints.input_score * points.score
+    return search_input_camera(points.xyz, weights, condition, keypoints.input_xy, keypoints.cameras, hull, outline)
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

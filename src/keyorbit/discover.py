@@ -127,9 +127,9 @@ def discover_from(
 
 
 def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
-    chosen = run.select().tokens.cpu()
-    info = replace(_info(source.facts, run.config, queries), objects=len(source))
-    return Tokens(run.tokens.embedding.detach().cpu()[chosen], info)
+    selection = run.select()
+    info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
+    return Tokens(run.tokens.embedding.detach().cpu()[selection.tokens.cpu()], info)
 
 
 def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:

@@ -113,16 +113,20 @@ class DiscoveryRun:
     @torch.no_grad()
     def select(self) -> Selection:
         """Rank the candidates on all objects, a batch at a time."""
-        sharpness, points, errors = [], [], []
+        sharpness, points, errors, beside = [], [], [], []
         for start in range(0, len(self.source), self.config.batch):
             batch = range(start, min(start + self.config.batch, len(self.source)))
             maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
             seen = self.observe(batch, maps)
             sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))
+            if self.cameras is not None:
+                beside.append((seen.heatmaps * (1 - seen.masks[:, :, :, None])).sum((-2, -1)).mean((1, 2)))
             found, error = self._locate(seen)
             points.append(found)
             errors.append(error)
-        return choose_tokens(torch.cat(sharpness), torch.cat(points), torch.cat(errors), self.config.num_tokens)
+        off_object = torch.cat(beside) if beside else None
+        ranked = torch.cat(sharpness), torch.cat(points), torch.cat(errors)
+        return choose_tokens(*ranked, self.config.num_tokens, off_object=off_object)
 
     def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
         """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""

@@ -4,38 +4,55 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.cameras import Cameras
 from keyorbit.pose import InputCamera, PoseConfig, solve_input_camera
-from keyorbit.triangulation import reprojection_error, robust_triangulate, triangulate
+from keyorbit.triangulation import point_covariance, reprojection_error, robust_triangulate, triangulate
 
 # A reprojection error of this share of the view's side divides the score by e.
 _ERROR_SCALE = 0.05
+# A view agrees within three standard deviations of the noise, and within these shares of its side at least and at most.
+_AGREES = (0.005, 0.1)
+# Views of this share of the score have to agree, or the point has score 0.
+_QUORUM = 0.5
+# A keypoint's noise is its own residuals' and, with the weight of so many degrees of freedom, all keypoints'.
+_SHARED_FREEDOM = 6.0
+# The median length of a 2D normal error of standard deviation 1.
+_MEDIAN_LENGTH = 1.1774
 
 
 @dataclass(frozen=True, eq=False)
 class Keypoints3D:
     """Keypoints of one object in world coordinates.
 
-    xyz: [keypoint 3]; score: [keypoint] in [0, 1]; reprojection_error: [keypoint], weighted median over the
-    views, as a fraction of the view's side; residual: [view keypoint], the error in each view.
+    xyz: [keypoint 3]; score: [keypoint] in [0, 1], 0 for a point that the views do not tell; reprojection_error:
+    [keypoint], weighted median over the views, as a fraction of the view's side; residual: [view keypoint], the error
+    in each view. visible: which views agree on the point; the others mark another place, or do not see it.
+    covariance: of xyz, world units squared, from the residuals of those views. None in files that had neither.
     """
 
     xyz: Float[Tensor, "keypoint 3"]
     score: Float[Tensor, " keypoint"]
     reprojection_error: Float[Tensor, " keypoint"]
     residual: Float[Tensor, "view keypoint"]
+    covariance: Float[Tensor, "keypoint 3 3"] | None = None
+    visible: Bool[Tensor, "view keypoint"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, ready for JSON."""
-        return {name: getattr(self, name).tolist() for name in _NAMES_3D}
+        """Plain lists, ready for JSON; without the parts that are None."""
+        parts = {name: getattr(self, name) for name in (*_NAMES_3D, "covariance", "visible")}
+        return {name: value.tolist() for name, value in parts.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Keypoints3D":
         """Keypoints from what `to_dict` gave. Raises ValueError when a part is missing."""
-        return Keypoints3D(**{name: _tensor(data, name, dtype) for name in _NAMES_3D})
+        return Keypoints3D(
+            **{name: _tensor(data, name, dtype) for name in _NAMES_3D},
+            covariance=_tensor(data, "covariance", dtype) if "covariance" in data else None,
+            visible=_tensor(data, "visible", torch.bool) if "visible" in data else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,23 +82,62 @@ class Keypoints2D:
     def triangulate(self, robust: bool = True) -> Keypoints3D:
         """The keypoints in space, from all views weighted by their scores.
 
-        robust: views that mark a wrong place lose their weight (see `robust_triangulate`). A point's score is
-        its mean score over the views times exp(−(error/0.05)²), error being the median over the views
-        (weighted by the 2D scores, not by the robust weights: two views that agree by chance must not look
-        certain). Raises ValueError without cameras or with fewer than two views.
+        robust: views that mark a wrong place lose their weight (see `robust_triangulate`); the point is then the least
+        squares answer of the views that agree. For score, covariance and visibility see `lift`. Raises ValueError
+        without cameras or with fewer than two views.
         """
+        cameras = self._cameras()
+        if not robust:
+            return self.lift(triangulate(self.xy, cameras, self.score))
+        xyz, _ = robust_triangulate(self.xy, cameras, self.score)
+        for _ in range(2):
+            agreeing, _ = self._agreement(xyz)
+            # The little for all views keeps the point where it was if none agrees.
+            xyz = triangulate(self.xy, cameras, self.score * (agreeing + 1e-6))
+        return self.lift(xyz)
+
+    def lift(self, xyz: Float[Tensor, "keypoint 3"]) -> Keypoints3D:
+        """What the views say of these points: how well they agree, which of them do, how certain the points are.
+
+        A point's score is its mean score over the views times exp(−(error/0.05)²), error being the median over the
+        views (weighted by the 2D scores, not by their agreement: two views that agree by chance must not look certain).
+        It is 0 where fewer than two views, or less than half of the score, agree. Variances are those of the residuals
+        over their degrees of freedom, shrunk towards all keypoints' variance. Raises ValueError as `triangulate`.
+        """
+        cameras = self._cameras()
+        residual = reprojection_error(xyz, self.xy, cameras)
+        error = _weighted_median(residual, self.score)
+        agreeing, variance = self._agreement(xyz)
+        weights = self.score * agreeing
+        quorum = (agreeing.sum(0) >= 2) & (weights.sum(0) >= _QUORUM * self.score.sum(0)) & xyz.isfinite().all(-1)
+        score = self.score.mean(dim=0).clamp(0, 1) * (-(error / _ERROR_SCALE).square()).exp() * quorum
+        return Keypoints3D(xyz, score, error, residual, point_covariance(xyz, cameras, weights, variance), agreeing)
+
+    def _agreement(
+        self, xyz: Float[Tensor, "keypoint 3"]
+    ) -> tuple[Bool[Tensor, "view keypoint"], Float[Tensor, " keypoint"]]:
+        """Which views agree on the points, and the variance of a place of weight 1, squared sides."""
+        squared = reprojection_error(xyz, self.xy, self._cameras()).square()
+        median = _weighted_median(squared.sqrt().flatten()[:, None], self.score.flatten()[:, None])[0]
+        # Six views have 12 coordinates of which 3 are fitted; few views make the median too small by that much.
+        views = len(self.xy)
+        sigma = median / _MEDIAN_LENGTH * (2 * views / (2 * views - 3)) ** 0.5
+        for _ in range(2):
+            agreeing = (squared.sqrt() <= (3 * sigma).clamp(*_AGREES)) & (self.score > 0)
+            freedom = (2 * agreeing.sum(0) - 3).clamp_min(0)
+            total = (self.score * squared * agreeing).sum(0)
+            shared = total[freedom > 0].sum() / freedom.sum().clamp_min(1)
+            mean_score = (self.score * agreeing).sum() / agreeing.sum().clamp_min(1)
+            sigma = (shared / mean_score.clamp_min(1e-6)).sqrt()
+        variance = (_SHARED_FREEDOM * shared + total) / (_SHARED_FREEDOM + freedom)
+        return agreeing, variance.clamp_min(1e-8)
+
+    def _cameras(self) -> Cameras:
         if len(self.xy) < 2:
             raise ValueError("one view does not fix a point in space: triangulate from two or more views")
         if self.cameras is None:
             raise ValueError("keypoints without cameras cannot be triangulated: give Keypoints2D its cameras")
-        if robust:
-            xyz, _ = robust_triangulate(self.xy, self.cameras, self.score)
-        else:
-            xyz = triangulate(self.xy, self.cameras, self.score)
-        residual = reprojection_error(xyz, self.xy, self.cameras)
-        error = _weighted_median(residual, self.score)
-        score = self.score.mean(dim=0).clamp(0, 1) * (-(error / _ERROR_SCALE).square()).exp()
-        return Keypoints3D(xyz, score, error, residual)
+        return self.cameras
 
     def input_camera(self, points: Keypoints3D, config: PoseConfig | None = None) -> InputCamera | None:
         """The input picture's camera from these keypoints in space, weighted by both scores.

@@ -13,20 +13,27 @@ from torch import Tensor
 
 from keyorbit import losses
 from keyorbit.cameras import Cameras
+from keyorbit.canonical import constellation
+from keyorbit.evidence import hull_points
 from keyorbit.heatmaps import (
     LayerMaps,
     argmax_xy,
+    covariance,
     normalize,
     soft_argmax_xy,
     spatial_softmax,
     upsampled_attention,
     view_maps,
 )
+from keyorbit.multiview import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
 from keyorbit.query_cache import MapKind
 from keyorbit.selection import select_tokens
 from keyorbit.triangulation import triangulate
 from keyorbit.views import Layout
 from keyorbit.warps import Warp
+
+# Points of the visual hull that stand for an object, and the grid they are taken from, a side.
+_HULL_POINTS, _HULL_SIDE = 300, 24
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,12 @@ class LossWeights:
     ``margin`` world units apart; silhouette: distance of the projected 3D points from the object, in sides of a view;
     on_object: heatmap mass outside the silhouette; sharpening: squared error to a Gaussian at the peak
     (StableKeypoints' form; has almost no gradient for attention maps that start near 1/93).
+
+    Other forms of agreement, computed where they have a weight (see `keyorbit.multiview`): uncertain: residual in
+    units of the maps' uncertainty, nats; epipolar: distance from the other views' lines, squared sides; likelihood:
+    of the heatmaps, given that they mark one point of the visual hull, nats a view. uncovered: squared distance from
+    the hull's surface to the nearest token. constellation: variance of the tokens over the batch's objects, turned to
+    fit, that no common constellation explains, a share.
     """
 
     geometric: float = 5.0
@@ -46,6 +59,11 @@ class LossWeights:
     silhouette: float = 1.0
     on_object: float = 0.0
     sharpening: float = 0.0
+    uncertain: float = 0.0
+    epipolar: float = 0.0
+    likelihood: float = 0.0
+    uncovered: float = 0.0
+    constellation: float = 0.0
     margin: float = 0.25
 
 
@@ -78,6 +96,13 @@ class Observed:
         """Expected positions in the unwarped views, all versions' views in one axis."""
         xy = soft_argmax_xy(self.heatmaps)
         return rearrange(Warp(self.warps).inverse().apply(xy), "o n v t c -> o (n v) t c")
+
+    def uncertainties(self) -> Float[Tensor, "object version_view token 2 2"]:
+        """Covariances of the places in the unwarped views, never below a pixel's own."""
+        height, width = self.heatmaps.shape[-2:]
+        pixel = torch.diag(torch.tensor([width, height]).to(self.heatmaps) ** -2 / 12)
+        back = Warp(self.warps).inverse().matrix[..., :2].unsqueeze(-3)
+        return rearrange(back @ (covariance(self.heatmaps) + pixel) @ back.mT, "o n v t i j -> o (n v) t i j")
 
 
 def token_maps(
@@ -123,7 +148,31 @@ def objective(seen: Observed, cameras: Cameras, weights: LossWeights) -> dict[st
     }
     if weights.sharpening:
         terms["sharpening"] = losses.sharpening(with_peak_one(flat))
-    return _with_total(terms, weights)
+    return _with_total(terms | _other_terms(seen, places, points, cameras, weights), weights)
+
+
+def _other_terms(
+    seen: Observed, places: Tensor, points: Tensor, cameras: Cameras, weights: LossWeights
+) -> dict[str, Tensor]:
+    """The terms that are off unless they have a weight."""
+    everywhere = repeat_cameras(cameras, seen.heatmaps.shape[1])
+    terms = {}
+    if weights.uncertain:
+        terms["uncertain"] = uncertain_agreement(places, seen.uncertainties(), everywhere).nll.mean()
+    if weights.epipolar:
+        terms["epipolar"] = epipolar_consistency(places, everywhere)
+    if weights.likelihood or weights.uncovered:
+        draw = torch.Generator().manual_seed(0)  # the same choice of cells at every step
+        hull = torch.stack([hull_points(field, cameras, _HULL_POINTS, draw, _HULL_SIDE) for field in seen.distance])
+        shown = Warp(seen.warps).apply(cameras.project(hull)[:, None].expand(-1, seen.warps.shape[1], -1, -1, -1))
+        unlikely, marked = hull_likelihood(seen.heatmaps, shown, hull)
+        if weights.likelihood:
+            terms["likelihood"], points = unlikely, marked
+        if weights.uncovered:
+            terms["uncovered"] = uncovered(hull, points)
+    if weights.constellation:
+        terms["constellation"] = constellation(points)
+    return terms
 
 
 def single_view_objective(

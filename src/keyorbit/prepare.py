@@ -239,10 +239,14 @@ def one_rig(name: str, own: Cameras | None, others: Cameras | None) -> Cameras |
     Raises:
         InputError: they are not.
     """
-    if own is None or others is None:
-        same = own is others
-    else:
-        same = torch.allclose(own.world_to_camera, others.world_to_camera, atol=1e-4)
-    if not same:
+    if not same_cameras(own, others):
         raise InputError(f"{name} has other cameras than the objects before it; discover on one rig at a time")
     return own
+
+
+def same_cameras(first: Cameras | None, second: Cameras | None) -> bool:
+    """Whether both stand in the same places, or there are none."""
+    if first is None or second is None:
+        return first is second
+    ours, theirs = first.world_to_camera.cpu(), second.world_to_camera.cpu()
+    return ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4)

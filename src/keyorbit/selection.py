@@ -1,4 +1,4 @@
-"""Which tokens became keypoints: sharp ones, whose views agree, far from one another."""
+"""Which tokens became keypoints: sharp and repeatable ones, whose views agree, far from one another."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from keyorbit.canonical import repeatability, symmetric_pairs
 from keyorbit.heatmaps import gaussian_kl
 
 __all__ = ["Selection", "choose_tokens", "furthest_point_sampling", "gaussian_kl", "select_tokens"]
@@ -16,12 +17,16 @@ class Selection:
     """The chosen tokens, the best first, and what all tokens were ranked by (smaller is better).
 
     tokens: [keypoint] indices; sharpness: [token] mean KL to a Gaussian, nats; agreement: [token] mean
-    reprojection error, sides of the view.
+    reprojection error, sides of the view. In space also stray: [token], how far a token is from its place on the mean
+    object, root mean square, world units; and pairs: keypoints (by their place among ``tokens``) that are each other's
+    mirror image, such as left and right legs.
     """
 
     tokens: Int[Tensor, " keypoint"]
     sharpness: Float[Tensor, " token"]
     agreement: Float[Tensor, " token"]
+    stray: Float[Tensor, " token"] | None = None
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 def furthest_point_sampling(
@@ -63,18 +68,21 @@ def select_tokens(
     count: int,
     candidates: int | None = None,
     sigma: float = 2.0,
+    off_object: Float[Tensor, "item token"] | None = None,
 ) -> Selection:
     """Keep the `count` tokens that are sharp, agree across views and lie apart. Deterministic.
 
-    Tokens are ranked by their KL to a Gaussian (`sigma` in pixels) and by their reprojection error, and by
-    the mean of the two ranks; the best `candidates` (default 2.5·count, as StableKeypoints' 25 for 10; at
-    most all) go through furthest point sampling in space, starting from the best. NaN ranks last. With one
-    view, points are 2D and all errors 0: sharpness decides alone, as in StableKeypoints.
+    Tokens are ranked by their KL to a Gaussian (`sigma` in pixels), by their reprojection error and, where
+    given, by the share of their heatmaps beside the object; the best of the summed ranks, `candidates` of them
+    (default 2.5·count, as StableKeypoints' 25 for 10; at most all), go through furthest point sampling,
+    starting from the best. In space, of two or more items, that samples the tokens' places on the mean object
+    (see `canonical.repeatability`): noise does not make a token look far from the others. NaN ranks last.
+    With one view, points are 2D and all errors 0: sharpness decides alone, as in StableKeypoints.
     Raises ValueError when count is not within 1 … tokens, or above candidates.
     """
     # A choice has no gradient.
     sharpness = gaussian_kl(heatmaps.detach(), sigma).mean(dim=1)
-    return choose_tokens(sharpness, points, reprojection, count, candidates)
+    return choose_tokens(sharpness, points, reprojection, count, candidates, off_object)
 
 
 def choose_tokens(
@@ -83,6 +91,7 @@ def choose_tokens(
     reprojection: Float[Tensor, "item token"],
     count: int,
     candidates: int | None = None,
+    off_object: Float[Tensor, "item token"] | None = None,
 ) -> Selection:
     """The same where the heatmaps are gone: `sharpness` is their KL to a Gaussian, averaged over each item's views.
 
@@ -95,9 +104,16 @@ def choose_tokens(
     if keep < count:
         raise ValueError(f"{keep} candidates are fewer than the {count} keypoints: keep at least as many")
     blur, agreement = sharpness.detach().mean(dim=0), reprojection.detach().mean(dim=0)
-    pool = (_ranks(blur) + _ranks(agreement)).argsort(stable=True)[:keep]
-    picks = furthest_point_sampling(points.detach().nan_to_num(), count, pool)
-    return Selection(picks, blur, agreement)
+    rank = _ranks(blur) + _ranks(agreement)
+    if off_object is not None:
+        rank = rank + _ranks(off_object.detach().mean(dim=0))
+    pool = rank.argsort(stable=True)[:keep]
+    points = points.detach().nan_to_num()
+    if points.shape[-1] < 3 or len(points) < 2:
+        return Selection(furthest_point_sampling(points, count, pool), blur, agreement)
+    middle, stray = repeatability(points)
+    picks = furthest_point_sampling(middle[None], count, pool)
+    return Selection(picks, blur, agreement, stray, tuple(symmetric_pairs(middle[picks], stray[picks])))
 
 
 def _ranks(values: Float[Tensor, " token"]) -> Int[Tensor, " token"]:

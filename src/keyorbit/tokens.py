@@ -20,6 +20,7 @@ class TokensInfo:
     """Where tokens come from: what one needs to use them, and to make them again.
 
     queries: the type that the queries were kept in.
+    pairs: tokens, by their number, that mark mirror images of each other, such as a left and a right leg.
     """
 
     model: str = ""
@@ -33,6 +34,7 @@ class TokensInfo:
     queries: str = "float32"
     objects: int = 0
     libraries: dict[str, str] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 class Tokens(nn.Module, HubTokens):
@@ -106,4 +108,5 @@ class Tokens(nn.Module, HubTokens):
         info["layers"] = tuple(info["layers"])
         if isinstance(info["timestep"], list):
             info["timestep"] = tuple(info["timestep"])
+        info["pairs"] = tuple((first, second) for first, second in info.get("pairs", ()))
         return cls(embedding, TokensInfo(**info))

@@ -25,26 +25,34 @@ def triangulate(
     cameras: Cameras,
     weights: Float[Tensor, "*batch view keypoint"] | None = None,
     refine: int = 2,
+    covariance: Float[Tensor, "*batch view keypoint 2 2"] | None = None,
 ) -> Float[Tensor, "*batch keypoint 3"]:
     """The 3D points that fit xy in every view best: least squares, closed form, differentiable.
 
     First the linear solution (inhomogeneous DLT; Hartley & Zisserman 2004, §12.2), then `refine` Gauss-Newton
     steps on the squared reprojection error, each kept only where it helps. `weights` ≥ 0 multiply the squared
-    error. Where all weights vanish the answer is the origin, and with one view the point of its ray nearest
-    to the origin: always finite. Perspective and orthographic cameras. World units.
+    error. With the `covariance` of each place (positive definite) it is the squared Mahalanobis distance: a place
+    that is uncertain along a line counts across it. Where all weights vanish the answer is the origin, and with
+    one view the point of its ray nearest to the origin: always finite. Perspective and orthographic cameras.
+    World units.
     Raises ValueError when xy and the cameras differ in their number of views.
     """
     _check_views(xy, cameras)
     if xy.dtype in (torch.float16, torch.bfloat16):
         xy = xy.float()
-    share = _shares(torch.ones_like(xy[..., 0]) if weights is None else weights.to(xy.dtype))
+    weights = torch.ones_like(xy[..., 0]) if weights is None else weights.to(xy.dtype)
+    whitening = None
+    if covariance is not None:
+        whitening, certainty = _whitening(covariance.to(xy.dtype))
+        weights = weights * certainty
+    share = _shares(weights)
     projection = cameras.projection.to(xy)
-    rows = _lines(projection, xy)
+    rows = _whiten(_lines(projection, xy), whitening)
     points = _solve(rows[..., :3], rows[..., 3], share)
-    cost = _cost(points, xy, cameras, share)
+    cost = _cost(points, xy, cameras, share, whitening)
     for _ in range(refine):
-        moved = points + _gauss_newton_step(points, xy, projection, share)
-        moved_cost = _cost(moved, xy, cameras, share)
+        moved = points + _gauss_newton_step(points, xy, projection, share, whitening)
+        moved_cost = _cost(moved, xy, cameras, share, whitening)
         # The slack lets rounding pass: near the optimum a step must not be refused by chance.
         better = moved_cost <= cost + torch.finfo(xy.dtype).eps
         points = torch.where(better[..., None], moved, points)
@@ -78,6 +86,25 @@ def robust_triangulate(
     return triangulate(xy, cameras, used), used
 
 
+def point_covariance(
+    points: Float[Tensor, "*batch keypoint 3"],
+    cameras: Cameras,
+    weights: Float[Tensor, "*batch view keypoint"],
+    variance: Float[Tensor, "*batch keypoint"],
+) -> Float[Tensor, "*batch keypoint 3 3"]:
+    """Covariance of triangulated points whose places have variance/weight along each axis (squared sides).
+
+    The inverse of the information that the views' rays add up to, to first order; world units squared. What no view
+    fixes has a large variance, not an infinite one.
+    """
+    jacobian, _ = _jacobian(points, cameras.projection.to(points))
+    weighted = jacobian * weights[..., None, None]
+    information = (weighted[..., :, None] * jacobian[..., None, :]).sum(dim=(-5, -3))
+    ridge = torch.finfo(points.dtype).eps ** (2 / 3) * torch.eye(3, dtype=points.dtype, device=points.device)
+    inverse: Tensor = torch.linalg.inv_ex(information + ridge)[0]
+    return inverse * variance[..., None, None]
+
+
 def _check_views(xy: Tensor, cameras: Cameras) -> None:
     if xy.shape[-3] != len(cameras):
         raise ValueError(f"{xy.shape[-3]} views meet {len(cameras)} cameras: give one camera per view")
@@ -93,18 +120,49 @@ def _lines(projection: Tensor, xy: Tensor) -> Tensor:
     return projection[:, None, :2] - xy[..., None] * projection[:, None, 2:]
 
 
-def _cost(points: Tensor, xy: Tensor, cameras: Cameras, share: Tensor) -> Tensor:
-    return ((cameras.project(points) - xy).square().sum(-1) * share).sum(-2)
+def _whitening(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """W with W·Wᵀ the inverse covariance over its mean eigenvalue, and that eigenvalue: shape and size apart.
+
+    In closed form, so that a gradient passes where two eigenvalues are equal.
+    """
+    (xx, xy), (_, yy) = (row.unbind(-1) for row in covariance.unbind(-2))
+    half = ((xx + yy) / 2).clamp_min(torch.finfo(covariance.dtype).tiny)
+    xx, xy, yy = xx / half, xy / half, yy / half
+    determinant = (xx * yy - xy.square()).clamp_min(1e-6)
+    # The inverse is [[yy, -xy], [-xy, xx]] / determinant, of trace 2 / determinant; below is its Cholesky factor
+    # once the trace is 2.
+    first = yy.clamp_min(1e-6).sqrt()
+    zero = torch.zeros_like(xy)
+    rows = [torch.stack([first, zero], -1), torch.stack([-xy / first, determinant.sqrt() / first], -1)]
+    return torch.stack(rows, -2), 1 / (half * determinant)
 
 
-def _gauss_newton_step(points: Tensor, xy: Tensor, projection: Tensor, share: Tensor) -> Tensor:
+def _whiten(rows: Tensor, whitening: Tensor | None) -> Tensor:
+    """The transposed whitening applied to rows [*batch view keypoint 2 column]."""
+    return rows if whitening is None else (whitening[..., :, :, None] * rows[..., :, None, :]).sum(-3)
+
+
+def _cost(points: Tensor, xy: Tensor, cameras: Cameras, share: Tensor, whitening: Tensor | None) -> Tensor:
+    away = _whiten((cameras.project(points) - xy)[..., None], whitening)
+    return (away.square().sum((-2, -1)) * share).sum(-2)
+
+
+def _jacobian(points: Tensor, projection: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivative of the projections by the points, [*batch view keypoint 2 3], and the projections."""
     linear, offset = projection[:, None, :, :3], projection[:, None, :, 3]
     homogeneous = (linear * points[..., None, :, None, :]).sum(-1) + offset
     depth = homogeneous[..., 2:]
     depth = torch.where(depth < 0, -1.0, 1.0) * depth.abs().clamp_min(_MIN_DEPTH)
     seen = homogeneous[..., :2] / depth
-    jacobian = (linear[..., :2, :] - seen[..., None] * linear[..., 2:, :]) / depth[..., None]
-    return _solve(jacobian, seen - xy, share)
+    return (linear[..., :2, :] - seen[..., None] * linear[..., 2:, :]) / depth[..., None], seen
+
+
+def _gauss_newton_step(
+    points: Tensor, xy: Tensor, projection: Tensor, share: Tensor, whitening: Tensor | None
+) -> Tensor:
+    jacobian, seen = _jacobian(points, projection)
+    away = _whiten((seen - xy)[..., None], whitening)[..., 0]
+    return _solve(_whiten(jacobian, whitening), away, share)
 
 
 def _solve(rows: Tensor, offset: Tensor, share: Tensor) -> Tensor:

@@ -1,0 +1,122 @@
+"""What makes views agree, on held-out procedural objects: ``python benchmarks/geometry.py --json geometry.json``.
+
+Every row is the same discovery with another kind of agreement in its objective, read by triangulation or from the
+product of the views' evidence. Objects are prepared and shown to the UNet once; a row costs its steps and little else.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from quality import split
+from rich.console import Console
+from rich.table import Table
+
+import keyorbit as ko
+import keyorbit.detect
+import keyorbit.discover
+from keyorbit.backends.base import Backend
+from keyorbit.data import Objects
+from keyorbit.evaluate import detect_all
+
+_DEFAULT = ko.LossWeights()
+_NONE = replace(_DEFAULT, geometric=0.0)
+# The shape analysis' consistency of pixels carries no gradient, so optimising it is optimising no agreement at all.
+WEIGHTS = {
+    "pixel consistency (no gradient)": _NONE,
+    "epipolar": replace(_NONE, epipolar=5.0),
+    "residual over uncertainty": replace(_NONE, spread=0.0, uncertain=0.01),
+    "likelihood on the hull": replace(_NONE, spread=0.0, likelihood=0.1),
+    "geometric": _DEFAULT,
+    "geometric, one constellation": replace(_DEFAULT, constellation=0.1),
+}
+READINGS = ("triangulation", "evidence")
+FIELDS = ("reprojection", "reprojection_px", "landmark_3d", "dual_alignment", "coverage", "on_object", "elevation")
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Inside, discovery and detection with one model prepare and record an object once, whatever the tokens are."""
+    with ExitStack() as stack:
+        for module, name, key in (
+            (keyorbit.discover, "prepare_all", lambda a: (tuple(thing.name for thing in a[0]), a[2], a[3])),
+            (keyorbit.discover, "build_query_cache", lambda a: (id(a[1]), a[2])),
+            (keyorbit.detect, "prepare", lambda a: (a[0].name, a[2], a[3].initial_seed())),
+            (keyorbit.detect, "record_passes", lambda a: (id(a[1]), a[2])),
+        ):
+            stack.enter_context(patch.object(module, name, _once(getattr(module, name), key)))
+        yield
+
+
+def _once(function: Callable[..., Any], key: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
+    """The function with a memory; arguments are kept too, so that an identity stays one object's."""
+    kept: dict[Any, Any] = {}
+
+    def answer(*args: Any, **more: Any) -> Any:
+        if key(args) not in kept:
+            kept[key(args)] = (function(*args, **more), args)
+        return kept[key(args)][0]
+
+    return answer
+
+
+def rows(
+    backend: Backend, train: Objects, test: Objects, config: ko.DiscoverConfig, fit: int
+) -> Iterator[tuple[str, dict[str, float | None]]]:
+    """Name and figures of every row, one after the other."""
+    with remembered():
+        for name, weights in WEIGHTS.items():
+            tokens = ko.discover(backend, train, replace(config, weights=weights))
+            for reading in READINGS:
+                yield f"{name}, {reading}", judge(backend, tokens, train[:fit], test, reading)
+
+
+def judge(backend: Backend, tokens: ko.Tokens, fit: Objects, test: Objects, reading: Any) -> dict[str, float | None]:
+    """Reprojection in sides and pixels of a view, the rest as in `keyorbit evaluate`."""
+    detector = ko.KeypointDetector(backend, tokens, ko.DetectConfig(space=reading))
+    found = ko.evaluate(detect_all(detector, test), test, detect_all(detector, fit), fit)
+    figures = {name: getattr(found, name, None) for name in FIELDS}
+    assert found.reprojection is not None
+    figures["reprojection_px"] = found.reprojection * backend.view_size
+    figures["elevation"] = found.input.elevation_error_deg if found.input else None
+    return figures
+
+
+def show(table: dict[str, dict[str, float | None]]) -> None:
+    drawn = Table("agreement, reading", *FIELDS)
+    for name, figures in table.items():
+        drawn.add_row(name, *("" if figures[f] is None else f"{figures[f]:.3f}" for f in FIELDS))
+    Console(width=160).print(drawn)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--category", default="chair")
+    parser.add_argument("--train", type=int, default=40)
+    parser.add_argument("--test", type=int, default=15)
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    backend = ko.load_backend(args.model)
+    train = split(args.category, "train", args.train, backend.view_size, 1)
+    test = split(args.category, args.split, args.test, backend.view_size, 1)
+    config = ko.DiscoverConfig(steps=args.steps, seed=args.seed)
+    table: dict[str, dict[str, float | None]] = {}
+    for name, figures in rows(backend, train, test, config, args.train):
+        table[name] = figures
+        print(name, {k: None if v is None else round(v, 4) for k, v in figures.items()}, flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(table, indent=1))
+    show(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The comparison of kinds of agreement runs, and shows an object to the UNet once for all of them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+import keyorbit.discover
+from keyorbit.discover import DiscoverConfig
+from keyorbit.prepare import PrepareConfig
+from keyorbit.synthetic.probe import as_object
+from keyorbit.synthetic.samples import SampleSpec, make_sample
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def geometry():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        spec = importlib.util.spec_from_file_location("geometry", FOLDER / "geometry.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+def test_every_row_has_its_figures_and_objects_are_recorded_once(geometry, backend, monkeypatch):
+    built = []
+    real = keyorbit.discover.build_query_cache
+    monkeypatch.setattr(keyorbit.discover, "build_query_cache", lambda *a, **k: built.append(1) or real(*a, **k))
+    things = [as_object(make_sample(SampleSpec("mug", seed, 16))) for seed in range(4)]
+    config = DiscoverConfig(num_tokens=3, num_candidates=4, steps=1, batch=2, prepare=PrepareConfig(warps=1))
+    table = dict(geometry.rows(backend, things[:2], things[2:], config, 2))
+    assert len(table) == len(geometry.WEIGHTS) * 2
+    for figures in table.values():
+        assert set(figures) == set(geometry.FIELDS)
+        assert all(figures[name] is not None for name in geometry.FIELDS if name != "elevation")
+        assert figures["reprojection_px"] == pytest.approx(16 * figures["reprojection"])
+    assert built == [1]
+    geometry.show(table)
