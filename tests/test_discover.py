@@ -11,7 +11,7 @@ from keyorbit.detect import DetectConfig, KeypointDetector, _average
 from keyorbit.discover import DiscoverConfig, discover, untrained
 from keyorbit.errors import InputError
 from keyorbit.evidence import beside_silhouette
-from keyorbit.heatmaps import gaussian, normalize
+from keyorbit.heatmaps import gaussian, normalize, pixel_centers
 from keyorbit.objective import LossWeights, Observed, objective
 from keyorbit.prepare import PrepareConfig, prepare_all, silhouette_distance, silhouettes
 from keyorbit.query_cache import build_query_cache, unet_maps
@@ -83,8 +83,10 @@ def test_other_terms_agree_about_agreement(generator):
     weights = LossWeights(uncertain=1.0, epipolar=1.0, likelihood=1.0, uncovered=1.0, constellation=1.0)
     warps = random_warps((2, 1, 6), generator, 10.0, (0.9, 1.0), 0.05).matrix
     warps = torch.cat([Warp.identity((2, 1, 6)).matrix, warps], 1)
-    points = (0.5 * torch.rand(1, 4, 3, generator=generator) - 0.25).expand(2, -1, -1)
-    seen = planted(points, warps)
+    # On a ball, whose silhouettes are discs.
+    points = 0.23 * torch.nn.functional.normalize(torch.randn(1, 4, 3, generator=generator), dim=-1).expand(2, -1, -1)
+    disc = ((pixel_centers(32, 32) - 0.5).norm(dim=-1) - 0.25).clamp_min(0).expand(2, 6, -1, -1)
+    seen = replace(planted(points, warps), distance=disc)
     maps = seen.heatmaps[:, :, :1].expand_as(seen.heatmaps).clone().requires_grad_()
     right = objective(seen, zero123plus_cameras(), weights)
     wrong = objective(Observed(maps, warps, seen.masks, seen.distance), zero123plus_cameras(), weights)

@@ -132,7 +132,8 @@ def hull_points(
 ) -> Float[Tensor, "{count} 3"]:
     """Random points on the surface of the visual hull: cells of a grid, ``side`` a side, that border on empty ones.
 
-    distance: from the silhouettes. A hull thinner than a cell is taken whole; without any, the whole searched cube is.
+    distance: from the silhouettes. A hull thinner than a cell is taken whole; where the silhouettes leave nothing, or
+    exclude nothing, points are of the whole searched cube.
     """
     grid, step = _coarse_grid(cameras, side)
     grid = grid.to(distance)
@@ -140,7 +141,7 @@ def hull_points(
     within = (away <= 0.5 * step * float(cameras.intrinsics[0, 0, 0]) / _reach(cameras)).reshape(1, side, side, side)
     solid = within.to(distance)
     inner = -F.max_pool3d(-F.pad(solid, (1,) * 6), 3, stride=1) > 0
-    found = grid[(within & ~inner).flatten()]
+    found = grid[(within & ~inner).flatten() if not within.all() else slice(None)]
     found = found if len(found) else grid
     draw = torch.rand(count, generator=generator).to(found.device)
     return found[(draw * len(found)).long()]
