@@ -195,7 +195,7 @@ def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) 
         tip, rim = frustum(camera, i, _FRUSTUM_DEPTH * float(cameras.centers[0].norm()))
         frusta.append({"name": name, "tile": tile, "tip": _round(tip), "rim": _round(rim)})
     landmarks = []
-    if truth is not None:
+    if truth is not None and truth.keypoints_3d is not None:
         pairs = zip(truth.names, truth.keypoints_3d, truth.known.tolist(), strict=True)
         landmarks = [{"name": name, "xyz": _round(xyz)} for name, xyz, known in pairs if known]
     return {"points": named, "edges": [list(e) for e in skeleton], "frusta": frusta, "landmarks": landmarks}
@@ -208,7 +208,7 @@ def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], 
     if points is not None:
         error = 100 * float(points.reprojection_error.median())
         facts.append(("reprojection error, median", f"{error:.1f} % of a view's side"))
-        if truth is not None and truth.known.any():
+        if truth is not None and truth.keypoints_3d is not None and truth.known.any():
             away = torch.cdist(truth.keypoints_3d[truth.known], points.xyz).min(1).values
             facts.append(("landmark to nearest keypoint, mean", f"{100 * float(away.mean()):.1f} % of the size"))
     if camera is not None and float(camera.score) > 0:
