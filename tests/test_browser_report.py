@@ -109,7 +109,8 @@ def test_the_scene_turns_with_mouse_keys_and_menu(page):
     assert [option.text for option in menu][-6:] == [f"view {i}" for i in range(6)]
     menu[-1].click()
     seen.append(pixels(page))
-    boxes = page.find_elements("css selector", ".ko-stage:first-child [data-ko-show], .ko-stage [data-ko-show]")
+    boxes = page.find_elements("css selector", "[data-ko-show]")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", boxes[1])
     boxes[1].click()
     seen.append(pixels(page))
     assert all(a != b for a, b in pairwise(seen))
