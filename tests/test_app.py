@@ -36,7 +36,7 @@ def test_uploads_are_measured_before_they_are_decoded(tmp_path, monkeypatch):
     Image.new("RGB", (2000, 2000)).save(tmp_path / "wide.png")
     (tmp_path / "heavy.png").write_bytes(b"x" * 3001)
     (tmp_path / "text.png").write_text("no picture")
-    monkeypatch.setattr("keyorbit.app.uploads.Image.Image.load", None)
+    monkeypatch.setattr("keyorbit.app.uploads.load_image", None)  # whoever decodes fails
     refused = {"heavy": "larger than", "text": "cannot be read"} | {"wide": "10000 pixels|2000 × 2000"}
     for name, words in refused.items():
         with pytest.raises(InputError, match=words) as caught:

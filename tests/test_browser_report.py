@@ -20,7 +20,8 @@ from browser import (
 )
 from keyorbit.detect import KeypointDetector
 from keyorbit.discover import DiscoverConfig, untrained
-from keyorbit.report import read_run, report_html, write_report
+from keyorbit.export import write_text
+from keyorbit.report import read_run, report_html
 from keyorbit.synthetic.dataset import make_dataset
 
 
@@ -38,7 +39,7 @@ def report(backend, tmp_path_factory):
     objects = list(load_dataset(folder / "data"))
     found = [KeypointDetector(backend, tokens).detect_object(thing) for thing in objects]
     scores = {"discovered": {"objects": objects, "reprojection": 0.03}, "untrained": {"reprojection": 0.4}}
-    write_report(folder / "report.html", report_html(read_run(folder), found, objects, scores))
+    write_text(folder / "report.html", report_html(read_run(folder), found, objects, scores))
     return folder / "report.html"
 
 
@@ -108,7 +109,8 @@ def test_the_scene_turns_with_mouse_keys_and_menu(page):
     assert [option.text for option in menu][-6:] == [f"view {i}" for i in range(6)]
     menu[-1].click()
     seen.append(pixels(page))
-    boxes = page.find_elements("css selector", ".ko-stage:first-child [data-ko-show], .ko-stage [data-ko-show]")
+    boxes = page.find_elements("css selector", "[data-ko-show]")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", boxes[1])
     boxes[1].click()
     seen.append(pixels(page))
     assert all(a != b for a, b in pairwise(seen))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from keyorbit.cameras import zero123plus_cameras
-from keyorbit.data import Truth
+from keyorbit.data import ObjectViews, Truth
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D
@@ -102,7 +102,7 @@ def test_heatmaps_lie_side_by_side_each_to_its_maximum():
 
 def test_the_page_is_whole_and_asks_for_nothing(run, thing):
     found, truth = thing
-    shown = type("Thing", (), {"truth": truth})
+    shown = ObjectViews("thing", found.input_image, truth=truth)
     html = report_html(run, [found], [shown], SCORES)
     assert "<b>3 keypoints</b>" in html
     assert "60 objects" in html

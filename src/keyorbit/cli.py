@@ -45,7 +45,7 @@ from keyorbit.protocol import PROTOCOLS, ProtocolConfig, run_protocol
 from keyorbit.queries import MapKind
 from keyorbit.ranks import start_ranks
 from keyorbit.readers import DATASETS, read_dataset
-from keyorbit.report import detect_for_report, read_run, read_scores, report_html, run_objects, write_report
+from keyorbit.report import read_run, read_scores, report_html, run_objects
 from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
 from keyorbit.skeleton import check_edges
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
@@ -464,9 +464,9 @@ def report_command(
     if shown:
         with _progress() as tick:
             backend = _backend(about.tokens, model, device, dtype, unet)
-            found = detect_for_report(about, backend, shown, lambda i, n: tick("detect", i, n, {}))
+            found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
     path = out or run / "report.html"
-    write_report(path, report_html(about, found, shown, figures))
+    write_text(path, report_html(about, found, shown, figures))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -121,7 +121,7 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
 
 def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()) -> Figure:
     """Numbered keypoints in space, z up, with the directions of the cameras; points of score 0 are left out."""
-    figure = _figure(5, 5)
+    figure = _figure(5.0, 5.0)
     axes: Any = figure.add_subplot(projection="3d")
     xyz, colors = points.xyz.detach().cpu().numpy(), palette(len(points.xyz))
     kept = [k for k in range(len(xyz)) if float(points.score[k]) > 0]

@@ -1,16 +1,14 @@
 """A run as one HTML page that needs nothing else: no server, no network, no other file."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyorbit.backends.base import Backend
 from keyorbit.data import Objects, load_dataset
-from keyorbit.detect import Detection, KeypointDetector
+from keyorbit.detect import Detection
 from keyorbit.errors import InputError
-from keyorbit.export import write_text
 from keyorbit.loss_log import read_losses
 from keyorbit.panels import make_panel, page_asset, render
 from keyorbit.plotting import loss_terms, running_mean
@@ -101,19 +99,6 @@ def run_objects(run: Run, data: Path | None, count: int) -> Objects:
     return load_dataset(data)[:count]
 
 
-def detect_for_report(
-    run: Run, backend: Backend, objects: Objects, progress: Callable[[int, int], None] | None = None
-) -> list[Detection]:
-    """Detections of the objects that the report shows."""
-    detector = KeypointDetector(backend, run.tokens)
-    found = []
-    for i, thing in enumerate(objects):
-        found.append(detector.detect_object(thing))
-        if progress is not None:
-            progress(i + 1, len(objects))
-    return found
-
-
 def report_html(
     run: Run, detections: Sequence[Detection], objects: Objects, scores: dict[str, Any] | None = None
 ) -> str:
@@ -136,15 +121,6 @@ def report_html(
         viewer=page_asset("viewer.js"),
         page=page_asset("page.js"),
     )
-
-
-def write_report(path: Path, html: str) -> None:
-    """Write the page, whole or not at all.
-
-    Raises:
-        InputError: the disk refuses.
-    """
-    write_text(path, html)
 
 
 def read_scores(path: Path) -> dict[str, Any]:
