@@ -37,8 +37,8 @@ def draw_rays(cameras: ko.Cameras, xy: torch.Tensor, points: torch.Tensor, visib
         axes.text(*(1.08 * centers[v]).numpy(), f"view {v}", fontsize=8)
     axes.scatter(*points.T.numpy(), c=colors, s=36, edgecolors="black", depthshade=False)
     reach_all = float(np.abs(centers.numpy()).max())
-    axes.set(xlim=(-reach_all, reach_all), ylim=(-reach_all, reach_all), zlim=(-reach_all, reach_all))
-    axes.set_box_aspect((1, 1, 1))
+    axes.set(xlim=(-reach_all, reach_all), ylim=(-reach_all, reach_all), zlim=(-reach_all / 2, reach_all / 2))
+    axes.set_box_aspect((2, 2, 1), zoom=1.5)
     axes.view_init(elev=28, azim=-60)
     axes.set_axis_off()
     return figure

@@ -72,7 +72,9 @@ def test_what_does_not_fit_is_refused(photographs, tmp_path):
     with pytest.raises(InputError, match="exactly 4"):
         load_capture(photographs, path, Layout(2, 2), 16)
     (photographs / "view_5.png").unlink()
-    with pytest.raises(InputError, match="5 photographs; the model tiles 3 rows × 2 columns views, so give exactly 6"):
+    with pytest.raises(
+        InputError, match="5 photographs; the model tiles 3 rows × 2 columns of views, so give exactly 6"
+    ):
         load_capture(photographs, path, LAYOUT, 16)
     path.write_text("{}")
     with pytest.raises(InputError, match="world_to_camera"):

@@ -92,7 +92,7 @@ def test_other_terms_agree_about_agreement(generator):
     wrong = objective(Observed(maps, warps, seen.masks, seen.distance), zero123plus_cameras(), weights)
     for name in ("uncertain", "epipolar", "likelihood"):
         assert right[name] < wrong[name], name
-    assert right["constellation"] < 1e-3
+    assert right["constellation"] < 0.05
     wrong["total"].backward()
     assert maps.grad.isfinite().all()
 

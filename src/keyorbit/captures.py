@@ -45,8 +45,8 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
         rigs, known = _from_json(cameras), []
     if len(paths) != layout.num_views:
         raise InputError(
-            f"{views} holds {len(paths)} photographs; the model tiles {layout.rows} × {layout.cols} views, so give "
-            f"exactly {layout.num_views}"
+            f"{views} holds {len(paths)} photographs; the model tiles {layout.rows} rows × {layout.cols} columns of "
+            f"views, so give exactly {layout.num_views}"
         )
     if rigs is not None and len(rigs) != len(paths):
         raise InputError(f"{cameras} has {len(rigs)} cameras for the {len(paths)} photographs in {views}")

@@ -195,7 +195,7 @@ def _input_camera(
     keypoints: Keypoints2D,
     points: Keypoints3D,
     condition: Float[Tensor, "token height width"],
-    distance: Float[Tensor, "view height width"],
+    distance: Float[Tensor, "view mask_height mask_width"],
 ) -> InputCamera:
     """The input picture's camera, from its heatmaps and its outline."""
     assert keypoints.cameras is not None
