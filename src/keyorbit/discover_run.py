@@ -163,7 +163,10 @@ class DiscoveryRun:
 
 def initial_tokens(text_rows: Float[Tensor, "row width"], config: DiscoverConfig) -> Tokens:
     """The candidates before the first step."""
-    return Tokens.initialise(text_rows, config.num_candidates, torch.Generator().manual_seed(config.seed))
+    generator = torch.Generator().manual_seed(config.seed)
+    # As many draws as the words behind the rows took: with seed 0, words and noise are those of one generator.
+    torch.randint(2, (len(text_rows),), generator=generator)
+    return Tokens.initialise(text_rows, config.num_candidates, generator)
 
 
 def _grown(
