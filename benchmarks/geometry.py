@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 import keyorbit as ko
-import keyorbit.detect
-import keyorbit.discover
 from keyorbit.backends.base import Backend
 from keyorbit.data import Objects
 from keyorbit.evaluate import detect_all
 
+# `keyorbit.discover` is the function.
+_DISCOVER, _DETECT = import_module("keyorbit.discover"), import_module("keyorbit.detect")
 _DEFAULT = ko.LossWeights()
 _NONE = replace(_DEFAULT, geometric=0.0)
 # The shape analysis' consistency of pixels carries no gradient, so optimising it is optimising no agreement at all.
@@ -44,10 +45,10 @@ def remembered() -> Iterator[None]:
     """Inside, discovery and detection with one model prepare and record an object once, whatever the tokens are."""
     with ExitStack() as stack:
         for module, name, key in (
-            (keyorbit.discover, "prepare_all", lambda a: (tuple(thing.name for thing in a[0]), a[2], a[3])),
-            (keyorbit.discover, "build_query_cache", lambda a: (id(a[1]), a[2])),
-            (keyorbit.detect, "prepare", lambda a: (a[0].name, a[2], a[3].initial_seed())),
-            (keyorbit.detect, "record_passes", lambda a: (id(a[1]), a[2])),
+            (_DISCOVER, "prepare_all", lambda a: (tuple(thing.name for thing in a[0]), a[2], a[3])),
+            (_DISCOVER, "build_query_cache", lambda a: (id(a[1]), a[2])),
+            (_DETECT, "prepare", lambda a: (a[0].name, a[2], a[3].initial_seed())),
+            (_DETECT, "record_passes", lambda a: (id(a[1]), a[2])),
         ):
             stack.enter_context(patch.object(module, name, _once(getattr(module, name), key)))
         yield

@@ -2,11 +2,11 @@
 
 import importlib.util
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-import keyorbit.discover
 from keyorbit.discover import DiscoverConfig
 from keyorbit.prepare import PrepareConfig
 from keyorbit.synthetic.probe import as_object
@@ -29,8 +29,9 @@ def geometry():
 
 def test_every_row_has_its_figures_and_objects_are_recorded_once(geometry, backend, monkeypatch):
     built = []
-    real = keyorbit.discover.build_query_cache
-    monkeypatch.setattr(keyorbit.discover, "build_query_cache", lambda *a, **k: built.append(1) or real(*a, **k))
+    discover = import_module("keyorbit.discover")
+    real = discover.build_query_cache
+    monkeypatch.setattr(discover, "build_query_cache", lambda *a, **k: built.append(1) or real(*a, **k))
     things = [as_object(make_sample(SampleSpec("mug", seed, 16))) for seed in range(4)]
     config = DiscoverConfig(num_tokens=3, num_candidates=4, steps=1, batch=2, prepare=PrepareConfig(warps=1))
     table = dict(geometry.rows(backend, things[:2], things[2:], config, 2))
