@@ -6,25 +6,21 @@ product of the views' evidence. Objects are prepared and shown to the UNet once;
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from quality import split
 from rich.console import Console
 from rich.table import Table
+from shared_work import SharedWork
 
 import keyorbit as ko
 from keyorbit.backends.base import Backend
 from keyorbit.data import Objects
 from keyorbit.evaluate import detect_all
 
-# `keyorbit.discover` is the function.
-_DISCOVER, _DETECT = import_module("keyorbit.discover"), import_module("keyorbit.detect")
 _DEFAULT = ko.LossWeights()
 _NONE = replace(_DEFAULT, geometric=0.0)
 # The shape analysis' consistency of pixels carries no gradient, so optimising it is optimising no agreement at all.
@@ -40,37 +36,11 @@ READINGS = ("triangulation", "evidence")
 FIELDS = ("reprojection", "reprojection_px", "landmark_3d", "dual_alignment", "coverage", "on_object", "elevation")
 
 
-@contextmanager
-def remembered() -> Iterator[None]:
-    """Inside, discovery and detection with one model prepare and record an object once, whatever the tokens are."""
-    with ExitStack() as stack:
-        for module, name, key in (
-            (_DISCOVER, "prepare_all", lambda a: (tuple(thing.name for thing in a[0]), a[2], a[3])),
-            (_DISCOVER, "build_query_cache", lambda a: (id(a[1]), a[2])),
-            (_DETECT, "prepare", lambda a: (a[0].name, a[2], a[3].initial_seed())),
-            (_DETECT, "record_passes", lambda a: (id(a[1]), a[2])),
-        ):
-            stack.enter_context(patch.object(module, name, _once(getattr(module, name), key)))
-        yield
-
-
-def _once(function: Callable[..., Any], key: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
-    """The function with a memory; arguments are kept too, so that an identity stays one object's."""
-    kept: dict[Any, Any] = {}
-
-    def answer(*args: Any, **more: Any) -> Any:
-        if key(args) not in kept:
-            kept[key(args)] = (function(*args, **more), args)
-        return kept[key(args)][0]
-
-    return answer
-
-
 def rows(
     backend: Backend, train: Objects, test: Objects, config: ko.DiscoverConfig, fit: int
 ) -> Iterator[tuple[str, dict[str, float | None]]]:
     """Name and figures of every row, one after the other."""
-    with remembered():
+    with SharedWork().shared():
         for name, weights in WEIGHTS.items():
             tokens = ko.discover(backend, train, replace(config, weights=weights))
             for reading in READINGS:

@@ -107,7 +107,10 @@ def some_views(detection: Detection, views: Sequence[int]) -> Detection:
     flat = detection.keypoints_2d
     few = ko.Keypoints2D(flat.xy[list(views)], flat.score[list(views)], flat.cameras.select(list(views)))
     points = few.triangulate()
-    return replace(detection, keypoints_3d=replace(points, residual=detection.keypoints_3d.residual))
+    return replace(
+        detection,
+        keypoints_3d=replace(points, residual=detection.keypoints_3d.residual, visible=detection.keypoints_3d.visible),
+    )
 
 
 def other_losses(name: str) -> Callable[[World, ko.DiscoverConfig], Figures]:

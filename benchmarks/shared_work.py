@@ -1,25 +1,27 @@
 """What many rows of a table have in common, done once: prepared objects, the UNet's queries, what detection records.
 
 In isolated mode none of it depends on the tokens. Within `shared()` discovery and detection find it again: the
-pictures' warps and noise are then those of seed 0 whatever the tokens' seed is, and all layers are recorded where some
-are asked for.
+pictures' warps and noise are then those of seed 0 whatever the tokens' seed is, and detection records all layers where
+some are asked for.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
 from keyorbit.attention import cross_attention_layers
 from keyorbit.backends.base import Backend
-from keyorbit.prepare import Prepared
-from keyorbit.query_cache import LayerQueries, QueryCache
+from keyorbit.prepare import Prepared, prepare_all
+from keyorbit.queries import LayerQueries, QueryCache
+from keyorbit.query_cache import build_query_cache
 
 # The modules: `keyorbit.discover` is the function of that name.
 _DISCOVER, _DETECT = import_module("keyorbit.discover"), import_module("keyorbit.detect")
-_PREPARE_ALL, _BUILD = _DISCOVER.prepare_all, _DISCOVER.build_query_cache
+_OPEN_SOURCE = _DISCOVER.open_source
 _PREPARE, _RECORD = _DETECT.prepare, _DETECT.record_passes
 
 
@@ -43,8 +45,7 @@ class SharedWork:
         """Discovery and detection inside the block use the memory."""
         with ExitStack() as stack:
             for module, name, function in (
-                (_DISCOVER, "prepare_all", self.prepare_all),
-                (_DISCOVER, "build_query_cache", self.query_cache),
+                (_DISCOVER, "open_source", self._source),
                 (_DETECT, "prepare", self._prepare),
                 (_DETECT, "record_passes", self._record),
             ):
@@ -55,7 +56,7 @@ class SharedWork:
         """`keyorbit.prepare.prepare_all`, once for the same objects, model and settings."""
         key = (backend.fingerprint, tuple(thing.name for thing in objects), config)
         if key not in self._prepared:
-            self._prepared[key] = _PREPARE_ALL(objects, backend, config, 0, progress)
+            self._prepared[key] = prepare_all(objects, backend, config, 0, progress)
         return self._prepared[key]
 
     def query_cache(
@@ -65,9 +66,20 @@ class SharedWork:
         normalizer = normalizer or (id(prepared), True) in self._caches
         whole = self._caches.get_or_make(
             (id(prepared), normalizer),
-            lambda: _BUILD(backend, prepared, "*", progress, normalizer=normalizer, **more),
+            lambda: build_query_cache(backend, prepared, "*", progress, normalizer=normalizer, **more),
         )
         return QueryCache(tuple(_chosen(backend, whole.layers, layers)), whole.versions)
+
+    def _source(self, backend: Backend, objects, layers, kind, mode, prepare, ranks, progress):
+        """`keyorbit.sources.open_source`, once for the same objects, model, layers and settings."""
+        if mode != "isolated":
+            return _OPEN_SOURCE(backend, objects, layers, kind, mode, prepare, ranks, progress)
+        prepare = replace(prepare, seed=0)
+        names = tuple(thing.name for thing in objects)
+        key = (backend.fingerprint, names, tuple(cross_attention_layers(backend.unet, layers)), kind, prepare)
+        return self._caches.get_or_make(
+            key, lambda: _OPEN_SOURCE(backend, objects, layers, kind, mode, prepare, ranks, progress)
+        )
 
     def _prepare(self, thing, backend: Backend, settings, generator):
         key = (backend.fingerprint, thing.name, settings, generator.initial_seed())

@@ -2,11 +2,11 @@
 
 import importlib.util
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from keyorbit import sources
 from keyorbit.discover import DiscoverConfig
 from keyorbit.prepare import PrepareConfig
 from keyorbit.synthetic.probe import as_object
@@ -29,9 +29,8 @@ def geometry():
 
 def test_every_row_has_its_figures_and_objects_are_recorded_once(geometry, backend, monkeypatch):
     built = []
-    discover = import_module("keyorbit.discover")
-    real = discover.build_query_cache
-    monkeypatch.setattr(discover, "build_query_cache", lambda *a, **k: built.append(1) or real(*a, **k))
+    real = sources.object_queries
+    monkeypatch.setattr(sources, "object_queries", lambda *a, **k: built.append(1) or real(*a, **k))
     things = [as_object(make_sample(SampleSpec("mug", seed, 16))) for seed in range(4)]
     config = DiscoverConfig(num_tokens=3, num_candidates=4, steps=1, batch=2, prepare=PrepareConfig(warps=1))
     table = dict(geometry.rows(backend, things[:2], things[2:], config, 2))
@@ -40,5 +39,5 @@ def test_every_row_has_its_figures_and_objects_are_recorded_once(geometry, backe
         assert set(figures) == set(geometry.FIELDS)
         assert all(figures[name] is not None for name in geometry.FIELDS if name != "elevation")
         assert figures["reprojection_px"] == pytest.approx(16 * figures["reprojection"])
-    assert built == [1]
+    assert built == [1, 1]
     geometry.show(table)
