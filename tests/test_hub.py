@@ -11,7 +11,16 @@ from keyorbit.errors import InputError
 from keyorbit.tokens import Tokens, TokensInfo
 
 INFO = TokensInfo(
-    "tiny", "abc", ("a.attn2", "b.attn2"), 300, "isolated", 3, "0.1", {"steps": 9}, 60, {"torch": "2.13.0"}
+    "tiny",
+    "abc",
+    ("a.attn2", "b.attn2"),
+    300,
+    "isolated",
+    3,
+    "0.1",
+    {"steps": 9},
+    objects=60,
+    libraries={"torch": "2.13.0"},
 )
 
 

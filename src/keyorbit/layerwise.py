@@ -55,6 +55,6 @@ def attention_by_layer(
 
 def _maps(
     layer: LayerQueries, tokens: Float[Tensor, "token width"], token: int, layout: Layout
-) -> Float[Tensor, "view height width"]:
+) -> Float[Tensor, "view map_height map_width"]:
     share = layer.probabilities(tokens, torch.zeros(1, dtype=torch.long))[0, ..., token].mean(0)
     return split_views(to_map(share[:, None], *layer.size)[0], layout)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from keyorbit.backends.loading import camera_version, source_folder
 from keyorbit.backends.zero123plus import Zero123PlusBackend
@@ -54,6 +53,9 @@ def save_lora(unet: Any, folder: Path) -> None:
     metadata["target_modules"] = sorted(metadata["target_modules"])  # a set, and so in another order each time
     layers = {key: value.cpu().contiguous() for key, value in layers.items()}
     with _written(folder) as partial:
+        # Not at the top: the pipeline's module imports, and complains of, all that its safety checker wants.
+        from diffusers import StableDiffusionPipeline
+
         StableDiffusionPipeline.save_lora_weights(partial, layers, unet_lora_adapter_metadata=metadata)
 
 
