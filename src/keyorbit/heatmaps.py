@@ -56,14 +56,15 @@ def to_map(
 def resize(
     maps: Float[Tensor, "*batch height width"], size: tuple[int, int], mode: str = "bilinear"
 ) -> Float[Tensor, "*batch new_height new_width"]:
-    """Change of size to (height, width), "bilinear" or "bicubic"; unit-square positions stay where they are.
+    """Change of size to (height, width), "bilinear", "bicubic" or "nearest-exact"; unit-square positions stay where they are.
 
     Do this per view, after the split: on a grid it would mix neighbouring views.
     """
     if maps.shape[-2:] == size:
         return maps
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    flat = F.interpolate(flat, size=size, mode=mode, align_corners=False, antialias=False)
+    corners = None if mode == "nearest-exact" else False
+    flat = F.interpolate(flat, size=size, mode=mode, align_corners=corners, antialias=False)
     return flat.reshape(*maps.shape[:-2], *size)
 
 
