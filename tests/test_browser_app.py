@@ -25,6 +25,7 @@ from keyorbit.app.studio import EXAMPLES, Studio
 from keyorbit.discover import DiscoverConfig, untrained
 
 pytest.importorskip("gradio", reason="the app is an extra: pip install 'keyorbit[app]'")
+pytestmark = pytest.mark.browser
 LONG = 240
 
 

@@ -24,6 +24,8 @@ from keyorbit.export import write_text
 from keyorbit.report import read_run, report_html
 from keyorbit.synthetic.dataset import make_dataset
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def report(backend, tmp_path_factory):
