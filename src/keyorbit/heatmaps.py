@@ -56,7 +56,9 @@ def to_map(
 def resize(
     maps: Float[Tensor, "*batch height width"], size: tuple[int, int], mode: str = "bilinear"
 ) -> Float[Tensor, "*batch new_height new_width"]:
-    """Change of size to (height, width), "bilinear", "bicubic" or "nearest-exact"; unit-square positions stay where they are.
+    """Change of size to (height, width): "bilinear", "bicubic" or "nearest-exact".
+
+    Unit-square positions stay where they are.
 
     Do this per view, after the split: on a grid it would mix neighbouring views.
     """
