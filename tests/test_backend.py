@@ -78,7 +78,9 @@ def test_generation_equals_the_published_call(backend, controlled, call, with_co
     ours = backend.generate(pictures, seeded(), **options)
     assert ours.shape == theirs.shape == (len(latents), 3, height, width)
     assert (ours - theirs).abs().max() <= 1e-5
-    assert (backend.generate(pictures, seeded(), **options, decode=False) - latents).abs().max() <= 1e-5
+    # Latents reach 4 and more, so the tolerance of 1e-5 is of their size where that is above 1.
+    found = backend.generate(pictures, seeded(), **options, decode=False)
+    torch.testing.assert_close(found, latents, atol=1e-5, rtol=1e-5)
 
 
 def test_same_seed_same_pixels_and_the_global_generator_is_left_alone(backend):

@@ -96,6 +96,7 @@ def test_the_notebook_runs_top_to_bottom(small_world):
             source = "".join(cell["source"]).replace("objects=40", small)
             exec(compile(source, "quickstart.ipynb", "exec"), names)
     assert names["result"].landmark_3d > 0
+    names["plt"].close("all")  # a notebook shows figures; other tests make sure that the library does not
 
 
 def commands(page):
