@@ -145,7 +145,7 @@ def test_another_training_set_is_not_taken_for_this_one(tmp_path):
 def test_the_probe_finds_landmarks_that_the_queries_know(backend, monkeypatch):
     """Queries that hold a landmark's map in one channel each: the fitted tokens must find them on other objects."""
     from keyorbit.heatmaps import gaussian
-    from keyorbit.query_cache import LayerQueries, QueryCache
+    from keyorbit.queries import LayerQueries, QueryCache
     from keyorbit.synthetic import probe
     from keyorbit.views import merge_views
 

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from keyorbit.backends.base import middle_square
 from keyorbit.cameras import Cameras
 from keyorbit.data import IMAGE_SUFFIXES, ObjectViews, load_image, to_tensor
 from keyorbit.errors import InputError
@@ -66,9 +67,7 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
 
 
 def _middle(image: Image.Image, side: int) -> Image.Image:
-    short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
-    cut = image.crop((left, top, left + short, top + short))
+    cut = image.crop(middle_square(image))
     if cut.mode not in ("RGB", "RGBA"):
         cut = cut.convert("RGBA" if "A" in cut.getbands() or "transparency" in cut.info else "RGB")
     return cut.resize((side, side), Image.Resampling.LANCZOS)
@@ -76,8 +75,8 @@ def _middle(image: Image.Image, side: int) -> Image.Image:
 
 def _squared(intrinsics: Float[Tensor, "3 3"], image: Image.Image) -> Float[Tensor, "3 3"]:
     """Intrinsics of the middle square, from those of the whole picture; both to a unit square."""
-    short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
+    left, top, right, _ = middle_square(image)
+    short = right - left
     scale = torch.tensor([image.width / short, image.height / short], dtype=intrinsics.dtype)
     square = intrinsics.clone()
     square[:2] *= scale[:, None]

@@ -32,7 +32,7 @@ from keyorbit.discover import DiscoverConfig, config_from_settings, discover, di
 from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
 from keyorbit.evaluate import SEEN, Evaluation, detect_all, evaluate
-from keyorbit.export import write_json, write_text
+from keyorbit.export import make_folder, write_json, write_text
 from keyorbit.inspection.architectures import ARCHITECTURES
 from keyorbit.inspection.cost import Subject, measure
 from keyorbit.inspection.drift import Drift, measure_drift
@@ -186,7 +186,7 @@ def discover_command(
             count, found = len(objects), discover(backend, objects, config, out, resume, report, ranks)
     if not ranks.main:
         return
-    found.save(_made(out) / "tokens.safetensors")
+    found.save(make_folder(out) / "tokens.safetensors")
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(config)})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")
@@ -398,7 +398,7 @@ def evaluate_command(
         motion = (again, moved_objects) if moved else None
         results[name] = evaluate(found, objects, fitted, fit_objects, motion)
     if json_file:
-        _made(json_file.parent)
+        make_folder(json_file.parent)
         write_json(json_file, {name: result.to_dict() for name, result in results.items()})
     console.print(objects_table(results))
     console.print(summary_table(results))
@@ -434,7 +434,7 @@ def protocol_command(
     backend = load_backend(model, device, dtype)
     with _progress() as tick:
         result = run_protocol(backend, dataset, train_objects, test_objects, config, None, tick)
-    result.tokens.save(_made(out) / "tokens.safetensors")
+    result.tokens.save(make_folder(out) / "tokens.safetensors")
     write_json(out / "protocol.json", result.to_dict())
     console.print(protocol_table(result))
 
@@ -518,10 +518,10 @@ def inspect_command(
             moved = _drift(load_backend(model, device, dtype), image, lambda stage, i, n: tick(stage, i, n, {}))
             report = with_measurements(report, report.costs, tuple(moved))
     if json_file:
-        _made(json_file.parent)
+        make_folder(json_file.parent)
         write_json(json_file, report.to_dict())
     if markdown_file:
-        _made(markdown_file.parent)
+        make_folder(markdown_file.parent)
         write_text(markdown_file, markdown(report))
     show(report, console)
 
@@ -705,14 +705,6 @@ def _drift(backend: Any, image: Any, tick: Any) -> list[Drift]:
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"--drift works on Zero123++ models; {backend.name} generates no views from a picture")
     return measure_drift(backend, image, progress=tick)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error}") from error
-    return folder
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

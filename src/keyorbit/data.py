@@ -7,6 +7,7 @@ A plain folder of pictures, or one picture, works as well: the model then genera
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -167,14 +168,25 @@ def write_object(
     folder: Path, input_image: Image.Image, grid: Image.Image, layout: Layout, meta: dict[str, Any]
 ) -> None:
     """Write one object folder, whole or not at all. ``meta`` is completed with the format and the layout."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with replaced_folder(folder) as partial:
         input_image.save(partial / "cond.png")
         grid.save(partial / "grid.png")
         content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
         (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside the place, put there at the end of the ``with`` block instead of what was there, or not at all.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
     except OSError as error:

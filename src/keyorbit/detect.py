@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from keyorbit.attention import Pass
-from keyorbit.backends.base import Backend
+from keyorbit.backends.base import Backend, middle_square
 from keyorbit.cameras import Cameras
 from keyorbit.data import ObjectViews, load_dataset, to_tensor
 from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
@@ -31,7 +31,8 @@ from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objective import token_heatmaps
 from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig, prepare, same_cameras, silhouette_distance, silhouettes
-from keyorbit.query_cache import LayerQueries, QueryCache, record_passes
+from keyorbit.queries import LayerQueries, QueryCache
+from keyorbit.query_cache import record_passes
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 from keyorbit.warps import Warp, inside, unwarp
@@ -201,10 +202,7 @@ def _input_camera(
     assert keypoints.cameras is not None
     assert keypoints.input_xy is not None
     assert keypoints.input_score is not None
-    image = thing.input_image
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    picture, alpha = to_tensor(image.crop((left, top, left + side, top + side)))
+    picture, alpha = to_tensor(thing.input_image.crop(middle_square(thing.input_image)))
     mask = silhouettes(picture[None])[0] if alpha is None else alpha
     size = (distance.shape[-2], distance.shape[-1])
     outline = silhouette_distance(resize(mask.float(), size) > 0.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -20,6 +20,7 @@ from keyorbit.objective import (
     token_maps,
     with_peak_one,
 )
+from keyorbit.prepare import grown_masks
 from keyorbit.ranks import Ranks
 from keyorbit.selection import Selection, choose_tokens
 from keyorbit.sources import Source
@@ -74,7 +75,7 @@ class DiscoveryRun:
             if self.ranks.owns(number):
                 shown = self.source.shown(number)
                 warps[place] = shown.warps.to(maps)
-                masks[place] = _grown(shown.masks, size).to(maps)
+                masks[place] = grown_masks(shown.masks, size).to(maps)
                 distances[place] = resize(shown.distance, size).to(maps)
         count = len(objects)
         return Observed(
@@ -167,10 +168,3 @@ def initial_tokens(text_rows: Float[Tensor, "row width"], config: DiscoverConfig
     # As many draws as the words behind the rows took: with seed 0, words and noise are those of one generator.
     torch.randint(2, (len(text_rows),), generator=generator)
     return Tokens.initialise(text_rows, config.num_candidates, generator)
-
-
-def _grown(
-    masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
-) -> Float[Tensor, "version view new_height new_width"]:
-    """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
-    return torch.nn.functional.max_pool2d(resize(masks.float(), size), 3, stride=1, padding=1)

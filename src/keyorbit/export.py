@@ -60,6 +60,19 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise InputError(f"cannot write {path}: {error}") from error
 
 
+def make_folder(folder: Path) -> Path:
+    """The folder, made if it is not there.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error}") from error
+    return folder
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write in, which becomes ``folder`` at the end of the block, or is removed if the block fails.

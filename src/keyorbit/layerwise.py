@@ -11,7 +11,8 @@ from keyorbit.data import ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import to_map
 from keyorbit.prepare import PrepareConfig, prepare
-from keyorbit.query_cache import LayerQueries, record_passes
+from keyorbit.queries import LayerQueries
+from keyorbit.query_cache import record_passes
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout, split_views
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from keyorbit.errors import InputError
-from keyorbit.export import write_text
+from keyorbit.export import make_folder, write_text
 
 FILE = "losses.jsonl"
 
@@ -25,7 +25,7 @@ class LossLog:
         entry = json.dumps({"step": step, **values}) + "\n"
         if not self._begun:
             self._begun = True
-            _make(self.path.parent)
+            make_folder(self.path.parent)
             kept = [line for line in _lines(self.path) if json.loads(line)["step"] < step]
             write_text(self.path, "".join(f"{line}\n" for line in kept) + entry)
             return
@@ -52,13 +52,6 @@ def read_losses(run: Path) -> list[dict[str, float]]:
         return [{str(name): float(value) for name, value in entry.items()} for entry in history]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"the losses in {run} cannot be read: {error}") from error
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error}") from error
 
 
 def _lines(path: Path) -> list[str]:

@@ -26,7 +26,7 @@ from keyorbit.heatmaps import (
     view_maps,
 )
 from keyorbit.multiview import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
-from keyorbit.query_cache import MapKind
+from keyorbit.queries import MapKind
 from keyorbit.selection import select_tokens
 from keyorbit.triangulation import triangulate
 from keyorbit.views import Layout

@@ -148,6 +148,13 @@ def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Ten
     return torch.from_numpy(np.stack(fields)).float().reshape(masks.shape).to(masks.device)
 
 
+def grown_masks(
+    masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
+) -> Float[Tensor, "version view new_height new_width"]:
+    """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
+    return F.max_pool2d(resize(masks.float(), size), 3, stride=1, padding=1)
+
+
 def warped_versions(
     views: Float[Tensor, "view 3 height width"],
     masks: Bool[Tensor, "view height width"],

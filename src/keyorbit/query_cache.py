@@ -16,19 +16,6 @@ from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import Prepared
 from keyorbit.queries import LayerQueries, MapKind, QueryCache, join_items, merge_layers
 
-__all__ = [
-    "LayerQueries",
-    "MapKind",
-    "QueryCache",
-    "build_query_cache",
-    "layer_outlines",
-    "object_queries",
-    "record_passes",
-    "record_queries",
-    "run_unet",
-    "unet_maps",
-]
-
 
 @torch.no_grad()
 def record_queries(

@@ -10,7 +10,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.backends.base import on_grey
+from keyorbit.backends.base import middle_square, on_grey
 from keyorbit.colmap import write_colmap
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
@@ -130,6 +130,4 @@ def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
 def square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
     """The middle square of the input picture on grey: what the model sees, and what its input_xy refer to."""
     rgb = on_grey(image)
-    side = min(rgb.size)
-    left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-    return np.asarray(rgb.crop((left, top, left + side, top + side)))
+    return np.asarray(rgb.crop(middle_square(rgb)))

@@ -123,3 +123,10 @@ def on_grey(image: Image.Image) -> Image.Image:
         ground.paste(rgba, mask=rgba.getchannel("A"))
         return ground
     return image.convert("RGB")
+
+
+def middle_square(image: Image.Image) -> tuple[int, int, int, int]:
+    """The box of a picture's middle square, as models crop it: left, top, right, bottom, in pixels."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return left, top, left + side, top + side

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from keyorbit.attention import cross_attention_layers
-from keyorbit.backends.base import Condition, on_grey
+from keyorbit.backends.base import Condition, middle_square, on_grey
 from keyorbit.backends.text import encode_prompts, random_rows
 from keyorbit.errors import InputError
 from keyorbit.views import Layout
@@ -184,8 +184,5 @@ def first_up_layers(
 def _square(image: Image.Image, side: int) -> Float[Tensor, "3 side side"]:
     """The middle square of a picture on grey, resized, 0…1."""
     rgb = on_grey(image)
-    short = min(rgb.size)
-    left, top = (rgb.width - short) // 2, (rgb.height - short) // 2
-    box = (left, top, left + short, top + short)
-    resized = rgb.resize((side, side), Image.Resampling.BICUBIC, box=box)
+    resized = rgb.resize((side, side), Image.Resampling.BICUBIC, box=middle_square(rgb))
     return torch.from_numpy(np.asarray(resized, np.float32) / 255).permute(2, 0, 1)

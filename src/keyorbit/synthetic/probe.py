@@ -21,7 +21,8 @@ from keyorbit.data import ObjectViews, Truth
 from keyorbit.heatmaps import gaussian, normalize, soft_argmax_xy, spatial_softmax, view_maps
 from keyorbit.metrics import pck_per_point
 from keyorbit.prepare import PrepareConfig, prepare_all
-from keyorbit.query_cache import QueryCache, build_query_cache
+from keyorbit.queries import QueryCache
+from keyorbit.query_cache import build_query_cache
 from keyorbit.synthetic.render import composite
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.tokens import Tokens

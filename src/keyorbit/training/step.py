@@ -16,7 +16,7 @@ from keyorbit.data import Objects
 from keyorbit.discover import DiscoverConfig, map_side
 from keyorbit.heatmaps import resize
 from keyorbit.objective import Observed, objective, token_heatmaps, with_peak_one
-from keyorbit.prepare import silhouette_distance
+from keyorbit.prepare import grown_masks, silhouette_distance
 from keyorbit.tokens import Tokens
 from keyorbit.training.batch import Batch, Example, load_example
 from keyorbit.training.config import TrainConfig
@@ -126,7 +126,7 @@ def keypoint_terms(
     asked for, compares heatmaps of peak 1, as StableKeypoints (Hedlin et al. 2024) compares its maps.
     """
     size = (heatmaps.shape[-2], heatmaps.shape[-1])
-    masks = torch.nn.functional.max_pool2d(resize(example.masks.float(), size), 3, stride=1, padding=1)
+    masks = grown_masks(example.masks, size)
     distance = resize(silhouette_distance(example.masks[0]), size)
     seen = Observed(heatmaps[None], example.warps[None], masks[None], distance[None])
     found = objective(seen, example.cameras, reading.weights)

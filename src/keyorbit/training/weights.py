@@ -12,6 +12,7 @@ import torch
 
 from keyorbit.backends.loading import camera_version, source_folder
 from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.data import replaced_folder
 from keyorbit.errors import InputError
 from keyorbit.training.config import Lora, TrainConfig
 
@@ -52,7 +53,7 @@ def save_lora(unet: Any, folder: Path) -> None:
     metadata = unet.peft_config[_ADAPTER].to_dict()
     metadata["target_modules"] = sorted(metadata["target_modules"])  # a set, and so in another order each time
     layers = {key: value.cpu().contiguous() for key, value in layers.items()}
-    with _written(folder) as partial:
+    with replaced_folder(folder) as partial:
         # Not at the top: the pipeline's module imports, and complains of, all that its safety checker wants.
         from diffusers import StableDiffusionPipeline
 
@@ -67,7 +68,7 @@ def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
     source = source_folder(backend.name)
     index = json.loads((source / "model_index.json").read_text())
     index["version"] = camera_version(index, backend.name)
-    with _written(folder) as partial:
+    with replaced_folder(folder) as partial:
         for part in sorted(path for path in source.iterdir() if path.is_dir() and path.name in index):
             if part.name != "unet":
                 shutil.copytree(part, partial / part.name, copy_function=_link)
@@ -94,21 +95,6 @@ def _add_lora(unet: Any, lora: Lora, seed: int) -> None:
             p.data.copy_(start)
         elif "lora_B" in name:
             p.data.zero_()
-
-
-@contextmanager
-def _written(folder: Path) -> Iterator[Path]:
-    """A folder beside the place, moved there at the end of the ``with`` block, whole or not at all."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError(f"cannot write {folder}: {error}") from error
 
 
 def _link(source: str, target: str) -> None:
