@@ -90,6 +90,16 @@ class Cameras:
         chosen = indices if isinstance(indices, slice | Tensor) else list(indices)
         return Cameras(self.world_to_camera[chosen], self.intrinsics[chosen], self.orthographic)
 
+    def join(self, other: "Cameras") -> "Cameras":
+        """These cameras, then the others. ValueError unless both are perspective or both orthographic."""
+        if self.orthographic != other.orthographic:
+            raise ValueError("perspective and orthographic cameras do not make one set")
+        return Cameras(
+            torch.cat([self.world_to_camera, other.world_to_camera]),
+            torch.cat([self.intrinsics, other.intrinsics]),
+            self.orthographic,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""
         return {

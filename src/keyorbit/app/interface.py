@@ -149,7 +149,7 @@ def _discover_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None:
             panel = gr.HTML("", elem_id="preview", label="Preview")
     source.change(lambda kind: gr.update(visible=kind == FOLDER), source, folder, api_visibility="private")
 
-    def run(kind: str, paths: list[str] | None, number: float, most: float) -> Iterator[dict[Any, Any]]:
+    def run(kind: str, paths: list[str] | None, number: int | float, most: int | float) -> Iterator[dict[Any, Any]]:
         objects = _kindly(gr, lambda: examples() if kind == CHAIRS else open_pictures(paths, limits))
         work = studio.start(objects, min(int(number), limits.tokens), min(int(most), limits.steps))
         try:
@@ -203,7 +203,7 @@ def _attention_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None
         with gr.Column(scale=3, min_width=320):
             panel = gr.HTML("<p>One token's attention, layer by layer.</p>", elem_id="layers", label="Attention")
 
-    def show(path: str | None, number: float | None, chosen: tuple[Tokens, ...]) -> str:
+    def show(path: str | None, number: int | float | None, chosen: tuple[Tokens, ...]) -> str:
         image = _kindly(gr, lambda: open_picture(path, limits))
         return str(_kindly(gr, lambda: studio.attention(image, _own(studio, chosen), int(number or 0))))
 

@@ -25,6 +25,16 @@ def encode_prompts(
     return _hidden(text_encoder, ids)
 
 
+def encode_phrases(tokenizer: Any, text_encoder: Any, phrases: Sequence[str]) -> Float[Tensor, "phrase context_width"]:
+    """One context row for each phrase: the last hidden state at its end-of-text token, which has read all of it."""
+    ids = tokenizer(
+        list(phrases), padding=True, max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    ).input_ids
+    end = (ids == tokenizer.eos_token_id).int().argmax(-1)  # padding is end-of-text too: the first one counts
+    hidden = _hidden(text_encoder, ids)
+    return hidden[torch.arange(len(ids)), end]
+
+
 @torch.no_grad()
 def random_rows(tokenizer: Any, text_encoder: Any, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
     """Context rows of random words: what the model's text embeddings look like."""

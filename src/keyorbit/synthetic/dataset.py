@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from einops import rearrange
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
+from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.data import write_object
 from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import CATEGORIES
@@ -100,11 +99,7 @@ def render_mesh(
         turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
         surface.mesh.apply_transform(turn)
     input_camera, cameras = orbit_cameras([0.0], [elevation_deg]), zero123plus_cameras("v1.2")
-    everything = Cameras(
-        torch.cat([input_camera.world_to_camera, cameras.world_to_camera]),
-        torch.cat([input_camera.intrinsics, cameras.intrinsics]),
-    )
-    pictures = render(surface, everything, size, supersample=3)
+    pictures = render(surface, input_camera.join(cameras), size, supersample=3)
     meta = {
         "mesh": mesh.name,
         "cameras": cameras.to_dict(),

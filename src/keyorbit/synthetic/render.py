@@ -133,6 +133,25 @@ def render(
     return np.round(rgba * 255).astype(np.uint8)
 
 
+def seen_places(
+    surface: Surface, cameras: Cameras, size: int
+) -> tuple[Int[ndarray, "view size size"], Float[ndarray, "view size size 3"]]:
+    """The face that each pixel's centre shows (-1 for none) and the place on it, in world units (0 for none).
+
+    Raises:
+        InputError: embreex, the ray caster, is not installed.
+    """
+    _require_embree()
+    origins, directions = _rays(cameras, size)
+    face = surface.mesh.ray.intersects_first(origins, directions)
+    solid = face >= 0
+    at = np.zeros((len(face), 3))
+    distance = _hit_distance(surface, face[solid], origins[solid], directions[solid])
+    at[solid] = origins[solid] + directions[solid] * distance[:, None]
+    shape = {"v": len(cameras), "y": size}
+    return rearrange(face, "(v y x) -> v y x", **shape), rearrange(at, "(v y x) c -> v y x c", **shape)
+
+
 def visible(
     surface: Surface, points: Float[ndarray, "point 3"], cameras: Cameras, tolerance: float = 0.03
 ) -> Bool[ndarray, "view point"]:

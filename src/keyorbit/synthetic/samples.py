@@ -1,9 +1,10 @@
 """Training and test samples: a procedural object seen from the input view and from the model's six views."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from keyorbit.synthetic.paint import COLORS, Part
 from keyorbit.synthetic.render import object_surface, random_light, render, sample_surface, visible
 from keyorbit.synthetic.shapes import Shape, rotation_about
 
+T = TypeVar("T")
 INPUT_ELEVATION_DEG = (-20.0, 60.0)
 SURFACE_POINTS = 2048
 
@@ -63,19 +65,38 @@ class Sample:
     surface: Float[ndarray, "point 3"]
 
 
-def make_sample(spec: SampleSpec) -> Sample:
-    """Build and render one sample; the same spec always gives the same sample."""
-    thing = make_object(spec.category, spec.seed)
+@dataclass(frozen=True)
+class Scene:
+    """An object turned so that the input view has azimuth 0, and the cameras: the input view's, then the six.
+
+    ``azimuth_deg``: where the input view stands round the object itself. ``rng`` draws what is still open.
+    """
+
+    thing: SyntheticObject
+    azimuth_deg: float
+    elevation_deg: float
+    input_camera: Cameras
+    cameras: Cameras
+    rng: np.random.Generator
+
+    @property
+    def all_cameras(self) -> Cameras:
+        return self.input_camera.join(self.cameras)
+
+
+def scene_of(spec: SampleSpec) -> Scene:
+    """What a sample's pictures are taken of, and from where."""
     rng = np.random.default_rng([1, spec.seed])
     azimuth = float(rng.uniform(0, 360)) + spec.turn_deg
     elevation = float(rng.uniform(*INPUT_ELEVATION_DEG))
-    thing = _turn(thing, -azimuth)
-    input_camera = orbit_cameras([0.0], [elevation])
-    cameras = zero123plus_cameras("v1.2")
-    everything = Cameras(
-        torch.cat([input_camera.world_to_camera, cameras.world_to_camera]),
-        torch.cat([input_camera.intrinsics, cameras.intrinsics]),
-    )
+    thing = _turn(make_object(spec.category, spec.seed), -azimuth)
+    return Scene(thing, azimuth, elevation, orbit_cameras([0.0], [elevation]), zero123plus_cameras("v1.2"), rng)
+
+
+def make_sample(spec: SampleSpec) -> Sample:
+    """Build and render one sample; the same spec always gives the same sample."""
+    scene = scene_of(spec)
+    thing, rng, everything = scene.thing, scene.rng, scene.all_cameras
     surface = object_surface(thing)
     pictures = render(surface, everything, spec.size, random_light(rng))
     seen = visible(surface, thing.keypoints, everything) & thing.known
@@ -94,22 +115,27 @@ def make_sample(spec: SampleSpec) -> Sample:
         str(rng.choice(thing.captions)),
         thing.captions,
         _random_background(rng),
-        azimuth,
-        elevation,
-        input_camera,
-        cameras,
+        scene.azimuth_deg,
+        scene.elevation_deg,
+        scene.input_camera,
+        scene.cameras,
         sample_surface(surface, SURFACE_POINTS, spec.seed),
     )
 
 
 def make_samples(specs: list[SampleSpec], workers: int = 1) -> Iterator[Sample]:
     """Samples in the order of ``specs``, made by ``workers`` processes."""
+    yield from in_parallel(make_sample, specs, workers)
+
+
+def in_parallel(make: Callable[[SampleSpec], T], specs: list[SampleSpec], workers: int) -> Iterator[T]:
+    """``make`` of each spec, in their order, by ``workers`` processes."""
     if workers <= 1:
-        yield from map(make_sample, specs)
+        yield from map(make, specs)
         return
     # spawn, not fork: torch's thread pools do not survive a fork.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(make_sample, specs, chunksize=16)
+        yield from pool.map(make, specs, chunksize=16)
 
 
 def _one_thread() -> None:

@@ -24,7 +24,7 @@ from keyorbit.errors import InputError
 
 # Words the tokenizer holds whole; any other text falls back to letters, so every prompt can be read.
 _SENTENCE = """
-    a an the with and of in on no plain striped checked two tone
+    a an the with and of in on no middle plain striped checked two tone
     red orange yellow green cyan blue purple pink brown white black grey
     chair table lamp mug car aeroplane animal person object picture view
     arm arms back backpack base bed body bonnet boot bulb bumper bumpers cabin cap cockpit drawer ear ears engine
@@ -42,7 +42,7 @@ class TinyConfig:
     """Sizes of the tiny model. ``heads`` are the UNet's attention heads at each level.
 
     ``fine_attention``: whether the finest level attends on the way up. It makes a step of training half as long again,
-    so training begins without, and so far ends without; on the way down the finest level never attends.
+    so training may begin without; on the way down the finest level never attends.
     """
 
     view_size: int = 64
@@ -182,6 +182,11 @@ def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
                 widened = _widen(value, own[key].shape, generator, rows="embedding" in key)
                 if widened is not None:
                     own[key].copy_(widened)
+        if name == "unet":
+            # An attention block that the source lacks begins as nothing: the outputs stay what they were.
+            for key in own.keys() - other.keys():
+                if ".proj_out." in key:
+                    own[key].zero_()
     ours, theirs = parts.tokenizer.get_vocab(), source.tokenizer.get_vocab()
     shared = [word for word in ours if word in theirs]
     rows = parts.text_encoder.get_input_embeddings().weight.data

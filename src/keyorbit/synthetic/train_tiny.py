@@ -20,13 +20,23 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from keyorbit.attention import AttentionRecord, capture_attention
+from keyorbit.backends.text import encode_phrases
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
+from keyorbit.heatmaps import view_maps
+from keyorbit.synthetic.grounding import Places, draw_phrases, grounding_loss, render_places
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects, sample_sheet
 from keyorbit.synthetic.tiny_model import TinyConfig, init_from, make_tiny, save_folder
-from keyorbit.synthetic.training_data import Encoded, Rendered, encode_training_set, render_training_set
+from keyorbit.synthetic.training_data import (
+    Encoded,
+    Rendered,
+    encode_training_set,
+    render_training_set,
+    training_specs,
+)
 from keyorbit.training.diffusion import alphas, velocity
 from keyorbit.training.optimise import Draw, OptimiseConfig, append_line, optimise
 from keyorbit.views import Layout
@@ -41,7 +51,10 @@ class TrainTinyConfig:
 
     objects: of each category. Of the UNet's steps ``dropped`` have no condition at all, ``text_only`` a caption and no
     picture, ``told`` a picture and a caption; the rest have the picture alone, as in use. Without its picture the model
-    has to find "the front left leg" by words, and that is what the tokens live on.
+    has to find "the front left leg" by words, and that is what the tokens live on. ``grounding``: the weight of the
+    loss that ties the tokens of ``phrases`` phrases an item to the places that they name, see
+    :mod:`keyorbit.synthetic.grounding`. ``clear``: the share of items at timesteps below 300, where points are looked
+    for.
     """
 
     categories: tuple[str, ...] = TRAINED_CATEGORIES
@@ -54,6 +67,9 @@ class TrainTinyConfig:
     dropped: float = 0.1
     text_only: float = 0.2
     told: float = 0.3
+    grounding: float = 0.2
+    phrases: int = 8
+    clear: float = 0.3
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     workers: int = 2
 
@@ -93,7 +109,9 @@ def train(
     done = train_vae(config, data, backend, out, accelerator, until)
     if done:
         encoded = encode_training_set(data, backend, out / "encoded.safetensors")
-        done = train_unet(config, encoded, backend, out, accelerator, until)
+        specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
+        places = render_places(specs, config.workers, out / "places.safetensors")
+        done = train_unet(config, encoded, places, backend, out, accelerator, until)
         save_folder(parts, folder, model.view_size)
         log.info("the model is in %s", folder)
     return done
@@ -139,12 +157,13 @@ def train_vae(
 def train_unet(
     config: TrainTinyConfig,
     data: Encoded,
+    places: Places,
     backend: Zero123PlusBackend,
     out: Path,
     accelerator: Accelerator,
     until: float,
 ) -> bool:
-    """v-prediction on the whole grid, with and without the picture, with and without a caption."""
+    """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding."""
     parts, device = backend.parts, backend.device
     modules = {name: getattr(parts, name) for name in ("unet", "text_encoder", "vision_encoder")}
     blank = backend.empty_condition(1).latent.detach()
@@ -161,7 +180,9 @@ def train_unet(
         ground = torch.randint(2, (count,), generator=generator)
         kind = torch.bucketize(torch.rand(count, generator=generator), shares)
         pictured, told = (kind >= 2).to(device), (kind == 1) | (kind == 2)
-        text = backend.encode_prompts(_prompts(data, picked, told, generator))
+        prompts = _prompts(data, picked, told, generator)
+        different = sorted(set(prompts))  # half of them are empty
+        text = backend.encode_prompts(different)[[different.index(prompt) for prompt in prompts]]
         pixels = rearrange(data.inputs[picked, ground].to(device), "b h w c -> b c h w").float() / 255
         embedding = parts.vision_encoder((pixels - mean) / std).image_embeds
         context = backend.add_image_embedding(text, embedding * pictured[:, None])
@@ -170,11 +191,24 @@ def train_unet(
         clean = data.grids[picked].to(device).float()
         noise = torch.randn(clean.shape, generator=generator).to(device)
         condition_noise = torch.randn(condition.shape, generator=generator).to(device)
-        timestep = torch.randint(1000, (count,), generator=generator).to(device)
+        highest = torch.where(torch.rand(count, generator=generator) < config.clear, 300, 1000)
+        timestep = (torch.rand(count, generator=generator) * highest).long().to(device)
         noised = backend.add_noise(clean, noise, timestep)
         target = velocity(clean, noise, alphas(parts.scheduler, timestep))
-        predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
-        return {"loss": F.mse_loss(predicted.float(), target)}
+        drawn = [draw_phrases(places, int(item), config.phrases, generator) for item in picked]
+        tokens = encode_phrases(parts.tokenizer, parts.text_encoder, [words for said, _ in drawn for words in said])
+        context = torch.cat([context, rearrange(tokens, "(i p) c -> i p c", i=count)], dim=1)
+        truth = torch.stack([true for _, true in drawn]).to(device)
+        with capture_attention(backend.unet, heads="mean", normalizer=False) as record:
+            predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
+        denoising = F.mse_loss(predicted.float(), target)
+        on_grid, on_input = _grounding(record, truth, backend)
+        signal = alphas(parts.scheduler, timestep).flatten().sqrt()  # in noise nothing can be found
+        pictured_signal = signal * pictured
+        grounding = (on_grid * signal).sum() / signal.sum()
+        on_input = (on_input * pictured_signal).sum() / pictured_signal.sum().clamp_min(1e-6)
+        loss = denoising + config.grounding * (grounding + 0.3 * on_input)
+        return {"loss": loss, "denoising": denoising, "grounding": grounding, "input grounding": on_input}
 
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)
@@ -195,6 +229,14 @@ def train_unet(
     for module in modules.values():
         module.requires_grad_(False).eval()
     return done
+
+
+def _grounding(record: AttentionRecord, truth: Tensor, backend: Zero123PlusBackend) -> tuple[Tensor, Tensor]:
+    """The grounding loss of each item in the six views, and in the input picture."""
+    side = truth.shape[-1] // 2
+    in_views = view_maps(record.token_logits("grid"), backend.layout, (side, side))
+    in_input = view_maps(record.token_logits("condition"), Layout(1, 1), (side, side))
+    return grounding_loss(in_views, truth[:, :, 1:]), grounding_loss(in_input, truth[:, :, :1])
 
 
 def _look(

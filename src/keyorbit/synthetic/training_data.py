@@ -44,6 +44,11 @@ def training_seed(seed: int, index: int) -> int:
     return 10**9 + seed * 10**6 + index
 
 
+def training_specs(categories: tuple[str, ...], objects: int, seed: int, size: int) -> list[SampleSpec]:
+    """``objects`` of each category, in turn."""
+    return [SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories]
+
+
 def render_training_set(
     categories: tuple[str, ...], objects: int, seed: int, size: int, workers: int, path: Path
 ) -> Rendered:
@@ -54,7 +59,7 @@ def render_training_set(
     """
     recipe = {"categories": list(categories), "objects": objects, "seed": seed, "size": size}
     if not path.exists():
-        specs = [SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories]
+        specs = training_specs(categories, objects, seed, size)
         inputs, views, captions = [], [], []
         for count, sample in enumerate(make_samples(specs, workers), 1):
             both = [composite(sample.input_image, sample.background), composite(sample.input_image)]
