@@ -1,6 +1,8 @@
 """The app in a real Chromium and through its interface: a click path, bad uploads, and no way to the server's files."""
 
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -20,8 +22,7 @@ from browser import (
     screenshot,
     unnamed,
 )
-from keyorbit.app.interface import launch
-from keyorbit.app.studio import EXAMPLES, Studio
+from keyorbit.app.studio import EXAMPLES
 from keyorbit.discover import DiscoverConfig, untrained
 
 pytest.importorskip("gradio", reason="the app is an extra: pip install 'keyorbit[app]'")
@@ -30,11 +31,14 @@ LONG = 240
 
 
 @pytest.fixture(scope="module")
-def address(backend, tmp_path_factory):
-    tokens = untrained(backend, DiscoverConfig(num_tokens=5, num_candidates=5))
-    app = launch(Studio(backend, tokens, tmp_path_factory.mktemp("studio")), block=False)
-    yield app.local_url.rstrip("/")
-    app.close()
+def address(backend, model_folder, tmp_path_factory):
+    """The app as a user starts it, in a process of its own."""
+    run = tmp_path_factory.mktemp("run")
+    untrained(backend, DiscoverConfig(num_tokens=5, num_candidates=5)).save(run / "tokens.safetensors")
+    command = [sys.executable, "-m", "keyorbit", "app", str(run), "--model", str(model_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+        yield served.stdout.readline().split()[0].rstrip("/")
+        served.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ class TrainTinyConfig:
     told: float = 0.3
     grounding: float = 0.2
     phrases: int = 8
-    clear: float = 0.3
+    clear: float = 0.6
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     workers: int = 2
 
