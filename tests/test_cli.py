@@ -5,9 +5,11 @@ import shutil
 import sys
 
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
+from keyorbit.checkpoint import load_checkpoint
 from keyorbit.cli import main
 from keyorbit.loss_log import read_losses
 
@@ -33,8 +35,23 @@ def world(tmp_path_factory, model_folder):
 
 def test_a_run_holds_what_it_promises(world):
     names = {path.name for path in (world / "run").iterdir()}
-    assert names == {"tokens.safetensors", "run.json", "losses.jsonl", "checkpoint.safetensors"}
+    assert names == {"tokens.safetensors", "run.json", "losses.jsonl", "checkpoint.safetensors", "discover.toml"}
     assert [entry["step"] for entry in read_losses(world / "run")] == [1, 2, 3]
+
+
+def test_a_run_is_made_again_from_its_settings(world, model_folder, tmp_path, monkeypatch, capsys):
+    settings, model = world / "run" / "discover.toml", ["--model", model_folder]
+    command = ["discover", world / "data", *model, "--config", settings]
+    assert call(monkeypatch, *command, "--out", tmp_path / "again") == 0
+    first, again = (load_checkpoint(run / "tokens.safetensors")[0] for run in (world / "run", tmp_path / "again"))
+    assert torch.equal(first["embedding"], again["embedding"])
+    assert call(monkeypatch, *command, "--steps", 2, "--tokens", 3, "--out", tmp_path / "other") == 0
+    assert len(read_losses(tmp_path / "other")) == 2
+    assert "num_tokens = 3\n" in (tmp_path / "other" / "discover.toml").read_text()
+    (tmp_path / "bad.toml").write_text("stepz = 3")
+    assert call(monkeypatch, *command[:-1], tmp_path / "bad.toml", "--out", tmp_path / "none") == 2
+    assert "stepz" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatch, capsys):

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from keyorbit.discover_config import DiscoverConfig
 from keyorbit.errors import InputError
-from keyorbit.objective import LossWeights
+from keyorbit.objective import LossWeights, SingleViewWeights
+from keyorbit.prepare import PrepareConfig
+from keyorbit.settings_file import from_values, read_toml, to_toml
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
-from keyorbit.training.settings_file import from_values, read_toml, to_toml
 
 CHANGED = TrainConfig(
     train="full",
@@ -20,6 +22,21 @@ CHANGED = TrainConfig(
     terms=Terms(consistency=Term(0.5, warmup=3, shape="cosine", end=0.1)),
     weights=LossWeights(margin=0.5),
 )
+
+
+DISCOVERY = DiscoverConfig(
+    layers=("up*",),
+    maps="attention",
+    prepare=PrepareConfig(timestep=(100, 300), warps=1),
+    single_view=SingleViewWeights(),
+    weights=LossWeights(margin=0.2),
+)
+
+
+@pytest.mark.parametrize("config", [DiscoverConfig(), DISCOVERY])
+def test_settings_of_a_discovery_survive_toml(config, tmp_path):
+    (tmp_path / "c.toml").write_text(to_toml(config))
+    assert read_toml(tmp_path / "c.toml", DiscoverConfig) == config
 
 
 @pytest.mark.parametrize("config", [TrainConfig(), CHANGED, replace(CHANGED, layers="*")])
@@ -38,7 +55,6 @@ def test_settings_survive_toml(config, tmp_path):
         ("dropped = true", "dropped"),
         ("timesteps = [1, 2, 3]", "timesteps"),
         ('train = "all"', "train cannot be 'all'"),
-        ("[terms.nvs]\nwarmup = 3", "weight"),
         ("[terms]\nnvs = 1.0", "nvs"),
         ("[terms.nvs]\nweight = -1", "negative"),
         ("batch = 0", "batch"),
@@ -55,3 +71,11 @@ def test_a_wrong_file_gets_one_sentence(text, words, tmp_path):
 def test_what_is_not_said_keeps_its_default():
     config = from_values(TrainConfig, tomllib.loads("steps = 7\n[terms]\nkeypoint = 2"), "here")
     assert config == TrainConfig(steps=7, terms=Terms(keypoint=2.0))
+
+
+def test_a_table_in_part_keeps_the_rest_of_the_default(tmp_path):
+    """Of the config's own default, not of the nested class's: a discovery warps, preparation alone does not."""
+    (tmp_path / "c.toml").write_text("steps = 7\n[prepare]\ntimestep = 50\n")
+    config = read_toml(tmp_path / "c.toml", DiscoverConfig)
+    assert config.prepare == replace(DiscoverConfig().prepare, timestep=50)
+    assert config.prepare.warps == 2

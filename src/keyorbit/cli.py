@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal, Protocol, cast, get_args
+from typing import Annotated, Any, Protocol, cast, get_args
 
 import typer
 from rich.console import Console
@@ -47,13 +47,13 @@ from keyorbit.ranks import start_ranks
 from keyorbit.readers import DATASETS, read_dataset
 from keyorbit.report import read_run, read_scores, report_html, run_objects
 from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
+from keyorbit.settings_file import read_toml, to_toml
 from keyorbit.skeleton import check_edges
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.tables import objects_table, percent, protocol_table, summary_table
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
-from keyorbit.training.settings_file import read_toml
 from keyorbit.training.train import SETTINGS, make_accelerator, train
 
 app = typer.Typer(
@@ -70,6 +70,7 @@ protocol_app = typer.Typer(
     help="Published protocols from end to end, next to the published numbers.", no_args_is_help=True
 )
 app.add_typer(protocol_app, name="protocol")
+DISCOVER_SETTINGS = "discover.toml"
 console, errors, bars = Console(), Console(stderr=True), Console(stderr=True)
 
 ModelOption = Annotated[
@@ -127,26 +128,31 @@ def discover_command(
         typer.Option(help="What 'keyorbit cache' wrote: needs no weights, and sets what is not given here."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="As for 'keyorbit cache'; 'tiny' unless told otherwise.")] = None,
-    tokens: Annotated[int, typer.Option(help="Keypoints to find.")] = DiscoverConfig.num_tokens,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of settings, such as a run's discover.toml; options win over it."),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Keypoints to find; default 16.")] = None,
     candidates: Annotated[
-        int, typer.Option(help="Tokens optimised; the best become keypoints.")
-    ] = DiscoverConfig.num_candidates,
-    mode: Annotated[str, typer.Option(help="isolated (fast) or joint (through the UNet).")] = DiscoverConfig.mode,
+        int | None, typer.Option(help="Tokens optimised, the best of which become keypoints; default 32.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="isolated (fast, the default) or joint (through the UNet).")] = None,
     maps: MapsOption = None,
     layers: LayersOption = None,
-    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = DiscoverConfig.steps,
-    batch: Annotated[int, typer.Option(help="Objects a step.")] = DiscoverConfig.batch,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps; default 500.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Objects a step; default 8.")] = None,
     timestep: TimestepOption = None,
     warps: WarpsOption = None,
     noises: NoisesOption = None,
-    seed: Annotated[int, typer.Option(help="Of tokens, noise and batches.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     unet: UnetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
-    _one_of("--mode", mode, ("isolated", "joint"))
+    if mode is not None:
+        _one_of("--mode", mode, ("isolated", "joint"))
     if (data is None) == (cache is None):
         raise InputError("give either DATA or --cache")
     if cache is not None:
@@ -155,40 +161,44 @@ def discover_command(
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
     if (out / "tokens.safetensors").exists() and not resume:
         raise InputError(f"{out} holds a finished run already; give another --out, or remove it")
-    config = DiscoverConfig(
-        num_tokens=tokens,
-        num_candidates=max(tokens, candidates),
-        layers=layers,
-        mode=cast(Literal["isolated", "joint"], mode),
-        maps=_maps(maps),
-        steps=steps,
-        batch=batch,
-        seed=seed,
-        prepare=_prepare(timestep, warps, noises),
-    )
+    kept = out / DISCOVER_SETTINGS
+    if config is None and resume and kept.is_file():
+        config = kept
+    base = DiscoverConfig() if config is None else read_toml(config, DiscoverConfig)
+    wanted = replace(base, prepare=_prepare(timestep, warps, noises, base.prepare))
+    given = {"mode": mode, "maps": _maps(maps), "layers": layers, "steps": steps, "batch": batch, "seed": seed}
+    count = base.num_tokens if tokens is None else tokens
+    given |= {
+        "num_tokens": count,
+        "num_candidates": max(count, base.num_candidates if candidates is None else candidates),
+    }
+    wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     ranks = start_ranks(device)
-    losses = LossLog(out)
+    losses, settings = LossLog(out), to_toml(wanted)
     began = time.monotonic()
     with _progress(ranks.main) as tick:
 
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
             if stage == "step" and ranks.main:
+                if not losses.begun:  # nothing is written before there is something to keep
+                    write_text(make_folder(out) / DISCOVER_SETTINGS, settings)
                 losses.add(done, values)
             tick(stage, done, total, values)
 
         if cache is not None:
             opened = _of_model(open_cache(cache, device), model)
-            count, found = len(opened), discover_cached(opened, config, out, resume, report, ranks)
+            count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks)
         else:
             assert data is not None
             objects = _load_all(data)
             backend = load_backend(model or "tiny", device, dtype, unet)
-            count, found = len(objects), discover(backend, objects, config, out, resume, report, ranks)
+            count, found = len(objects), discover(backend, objects, wanted, out, resume, report, ranks)
     if not ranks.main:
         return
     found.save(make_folder(out) / "tokens.safetensors")
+    write_text(out / DISCOVER_SETTINGS, settings)
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
-    write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(config)})
+    write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")
 
 
@@ -211,7 +221,8 @@ def cache_command(
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
     objects = load_dataset(data)
     backend = load_backend(model, device, dtype, unet)
-    wanted = DiscoverConfig(layers=layers, maps=_maps(maps), seed=seed, prepare=_prepare(timestep, warps, noises))
+    prepare = _prepare(timestep, warps, noises, DiscoverConfig().prepare)
+    wanted = DiscoverConfig(layers=layers, maps=_maps(maps), seed=seed, prepare=prepare)
     ranks = start_ranks(device)
     with _progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
@@ -658,7 +669,8 @@ def _maps(value: str | None) -> MapKind | None:
     return cast(MapKind | None, value)
 
 
-def _prepare(timestep: str | None, warps: int | None, noises: int | None) -> PrepareConfig:
+def _prepare(timestep: str | None, warps: int | None, noises: int | None, base: PrepareConfig) -> PrepareConfig:
+    """``base`` with what was given."""
     several = [] if timestep is None else timestep.split(",")
     if not all(t.strip().isdecimal() and int(t) <= 999 for t in several):
         raise InputError(f"--timestep is 0 to 999, or several with commas between, not {timestep}")
@@ -666,7 +678,8 @@ def _prepare(timestep: str | None, warps: int | None, noises: int | None) -> Pre
         raise InputError("--warps is 0 or more, and --noises 1 or more")
     chosen = tuple(int(t) for t in several)
     single = chosen[0] if len(chosen) == 1 else chosen or None
-    return PrepareConfig(single, 2 if warps is None else warps, 1 if noises is None else noises)
+    given = {"timestep": single, "warps": warps, "noises": noises}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _of_model(cache: DiskCache, model: str | None) -> DiskCache:

@@ -14,7 +14,7 @@ class LossLog:
 
     def __init__(self, run: Path) -> None:
         self.path = run / FILE
-        self._begun = False
+        self.begun = False
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Note the terms of that step.
@@ -23,8 +23,8 @@ class LossLog:
             InputError: the disk refuses.
         """
         entry = json.dumps({"step": step, **values}) + "\n"
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             make_folder(self.path.parent)
             kept = [line for line in _lines(self.path) if json.loads(line)["step"] < step]
             write_text(self.path, "".join(f"{line}\n" for line in kept) + entry)

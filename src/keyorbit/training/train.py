@@ -17,12 +17,12 @@ from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import Objects
 from keyorbit.discover import tokens_info
 from keyorbit.errors import InputError
+from keyorbit.settings_file import to_toml
 from keyorbit.synthetic.probe import sample_sheet
 from keyorbit.tokens import Tokens
 from keyorbit.training.batch import check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, optimise
-from keyorbit.training.settings_file import to_toml
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.trackers import check_tracker, plain_values
 from keyorbit.training.weights import learning, save_lora, save_model

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -26,7 +26,7 @@ def to_toml(config: Any, table: str = "") -> str:
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
-    """The dataclass ``kind`` from a TOML file; what is not there keeps its default.
+    """The dataclass ``kind`` from a TOML file; what is not there is as in ``kind()``.
 
     Raises:
         InputError: the file cannot be read, or holds a name or a value that the dataclass has not.
@@ -35,26 +35,30 @@ def read_toml(path: Path, kind: type[T]) -> T:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as TOML: {error}") from error
-    return from_values(kind, values, str(path))
+    return from_values(kind, values, str(path), kind())
 
 
-def from_values(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """The dataclass from plain values; ``where`` names them in complaints."""
+def from_values(kind: type[T], values: Mapping[str, Any], where: str, base: T | None = None) -> T:
+    """The dataclass from plain values; ``where`` names them in complaints.
+
+    base: what has no value stays as it is there, also within nested dataclasses; else it gets the class's defaults.
+    """
     hints = get_type_hints(kind)
     unknown = values.keys() - hints.keys()
     if unknown:
         raise InputError(f"{where} has {', '.join(sorted(unknown))}; there are: {', '.join(hints)}")
+    given = {k: _converted(hints[k], value, f"{where}: {k}", getattr(base, k, None)) for k, value in values.items()}
     try:
-        return kind(**{key: _converted(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+        return kind(**given) if base is None else replace(base, **given)  # type: ignore[type-var]
     except TypeError as error:
         raise InputError(f"{where} does not say all of {kind.__name__}: {error}") from error
 
 
-def _converted(hint: Any, value: Any, where: str) -> Any:
+def _converted(hint: Any, value: Any, where: str, base: Any = None) -> Any:
     if get_origin(hint) in (Union, UnionType):
         return _first_fit([choice for choice in get_args(hint) if choice is not NoneType], value, where)
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return from_values(hint, value, where)
+        return from_values(hint, value, where, base if isinstance(base, hint) else None)
     if get_origin(hint) is tuple and isinstance(value, list):
         kinds = get_args(hint)
         if kinds[-1] is Ellipsis or len(kinds) == len(value):
