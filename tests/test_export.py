@@ -34,7 +34,8 @@ def found():
 
 def test_json_says_everything_and_can_be_read_back(found, tmp_path):
     xyz, flat, points = found
-    write_json(tmp_path / "k.json", keypoints_dict("thing", flat, points, [f"view_{i}" for i in range(6)]))
+    names = [f"view_{i}" for i in range(6)]
+    write_json(tmp_path / "k.json", keypoints_dict("thing", flat, points, names, pairs=((0, 1),)))
     read = json.loads((tmp_path / "k.json").read_text())
     assert read["object"] == "thing"
     np.testing.assert_allclose([k["xyz"] for k in read["keypoints"][:2]], xyz[:2], atol=1e-4)
@@ -42,6 +43,9 @@ def test_json_says_everything_and_can_be_read_back(found, tmp_path):
     assert read["input"] is None
     assert [k["name"] for k in read["keypoints"]] == ["keypoint_00", "keypoint_01", "keypoint_02"]
     assert [k["color"] for k in read["keypoints"]] == palette(3)
+    np.testing.assert_allclose(read["keypoints"][0]["covariance"], points.covariance[0], rtol=1e-5)
+    assert [view["visible"] for view in read["views"]] == points.visible.tolist()
+    assert read["pairs"] == [[0, 1]]
     np.testing.assert_allclose(read["cameras"]["world_to_camera"], flat.cameras.world_to_camera, atol=1e-5)
 
 

@@ -64,7 +64,10 @@ class DetectConfig:
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found on one object, with the views it was found on (0…1); no 3D where there is a single view."""
+    """What was found on one object, with the views it was found on (0…1); no 3D where there is a single view.
+
+    pairs: keypoints that mark mirror images of each other, such as a left and a right leg.
+    """
 
     name: str
     input_image: Image.Image
@@ -75,6 +78,7 @@ class Detection:
     keypoints_3d: Keypoints3D | None
     input_camera: InputCamera | None = None
     input_heatmaps: Float[Tensor, "token map_height map_width"] | None = None
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 class KeypointDetector:
@@ -128,7 +132,16 @@ class KeypointDetector:
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
             camera = _input_camera(thing, keypoints, points, condition.cpu(), distance.cpu())
         return Detection(
-            thing.name, thing.input_image, views, prepared.masks[0], heatmaps, keypoints, points, camera, condition
+            thing.name,
+            thing.input_image,
+            views,
+            prepared.masks[0],
+            heatmaps,
+            keypoints,
+            points,
+            camera,
+            condition,
+            self.tokens.info.pairs,
         )
 
     def _in_space(self, keypoints: Keypoints2D, heatmaps: Tensor, distance: Tensor, cameras: Cameras) -> Keypoints3D:

@@ -114,8 +114,12 @@ def keypoints_dict(
     view_names: Sequence[str],
     skeleton: Sequence[Edge] = (),
     input_camera: InputCamera | None = None,
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """One object's keypoints: in every view (unit square), and in 3D (world units), with the cameras."""
+    """One object's keypoints: in every view (unit square), and in 3D (world units), with the cameras.
+
+    ``pairs``: keypoints that mark mirror images of each other. See :class:`Keypoints3D` for what the numbers mean.
+    """
     colors = palette(flat.xy.shape[1])
     keypoints: list[dict[str, Any]] = [
         {"index": i, "name": keypoint_name(i), "color": color} for i, color in enumerate(colors)
@@ -125,11 +129,17 @@ def keypoints_dict(
             entry["xyz"] = _rounded(points.xyz[i])
             entry["score"] = _rounded(points.score[i])
             entry["reprojection_error"] = _rounded(points.reprojection_error[i])
-    views = [
-        {"name": view_names[i], "xy": _rounded(flat.xy[i]), "score": _rounded(flat.score[i])}
-        | ({} if points is None else {"residual": _rounded(points.residual[i])})
-        for i in range(len(flat.xy))
-    ]
+            # Without two views that agree the covariance is infinite, which JSON has no word for.
+            if points.covariance is not None and points.covariance[i].isfinite().all():
+                entry["covariance"] = points.covariance[i].double().tolist()
+    views = []
+    for i in range(len(flat.xy)):
+        view = {"name": view_names[i], "xy": _rounded(flat.xy[i]), "score": _rounded(flat.score[i])}
+        if points is not None:
+            view["residual"] = _rounded(points.residual[i])
+            if points.visible is not None:
+                view["visible"] = points.visible[i].tolist()
+        views.append(view)
     given = None
     if flat.input_xy is not None and flat.input_score is not None:
         given = {"xy": _rounded(flat.input_xy), "score": _rounded(flat.input_score)}
@@ -140,6 +150,7 @@ def keypoints_dict(
         "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side",
         "keypoints": keypoints,
         "skeleton": [list(edge) for edge in skeleton],
+        "pairs": [list(pair) for pair in pairs],
         "input": given,
         "input_camera": None if input_camera is None else input_camera.to_dict(),
         "views": views,

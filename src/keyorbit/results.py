@@ -91,7 +91,7 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
     if "json" in formats:
-        found = keypoints_dict(detection.name, flat, points, names, skeleton, detection.input_camera)
+        found = keypoints_dict(detection.name, flat, points, names, skeleton, detection.input_camera, detection.pairs)
         write_json(folder / "keypoints.json", found)
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names)
