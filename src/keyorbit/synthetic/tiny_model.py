@@ -49,7 +49,7 @@ class TinyConfig:
     width: int = 512
     unet_channels: tuple[int, ...] = (48, 96, 144)
     heads: tuple[int, ...] = (1, 6, 9)
-    fine_attention: bool = False
+    fine_attention: bool = True
     unet_layers: int = 1
     vae_channels: tuple[int, ...] = (16, 48, 96)
     text_layers: int = 2
