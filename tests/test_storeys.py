@@ -69,6 +69,7 @@ STOREYS = [
         "panels",
         "report",
         "app",
+        "commands",
         "cli",
         "__init__",
         "__main__",

@@ -1,0 +1,1 @@
+"""The commands of ``keyorbit``, a module for each."""

@@ -1,0 +1,114 @@
+"""``keyorbit detect``: a run's keypoints on new objects."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from keyorbit.captures import load_capture
+from keyorbit.commands.options import (
+    DeviceOption,
+    DtypeOption,
+    RunArgument,
+    UnetOption,
+    load_all,
+    load_tokens,
+    one_of,
+    run_backend,
+)
+from keyorbit.commands.terminal import console, progress
+from keyorbit.detect import PEAKS, DetectConfig, KeypointDetector
+from keyorbit.errors import InputError
+from keyorbit.evaluate import SEEN, detect_all
+from keyorbit.pose import InputCamera
+from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
+from keyorbit.skeleton import check_edges
+from keyorbit.tables import percent
+
+
+def detect_command(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="Where the results go.")],
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures, object folders or dataset folders.", show_default=False)
+    ] = None,
+    views: Annotated[
+        Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
+    ] = None,
+    cameras: Annotated[
+        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP text model.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
+    warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = DetectConfig.warps,
+    peak: Annotated[str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map.")] = None,
+    formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
+    skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
+    seed: int = 0,
+    unet: UnetOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
+
+    With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
+    """
+    if noises < 1:
+        raise InputError("--noises must be 1 or more")
+    if warps < 0:
+        raise InputError("--warps must be 0 or more")
+    if peak is not None:
+        one_of("--peak", peak, PEAKS)
+    chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
+    tokens = load_tokens(run)
+    check_edges(edges or (), len(tokens))
+    pictures = pictures or []
+    if (views is None) != (cameras is None):
+        raise InputError("--views and --cameras belong together: give both, or neither")
+    if len(pictures) > 1 if views else not pictures:
+        raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
+    objects = [] if views else [thing for path in pictures for thing in load_all(path)]
+    backend = run_backend(tokens, model, device, dtype, unet)
+    if views and cameras:
+        picture = pictures[0] if pictures else None
+        objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
+    detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, peak, seed=seed))
+    with progress() as tick:
+        found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
+    single = len(found) == 1
+    names = _distinct([d.name for d in found])
+    edges = find_skeleton(found) if edges is None else edges
+    for name, detection in zip(names, found, strict=True):
+        write_detection(out if single else out / name, detection, chosen, edges)
+    table = Table("object", "keypoints", "reprojection, % of side", "written to")
+    for name, detection in zip(names, found, strict=True):
+        points = detection.keypoints_3d
+        error = None if points is None else float(points.reprojection_error.median())
+        score = detection.keypoints_2d.score[0] if points is None else points.score
+        table.add_row(name, str(int((score > SEEN).sum())), percent(error), str(out if single else out / name))
+    console.print(table)
+    for name, detection in zip(names, found, strict=True):
+        if detection.input_camera is not None:
+            console.print(f"{name}: {_input_line(detection.input_camera)}", markup=False, soft_wrap=True)
+    if any(detection.keypoints_3d is None for detection in found):
+        console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names as folder names, numbered where two are the same."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return out
+
+
+def _input_line(camera: InputCamera) -> str:
+    if float(camera.score) == 0:
+        return "the input picture's elevation cannot be known from these keypoints"
+    return (
+        f"the input picture's elevation is {float(camera.elevation_deg):.1f}° ± {float(camera.elevation_std_deg):.1f}°"
+    )

@@ -1,0 +1,76 @@
+"""Options that several commands take, and what is read from them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from keyorbit.backends.base import Backend
+from keyorbit.backends.loading import load_backend
+from keyorbit.data import ObjectViews, load_dataset
+from keyorbit.errors import InputError
+from keyorbit.prepare import PrepareConfig
+from keyorbit.queries import MapKind
+from keyorbit.tokens import Tokens
+
+ModelOption = Annotated[
+    str, typer.Option(help="'tiny' (shipped), or a folder or Hub id of Zero123++ or Stable Diffusion.")
+]
+UnetOption = Annotated[Path | None, typer.Option(help="A .safetensors file with other weights for the model's UNet.")]
+DeviceOption = Annotated[str, typer.Option(help="Where the model runs, such as cpu or cuda.")]
+DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+MapsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="logits, attention (softmax with the text), or stablekeypoints (softmax among the tokens, enlarged)."
+    ),
+]
+LayersOption = Annotated[
+    str | None, typer.Option(help="Pattern on the cross-attention layers' names; default the model's.")
+]
+TimestepOption = Annotated[
+    str | None,
+    typer.Option(help="How much noise the UNet sees, 0 to 999, or several such as 100,300; default the model's."),
+]
+WarpsOption = Annotated[int | None, typer.Option(help="Warped versions of every object; default 2.")]
+NoisesOption = Annotated[int | None, typer.Option(help="Draws of noise of every version; default 1.")]
+RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
+
+
+def one_of(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(f"{option} is {' or '.join(known)}, not '{value}'")
+
+
+def map_kind(value: str | None) -> MapKind | None:
+    if value is not None:
+        one_of("--maps", value, get_args(MapKind))
+    return cast(MapKind | None, value)
+
+
+def prepare_config(timestep: str | None, warps: int | None, noises: int | None, base: PrepareConfig) -> PrepareConfig:
+    """``base`` with what was given."""
+    several = [] if timestep is None else timestep.split(",")
+    if not all(t.strip().isdecimal() and int(t) <= 999 for t in several):
+        raise InputError(f"--timestep is 0 to 999, or several with commas between, not {timestep}")
+    if (warps or 0) < 0 or (1 if noises is None else noises) < 1:
+        raise InputError("--warps is 0 or more, and --noises 1 or more")
+    chosen = tuple(int(t) for t in several)
+    single = chosen[0] if len(chosen) == 1 else chosen or None
+    given = {"timestep": single, "warps": warps, "noises": noises}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def load_all(path: Path) -> list[ObjectViews]:
+    """Every object read now, so that a damaged file is found before any work is done."""
+    return list(load_dataset(path))
+
+
+def load_tokens(run: Path) -> Tokens:
+    return Tokens.load(run if run.is_file() else run / "tokens.safetensors")
+
+
+def run_backend(tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None) -> Backend:
+    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet)
