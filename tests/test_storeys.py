@@ -46,6 +46,7 @@ STOREYS = [
         "discover_run",
         "captures",
         "detect",
+        "settings_file",
         "training",
         "layerwise",
         "evaluate",
