@@ -37,8 +37,23 @@ from keyorbit.synthetic.train_tiny import TRAINED_CATEGORIES
 SPLITS = {"train": 1, "validation": 2, "test": 3}
 # Evaluation's own fields, and some of its named metrics; the JSON has all.
 FIELDS = ("landmark_3d", "landmark_2d", "dual_alignment", "reprojection", "coverage", "on_object")
-SHOWN = (*FIELDS, "spair_pck_per_point_0.1", "relative_pose_error_median", "sc3k_inclusivity_0.05")
-LESS_IS_BETTER = ("landmark_3d", "landmark_2d", "reprojection", "relative_pose_error_median", "seconds")
+SHOWN = (
+    *FIELDS,
+    "input_elevation_deg",
+    "input_reprojection",
+    "spair_pck_per_point_0.1",
+    "relative_pose_error_median",
+    "sc3k_inclusivity_0.05",
+)
+LESS_IS_BETTER = (
+    "landmark_3d",
+    "landmark_2d",
+    "reprojection",
+    "input_elevation_deg",
+    "input_reprojection",
+    "relative_pose_error_median",
+    "seconds",
+)
 Figures = dict[str, float | None]
 
 
@@ -99,7 +114,11 @@ def judge(
 def figures(world: World, fitted: list[Detection], found: list[Detection]) -> Figures:
     """Everything that the evaluation tells of detections."""
     result = ko.evaluate(found, world.test, fitted, world.train[: world.fit])
-    return {name: getattr(result, name) for name in FIELDS} | result.measures
+    told: Figures = {name: getattr(result, name) for name in FIELDS} | result.measures
+    if result.input is not None:
+        told["input_elevation_deg"] = result.input.elevation_error_deg
+        told["input_reprojection"] = result.input.reprojection
+    return told
 
 
 def some_views(detection: Detection, views: Sequence[int]) -> Detection:

@@ -48,7 +48,7 @@ class Zero123PlusBackend:
     """
 
     has_condition_pass = True
-    default_timestep = 300
+    default_timestep = 100  # measured: docs/decisions.md
     default_layers = ("*",)
 
     def __init__(
