@@ -109,6 +109,18 @@ def test_a_dataset_comes_back_from_disk(tmp_path):
     assert training_seed(0, 0) > 999 * MAX_OBJECTS + MAX_OBJECTS - 1
 
 
+def test_shards_make_the_dataset_that_one_machine_makes(tmp_path):
+    make_dataset(tmp_path / "one", "lamp", 3, seed=7, size=16)
+    for i in range(2):
+        make_dataset(tmp_path / "shards", "lamp", 3, seed=7, size=16, shard=(i, 2))
+    files = {
+        root: {path.relative_to(tmp_path / root): path.read_bytes() for path in sorted((tmp_path / root).rglob("*.*"))}
+        for root in ("one", "shards")
+    }
+    assert files["one"] == files["shards"]
+    assert len(files["one"]) == 9
+
+
 def test_a_textured_mesh_keeps_its_colours(tmp_path):
     mesh = trimesh.creation.box((1, 1, 1))
     image = Image.new("RGB", (8, 8), (200, 40, 40))

@@ -21,10 +21,19 @@ def dataset_make(
     size: Annotated[int, typer.Option(help="Pixels a view.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     turn: Annotated[float, typer.Option(help="The same objects seen from so many degrees further round.")] = 0.0,
+    shard: Annotated[
+        str, typer.Option(help="Such as 0/4: every fourth object from the first on, for one of 4 machines.")
+    ] = "0/1",
 ) -> None:
     """Write procedural objects with six views and true keypoints."""
+    first, _, of = shard.partition("/")
+    if not (first.isdecimal() and of.isdecimal()):
+        raise InputError(f"--shard is a number and how many there are, such as 0/4, not '{shard}'")
+    part = int(first), int(of)
     with progress() as tick:
-        written = make_dataset(out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn)
+        written = make_dataset(
+            out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn, part
+        )
     console.print(f"{len(written)} objects in {out}")
 
 

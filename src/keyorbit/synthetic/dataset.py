@@ -31,11 +31,13 @@ def make_dataset(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     turn_deg: float = 0.0,
+    shard: tuple[int, int] = (0, 1),
 ) -> list[Path]:
     """Write ``objects`` procedural objects below ``out``; the same arguments write the same files.
 
     Seeds below 1000 give object seeds below 10⁹: never those that the tiny model was trained on. ``turn_deg`` shows the
-    same objects from further round: a known motion.
+    same objects from further round: a known motion. ``shard`` (i, n) writes every n-th of the objects, from the i-th
+    on: n machines write what one would, under the same names.
 
     Raises:
         InputError: the category is unknown, or a number is out of range.
@@ -44,14 +46,18 @@ def make_dataset(
         raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
     if not 1 <= objects <= MAX_OBJECTS or not 0 <= seed < 1000 or size < 8:
         raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
-    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in range(objects)]
+    first, step = shard
+    if not 0 <= first < step:
+        raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
+    numbers = range(first, objects, step)
+    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in numbers]
     written = []
-    for i, sample in enumerate(make_samples(specs, workers)):
+    for i, sample in zip(numbers, make_samples(specs, workers), strict=True):
         folder = out / f"{category}_{seed}_{i:05d}"
         write_sample(folder, sample)
         written.append(folder)
         if progress is not None:
-            progress(i + 1, objects)
+            progress(len(written), len(specs))
     return written
 
 
