@@ -1,7 +1,7 @@
 """``keyorbit discover``: keypoint tokens from objects or from a cache."""
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,8 @@ from keyorbit.commands.options import (
     TimestepOption,
     UnetOption,
     WarpsOption,
+    base_settings,
+    changed,
     load_all,
     map_kind,
     one_of,
@@ -29,7 +31,7 @@ from keyorbit.errors import InputError
 from keyorbit.export import make_folder, write_json, write_text
 from keyorbit.loss_log import LossLog
 from keyorbit.ranks import start_ranks
-from keyorbit.settings_file import read_toml, to_toml
+from keyorbit.settings_file import to_toml
 
 DISCOVER_SETTINGS = "discover.toml"
 
@@ -77,18 +79,21 @@ def discover_command(
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
     if (out / "tokens.safetensors").exists() and not resume:
         raise InputError(f"{out} holds a finished run already; give another --out, or remove it")
-    kept = out / DISCOVER_SETTINGS
-    if config is None and resume and kept.is_file():
-        config = kept
-    base = DiscoverConfig() if config is None else read_toml(config, DiscoverConfig)
-    wanted = replace(base, prepare=prepare_config(timestep, warps, noises, base.prepare))
-    given = {"mode": mode, "maps": map_kind(maps), "layers": layers, "steps": steps, "batch": batch, "seed": seed}
+    base = base_settings(DiscoverConfig, config, out / DISCOVER_SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
-    given |= {
-        "num_tokens": count,
-        "num_candidates": max(count, base.num_candidates if candidates is None else candidates),
-    }
-    wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    most = base.num_candidates if candidates is None else candidates
+    wanted = changed(
+        base,
+        prepare=prepare_config(timestep, warps, noises, base.prepare),
+        num_tokens=count,
+        num_candidates=max(count, most),
+        mode=mode,
+        maps=map_kind(maps),
+        layers=layers,
+        steps=steps,
+        batch=batch,
+        seed=seed,
+    )
     ranks = start_ranks(device)
     losses, settings = LossLog(out), to_toml(wanted)
     began = time.monotonic()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import typer
 
@@ -13,8 +13,10 @@ from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.errors import InputError
 from keyorbit.prepare import PrepareConfig
 from keyorbit.queries import MapKind
+from keyorbit.settings_file import read_toml
 from keyorbit.tokens import Tokens
 
+T = TypeVar("T")
 ModelOption = Annotated[
     str, typer.Option(help="'tiny' (shipped), or a folder or Hub id of Zero123++ or Stable Diffusion.")
 ]
@@ -39,19 +41,37 @@ NoisesOption = Annotated[int | None, typer.Option(help="Draws of noise of every 
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
 
 
+def changed(config: T, **given: Any) -> T:
+    """The dataclass with what was given; None stands for an option that was not."""
+    return replace(config, **{name: value for name, value in given.items() if value is not None})  # type: ignore[type-var]
+
+
+def base_settings(kind: type[T], config: Path | None, kept: Path, resume: bool) -> T:
+    """The settings that options change: those of ``--config``, of a run that goes on its own, else the defaults.
+
+    Raises:
+        InputError: the file cannot be read, or holds what ``kind`` has not.
+    """
+    if config is None and resume and kept.is_file():
+        config = kept
+    return kind() if config is None else read_toml(config, kind)
+
+
 def one_of(option: str, value: str, known: Sequence[str]) -> None:
+    """Raises InputError, naming the option, where the value is none of the known ones."""
     if value not in known:
         raise InputError(f"{option} is {' or '.join(known)}, not '{value}'")
 
 
 def map_kind(value: str | None) -> MapKind | None:
+    """``--maps``, checked. Raises InputError where there is no such kind."""
     if value is not None:
         one_of("--maps", value, get_args(MapKind))
     return cast(MapKind | None, value)
 
 
 def prepare_config(timestep: str | None, warps: int | None, noises: int | None, base: PrepareConfig) -> PrepareConfig:
-    """``base`` with what was given."""
+    """``base`` with what was given. Raises InputError where a number is out of range."""
     several = [] if timestep is None else timestep.split(",")
     if not all(t.strip().isdecimal() and int(t) <= 999 for t in several):
         raise InputError(f"--timestep is 0 to 999, or several with commas between, not {timestep}")
@@ -59,8 +79,7 @@ def prepare_config(timestep: str | None, warps: int | None, noises: int | None, 
         raise InputError("--warps is 0 or more, and --noises 1 or more")
     chosen = tuple(int(t) for t in several)
     single = chosen[0] if len(chosen) == 1 else chosen or None
-    given = {"timestep": single, "warps": warps, "noises": noises}
-    return replace(base, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    return changed(base, timestep=single, warps=warps, noises=noises)
 
 
 def load_all(path: Path) -> list[ObjectViews]:
@@ -69,8 +88,10 @@ def load_all(path: Path) -> list[ObjectViews]:
 
 
 def load_tokens(run: Path) -> Tokens:
+    """The tokens of a run's folder, or of a tokens file. Raises InputError as :meth:`Tokens.load`."""
     return Tokens.load(run if run.is_file() else run / "tokens.safetensors")
 
 
 def run_backend(tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None) -> Backend:
+    """The model asked for, else the one that the tokens were found on. Raises InputError where it does not load."""
     return load_backend(model or tokens.info.model or "tiny", device, dtype, unet)

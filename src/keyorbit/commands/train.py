@@ -1,18 +1,17 @@
 """``keyorbit train``: novel views and keypoints together."""
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from keyorbit.backends.loading import load_backend
-from keyorbit.commands.options import ModelOption, UnetOption, load_tokens
+from keyorbit.commands.options import ModelOption, UnetOption, base_settings, changed, load_tokens
 from keyorbit.commands.terminal import console, progress
 from keyorbit.data import load_dataset
 from keyorbit.export import write_json
-from keyorbit.settings_file import read_toml
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.train import SETTINGS, make_accelerator, train
@@ -48,9 +47,7 @@ def train_command(
     unet: UnetOption = None,
 ) -> None:
     """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
-    if config is None and resume and (out / SETTINGS).is_file():
-        config = out / SETTINGS
-    base = TrainConfig() if config is None else read_toml(config, TrainConfig)
+    base = base_settings(TrainConfig, config, out / SETTINGS, resume)
     start, count = _tokens_or_number(tokens)
     given = {
         "train": trained, "num_tokens": count, "steps": steps, "batch": batch, "accumulate": accumulate,
@@ -58,10 +55,8 @@ def train_command(
         "checkpointing": checkpointing, "tracker": tracker, "save_every": save_every, "sample_every": sample_every,
         "seed": seed,
     }  # fmt: skip
-    terms = base.terms if keypoint is None else replace(base.terms, keypoint=keypoint)
-    if equivariance is not None:
-        terms = replace(terms, equivariance=replace(terms.equivariance, weight=equivariance))
-    settings = replace(base, terms=terms, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    warped = changed(base.terms.equivariance, weight=equivariance)
+    settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
     objects = load_dataset(data)
     accelerator = make_accelerator(settings, out, cpu)
     backend = load_backend(model, str(accelerator.device), unet=unet)
