@@ -24,7 +24,8 @@ docs: $(INSTALLED)
 test: lint docs
 	$(BIN)/pytest
 
-# Report and app in a real Chromium, screenshots in build/. Not yet part of `make test`. On Debian: apt-get install chromium chromium-driver
+# Of `make test` the part that looks at report and app in Chromium, screenshots in build/; skipped where there is none
+# (on Debian: apt-get install chromium chromium-driver).
 browser: $(INSTALLED)
 	$(BIN)/pytest -m browser
 
