@@ -15,21 +15,12 @@ def encode_prompts(
     tokenizer: Any, text_encoder: Any, prompts: Sequence[str]
 ) -> Float[Tensor, "batch text context_width"]:
     """The last hidden states, padded to the tokenizer's length (77)."""
-    ids = tokenizer(
-        list(prompts),
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
-    return _hidden(text_encoder, ids)
+    return _hidden(text_encoder, _ids(tokenizer, prompts, "max_length"))
 
 
 def encode_phrases(tokenizer: Any, text_encoder: Any, phrases: Sequence[str]) -> Float[Tensor, "phrase context_width"]:
     """One context row for each phrase: the last hidden state at its end-of-text token, which has read all of it."""
-    ids = tokenizer(
-        list(phrases), padding=True, max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    ).input_ids
+    ids = _ids(tokenizer, phrases, "longest")
     end = (ids == tokenizer.eos_token_id).int().argmax(-1)  # padding is end-of-text too: the first one counts
     hidden = _hidden(text_encoder, ids)
     return hidden[torch.arange(len(ids)), end]
@@ -41,6 +32,15 @@ def random_rows(tokenizer: Any, text_encoder: Any, generator: torch.Generator) -
     size = (_RANDOM_TEXTS, tokenizer.model_max_length)
     ids = torch.randint(0, len(tokenizer), size, generator=generator)
     return rearrange(_hidden(text_encoder, ids), "b t w -> (b t) w")
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], padding: str) -> Tensor:
+    """Token numbers ``[text position]``, no longer than the tokenizer's length."""
+    length = tokenizer.model_max_length
+    ids: Tensor = tokenizer(
+        list(texts), padding=padding, max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids
 
 
 def _hidden(text_encoder: Any, ids: Tensor) -> Tensor:

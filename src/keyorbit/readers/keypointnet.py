@@ -19,7 +19,7 @@ from numpy import ndarray
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
+from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.data import ObjectDataset, ObjectViews, Truth
 from keyorbit.errors import InputError
 from keyorbit.readers.base import check_split, read_json, read_lines
@@ -116,9 +116,7 @@ def _seen(
 ) -> ObjectViews:
     points, known, spread, names = told
     front, around = orbit_cameras([0.0], [INPUT_ELEVATION_DEG]), zero123plus_cameras("v1.2")
-    cameras = Cameras(
-        torch.cat([front.world_to_camera, around.world_to_camera]), torch.cat([front.intrinsics, around.intrinsics])
-    )
+    cameras = front.join(around)
     pictures = render(surface, cameras, size)
     places = torch.from_numpy(points).float()
     truth = Truth(

@@ -15,6 +15,7 @@ from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
+from keyorbit.synthetic.shapes import rotation_about
 from keyorbit.views import Layout
 
 LAYOUT = Layout(3, 2)
@@ -100,9 +101,8 @@ def render_mesh(
     """
     surface = load_surface(mesh, up)
     if azimuth_deg:
-        angle = np.deg2rad(-azimuth_deg)
         turn = np.eye(4)
-        turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        turn[:3, :3] = rotation_about("z", -azimuth_deg)
         surface.mesh.apply_transform(turn)
     input_camera, cameras = orbit_cameras([0.0], [elevation_deg]), zero123plus_cameras("v1.2")
     pictures = render(surface, input_camera.join(cameras), size, supersample=3)

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keyorbit.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.synthetic.objects import CATEGORIES, make_object
+from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import object_surface, seen_places
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, scene_of
+from keyorbit.synthetic.shapes import rotation_about
 
 log = logging.getLogger(__name__)
 NOTHING = 255
@@ -53,15 +54,14 @@ class _ObjectPlaces:
 
 def object_places(spec: SampleSpec) -> _ObjectPlaces:
     """The places that the pictures of :func:`keyorbit.synthetic.samples.make_sample` show, ``spec.size`` a side."""
-    own = make_object(spec.category, spec.seed)
     scene = scene_of(spec)
+    parts = scene.thing.parts
     face, at = seen_places(object_surface(scene.thing), scene.all_cameras, spec.size)
-    angle = np.deg2rad(scene.azimuth_deg)  # the scene is turned by as much the other way
-    back = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    owner = np.repeat(np.arange(len(own.parts)), [len(part.shape.faces) for part in own.parts])
+    back = rotation_about("z", scene.azimuth_deg)  # the scene is turned by as much the other way
+    owner = np.repeat(np.arange(len(parts)), [len(part.shape.faces) for part in parts])
     part = np.where(face >= 0, owner[face], NOTHING).astype(np.uint8)
     position = np.clip(np.round((at @ back.T + 0.5) * 255), 0, 255).astype(np.uint8)
-    return _ObjectPlaces(part, position, [part.name for part in own.parts])
+    return _ObjectPlaces(part, position, [part.name for part in parts])
 
 
 def render_places(specs: list[SampleSpec], workers: int, path: Path) -> Places:
@@ -89,11 +89,10 @@ def draw_phrases(
     """
     part, position = places.part[item], places.position[item].float() / 255 - 0.5
     shown = [int(p) for p in torch.unique(part) if p != NOTHING]
-    phrases, truths = [], []
+    noun, phrases, truths = places.nouns[item], [], []
     for _ in range(count):
         chance = torch.rand(3, generator=generator)
         which = shown[int(torch.randint(len(shown), (1,), generator=generator))]
-        noun = places.nouns[item]
         if chance[0] < _WHOLE:
             on, name = part != NOTHING, noun
         else:

@@ -42,6 +42,8 @@ from keyorbit.training.optimise import Draw, OptimiseConfig, append_line, optimi
 from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
+_CLEAR = 300  # timesteps below show small parts
+_INPUT_SHARE = 0.3  # of the grounding loss's weight for the input picture, which is one view to the grid's six
 TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
 
 
@@ -191,7 +193,7 @@ def train_unet(
         clean = data.grids[picked].to(device).float()
         noise = torch.randn(clean.shape, generator=generator).to(device)
         condition_noise = torch.randn(condition.shape, generator=generator).to(device)
-        highest = torch.where(torch.rand(count, generator=generator) < config.clear, 300, 1000)
+        highest = torch.where(torch.rand(count, generator=generator) < config.clear, _CLEAR, 1000)
         timestep = (torch.rand(count, generator=generator) * highest).long().to(device)
         noised = backend.add_noise(clean, noise, timestep)
         target = velocity(clean, noise, alphas(parts.scheduler, timestep))
@@ -207,7 +209,7 @@ def train_unet(
         pictured_signal = signal * pictured
         grounding = (on_grid * signal).sum() / signal.sum()
         on_input = (on_input * pictured_signal).sum() / pictured_signal.sum().clamp_min(1e-6)
-        loss = denoising + config.grounding * (grounding + 0.3 * on_input)
+        loss = denoising + config.grounding * (grounding + _INPUT_SHARE * on_input)
         return {"loss": loss, "denoising": denoising, "grounding": grounding, "input grounding": on_input}
 
     judged = {
