@@ -13,8 +13,9 @@ from keyorbit.errors import InputError
 from keyorbit.evidence import beside_silhouette
 from keyorbit.heatmaps import gaussian, normalize, pixel_centers
 from keyorbit.objective import LossWeights, Observed, objective
-from keyorbit.prepare import PrepareConfig, prepare_all, silhouette_distance, silhouettes
+from keyorbit.prepare import PrepareConfig, prepare_all
 from keyorbit.query_cache import build_query_cache, unet_maps
+from keyorbit.silhouettes import silhouette_distance, silhouettes
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.warps import Warp, inside, random_warps, unwarp
 

@@ -1,5 +1,6 @@
 """Keypoints of new objects: one picture (the model generates the views) or given views; 2D on each, 3D if it can."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,9 +31,10 @@ from keyorbit.input_view import search_input_camera
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objective import token_heatmaps
 from keyorbit.pose import InputCamera
-from keyorbit.prepare import PrepareConfig, prepare, same_cameras, silhouette_distance, silhouettes
+from keyorbit.prepare import PrepareConfig, prepare, same_cameras
 from keyorbit.queries import LayerQueries, QueryCache
 from keyorbit.query_cache import record_passes
+from keyorbit.silhouettes import plain_background, silhouette_distance, silhouettes, silhouettes_from_queries
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 from keyorbit.warps import Warp, inside, unwarp
@@ -130,7 +132,8 @@ class KeypointDetector:
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            camera = _input_camera(thing, keypoints, points, condition.cpu(), distance.cpu())
+            outline = _input_outline(thing, passes["condition"], (distance.shape[-2], distance.shape[-1]))
+            camera = _input_camera(keypoints, points, condition.cpu(), distance.cpu(), outline)
         return Detection(
             thing.name,
             thing.input_image,
@@ -204,21 +207,28 @@ def _average(
     return (unwarp(maps, warp) * shown).sum(0) / shown.sum(0)
 
 
+def _input_outline(
+    thing: ObjectViews, layers: Sequence[LayerQueries], size: tuple[int, int]
+) -> Float[Tensor, "height width"]:
+    """Distance from the object in the input picture: from its transparency, its plain background, or the model."""
+    picture, alpha = to_tensor(thing.input_image.crop(middle_square(thing.input_image)))
+    if alpha is None and not plain_background(picture[None]).all():
+        return silhouette_distance(silhouettes_from_queries(layers, Layout(1, 1), size)[0].cpu())
+    mask = silhouettes(picture[None])[0] if alpha is None else alpha
+    return silhouette_distance(resize(mask.float(), size) > 0.5)
+
+
 def _input_camera(
-    thing: ObjectViews,
     keypoints: Keypoints2D,
     points: Keypoints3D,
     condition: Float[Tensor, "token height width"],
     distance: Float[Tensor, "view mask_height mask_width"],
+    outline: Float[Tensor, "mask_height mask_width"],
 ) -> InputCamera:
-    """The input picture's camera, from its heatmaps and its outline."""
+    """The input picture's camera, from its heatmaps and the distance from its outline."""
     assert keypoints.cameras is not None
     assert keypoints.input_xy is not None
     assert keypoints.input_score is not None
-    picture, alpha = to_tensor(thing.input_image.crop(middle_square(thing.input_image)))
-    mask = silhouettes(picture[None])[0] if alpha is None else alpha
-    size = (distance.shape[-2], distance.shape[-1])
-    outline = silhouette_distance(resize(mask.float(), size) > 0.5)
     hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
     weights = keypoints.input_score * points.score
     return search_input_camera(points.xyz, weights, condition, keypoints.input_xy, keypoints.cameras, hull, outline)

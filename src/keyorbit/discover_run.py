@@ -20,9 +20,9 @@ from keyorbit.objective import (
     token_maps,
     with_peak_one,
 )
-from keyorbit.prepare import grown_masks
 from keyorbit.ranks import Ranks
 from keyorbit.selection import Selection, choose_tokens
+from keyorbit.silhouettes import grown_masks
 from keyorbit.sources import Source
 from keyorbit.tokens import Tokens
 from keyorbit.triangulation import reprojection_error, triangulate

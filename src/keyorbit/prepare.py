@@ -3,11 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +14,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.data import GREY, Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
+from keyorbit.silhouettes import model_silhouettes, plain_background, silhouette_distance, silhouettes
 from keyorbit.views import Layout, merge_views, split_views
 from keyorbit.warps import Warp, random_warps, warp_image
 
@@ -53,7 +52,7 @@ class Shown:
     """What a discovery knows of one object besides its queries.
 
     warps: of each version's views; masks: True on the object, warped likewise; distance: of every pixel of the unwarped
-    views from the silhouette, in sides of the view (:func:`silhouette_distance`).
+    views from the silhouette, in sides of the view (:func:`keyorbit.silhouettes.silhouette_distance`).
     """
 
     warps: Float[Tensor, "version view 2 3"]
@@ -107,7 +106,8 @@ def object_views(
 ) -> tuple[Float[Tensor, "view 3 height width"], Bool[Tensor, "view height width"], Cameras | None]:
     """The object's own views at the model's size, or views generated from its input picture, with silhouettes.
 
-    A model of a single view looks at the input picture, whatever views there are; it has no cameras.
+    A model of a single view looks at the input picture, whatever views there are; it has no cameras. Views of the
+    object's own that come without masks are told from a plain background by its colour, from any other by the model.
 
     Raises:
         InputError: the object has another number of views than the model.
@@ -118,41 +118,17 @@ def object_views(
         views = split_views(grid, backend.layout).movedim(1, 0)
     else:
         views = thing.views
-    masks = silhouettes(views) if thing.masks is None or single else thing.masks
+    if thing.masks is not None and not single:
+        masks = thing.masks
+    elif single or bool(plain_background(views).all()):
+        masks = silhouettes(views)
+    else:
+        masks = model_silhouettes(views, thing.input_image, backend)
     size = (backend.view_size, backend.view_size)
     if views.shape[-2:] != size:
         views = F.interpolate(views, size=size, mode="bilinear", antialias=True)
         masks = resize(masks.float(), size) > 0.5
     return views, masks, cameras
-
-
-def silhouettes(
-    views: Float[Tensor, "view 3 height width"], threshold: float = 0.06
-) -> Bool[Tensor, "view height width"]:
-    """Where a view differs from its background, which is taken to be the median colour of its border."""
-    border = torch.cat([views[..., 0, :], views[..., -1, :], views[..., :, 0], views[..., :, -1]], dim=-1)
-    ground = border.median(dim=-1).values[..., None, None]
-    return (views - ground).abs().amax(1) > threshold
-
-
-def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """How far every pixel is from the nearest pixel of the silhouette, in sides of the view; 0 on it.
-
-    A view without any silhouette is 0 everywhere: it says nothing of where the object is.
-    """
-    height, width = masks.shape[-2:]
-    fields = [
-        distance_transform_edt(~mask, sampling=(1 / height, 1 / width)) if mask.any() else np.zeros(mask.shape)
-        for mask in masks.reshape(-1, height, width).cpu().numpy()
-    ]
-    return torch.from_numpy(np.stack(fields)).float().reshape(masks.shape).to(masks.device)
-
-
-def grown_masks(
-    masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
-) -> Float[Tensor, "version view new_height new_width"]:
-    """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
-    return F.max_pool2d(resize(masks.float(), size), 3, stride=1, padding=1)
 
 
 def warped_versions(

@@ -16,7 +16,7 @@ from keyorbit.data import Objects
 from keyorbit.discover import DiscoverConfig, map_side
 from keyorbit.heatmaps import resize
 from keyorbit.objective import Observed, objective, token_heatmaps, with_peak_one
-from keyorbit.prepare import grown_masks, silhouette_distance
+from keyorbit.silhouettes import grown_masks, silhouette_distance
 from keyorbit.tokens import Tokens
 from keyorbit.training.batch import Batch, Example, load_example
 from keyorbit.training.config import TrainConfig
