@@ -11,7 +11,7 @@ from keyorbit.backends.loading import load_backend
 from keyorbit.commands.options import ModelOption, UnetOption, base_settings, changed, load_tokens
 from keyorbit.commands.terminal import console, progress
 from keyorbit.data import load_dataset
-from keyorbit.export import write_json
+from keyorbit.files import write_json
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.train import SETTINGS, make_accelerator, train
