@@ -61,7 +61,7 @@ def train_command(
     accelerator = make_accelerator(settings, out, cpu)
     backend = load_backend(model, str(accelerator.device), unet=unet)
     began = time.monotonic()
-    with progress() as tick:
+    with progress(accelerator.is_main_process) as tick:
         found = train(
             backend, objects, settings, out, start, resume, accelerator,
             lambda i, n, terms: tick("train", i, n, {k: v for k, v in terms.items() if k in ("nvs", "keypoint")}),
