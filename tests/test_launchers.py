@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import psutil
@@ -36,26 +37,30 @@ def discover(data, model_folder, tmp_path):
     return ["discover", data, "--model", model_folder, "--warps", 1, *options, "--out"]
 
 
+@contextmanager
 def launch(launcher, words):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     line = [sys.executable, "-m", *launcher, "-m", "keyorbit", *map(str, words)]
-    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = subprocess.Popen(line, env=environment, text=True, **pipes)
+    try:
+        yield running
+    finally:
+        running.terminate()  # it ends its processes
+        running.wait()
 
 
 def test_torchrun_ends_with_its_processes_and_the_run_goes_on(discover, tmp_path, run_here):
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    running = launch(TORCHRUN, [*discover, out])
-    try:
-        deadline = time.monotonic() + 300
+    with launch(TORCHRUN, [*discover, out]) as running:
+        deadline = time.monotonic() + 900
         while not (out / "checkpoint.safetensors").exists():
             assert running.poll() is None, running.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         ranks = {child.environ()["RANK"]: child for child in psutil.Process(running.pid).children()}
         ranks["1"].send_signal(signal.SIGKILL)
-        result, said = running.communicate(timeout=300)
-    finally:
-        running.kill()
+        result, said = running.communicate(timeout=900)
     assert running.returncode != 0
     assert "is gone" in said
     assert "--resume" in said
@@ -71,8 +76,8 @@ def test_torchrun_ends_with_its_processes_and_the_run_goes_on(discover, tmp_path
 
 def test_accelerate_builds_the_cache_of_one_process(data, model_folder, tmp_path, run_here):
     words = ["cache", data, "--model", model_folder, "--warps", 1, "--out"]
-    running = launch(ACCELERATE, [*words, tmp_path / "two"])
-    result, said = running.communicate(timeout=300)
+    with launch(ACCELERATE, [*words, tmp_path / "two"]) as running:
+        result, said = running.communicate(timeout=900)
     assert running.returncode == 0, said
     assert result.count("3 objects in") == 1
     assert said.count("will take") == 1

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 
 from keyorbit.attention import cross_attention_layers
@@ -311,6 +312,21 @@ def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path, run_here
         torch.testing.assert_close(found[1][key], found[0][key], atol=1e-6, rtol=1e-3)
     logs = [json.loads((tmp_path / n / "log.jsonl").read_text()) for n in ("one", "two")]
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-3)
+
+
+def test_a_process_that_is_gone_is_named_and_the_checkpoint_stays(model, objects, tmp_path, monkeypatch):
+    real, steps = Accelerator.reduce, []
+
+    def gone(*args):
+        steps.append(1)
+        if len(steps) > 2:
+            raise RuntimeError("Connection closed by peer")
+        return real(*args)
+
+    monkeypatch.setattr(Accelerator, "reduce", gone)
+    with pytest.raises(InputError, match="another process of this run is gone"):
+        train(model, objects, replace(SMALL, train="tokens", save_every=1), tmp_path)
+    assert load_checkpoint(tmp_path / "train.safetensors")[1]["step"] == 2
 
 
 def test_the_last_checkpoints_are_kept(model, objects, tmp_path):
