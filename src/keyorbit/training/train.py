@@ -18,7 +18,7 @@ from keyorbit.data import Objects
 from keyorbit.discover import tokens_info
 from keyorbit.errors import InputError
 from keyorbit.files import make_folder, write_text
-from keyorbit.ranks import named_failure, start_ranks
+from keyorbit.ranks import launched, named_failure, start_ranks
 from keyorbit.settings_file import to_toml
 from keyorbit.synthetic.probe import sample_sheet
 from keyorbit.tokens import Tokens
@@ -40,11 +40,13 @@ def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accel
         InputError: the tracker's package is missing, the precision is not to be had here, or as :func:`start_ranks`.
     """
     check_tracker(config.tracker)
-    device = None if cpu else torch.accelerator.current_accelerator(check_available=True)
-    start_ranks("cpu" if device is None else device.type)
+    # Without a GPU Accelerate lets each process do the whole job, unless it is told that they are on a CPU.
+    cpu = cpu or (launched() > 1 and not (torch.cuda.is_available() or torch.xpu.is_available()))
+    if cpu:
+        start_ranks("cpu")
     try:
         return Accelerator(
-            cpu=device is None,
+            cpu=cpu,
             mixed_precision=config.precision,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=config.accumulate),
             log_with=None if config.tracker == "none" else config.tracker,
