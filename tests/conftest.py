@@ -6,6 +6,7 @@ import jaxtyping
 jaxtyping.install_import_hook("keyorbit", "beartype.beartype")
 
 import json  # noqa: E402
+import sys  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -96,6 +97,23 @@ def stable_diffusion_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stable_diffusion(stable_diffusion_folder):
     return load_backend(stable_diffusion_folder)
+
+
+@pytest.fixture
+def run_here(monkeypatch):
+    """Runs the command line in this process, on one thread: a process of its own would take its time to start."""
+    from keyorbit.cli import main
+
+    threads = torch.get_num_threads()
+
+    def run(words):
+        torch.set_num_threads(1)
+        monkeypatch.setattr(sys, "argv", ["keyorbit", *map(str, words)])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+
+    yield run
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from browser import (
 )
 from keyorbit.detect import KeypointDetector
 from keyorbit.discover import DiscoverConfig, untrained
-from keyorbit.export import write_text
+from keyorbit.files import write_text
 from keyorbit.report import read_run, report_html
 from keyorbit.synthetic.dataset import make_dataset
 

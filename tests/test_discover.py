@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from keyorbit import discover_run
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.data import load_dataset
 from keyorbit.detect import DetectConfig, KeypointDetector, _average
@@ -46,6 +47,13 @@ def test_the_cache_gives_the_unets_own_maps(backend, objects, kind):
             same = [layer.maps.mean(1) for layer in direct if layer.size == ours.size]
             expected = torch.stack(same).sum(0) * len(cached) / len(direct)
             torch.testing.assert_close(ours.maps[:, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_objects_silhouettes_are_resized_once(backend, objects, monkeypatch):
+    resized, real = [], discover_run.grown_masks
+    monkeypatch.setattr(discover_run, "grown_masks", lambda *args: resized.append(1) or real(*args))
+    discover(backend, objects, SMALL)
+    assert len(resized) == len(objects)
 
 
 def planted(points, warps, side=32, sigma=1.5):

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
-from keyorbit.export import coco_dict, keypoints_dict, whole_folder, write_csv, write_json
+from keyorbit.export import coco_dict, keypoints_dict, write_csv
+from keyorbit.files import whole_folder, write_json
 from keyorbit.keypoints import Keypoints2D
 from keyorbit.palette import palette
 from keyorbit.plotting import draw_keypoints, save_figure
@@ -193,14 +195,12 @@ def test_results_can_go_where_one_stands(detection, tmp_path, monkeypatch):
 
 def test_a_full_disk_leaves_nothing_behind(detection, tmp_path, monkeypatch):
     """The disk is full after so many files: JSON, CSV (2), GLB, PLY, COLMAP (3), pictures, COCO."""
-    real, left = Path.write_bytes, [0]
+    left = [0]
 
-    def write_bytes(path, data):
+    def fsync(_):
         left[0] -= 1
         if left[0] < 0:
-            real(path, data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(path, data)
 
     def refused(writes=0):
         for folder in (kept, tmp_path / "new" / "out"):
@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_nothing_behind(detection, tmp_path, monkeypatch):
     write_detection(kept, detection, FORMATS)
     before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", write_bytes)
+        patch.setattr(os, "fsync", fsync)
         for writes in range(9):
             refused(writes)
 

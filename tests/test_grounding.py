@@ -9,6 +9,7 @@ import torch
 from conftest import SMALL
 from keyorbit.backends.loading import load_backend
 from keyorbit.backends.text import encode_phrases
+from keyorbit.errors import InputError
 from keyorbit.synthetic.grounding import (
     NOTHING,
     Places,
@@ -46,11 +47,19 @@ def test_places_are_those_of_the_pictures(category):
         assert np.abs(xy - np.stack([column + 0.5, row + 0.5], 1) / 48).max() < 0.02
 
 
+def test_places_of_other_objects_are_refused(tmp_path):
+    spec, path = SampleSpec("chair", 11, 24), tmp_path / "places.safetensors"
+    render_places([spec], 1, path)
+    for other in ([replace(spec, seed=12)], [replace(spec, size=32)], [spec, spec], []):
+        with pytest.raises(InputError, match="places of other objects"):
+            render_places(other, 1, path)
+
+
 def test_a_phrase_is_truest_at_the_landmark_that_it_describes(tmp_path):
     """Landmarks are not used to make phrases: that they agree is a check of both."""
     spec = SampleSpec("chair", 11, 96)
     places, sample = render_places([spec], 1, tmp_path / "places.safetensors"), make_sample(spec)
-    again = render_places([], 1, tmp_path / "places.safetensors")  # the kept file
+    again = render_places([spec], 1, tmp_path / "places.safetensors")  # the kept file
     assert torch.equal(again.part, places.part)
     phrases, truths = draw_phrases(places, 0, 400, torch.Generator().manual_seed(0))
     pairs = {

@@ -10,7 +10,8 @@ import torch
 
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
-from keyorbit.export import coco_dict, write_json
+from keyorbit.export import coco_dict
+from keyorbit.files import write_json
 from keyorbit.keypoints import Keypoints2D
 from keyorbit.palette import palette, rgb
 from keyorbit.rerun_log import write_rerun

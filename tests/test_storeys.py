@@ -30,7 +30,7 @@ STOREYS = [
         "errors",
         "palette",
     },
-    {"attention", "checkpoint", "hub", "ranks", "tokens", "backends"},
+    {"attention", "checkpoint", "files", "hub", "ranks", "tokens", "backends"},
     {
         "data",
         "prepare",

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 
 from keyorbit.attention import cross_attention_layers
 from keyorbit.backends.loading import load_backend
 from keyorbit.checkpoint import load_checkpoint
-from keyorbit.cli import main
 from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.detect import KeypointDetector
 from keyorbit.errors import InputError
@@ -264,19 +264,7 @@ def command(data, model, out, *words):
     return [sys.executable, "-m", "keyorbit", *map(str, words)]
 
 
-def run_here(monkeypatch, words):
-    """The command in this process, on one thread like the others: a process of its own would take its time to start."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        monkeypatch.setattr(sys, "argv", words[2:])
-        with pytest.raises(SystemExit, match="0"):
-            main()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, run_here):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     with open(tmp_path / "said.txt", "w") as said:
@@ -295,7 +283,7 @@ def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, monkey
     resume = command(data, model_folder, killed, "--steps", 16, "--resume")
     done = subprocess.run(resume, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    run_here(monkeypatch, command(data, model_folder, whole, "--steps", 16))
+    run_here(command(data, model_folder, whole, "--steps", 16)[3:])
     (resumed, about), (unbroken, expected) = (
         load_checkpoint(folder / "train.safetensors") for folder in (killed, whole)
     )
@@ -306,14 +294,14 @@ def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, monkey
     assert (killed / file).read_bytes() == (whole / file).read_bytes()
 
 
-def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path, monkeypatch):
+def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path, run_here):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    words = ["--steps", 1, "--accumulate", 1, "--cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    words = ["--steps", 1, "--accumulate", 1]
     two = launch + command(data, model_folder, tmp_path / "two", *words)[2:]
     done = subprocess.run(two, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    run_here(monkeypatch, command(data, model_folder, tmp_path / "one", *words, "--batch", 2))
+    run_here(command(data, model_folder, tmp_path / "one", *words, "--cpu", "--batch", 2)[3:])
     checkpoints = [load_checkpoint(tmp_path / name / "train.safetensors") for name in ("one", "two")]
     assert [metadata["settings"]["processes"] for _, metadata in checkpoints] == [1, 2]
     found = [tensors for tensors, _ in checkpoints]
@@ -324,6 +312,21 @@ def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path, monkeypa
         torch.testing.assert_close(found[1][key], found[0][key], atol=1e-6, rtol=1e-3)
     logs = [json.loads((tmp_path / n / "log.jsonl").read_text()) for n in ("one", "two")]
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-3)
+
+
+def test_a_process_that_is_gone_is_named_and_the_checkpoint_stays(model, objects, tmp_path, monkeypatch):
+    real, steps = Accelerator.reduce, []
+
+    def gone(*args):
+        steps.append(1)
+        if len(steps) > 2:
+            raise RuntimeError("Connection closed by peer")
+        return real(*args)
+
+    monkeypatch.setattr(Accelerator, "reduce", gone)
+    with pytest.raises(InputError, match="another process of this run is gone"):
+        train(model, objects, replace(SMALL, train="tokens", save_every=1), tmp_path)
+    assert load_checkpoint(tmp_path / "train.safetensors")[1]["step"] == 2
 
 
 def test_the_last_checkpoints_are_kept(model, objects, tmp_path):
@@ -361,10 +364,17 @@ def test_what_cannot_be_trained_is_refused(model, objects, tmp_path, stable_diff
         assert "number" in words or not (tmp_path / "out").exists()
 
 
-def test_a_tracker_gets_the_losses(model, objects, tmp_path):
+def test_a_tracker_gets_the_losses(data, model_folder, tmp_path, run_here):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(model, objects, replace(SMALL, train="tokens", tracker="tensorboard"), tmp_path)
-    events = EventAccumulator(str(tmp_path / "keyorbit")).Reload()
-    assert [event.step for event in events.Scalars("nvs")] == [1, 2, 3, 4]
+    (tmp_path / "often.toml").write_text("log_every = 1")
+    words = ["--train", "tokens", "--steps", 3, "--config", tmp_path / "often.toml"]
+    for tracker in ("tensorboard", "none"):
+        run_here(command(data, model_folder, tmp_path / tracker, *words, "--tracker", tracker)[3:])
+    assert not (tmp_path / "none" / "keyorbit").exists()
+    logged = [json.loads(line) for line in (tmp_path / "tensorboard" / "log.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "keyorbit")).Reload()
+    for name in ("loss", "nvs", "keypoint"):
+        found = {event.step: event.value for event in events.Scalars(name)}
+        assert found == pytest.approx({line["step"]: line[name] for line in logged})

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,10 +17,10 @@ from keyorbit.disk_cache import (
     open_cache,
     shard_path,
     shard_shapes,
-    write_file,
     write_tensors,
 )
 from keyorbit.errors import InputError
+from keyorbit.files import make_folder, write_text
 from keyorbit.prepare import prepare_numbered
 from keyorbit.query_cache import layer_outlines, object_queries
 from keyorbit.ranks import Ranks
@@ -97,13 +98,10 @@ def missing_shards(index: CacheIndex, folder: Path) -> list[int]:
 
 def _begin(backend: Backend, index: CacheIndex, folder: Path) -> None:
     """Index and key matrices; the remains of files that a killed build was writing go."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for remains in folder.glob("*.partial"):
+    for remains in make_folder(folder).glob("*.partial"):
+        with suppress(OSError):  # what cannot be removed is in nobody's way
             remains.unlink()
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error}") from error
-    write_file(folder / "index.json", [index.to_json().encode()])
+    write_text(folder / "index.json", index.to_json())
     tensors = {"text_rows": model_facts(backend, index.layers, None).text_rows}
     for i, outline in enumerate(layer_outlines(backend, index.pattern, index.maps)):
         if outline.to_key is not None:

@@ -1,7 +1,6 @@
 """The command line. Exit status 0; 2 for bad use or input, with one line that says what; 1 if we failed."""
 
 import logging
-import os
 import signal
 import sys
 from importlib.metadata import version as package_version
@@ -21,6 +20,7 @@ from keyorbit.commands.report import report_command
 from keyorbit.commands.terminal import bars, console, errors
 from keyorbit.commands.train import train_command
 from keyorbit.errors import InputError
+from keyorbit.ranks import launched
 
 app = typer.Typer(
     help=__doc__,
@@ -69,23 +69,29 @@ def _about(
 def main() -> None:
     """Entry point of ``keyorbit`` and ``python -m keyorbit``."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher ends all processes where one is gone
+    several = launched() > 1
+    if several:  # a launcher ends all processes where one is gone
         signal.signal(signal.SIGTERM, _terminated)
     _quiet_libraries()
     try:
         app()
     except InputError as error:
+        if several:  # one sentence is enough
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         errors.print(f"keyorbit: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("keyorbit: stopped", markup=False)
         sys.exit(130)
+    finally:
+        if several:  # the rest is the interpreter's, which may be ended without a word
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _terminated(number: int, frame: object) -> None:
     raise InputError(
         "stopped from outside, as when another process of the run is gone; what was finished is kept: start it again "
-        "('discover' with --resume)"
+        "('discover' and 'train' with --resume)"
     )
 
 

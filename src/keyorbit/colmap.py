@@ -10,7 +10,7 @@ from torch import Tensor
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
-from keyorbit.export import whole_folder, write_text
+from keyorbit.files import whole_folder, write_text
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.palette import palette, rgb
 

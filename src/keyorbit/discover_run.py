@@ -27,6 +27,10 @@ from keyorbit.sources import Source
 from keyorbit.tokens import Tokens
 from keyorbit.triangulation import reprojection_error, triangulate
 
+# Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
+# objects than memory does.
+_KEPT = 1000
+
 
 class DiscoveryRun:
     """The state of one discovery: what it reads, its tokens and optimizer.
@@ -43,6 +47,7 @@ class DiscoveryRun:
         self.cameras = None if source.facts.cameras is None else source.facts.cameras.to(source.device)
         self.tokens = initial_tokens(source.facts.text_rows, config).to(source.device)
         self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
+        self.known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def maps(
         self, objects: Sequence[int], tokens: Sequence[Float[Tensor, "token width"]], temperature: float
@@ -73,10 +78,7 @@ class DiscoveryRun:
         warps, masks, distances = {}, {}, {}
         for place, number in enumerate(objects):
             if self.ranks.owns(number):
-                shown = self.source.shown(number)
-                warps[place] = shown.warps.to(maps)
-                masks[place] = grown_masks(shown.masks, size).to(maps)
-                distances[place] = resize(shown.distance, size).to(maps)
+                warps[place], masks[place], distances[place] = self._silhouettes(number, size)
         count = len(objects)
         return Observed(
             maps if self.kind == "logits" else normalize(maps),
@@ -84,6 +86,17 @@ class DiscoveryRun:
             self._together(count, masks, (versions, views, *size)),
             self._together(count, distances, (views, *size)),
         )
+
+    def _silhouettes(self, number: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Warps, silhouettes and distances from them of one of our objects, at the maps' size."""
+        if number in self.known:
+            return self.known[number]
+        shown, device = self.source.shown(number), self.source.device
+        warps, masks = shown.warps.to(device), grown_masks(shown.masks, size).to(device)
+        found = warps, masks, resize(shown.distance, size).to(device)
+        if len(self.known) < _KEPT:
+            self.known[number] = found
+        return found
 
     def terms(self, seen: Observed, maps: Tensor) -> dict[str, Float[Tensor, ""]]:
         """The terms of the objective on a batch."""

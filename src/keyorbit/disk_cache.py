@@ -4,9 +4,8 @@ A folder of ``index.json``, ``model.safetensors`` (key matrices and text rows) a
 with its objects along the first axis. Every file carries the index's identity.
 """
 
-import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from keyorbit.cache_index import CacheIndex, read_index
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
+from keyorbit.files import write_bytes
 from keyorbit.heatmaps import LayerMaps
 from keyorbit.prepare import Shown
 from keyorbit.queries import LayerQueries, QueryCache
@@ -173,23 +173,4 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], index: CacheIndex) 
     padding = -header % _ALIGNMENT  # the header is JSON, to which spaces add nothing
     whole = memoryview(data)
     length = struct.pack("<Q", header - 8 + padding)
-    write_file(path, (length, whole[8:header], b" " * padding, whole[header:]))
-
-
-def write_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write a file beside its place and move it in.
-
-    Raises:
-        InputError: the disk refuses.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error}") from error
+    write_bytes(path, length, whole[8:header], b" " * padding, whole[header:])

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from keyorbit.errors import InputError
-from keyorbit.export import make_folder, write_text
+from keyorbit.files import make_folder, write_text
 
 FILE = "losses.jsonl"
 

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from keyorbit.errors import InputError
 
+# What torchrun and accelerate set, and the MPIs that accelerate starts with --mpirun_hostfile.
+_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -39,7 +42,7 @@ class Ranks:
             InputError: one of them is gone.
         """
         if self.count > 1:
-            with _named_failure():
+            with named_failure():
                 dist.barrier()
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -51,34 +54,52 @@ class Ranks:
         if self.count == 1:
             return tensor
         total = tensor.detach().clone()
-        with _named_failure():
+        with named_failure():
             dist.all_reduce(total)
         return total
 
 
-def start_ranks(device: str = "cpu") -> Ranks:
-    """This process's place among those that ``accelerate launch`` or ``torchrun`` started; the only one without them.
+def launched() -> int:
+    """How many processes ``accelerate launch``, ``torchrun`` or ``mpirun`` started for this job; 1 without them."""
+    return next((int(os.environ[name]) for name in _COUNTS if name in os.environ), 1)
 
-    On the CPU they talk over gloo, on GPUs over what Accelerate chooses for them.
+
+def start_ranks(device: str = "cpu") -> Ranks:
+    """This process's place among those that a launcher started; the only one without it.
+
+    On the CPU they talk over gloo, on GPUs over what Accelerate chooses for them. To be called before anything is put
+    on ``cuda``: from here on that is this process's own GPU.
+
+    Raises:
+        InputError: they do not find each other, or have no way to talk on this kind of device.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    count = launched()
+    if count < 2:
         return Ranks()
     from accelerate import PartialState
 
     on_cpu = torch.device(device).type == "cpu"
     # A process that dies closes its connections, which is noticed at once; one that is slow may take hours.
     patience = timedelta(days=7)
-    with _named_failure():
-        state = PartialState(cpu=True, backend="gloo", timeout=patience) if on_cpu else PartialState(timeout=patience)
+    try:
+        with named_failure():
+            state = (
+                PartialState(cpu=True, backend="gloo", timeout=patience) if on_cpu else PartialState(timeout=patience)
+            )
+    except ValueError as error:
+        raise InputError(f"the {count} processes of this run do not find each other: {error}") from error
+    if state.num_processes != count:  # each would do the whole job, and write over the others
+        raise InputError(f"{count} processes were started, but on {device} here they cannot work together")
     return Ranks(state.process_index, state.num_processes)
 
 
 @contextmanager
-def _named_failure() -> Iterator[None]:
+def named_failure() -> Iterator[None]:
+    """Where processes wait for each other: what torch says of one that is gone becomes an InputError."""
     try:
         yield
     except RuntimeError as error:
         raise InputError(
             "another process of this run is gone or cannot be reached; what was finished is kept: "
-            "start it again ('discover' with --resume)"
+            "start it again ('discover' and 'train' with --resume)"
         ) from error

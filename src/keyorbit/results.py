@@ -14,7 +14,8 @@ from keyorbit.backends.base import middle_square, on_grey
 from keyorbit.colmap import write_colmap
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
-from keyorbit.export import coco_dict, keypoints_dict, whole_folder, write_csv, write_json
+from keyorbit.export import coco_dict, keypoints_dict, write_csv
+from keyorbit.files import whole_folder, write_json
 from keyorbit.plotting import draw_keypoints, save_figure
 from keyorbit.rerun_log import write_rerun
 from keyorbit.scenes import write_points

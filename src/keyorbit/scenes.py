@@ -14,7 +14,7 @@ from trimesh.visual.material import PBRMaterial
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
-from keyorbit.export import write_bytes
+from keyorbit.files import write_bytes
 from keyorbit.keypoints import Keypoints3D
 from keyorbit.palette import keypoint_name, palette, rgb
 from keyorbit.skeleton import Edge, check_edges

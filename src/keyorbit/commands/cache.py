@@ -43,11 +43,11 @@ def cache_command(
     dtype: DtypeOption = "float32",
 ) -> None:
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
+    ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
     backend = load_backend(model, device, dtype, unet)
     prepare = prepare_config(timestep, warps, noises, DiscoverConfig().prepare)
     wanted = DiscoverConfig(layers=layers, maps=map_kind(maps), seed=seed, prepare=prepare)
-    ranks = start_ranks(device)
     with progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
         check_room(index, out)

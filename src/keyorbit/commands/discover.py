@@ -28,7 +28,7 @@ from keyorbit.commands.terminal import console, progress
 from keyorbit.discover import DiscoverConfig, discover, discover_cached
 from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
-from keyorbit.export import make_folder, write_json, write_text
+from keyorbit.files import make_folder, write_json, write_text
 from keyorbit.loss_log import LossLog
 from keyorbit.ranks import start_ranks
 from keyorbit.settings_file import to_toml

@@ -12,7 +12,7 @@ from keyorbit.detect import KeypointDetector
 from keyorbit.discover import config_from_settings, untrained
 from keyorbit.errors import InputError
 from keyorbit.evaluate import Evaluation, detect_all, evaluate
-from keyorbit.export import make_folder, write_json
+from keyorbit.files import make_folder, write_json
 from keyorbit.readers import DATASETS, read_dataset
 from keyorbit.tables import objects_table, summary_table
 

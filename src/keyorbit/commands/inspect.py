@@ -12,7 +12,7 @@ from keyorbit.commands.terminal import console, errors, progress
 from keyorbit.data import load_image
 from keyorbit.discover import DiscoverConfig
 from keyorbit.errors import InputError
-from keyorbit.export import make_folder, write_json, write_text
+from keyorbit.files import make_folder, write_json, write_text
 from keyorbit.inspection.architectures import ARCHITECTURES
 from keyorbit.inspection.cost import Subject, measure
 from keyorbit.inspection.drift import Drift, measure_drift

@@ -9,7 +9,7 @@ from keyorbit.backends.loading import load_backend
 from keyorbit.commands.options import DeviceOption, DtypeOption, one_of
 from keyorbit.commands.terminal import console, progress
 from keyorbit.errors import InputError
-from keyorbit.export import make_folder, write_json
+from keyorbit.files import make_folder, write_json
 from keyorbit.protocol import PROTOCOLS, ProtocolConfig, run_protocol
 from keyorbit.readers import read_dataset
 from keyorbit.tables import protocol_table

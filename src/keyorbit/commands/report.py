@@ -10,7 +10,7 @@ from keyorbit.commands.terminal import console, progress
 from keyorbit.detect import Detection, KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.evaluate import detect_all
-from keyorbit.export import write_text
+from keyorbit.files import write_text
 from keyorbit.report import read_run, read_scores, report_html, run_objects
 
 

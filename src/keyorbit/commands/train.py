@@ -11,7 +11,7 @@ from keyorbit.backends.loading import load_backend
 from keyorbit.commands.options import ModelOption, UnetOption, base_settings, changed, load_tokens
 from keyorbit.commands.terminal import console, progress
 from keyorbit.data import load_dataset
-from keyorbit.export import write_json
+from keyorbit.files import write_json
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.train import SETTINGS, make_accelerator, train
@@ -61,7 +61,7 @@ def train_command(
     accelerator = make_accelerator(settings, out, cpu)
     backend = load_backend(model, str(accelerator.device), unet=unet)
     began = time.monotonic()
-    with progress() as tick:
+    with progress(accelerator.is_main_process) as tick:
         found = train(
             backend, objects, settings, out, start, resume, accelerator,
             lambda i, n, terms: tick("train", i, n, {k: v for k, v in terms.items() if k in ("nvs", "keypoint")}),

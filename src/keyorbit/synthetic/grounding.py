@@ -6,8 +6,10 @@ Wang et al., CVPR 2024, does the same with nouns and segmentation masks). Only t
 parts are used, never its landmarks.
 """
 
+import hashlib
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keyorbit.checkpoint import load_checkpoint, save_checkpoint
+from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import object_surface, seen_places
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, scene_of
@@ -65,7 +68,12 @@ def object_places(spec: SampleSpec) -> _ObjectPlaces:
 
 
 def render_places(specs: list[SampleSpec], workers: int, path: Path) -> Places:
-    """The places of all objects, kept in ``path``: a run that is resumed finds them there."""
+    """The places of all objects, kept in ``path``: a run that is resumed finds them there.
+
+    Raises:
+        InputError: ``path`` holds the places of others.
+    """
+    recipe = hashlib.sha256(json.dumps([astuple(spec) for spec in specs]).encode()).hexdigest()[:16]
     if not path.exists():
         made = list(in_parallel(object_places, specs, workers))
         tensors = {
@@ -73,9 +81,12 @@ def render_places(specs: list[SampleSpec], workers: int, path: Path) -> Places:
             "position": torch.from_numpy(np.stack([places.position for places in made])),
         }
         nouns = [CATEGORIES[spec.category].noun for spec in specs]
-        save_checkpoint(path, tensors, {"names": [places.names for places in made], "nouns": nouns})
+        metadata = {"names": [places.names for places in made], "nouns": nouns, "recipe": recipe}
+        save_checkpoint(path, tensors, metadata)
         log.info("the places of %d objects are in %s", len(specs), path)
     tensors, metadata = load_checkpoint(path)
+    if metadata.get("recipe") != recipe:
+        raise InputError(f"{path} holds the places of other objects; choose another folder")
     return Places(tensors["part"], tensors["position"], metadata["names"], metadata["nouns"])
 
 

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from keyorbit.errors import InputError
+from keyorbit.ranks import named_failure
 from keyorbit.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,8 @@ def _means(losses: Sequence[Mapping[str, Tensor]], accelerator: Accelerator, ste
     """Means over steps and processes; a term counts in the steps in which there was one."""
     keys = sorted({key for entry in losses for key in entry})
     local = torch.stack([torch.stack([entry[key] for entry in losses if key in entry]).mean() for key in keys])
-    means = dict(zip(keys, accelerator.reduce(local, "mean").tolist(), strict=True))
+    with named_failure():
+        means = dict(zip(keys, accelerator.reduce(local, "mean").tolist(), strict=True))
     if not all(math.isfinite(value) for value in means.values()):
         broken = ", ".join(key for key, value in means.items() if not math.isfinite(value))
         raise InputError(f"the loss is no number any more by step {step} ({broken}): lower the rate or the weights")

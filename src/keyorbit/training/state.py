@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.errors import InputError
+from keyorbit.ranks import named_failure
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class TrainingState:
         learning = [p for p in self.weights.values() if p.requires_grad]
         # One process may have no gradient where another has.
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
-        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        with named_failure():
+            flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
         for p, mean in zip(learning, flat.split([p.numel() for p in learning]), strict=True):
             p.grad = mean.view_as(p)
 
@@ -105,7 +107,8 @@ class TrainingState:
             save_checkpoint(path, tensors | optimizer_tensors(self.optimizer), metadata)
             if keep:
                 _keep(path, step, keep)
-        self.accelerator.wait_for_everyone()
+        with named_failure():
+            self.accelerator.wait_for_everyone()
 
     def use_average(self) -> None:
         """Put the averaged weights into the modules."""

@@ -17,6 +17,8 @@ from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import Objects
 from keyorbit.discover import tokens_info
 from keyorbit.errors import InputError
+from keyorbit.files import make_folder, write_text
+from keyorbit.ranks import launched, named_failure, start_ranks
 from keyorbit.settings_file import to_toml
 from keyorbit.synthetic.probe import sample_sheet
 from keyorbit.tokens import Tokens
@@ -35,9 +37,13 @@ def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accel
     """An Accelerator of these settings; which processes and devices there are, ``accelerate launch`` says.
 
     Raises:
-        InputError: the tracker's package is missing, or the precision is not to be had here.
+        InputError: the tracker's package is missing, the precision is not to be had here, or as :func:`start_ranks`.
     """
     check_tracker(config.tracker)
+    # Without a GPU Accelerate lets each process do the whole job, unless it is told that they are on a CPU.
+    cpu = cpu or (launched() > 1 and not (torch.cuda.is_available() or torch.xpu.is_available()))
+    if cpu:
+        start_ranks("cpu")
     try:
         return Accelerator(
             cpu=cpu,
@@ -88,7 +94,8 @@ def train(
     with learning(model, config):
         if accelerator.is_main_process:
             _write_settings(out, config)
-        accelerator.wait_for_everyone()
+        with named_failure():
+            accelerator.wait_for_everyone()
         if config.tracker != "none":
             accelerator.init_trackers("keyorbit", plain_values(asdict(config)))
         step = TrainingStep(model, objects, learned, config, reading)
@@ -139,13 +146,8 @@ def _checked(
 
 def _write_settings(out: Path, config: TrainConfig) -> None:
     """Those of a run that begins: one that goes on has them, and may yet turn out to be another one's."""
-    if (out / f"{NAME}.safetensors").exists():
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / SETTINGS).write_text(to_toml(config), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write to {out}: {error}") from error
+    if not (out / f"{NAME}.safetensors").exists():
+        write_text(make_folder(out) / SETTINGS, to_toml(config))
 
 
 def _start(backend: Zero123PlusBackend, config: TrainConfig, tokens: Tokens | None) -> Tokens:
