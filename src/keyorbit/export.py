@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from keyorbit.pose import InputCamera
 from keyorbit.skeleton import Edge, check_edges
 
 FORMAT = "keyorbit-keypoints-1"
+log = logging.getLogger(__name__)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -58,6 +60,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error}") from error
+    if not any(parent.suffix == ".partial" for parent in path.parents):  # `whole_folder` tells where those end
+        log.info("wrote %s", path)
 
 
 def make_folder(folder: Path) -> Path:
@@ -89,7 +93,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        names = sorted(path.name for path in partial.iterdir())
         _move(partial, target)
+        log.info("wrote %s: %s", folder, ", ".join(names))
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error}") from error
     finally:
