@@ -11,9 +11,9 @@ def distance_between(first: Tensor, second: Tensor) -> Tensor:
 
 
 def all_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Between each point of the first and each of the second: [item first dim], [item second dim] → [item first second].
+    """Between each point of the first and each of the second; exact also for near points.
 
-    Exact also for near points.
+    [item first dim], [item second dim] → [item first second].
     """
     return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
 
