@@ -11,24 +11,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.patches import Polygon
 from numpy import ndarray
+from torch import Tensor
 
 import keyorbit as ko
+from keyorbit.evidence import hull_points
 from keyorbit.palette import ink, palette
 from keyorbit.plotting import save_figure
-from keyorbit.results import square, to_uint8
+from keyorbit.prepare import silhouette_distance
+from keyorbit.results import square
 from keyorbit.scenes import frustum
+from keyorbit.selection import furthest_point_sampling
 
-# Objects to choose from, keypoints shown at most, and keypoints whose rays are drawn.
-OBJECTS, SHOWN, RAYS = 8, 12, 2
+# Objects to choose from, keypoints shown, of which the rays of so many are drawn, and points of the visual hull.
+OBJECTS, SHOWN, RAYS, HULL = 8, 10, 2, 4000
 SEEN = 0.1
-GREY, DARK = "#8C959F", "#24292F"
-# Twice the 880 pixels that a README is wide.
-WIDTH, HEIGHT, DPI = 8.8, 4.62, 200
+DARK, LINE, PAPER = "#24292F", "#8C959F", 0.965
+# Inches and dots: twice the 880 pixels that a README is wide.
+WIDTH, SIDE, INPUT, GAP, HEAD, DPI = 8.8, 1.92, 1.6, 0.06, 0.22, 200
+HEIGHT = 2 * (SIDE + HEAD) + 2 * GAP
+# How near the cameras are drawn, as a share of their distance, and how deep their frusta are.
+NEARER, DEPTH = 0.44, 0.2
 
 
 def draw_overview(found: ko.Detection) -> Figure:
@@ -37,92 +44,101 @@ def draw_overview(found: ko.Detection) -> Figure:
     assert points is not None
     assert flat.input_xy is not None
     assert flat.input_score is not None
-    kept = points.score.topk(min(SHOWN, len(points.score))).indices
-    kept = kept[points.score[kept] > 0].sort().values
+    kept = spread_out(points)
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    side, gap, head = 2.02, 0.06, 0.22
-    left = WIDTH - 3 * side - 3 * gap
+    left = WIDTH - 3 * (SIDE + GAP)
 
-    def box(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-        """Inches from the top left corner, as matplotlib places axes."""
-        return x / WIDTH, 1 - (y + height) / HEIGHT, width / WIDTH, height / HEIGHT
+    def axes(x: float, y: float, width: float, height: float, title: str) -> Any:
+        """Inches from the top left corner of the figure; the title stands above."""
+        made = figure.add_axes((x / WIDTH, 1 - (y + height) / HEIGHT, width / WIDTH, height / HEIGHT))
+        made.set_title(title, fontsize=8.5, color=DARK, pad=3)
+        made.set(xticks=[], yticks=[])
+        made.spines[:].set(color="#D0D7DE", linewidth=0.8)
+        return made
 
-    given = figure.add_axes(box((left - side) / 2, head + gap, side, side))
-    draw_places(given, square(found.input_image), flat.input_xy, flat.input_score, kept, "the picture")
-    for i, view in enumerate(found.views):
+    given = axes((left - INPUT) / 2 - GAP, HEAD, INPUT, INPUT, "one picture")
+    draw_places(given, square(found.input_image), flat.input_xy, flat.input_score, kept)
+    for i, (view, mask) in enumerate(zip(found.views, found.masks, strict=True)):
         row, col = divmod(i, 3)
-        place = box(left + col * (side + gap), gap + head + row * (side + head), side, side)
-        draw_places(figure.add_axes(place), to_uint8(view), flat.xy[i], flat.score[i], kept, f"view {i}")
-    top = 2 * head + side + gap
-    space: Any = figure.add_axes(box(0, top, left - gap, HEIGHT - top), projection="3d")
+        place = axes(left + col * (SIDE + GAP), HEAD + row * (SIDE + HEAD), SIDE, SIDE, f"view {i}")
+        draw_places(place, on_paper(view, mask), flat.xy[i], flat.score[i], kept)
+    space = axes(
+        0, 2 * HEAD + INPUT, left - 2 * GAP, HEIGHT - 2 * HEAD - INPUT, "points in space, and the views' cameras"
+    )
+    space.spines[:].set_visible(False)
     draw_space(space, found, kept)
     return figure
 
 
-def draw_places(
-    axes: Any, picture: UInt8[ndarray, "_ _ 3"], xy: torch.Tensor, score: torch.Tensor, kept: torch.Tensor, title: str
-) -> None:
-    """One picture with its keypoints; numbers stand outside the cloud of points, each beside its own."""
+def on_paper(
+    view: Float[Tensor, "3 height width"], mask: Bool[Tensor, "height width"]
+) -> Float[ndarray, "new_height new_width 3"]:
+    """A view enlarged, with a light background behind the object."""
+    layers = torch.cat([view, mask[None].to(view)])[None]
+    large = torch.nn.functional.interpolate(layers, scale_factor=6, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    picture = large[:3] * large[3:] + PAPER * (1 - large[3:])
+    return picture.permute(1, 2, 0).numpy()
+
+
+def spread_out(points: ko.Keypoints3D) -> Tensor:
+    """The keypoints shown, in order: the best one, and then of those that score well the furthest from the others."""
+    good = (points.score >= SEEN).nonzero()[:, 0]
+    if len(good) <= SHOWN:
+        return good
+    best = int(good[points.score[good].argmax()])
+    return furthest_point_sampling(points.xyz[None], SHOWN, good, best).sort().values
+
+
+def draw_places(axes: Any, picture: ndarray, xy: Tensor, score: Tensor, kept: Tensor) -> None:
+    """One picture with its keypoints; those that it does not show clearly are left out."""
     axes.imshow(picture, extent=(0, 1, 1, 0), interpolation="lanczos")
-    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
-    axes.set_title(title, fontsize=8, color=DARK, pad=3)
-    axes.spines[:].set(color="#D0D7DE", linewidth=0.8)
-    colors = palette(len(xy))
-    places = xy.numpy()
-    shown = [k for k in kept.tolist() if float(score[k]) >= SEEN]
-    for k, (x, y) in zip(shown, label_places(places[shown]), strict=True):
-        outline = [withStroke(linewidth=1.8, foreground=ink(colors[k]))]
-        axes.plot(*places[k], "o", ms=6.5, mfc=colors[k], mec=ink(colors[k]), mew=0.9)
-        axes.text(
-            x, y, str(k), fontsize=7.5, weight="bold", ha="center", va="center", color=colors[k], path_effects=outline
-        )
+    draw_numbers(axes, xy.numpy(), [k for k in kept.tolist() if float(score[k]) >= SEEN], 12)
+    axes.set(xlim=(0, 1), ylim=(1, 0))
 
 
-def label_places(places: ndarray, reach: float = 0.075, steps: int = 60) -> ndarray:
-    """Where numbers stand: near their points, away from other points and numbers, and inside the picture."""
-    if len(places) == 0:
-        return places
-    away = places - places.mean(0)
-    labels = places + reach * away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
-    for _ in range(steps):
-        others = np.concatenate([labels, places])
-        push = labels[:, None] - others[None]
-        distance = np.maximum(np.linalg.norm(push, axis=-1, keepdims=True), 1e-6)
-        force = (push / distance * np.maximum(0, reach - distance)).sum(1)
-        labels = labels + 0.5 * force
-        string = labels - places
-        length = np.maximum(np.linalg.norm(string, axis=1, keepdims=True), 1e-6)
-        labels = np.clip(places + string * np.clip(length, reach, 1.4 * reach) / length, 0.04, 0.96)
-    return labels
+def draw_numbers(axes: Any, places: Float[ndarray, "keypoint 2"], shown: list[int], size: float) -> None:
+    """Numbers in coloured circles, as in the report."""
+    colors = palette(len(places))
+    for k in shown:
+        axes.plot(*places[k], "o", ms=size, mfc=colors[k], mec=ink(colors[k]), mew=0.7, zorder=5)
+        style = {"size": 0.62 * size, "weight": "bold", "color": ink(colors[k]), "zorder": 5}
+        axes.annotate(str(k), places[k], ha="center", va="center_baseline", **style)
 
 
-def draw_space(axes: Any, found: ko.Detection, kept: torch.Tensor) -> None:
-    """The points, and the cameras drawn nearer than they stand, with the rays of the best points."""
-    flat, points = found.keypoints_2d, found.keypoints_3d
+def draw_space(axes: Any, found: ko.Detection, kept: Tensor) -> None:
+    """The points within the visual hull, the cameras round it, drawn nearer than they stand, and some rays."""
+    points, cameras = found.keypoints_3d, found.keypoints_2d.cameras
     assert points is not None
-    assert flat.cameras is not None
-    colors, xyz = palette(len(points.xyz)), points.xyz.numpy()
-    centers = flat.cameras.centers.numpy()
-    nearer = 0.62
+    assert cameras is not None
+    eye = ko.orbit_cameras(0.0, 24.0, orthographic=True, scale=1.0)
+
+    def seen(place: Any) -> Float[ndarray, "place 2"]:
+        """As the eye sees it: x right, y down, world units."""
+        found: ndarray = eye.project(torch.as_tensor(np.atleast_2d(place), dtype=torch.float32))[0].numpy() - 0.5
+        return found
+
+    colors, xyz, centers = palette(len(points.xyz)), points.xyz.numpy(), cameras.centers.numpy()
+    hull = hull_points(silhouette_distance(found.masks), cameras, HULL, torch.Generator().manual_seed(0))
+    # Their colours are those of view 0, which the eye is near to.
+    grid = 2 * cameras.project(hull)[:1, None] - 1
+    shades = torch.nn.functional.grid_sample(found.views[:1], grid, align_corners=False)[0, :, 0].T.clamp(0, 1)
+    axes.scatter(*seen(hull.numpy()).T, s=5, linewidths=0, c=shades.numpy(), alpha=0.3, zorder=1)
     best = kept[points.score[kept].topk(min(RAYS, len(kept))).indices].tolist()
     for i, center in enumerate(centers):
-        tip, rim = frustum(flat.cameras, i, 0.3)
-        tip, rim = (place - center + nearer * center for place in (tip, rim))
-        for start, end in [*zip(tip, rim, strict=True), *zip(rim, np.roll(rim, -1, 0), strict=True)]:
-            axes.plot(*np.stack([start, end]).T, color=GREY, lw=0.7)
-        axes.text(*(1.16 * nearer * center), str(i), fontsize=7, color=DARK, ha="center", va="center")
+        tip, rim = (place - (1 - NEARER) * center for place in frustum(cameras, i, DEPTH))
+        start, corners = seen(tip[0])[0], seen(rim)
         for k in best:
             if points.visible is None or bool(points.visible[i, k]):
-                axes.plot(*np.stack([nearer * center, xyz[k]]).T, color=colors[k], lw=0.8, alpha=0.8)
-    for k in kept.tolist():
-        axes.plot(*xyz[k, :, None], "o", ms=6, mfc=colors[k], mec=ink(colors[k]), mew=0.8)
-    reach = nearer * float(np.abs(centers).max())
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach / 2, reach / 2))
-    axes.set_box_aspect((2, 2, 1), zoom=1.75)
-    axes.view_init(elev=26, azim=20)
-    axes.set_axis_off()
-    axes.set_title("in space, with the views' cameras", fontsize=8, color=DARK, y=0.93)
+                axes.plot(*np.stack([start, seen(xyz[k])[0]]).T, color=colors[k], lw=1.1, zorder=2)
+        axes.add_patch(Polygon(corners, fc="white", ec=LINE, lw=0.8, alpha=0.85, zorder=3))
+        for corner in corners:
+            axes.plot(*np.stack([start, corner]).T, color=LINE, lw=0.8, zorder=3)
+        axes.text(*(1.14 * start), str(i), size=8, color=DARK, ha="center", va="center", zorder=3)
+    draw_numbers(axes, seen(xyz), kept.tolist(), 10)
+    reach = 1.25 * NEARER * float(np.linalg.norm(centers, axis=1).max())
+    height = reach * (HEIGHT - 2 * HEAD - INPUT) / (WIDTH - 3 * (SIDE + GAP) - 2 * GAP)
+    axes.set(xlim=(-reach, reach), ylim=(height, -height), aspect="equal")
 
 
 def main(demo: Path, target: Path) -> None:
