@@ -119,6 +119,14 @@ def test_the_scene_turns_with_mouse_keys_and_menu(page):
     assert complaints(page) == []
 
 
+def test_a_wheel_scrolls_the_page_until_the_scene_has_the_focus(page):
+    script = """const c = document.querySelector(".ko-scene");
+    arguments[0] ? c.focus({preventScroll: true}) : c.blur();
+    const e = new WheelEvent("wheel", {deltaY: 60, cancelable: true}); c.dispatchEvent(e); return e.defaultPrevented"""
+    assert page.execute_script(script, False) is False
+    assert page.execute_script(script, True) is True
+
+
 def test_everything_is_reached_by_the_keyboard_and_has_a_name(page):
     page.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert unnamed(page) == []

@@ -1,6 +1,7 @@
 """The command line: the main job writes what it promises, and bad input gets one sentence and status 2."""
 
 import json
+import logging
 import shutil
 import sys
 
@@ -222,6 +223,31 @@ def test_a_separate_unet_is_another_model(world, tmp_path, monkeypatch, capsys, 
 def test_version(monkeypatch, capsys):
     assert call(monkeypatch, "--version") == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+def test_verbose_tells_with_what_where_to_and_how_long(world, model_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own: with them main() adds none
+    detect = ["detect", world / "run", sorted((world / "data").iterdir())[0], "--out", tmp_path / "found"]
+    assert call(monkeypatch, *detect) == 0
+    assert capsys.readouterr().err == "detect 1/1\n"
+    assert call(monkeypatch, "--verbose", *detect) == 0
+    told = capsys.readouterr().err
+    found = "on 6 given views, in "
+    for words in (
+        "6 views of 16 pixels, float32 on cpu",
+        "4 tokens from 3 objects",
+        found,
+        "found: coco.json",
+        " s in all",
+    ):
+        assert words in told
+    discover = ["discover", world / "data", "--model", model_folder, "--out", tmp_path / "run"]
+    assert call(monkeypatch, "-v", *discover, "--tokens", 4, "--candidates", 6, "--steps", 2, "--warps", 1) == 0
+    told = capsys.readouterr().err
+    for words in ("objects in", "queries, ", "3 objects in 2 versions", "layers: ", "steps 1 to 2", "kept tokens"):
+        assert words in told
+    for name in ("checkpoint.safetensors", "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json"):
+        assert f"wrote {tmp_path / 'run' / name}" in told
 
 
 def test_quiet_leaves_results_and_errors_only(tmp_path, monkeypatch, capfd):

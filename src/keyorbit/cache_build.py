@@ -1,5 +1,6 @@
 """Fill a query cache on disk, a shard at a time: little memory, and what is finished stays when the rest is killed."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,8 @@ from keyorbit.prepare import prepare_numbered
 from keyorbit.query_cache import layer_outlines, object_queries
 from keyorbit.ranks import Ranks
 from keyorbit.sources import AT_ONCE, model_facts
+
+log = logging.getLogger(__name__)
 
 
 def build_cache(
@@ -52,6 +55,7 @@ def build_cache(
     missing = missing_shards(index, folder)
     ranks.wait()  # for all to have looked, before any has written
     mine = missing[ranks.index :: ranks.count]
+    log.info("shards to build: %d of %d, %d of them here", len(missing), index.shards, len(mine))
     done, total = 0, sum(len(index.in_shard(shard)) for shard in mine)
     for shard in mine:
         kept = []
@@ -62,6 +66,7 @@ def build_cache(
                 progress(done, total)
         stacked = {name: torch.stack([tensors[name] for tensors in kept]) for name in kept[0]}
         write_tensors(shard_path(folder, shard), stacked, index)
+        log.info("wrote %s", shard_path(folder, shard))
     ranks.wait()
     return open_cache(folder, str(backend.device))
 

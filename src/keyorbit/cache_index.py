@@ -98,6 +98,7 @@ class CacheIndex:
         return range(start, min(start + self.objects_per_shard, len(self.objects)))
 
     def to_json(self) -> str:
+        """What ``index.json`` holds."""
         return json.dumps({"identity": self.identity, **asdict(self)}, indent=1) + "\n"
 
     def differing(self, other: "CacheIndex") -> list[str]:

@@ -1,6 +1,7 @@
 """Checkpoints without pickle: one safetensors file of tensors, metadata as JSON in its header, written atomically."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from keyorbit.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -28,6 +31,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error}") from error
+    log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

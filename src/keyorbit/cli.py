@@ -1,8 +1,10 @@
 """The command line. Exit status 0; 2 for bad use or input, with one line that says what; 1 if we failed."""
 
 import logging
+import os
 import signal
 import sys
+import time
 from importlib.metadata import version as package_version
 from typing import Annotated
 
@@ -21,6 +23,8 @@ from keyorbit.commands.terminal import bars, console, errors
 from keyorbit.commands.train import train_command
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     help=__doc__,
@@ -54,13 +58,15 @@ dataset_app.command("list")(dataset_list)
 def _about(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results and errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done, and why.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell what is done, with what, where it goes and how long it takes.")
+    ] = False,
 ) -> None:
     if quiet and verbose:
         raise InputError("--quiet and --verbose exclude each other")
     bars.quiet = quiet
-    if verbose:
-        logging.getLogger("keyorbit").setLevel(logging.INFO)
+    tells = verbose and os.environ.get("RANK", "0") == "0"  # of several processes the first
+    logging.getLogger("keyorbit").setLevel(logging.INFO if tells else logging.WARNING)
     if version:
         console.print(package_version("keyorbit"))
         raise typer.Exit
@@ -73,6 +79,7 @@ def main() -> None:
     if several:  # a launcher ends all processes where one is gone
         signal.signal(signal.SIGTERM, _terminated)
     _quiet_libraries()
+    began = time.monotonic()
     try:
         app()
     except InputError as error:
@@ -84,6 +91,7 @@ def main() -> None:
         errors.print("keyorbit: stopped", markup=False)
         sys.exit(130)
     finally:
+        log.info("%.1f s in all", time.monotonic() - began)
         if several:  # the rest is the interpreter's, which may be ended without a word
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

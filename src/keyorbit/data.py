@@ -5,6 +5,7 @@ A plain folder of pictures, or one picture, works as well: the model then genera
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ FORMAT = "keyorbit-object-1"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MIN_SIDE = 8
 GREY = 127 / 255
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,28 +99,31 @@ def load_dataset(path: str | Path) -> ObjectDataset:
     Raises:
         InputError: nothing usable is there.
     """
-    path = Path(path)
+    paths = _object_paths(Path(path))
+    log.info("objects in %s: %d", path, len(paths))
+
+    def read(i: int) -> ObjectViews:
+        place = paths[i]
+        return load_object(place) if place.is_dir() else ObjectViews(place.stem, load_image(place))
+
+    return ObjectDataset(len(paths), read)
+
+
+def _object_paths(path: Path) -> list[Path]:
+    """The object folders or pictures that a path stands for."""
     if path.is_file():
         load_image(path)
-        return _from_paths([path])
+        return [path]
     if not path.is_dir():
         raise InputError(f"there is no file or folder at {path}")
     if (path / "meta.json").is_file():
-        return _from_paths([path])
+        return [path]
     objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
     if not objects:
         objects = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
     if not objects:
         raise InputError(f"{path} holds no object folders (with meta.json) and no pictures")
-    return _from_paths(objects)
-
-
-def _from_paths(paths: Sequence[Path]) -> ObjectDataset:
-    def read(i: int) -> ObjectViews:
-        path = paths[i]
-        return load_object(path) if path.is_dir() else ObjectViews(path.stem, load_image(path))
-
-    return ObjectDataset(len(paths), read)
+    return objects
 
 
 def load_image(path: Path) -> Image.Image:

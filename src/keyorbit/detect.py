@@ -1,5 +1,7 @@
 """Keypoints of new objects: one picture (the model generates the views) or given views; 2D on each, 3D if it can."""
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ from keyorbit.silhouettes import plain_background, silhouette_distance, silhouet
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 from keyorbit.warps import Warp, inside, unwarp
+
+log = logging.getLogger(__name__)
 
 PEAKS = ("soft", "window", "argmax", "subpixel")
 
@@ -101,6 +105,10 @@ class KeypointDetector:
         self.config = config or DetectConfig()
         settings = tokens.info.settings
         self.discovered = (config_from_settings(settings) if settings else DiscoverConfig()).settled(backend)
+        read = f"maps of kind {self.discovered.maps}, timestep {self.discovered.prepare.timestep}"
+        log.info(
+            "%d tokens from %d objects: %s, layers %s", len(tokens), tokens.info.objects, read, self.discovered.layers
+        )
 
     def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
         """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D if it can."""
@@ -113,7 +121,7 @@ class KeypointDetector:
         Raises:
             InputError: the picture cannot be read, or the object's views do not fit the model.
         """
-        thing = _as_object(picture)
+        thing, began = _as_object(picture), time.monotonic()
         settings = PrepareConfig(
             timestep=self.discovered.prepare.timestep, warps=self.config.warps, noises=self.config.noises
         )
@@ -134,6 +142,9 @@ class KeypointDetector:
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
             outline = _input_outline(thing, passes["condition"], (distance.shape[-2], distance.shape[-1]))
             camera = _input_camera(keypoints, points, condition.cpu(), distance.cpu(), outline)
+        how = "given" if thing.views is not None and len(views) > 1 else "generated"
+        sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
+        log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)
         return Detection(
             thing.name,
             thing.input_image,

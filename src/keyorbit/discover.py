@@ -1,5 +1,6 @@
 """Optimise tokens until each marks one place on every object, consistently in 3D where there are cameras; no labels."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,8 @@ __all__ = [
     "tokens_info",
     "untrained",
 ]
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[int, Tokens], bool]
@@ -113,6 +116,12 @@ def discover_from(
     run = DiscoveryRun(source, config, ranks)
     settings = plain_settings(config, model=source.facts.fingerprint, queries=queries)
     start = run.restore(out, settings) if resume and out else 0
+    sizes = (
+        f"{len(source)} objects in {source.versions} versions each, maps of kind {config.maps}, {run.side} x {run.side}"
+    )
+    log.info("%d tokens for %d keypoints on %s", config.num_candidates, config.num_tokens, sizes)
+    log.info("layers: %s", ", ".join(source.facts.layers))
+    log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
     began = time.monotonic()
     for number in range(start, config.steps):
         terms = run.step(number)
@@ -123,11 +132,13 @@ def discover_from(
             tokens = _chosen(run, source, queries)
             if not watch(number + 1, tokens):
                 return tokens
+    log.info("%d steps in %.1f s", config.steps - start, time.monotonic() - began)
     return _chosen(run, source, queries)
 
 
 def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
     selection = run.select()
+    log.info("kept tokens %s; mirror pairs: %s", selection.tokens.tolist(), list(selection.pairs) or "none")
     info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
     return Tokens(run.tokens.embedding.detach().cpu()[selection.tokens.cpu()], info)
 

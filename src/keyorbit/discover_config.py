@@ -95,6 +95,7 @@ def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
 
 
 def patterns(layers: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Layers as several patterns, where one may have been given."""
     return (layers,) if isinstance(layers, str) else layers
 
 

@@ -106,6 +106,11 @@ class DiscoveryRun:
         return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
 
     def step(self, number: int) -> dict[str, float]:
+        """Step ``number``, from 0, on a batch drawn for it; the terms of its loss.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
         generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
         picked = torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
         copies = [self.tokens.embedding.detach().clone().requires_grad_() for _ in picked]

@@ -4,6 +4,7 @@ A folder of ``index.json``, ``model.safetensors`` (key matrices and text rows) a
 with its objects along the first axis. Every file carries the index's identity.
 """
 
+import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from keyorbit.prepare import Shown
 from keyorbit.queries import LayerQueries, QueryCache
 from keyorbit.sources import ModelFacts
 from keyorbit.views import Layout
+
+log = logging.getLogger(__name__)
 
 # Where torch puts its own tensors: matrix products of others may differ in their last bits.
 _ALIGNMENT = 64
@@ -105,6 +108,10 @@ def open_cache(folder: str | Path, device: str = "cpu") -> DiskCache:
     cameras = None if index.cameras is None else Cameras.from_dict(index.cameras)
     layout = Layout(*index.layout)
     facts = ModelFacts(index.model, index.model_fingerprint, index.layers, layout, cameras, index.latent_side, rows)
+    held = (
+        f"{len(index.objects)} objects in {index.versions} versions each, {index.bytes / 1e6:.1f} MB of {index.dtype}"
+    )
+    log.info("cache %s: %s, from model %s (%s)", folder, held, index.model, index.model_fingerprint)
     return DiskCache(folder, index, facts, torch.device(device), keys)
 
 

@@ -1,6 +1,8 @@
 """How good keypoints are, against what is known of the objects."""
 
+import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
@@ -28,6 +30,7 @@ from keyorbit.metrics import mean_reprojection, mean_reprojection_px, on_object_
 from keyorbit.surfaces import geodesic_distances
 
 SEEN = 0.1
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def evaluate(
     Raises:
         InputError: the moved objects are not the same.
     """
-    objects = list(objects)
+    objects, began = list(objects), time.monotonic()
     flat = [d for d in detections if d.keypoints_3d is None]
     reprojection = None
     if not flat:
@@ -139,6 +142,8 @@ def evaluate(
     if moved is not None:
         measures |= _motion(test, objects, *moved)
     error = _known_mean(errors, test.known)
+    fitted = f"landmarks fitted on {len(fit_detections)} others" if fit is not None else "one half fitted on the other"
+    log.info("%d objects measured, %s, in %.1f s", len(objects), fitted, time.monotonic() - began)
     return Evaluation(
         tuple(_row(d, _known_mean(e, k)) for d, e, k in zip(detections, errors, test.known, strict=True)),
         reprojection,

@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from keyorbit.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -49,6 +52,8 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error}") from error
+    if not any(parent.suffix == ".partial" for parent in path.parents):  # `whole_folder` tells where those end
+        log.info("wrote %s", path)
 
 
 def make_folder(folder: Path) -> Path:
@@ -80,7 +85,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        names = sorted(path.name for path in partial.iterdir())
         _move(partial, target)
+        log.info("wrote %s: %s", folder, ", ".join(names))
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error}") from error
     finally:

@@ -45,6 +45,7 @@ class Mark:
 
     @property
     def faint(self) -> bool:
+        """Whether it is drawn faint."""
         return self.score < FAINT
 
 

@@ -3,6 +3,8 @@
 Queries in memory, the UNet itself (joint mode), or a cache on disk (:mod:`keyorbit.disk_cache`) give the same.
 """
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -22,6 +24,8 @@ from keyorbit.queries import MapKind, QueryCache
 from keyorbit.query_cache import object_queries, unet_maps
 from keyorbit.ranks import Ranks
 from keyorbit.views import Layout
+
+log = logging.getLogger(__name__)
 
 # Versions of an object that go through the UNet together: more would only take more memory.
 AT_ONCE = 4
@@ -163,6 +167,7 @@ def open_source(
     queries: dict[int, QueryCache] = {}
     cameras: Cameras | None = None
     check_shares(len(objects), ranks)
+    began = time.monotonic()
     for number, thing in enumerate(objects):
         own = object_cameras(thing, backend)
         cameras = own if number == 0 else one_rig(thing.name, own, cameras)
@@ -176,6 +181,9 @@ def open_source(
         progress(number + 1, len(objects))
     facts = model_facts(backend, layers, cameras)
     versions, count = prepare.versions(backend.default_timestep), len(objects)
+    held = sum(layer.query.nbytes for cache in queries.values() for layer in cache.layers) / 1e6
+    what = f"queries, {held:.1f} MB" if mode == "isolated" else "latents"
+    log.info("%s of %d objects in %d versions each, in %.1f s", what, len(known), versions, time.monotonic() - began)
     if mode == "isolated":
         return MemorySource(facts, versions, backend.device, count, kind, known, queries)
     return UnetSource(facts, versions, count, kind, mode, known, backend, prepared)

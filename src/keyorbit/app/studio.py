@@ -42,6 +42,7 @@ class Turns:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
+        """A block in which the model is ours alone."""
         with self._lock:
             yield
 

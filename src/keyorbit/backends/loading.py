@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
 from keyorbit.views import Layout
+
+log = logging.getLogger(__name__)
 
 _CLASSES: dict[str, Any] = {
     "vae": AutoencoderKL,
@@ -60,7 +64,7 @@ def load_backend(
     folder = source_folder(str(model))
     target, kind = device_and_dtype(device, dtype)
     index, other = _read_index(folder), None if unet is None else Path(unet)
-    name = str(model)
+    name, began = str(model), time.monotonic()
     if "ramping_coefficients" in index:
         backend = Zero123PlusBackend(
             Components(**_parts(folder, _CLASSES, target, kind, other), ramping_coefficients=_ramp(folder, index)),
@@ -73,16 +77,28 @@ def load_backend(
         check_fit(backend.parts, folder)
         if controlnet is not None:
             backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), kind))
-        return backend
+        return _told(backend, dtype, began)
     if index.get("_class_name") == "StableDiffusionPipeline":
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         parts = _parts(folder, _STABLE_DIFFUSION_CLASSES, target, kind, other)
-        return StableDiffusionBackend(StableDiffusionComponents(**parts), name, fingerprint(folder, other))
+        found = StableDiffusionBackend(StableDiffusionComponents(**parts), name, fingerprint(folder, other))
+        return _told(found, dtype, began)
     raise InputError(
         f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
         "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
     )
+
+
+def _told(backend: Backend, dtype: str, began: float) -> Backend:
+    """The backend, after a line in the log about it."""
+    views = f"{backend.layout.num_views} views of {backend.view_size} pixels"
+    place = f"{dtype} on {backend.device}"
+    if backend.device.type == "cpu":
+        place += f" with {torch.get_num_threads()} threads"
+    took = time.monotonic() - began
+    log.info("model %s (%s): %s, %s, loaded in %.1f s", backend.name, backend.fingerprint, views, place, took)
+    return backend
 
 
 def camera_version(index: dict[str, Any], name: str) -> str:

@@ -11,6 +11,8 @@ console, errors, bars = Console(), Console(stderr=True), Console(stderr=True)
 
 
 class Tick(Protocol):
+    """Shows that ``done`` of a stage's ``total`` are finished, with the figures of that moment."""
+
     def __call__(self, stage: str, done: int, total: int, values: dict[str, float]) -> None: ...
 
 

@@ -47,6 +47,7 @@ class Cost:
 
     @property
     def median(self) -> float:
+        """Seconds."""
         return statistics.median(self.seconds)
 
     def slower_than(self, other: "Cost") -> float:

@@ -46,6 +46,7 @@ class LayerShapes:
 
     @property
     def head_width(self) -> int:
+        """Channels of one head."""
         return self.query[-1] // self.heads
 
 
@@ -77,6 +78,7 @@ class Run:
     cross_attention_flops: int
 
     def of(self, unet_pass: Pass) -> list[LayerShapes]:
+        """The layers of one pass."""
         return [layer for layer in self.layers if layer.unet_pass == unet_pass]
 
 

@@ -40,6 +40,7 @@ class ShapeReport:
 
     @property
     def claims(self) -> list[Claim]:
+        """The shape analysis' claims, judged by what was seen."""
         return judge(self.observation, self.grid.tilings, self.memory.all_columns, self.costs, self.drift)
 
     def to_dict(self) -> dict[str, Any]:

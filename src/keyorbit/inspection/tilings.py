@@ -18,6 +18,7 @@ class Tiling:
 
     @property
     def square(self) -> bool:
+        """Whether the views come out square."""
         return self.view is not None and self.view[0] == self.view[1]
 
 
@@ -37,6 +38,7 @@ class GridAnalysis:
 
     @property
     def view(self) -> tuple[int, int] | None:
+        """Height and width of a view in the latent, as the model tiles it."""
         return next(tiling.view for tiling in self.tilings if tiling.layout == self.layout)
 
 

@@ -5,18 +5,24 @@ from torch import Tensor
 
 
 def distance_between(first: Tensor, second: Tensor) -> Tensor:
-    """Between corresponding points."""
+    """Between corresponding points: [… dim] twice → […]."""
     distance: Tensor = torch.linalg.vector_norm(first - second, dim=-1)
     return distance
 
 
 def all_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Between each point of the first and each of the second: [item first second]. Exact also for near points."""
+    """Between each point of the first and each of the second; exact also for near points.
+
+    [item first dim], [item second dim] → [item first second].
+    """
     return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def nearest_distance(points: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
-    """From each point to the nearest of the others that are known, infinite where none is: [item point]."""
+    """From each point to the nearest of the others that are known, infinite where none is: [item point].
+
+    points [item point dim], others [item other dim], `mask` [item other] is True on the known ones.
+    """
     distance = all_distances(points, others)
     if mask is not None:
         distance = distance.masked_fill(~mask[:, None], torch.inf)
@@ -29,6 +35,10 @@ def known_or_zero(points: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of the known values, a scalar; `values` and `mask` have the same shape, and no mask knows all.
+
+    Raises ValueError when none is known.
+    """
     if mask is None:
         return values.mean()
     if not bool(mask.any()):

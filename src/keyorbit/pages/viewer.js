@@ -61,7 +61,13 @@
       c.addEventListener("pointerup", up);
       c.addEventListener("pointercancel", (e) => this.pointers.delete(e.pointerId));
       c.addEventListener("pointerleave", () => { this.hovered = null; this.draw(); });
-      c.addEventListener("wheel", (e) => { e.preventDefault(); this.zoom(Math.exp(-e.deltaY / 600)); }, { passive: false });
+      // The page scrolls on over a scene that nobody has clicked.
+      const wheel = (e) => {
+        if (document.activeElement !== c && !e.ctrlKey) return;
+        e.preventDefault();
+        this.zoom(Math.exp(-e.deltaY / 600));
+      };
+      c.addEventListener("wheel", wheel, { passive: false });
       c.addEventListener("keydown", (e) => this.key(e));
       document.addEventListener("ko:choice", (e) => { this.chosen = e.detail; this.draw(); });
       document.addEventListener("ko:theme", () => this.draw());

@@ -1,5 +1,7 @@
 """Synthetic objects and rendered mesh files as dataset folders."""
 
+import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
 from keyorbit.views import Layout
+
+log = logging.getLogger(__name__)
 
 LAYOUT = Layout(3, 2)
 MAX_OBJECTS = 10**6
@@ -52,13 +56,15 @@ def make_dataset(
         raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
     numbers = range(first, objects, step)
     specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in numbers]
-    written = []
+    written, began = list[Path](), time.monotonic()
     for i, sample in zip(numbers, make_samples(specs, workers), strict=True):
         folder = out / f"{category}_{seed}_{i:05d}"
         write_sample(folder, sample)
         written.append(folder)
         if progress is not None:
             progress(len(written), len(specs))
+    drawn = f"{len(written)} of category {category}, seed {seed}, views of {size} pixels"
+    log.info("rendered into %s: %s, in %.1f s", out, drawn, time.monotonic() - began)
     return written
 
 

@@ -81,6 +81,7 @@ class Scene:
 
     @property
     def all_cameras(self) -> Cameras:
+        """The input camera, then the views'."""
         return self.input_camera.join(self.cameras)
 
 

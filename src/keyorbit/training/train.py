@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from keyorbit.training.optimise import Report, optimise
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.trackers import check_tracker, plain_values
 from keyorbit.training.weights import learning, save_lora, save_model
+
+log = logging.getLogger(__name__)
 
 NAME = "train"  # of the checkpoint and of its line in the log
 SETTINGS = "config.toml"
@@ -91,6 +94,11 @@ def train(
         "tokens": _digest(learned),
         "processes": accelerator.num_processes,
     }
+    what = (
+        f"{len(learned)} tokens" if config.train == "tokens" else f"{len(learned)} tokens and the UNet ({config.train})"
+    )
+    sizes = f"{len(objects)} objects, {config.steps} steps of {config.batch} x {config.accumulate}"
+    log.info("training %s on %s, with %d processes, on %s", what, sizes, accelerator.num_processes, model.device)
     with learning(model, config):
         if accelerator.is_main_process:
             _write_settings(out, config)
