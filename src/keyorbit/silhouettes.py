@@ -1,7 +1,7 @@
 """Where the object is in its views: told from a plain background, or else from what the model's queries say."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ _PLAIN = 0.75
 _DIRECTIONS, _ON_BORDER = 16, 0.05
 
 
+@runtime_checkable
 class _Queries(Protocol):
     @property
     def size(self) -> tuple[int, int]: ...

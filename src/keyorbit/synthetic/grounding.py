@@ -81,7 +81,8 @@ def render_places(specs: list[SampleSpec], workers: int, path: Path) -> Places:
             "position": torch.from_numpy(np.stack([places.position for places in made])),
         }
         nouns = [CATEGORIES[spec.category].noun for spec in specs]
-        save_checkpoint(path, tensors, {"names": [places.names for places in made], "nouns": nouns, "recipe": recipe})
+        names = [places.names for places in made]
+        save_checkpoint(path, tensors, {"names": names, "nouns": nouns, "recipe": recipe})
         log.info("the places of %d objects are in %s", len(specs), path)
     tensors, metadata = load_checkpoint(path)
     if metadata.get("recipe") != recipe:
