@@ -34,6 +34,7 @@ STOREYS = [
     {
         "data",
         "prepare",
+        "silhouettes",
         "queries",
         "query_cache",
         "sources",

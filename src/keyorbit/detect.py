@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,7 +35,7 @@ from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig, prepare, same_cameras
 from keyorbit.queries import LayerQueries, QueryCache
 from keyorbit.query_cache import record_passes
-from keyorbit.silhouettes import plain_background, silhouette_distance, silhouettes, silhouettes_from_queries
+from keyorbit.silhouettes import silhouette_distance, silhouettes
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 from keyorbit.warps import Warp, inside, unwarp
@@ -140,7 +139,7 @@ class KeypointDetector:
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            outline = _input_outline(thing, passes["condition"], (distance.shape[-2], distance.shape[-1]))
+            outline = _input_outline(thing, (distance.shape[-2], distance.shape[-1]))
             camera = _input_camera(keypoints, points, condition.cpu(), distance.cpu(), outline)
         how = "given" if thing.views is not None and len(views) > 1 else "generated"
         sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
@@ -218,13 +217,9 @@ def _average(
     return (unwarp(maps, warp) * shown).sum(0) / shown.sum(0)
 
 
-def _input_outline(
-    thing: ObjectViews, layers: Sequence[LayerQueries], size: tuple[int, int]
-) -> Float[Tensor, "height width"]:
-    """Distance from the object in the input picture: from its transparency, its plain background, or the model."""
+def _input_outline(thing: ObjectViews, size: tuple[int, int]) -> Float[Tensor, "height width"]:
+    """Distance from the object in the input picture, known by its transparency or its plain background."""
     picture, alpha = to_tensor(thing.input_image.crop(middle_square(thing.input_image)))
-    if alpha is None and not plain_background(picture[None]).all():
-        return silhouette_distance(silhouettes_from_queries(layers, Layout(1, 1), size)[0].cpu())
     mask = silhouettes(picture[None])[0] if alpha is None else alpha
     return silhouette_distance(resize(mask.float(), size) > 0.5)
 

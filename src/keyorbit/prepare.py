@@ -14,7 +14,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.data import GREY, Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
-from keyorbit.silhouettes import model_silhouettes, plain_background, silhouette_distance, silhouettes
+from keyorbit.silhouettes import silhouette_distance, silhouettes
 from keyorbit.views import Layout, merge_views, split_views
 from keyorbit.warps import Warp, random_warps, warp_image
 
@@ -106,8 +106,7 @@ def object_views(
 ) -> tuple[Float[Tensor, "view 3 height width"], Bool[Tensor, "view height width"], Cameras | None]:
     """The object's own views at the model's size, or views generated from its input picture, with silhouettes.
 
-    A model of a single view looks at the input picture, whatever views there are; it has no cameras. Views of the
-    object's own that come without masks are told from a plain background by its colour, from any other by the model.
+    A model of a single view looks at the input picture, whatever views there are; it has no cameras.
 
     Raises:
         InputError: the object has another number of views than the model.
@@ -118,12 +117,7 @@ def object_views(
         views = split_views(grid, backend.layout).movedim(1, 0)
     else:
         views = thing.views
-    if thing.masks is not None and not single:
-        masks = thing.masks
-    elif single or bool(plain_background(views).all()):
-        masks = silhouettes(views)
-    else:
-        masks = model_silhouettes(views, thing.input_image, backend)
+    masks = silhouettes(views) if thing.masks is None or single else thing.masks
     size = (backend.view_size, backend.view_size)
     if views.shape[-2:] != size:
         views = F.interpolate(views, size=size, mode="bilinear", antialias=True)
