@@ -37,7 +37,7 @@ figures: $(INSTALLED)
 	$(BIN)/python examples/figures.py build/demo docs/images/overview.png
 	$(BIN)/python examples/rays.py docs/images
 
-# Runs the notebook and keeps its outputs in it, from the shipped model: three minutes on two cores.
+# Runs the notebook and keeps its outputs in it, from the shipped model: a minute and a half on two cores.
 notebook: $(INSTALLED)
 	$(BIN)/python examples/run_notebook.py examples/quickstart.ipynb
 
