@@ -22,10 +22,10 @@ import keyorbit as ko
 from keyorbit.evidence import hull_points
 from keyorbit.palette import ink, palette
 from keyorbit.plotting import save_figure
-from keyorbit.prepare import silhouette_distance
 from keyorbit.results import square
 from keyorbit.scenes import frustum
 from keyorbit.selection import furthest_point_sampling
+from keyorbit.silhouettes import silhouette_distance
 
 # Objects to choose from, keypoints shown, of which the rays of so many are drawn, and points of the visual hull.
 OBJECTS, SHOWN, RAYS, HULL = 8, 10, 2, 4000

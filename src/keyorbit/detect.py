@@ -139,8 +139,7 @@ class KeypointDetector:
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            outline = _input_outline(thing, (distance.shape[-2], distance.shape[-1]))
-            camera = _input_camera(keypoints, points, condition.cpu(), distance.cpu(), outline)
+            camera = _input_camera(thing, keypoints, points, condition.cpu(), distance.cpu())
         how = "given" if thing.views is not None and len(views) > 1 else "generated"
         sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
         log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)
@@ -217,24 +216,21 @@ def _average(
     return (unwarp(maps, warp) * shown).sum(0) / shown.sum(0)
 
 
-def _input_outline(thing: ObjectViews, size: tuple[int, int]) -> Float[Tensor, "height width"]:
-    """Distance from the object in the input picture, known by its transparency or its plain background."""
-    picture, alpha = to_tensor(thing.input_image.crop(middle_square(thing.input_image)))
-    mask = silhouettes(picture[None])[0] if alpha is None else alpha
-    return silhouette_distance(resize(mask.float(), size) > 0.5)
-
-
 def _input_camera(
+    thing: ObjectViews,
     keypoints: Keypoints2D,
     points: Keypoints3D,
     condition: Float[Tensor, "token height width"],
     distance: Float[Tensor, "view mask_height mask_width"],
-    outline: Float[Tensor, "mask_height mask_width"],
 ) -> InputCamera:
-    """The input picture's camera, from its heatmaps and the distance from its outline."""
+    """The input picture's camera, from its heatmaps and its outline."""
     assert keypoints.cameras is not None
     assert keypoints.input_xy is not None
     assert keypoints.input_score is not None
+    picture, alpha = to_tensor(thing.input_image.crop(middle_square(thing.input_image)))
+    mask = silhouettes(picture[None])[0] if alpha is None else alpha
+    size = (distance.shape[-2], distance.shape[-1])
+    outline = silhouette_distance(resize(mask.float(), size) > 0.5)
     hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
     weights = keypoints.input_score * points.score
     return search_input_camera(points.xyz, weights, condition, keypoints.input_xy, keypoints.cameras, hull, outline)

@@ -78,7 +78,7 @@ class DiscoveryRun:
         warps, masks, distances = {}, {}, {}
         for place, number in enumerate(objects):
             if self.ranks.owns(number):
-                warps[place], masks[place], distances[place] = self._silhouettes(number, size)
+                warps[place], masks[place], distances[place] = self._silhouettes(number)
         count = len(objects)
         return Observed(
             maps if self.kind == "logits" else normalize(maps),
@@ -87,11 +87,11 @@ class DiscoveryRun:
             self._together(count, distances, (views, *size)),
         )
 
-    def _silhouettes(self, number: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def _silhouettes(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Warps, silhouettes and distances from them of one of our objects, at the maps' size."""
         if number in self.known:
             return self.known[number]
-        shown, device = self.source.shown(number), self.source.device
+        shown, device, size = self.source.shown(number), self.source.device, (self.side, self.side)
         warps, masks = shown.warps.to(device), grown_masks(shown.masks, size).to(device)
         found = warps, masks, resize(shown.distance, size).to(device)
         if len(self.known) < _KEPT:
