@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from keyorbit.errors import InputError
-from keyorbit.ranks import Ranks, start_ranks
+from keyorbit.ranks import Ranks, first_launched, start_ranks
 from keyorbit.sources import check_shares
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.tokens import Tokens
@@ -111,3 +111,14 @@ def test_more_processes_than_objects_are_refused():
         check_shares(3, Ranks(0, 4))
     with pytest.raises(InputError, match="no objects"):
         check_shares(0, Ranks())
+
+
+@pytest.mark.parametrize("name", ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"])
+def test_the_first_of_the_launched_processes_is_told_whoever_launched_them(name, monkeypatch):
+    for other in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"):
+        monkeypatch.delenv(other, raising=False)
+    assert first_launched()
+    monkeypatch.setenv(name, "1")
+    assert not first_launched()
+    monkeypatch.setenv(name, "0")
+    assert first_launched()

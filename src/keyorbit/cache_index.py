@@ -17,7 +17,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.data import Objects, ObjectViews
 from keyorbit.discover_config import DiscoverConfig, patterns
 from keyorbit.errors import InputError
-from keyorbit.prepare import PrepareConfig, object_cameras, one_rig
+from keyorbit.prepare import PrepareConfig, on_one_rig
 from keyorbit.queries import LayerQueries, MapKind
 from keyorbit.query_cache import layer_outlines
 
@@ -162,9 +162,7 @@ def plan_cache(
         raise InputError(f"queries are stored as {', '.join(STORED)}, not {dtype!r}")
     cameras: Cameras | None = None
     listed = []
-    for number, thing in enumerate(objects):
-        own = object_cameras(thing, backend)
-        cameras = own if number == 0 else one_rig(thing.name, own, cameras)
+    for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
         listed.append((thing.name, object_fingerprint(thing)))
         if progress is not None:
             progress(number + 1, len(objects))

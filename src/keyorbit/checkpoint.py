@@ -1,8 +1,6 @@
 """Checkpoints without pickle: one safetensors file of tensors, metadata as JSON in its header, written atomically."""
 
 import json
-import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,25 +11,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from keyorbit.errors import InputError
-
-log = logging.getLogger(__name__)
+from keyorbit.files import make_folder, whole_file
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Replace ``path`` by the new state, or leave it as it was if anything fails (a full disk, a kill)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    make_folder(path.parent)
     # safetensors refuses tensors that share memory, and keeps no strides.
     flat = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    try:
-        save_file(flat, partial, metadata={"keyorbit": json.dumps(dict(metadata))})
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error}") from error
-    log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    with whole_file(path) as partial:
+        try:
+            save_file(flat, partial, metadata={"keyorbit": json.dumps(dict(metadata))})
+        except SafetensorError as error:
+            raise InputError(f"cannot write {path}: {error}") from error
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

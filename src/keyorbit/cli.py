@@ -1,7 +1,6 @@
 """The command line. Exit status 0; 2 for bad use or input, with one line that says what; 1 if we failed."""
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -22,7 +21,7 @@ from keyorbit.commands.report import report_command
 from keyorbit.commands.terminal import bars, console, errors
 from keyorbit.commands.train import train_command
 from keyorbit.errors import InputError
-from keyorbit.ranks import launched
+from keyorbit.ranks import first_launched, launched
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +64,7 @@ def _about(
     if quiet and verbose:
         raise InputError("--quiet and --verbose exclude each other")
     bars.quiet = quiet
-    tells = verbose and os.environ.get("RANK", "0") == "0"  # of several processes the first
-    logging.getLogger("keyorbit").setLevel(logging.INFO if tells else logging.WARNING)
+    logging.getLogger("keyorbit").setLevel(logging.INFO if verbose and first_launched() else logging.WARNING)
     if version:
         console.print(package_version("keyorbit"))
         raise typer.Exit

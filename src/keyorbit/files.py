@@ -42,18 +42,30 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
     Raises:
         InputError: the disk refuses.
     """
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which becomes ``path`` at the end of the block; if it fails all is as it was.
+
+    Raises:
+        InputError: the disk refuses.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
-            file.writelines(parts)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
+        size = partial.stat().st_size
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
     if not any(parent.suffix == ".partial" for parent in path.parents):  # `whole_folder` tells where those end
-        log.info("wrote %s", path)
+        log.info("wrote %s (%s bytes)", path, f"{size:,}")
 
 
 def make_folder(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """From objects to what the UNet is shown: views (also warped ones) encoded, noised and paired with their condition."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -199,9 +199,7 @@ def prepare_all(
     """
     prepared: list[Prepared] = []
     cameras: Cameras | None = None
-    for i, thing in enumerate(objects):
-        own = object_cameras(thing, backend)
-        cameras = own if not prepared else one_rig(thing.name, own, cameras)
+    for i, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
         prepared.append(prepare_numbered(thing, i, backend, config, seed))
         if progress is not None:
             progress(i + 1, len(objects))
@@ -210,15 +208,19 @@ def prepare_all(
     return prepared, cameras
 
 
-def one_rig(name: str, own: Cameras | None, others: Cameras | None) -> Cameras | None:
-    """The cameras of this object, if they are those of the objects before it.
+def on_one_rig(objects: Objects, backend: Backend) -> Iterator[tuple[ObjectViews, Cameras | None]]:
+    """Every object with the cameras that all of them share; None where the backend has none.
 
     Raises:
-        InputError: they are not.
+        InputError: an object has other cameras than those before it.
     """
-    if not same_cameras(own, others):
-        raise InputError(f"{name} has other cameras than the objects before it; discover on one rig at a time")
-    return own
+    cameras: Cameras | None = None
+    for number, thing in enumerate(objects):
+        own = object_cameras(thing, backend)
+        if number and not same_cameras(own, cameras):
+            raise InputError(f"{thing.name} has other cameras than those before it; discover on one rig at a time")
+        cameras = own
+        yield thing, cameras
 
 
 def same_cameras(first: Cameras | None, second: Cameras | None) -> bool:

@@ -14,6 +14,7 @@ from keyorbit.errors import InputError
 
 # What torchrun and accelerate set, and the MPIs that accelerate starts with --mpirun_hostfile.
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_INDICES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Ranks:
 def launched() -> int:
     """How many processes ``accelerate launch``, ``torchrun`` or ``mpirun`` started for this job; 1 without them."""
     return next((int(os.environ[name]) for name in _COUNTS if name in os.environ), 1)
+
+
+def first_launched() -> bool:
+    """Whether this is the first of those processes, or the only one."""
+    return next((os.environ[name] for name in _INDICES if name in os.environ), "0") == "0"
 
 
 def start_ranks(device: str = "cpu") -> Ranks:

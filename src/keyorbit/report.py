@@ -31,7 +31,7 @@ FIGURES = (
     ("reprojection", "reprojection error, % of a view's side", 100, 1, True),
     ("landmark_3d", "3D landmark error, % of the object's size", 100, 1, True),
     ("landmark_2d", "2D landmark error, % of a view's side", 100, 1, True),
-    ("coverage", "landmarks with a keypoint within 10 %, %", 100, 1, False),
+    ("coverage", "landmarks with a keypoint within a tenth of the size, %", 100, 1, False),
     ("on_object", "keypoints on the object, %", 100, 1, False),
     ("dual_alignment", "dual alignment score, 0…1", 1, 2, False),
 )

@@ -19,7 +19,7 @@ from keyorbit.cameras import Cameras
 from keyorbit.data import Objects
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import LayerMaps
-from keyorbit.prepare import PrepareConfig, Prepared, Shown, object_cameras, one_rig, prepare_numbered
+from keyorbit.prepare import PrepareConfig, Prepared, Shown, on_one_rig, prepare_numbered
 from keyorbit.queries import MapKind, QueryCache
 from keyorbit.query_cache import object_queries, unet_maps
 from keyorbit.ranks import Ranks
@@ -168,9 +168,7 @@ def open_source(
     cameras: Cameras | None = None
     check_shares(len(objects), ranks)
     began = time.monotonic()
-    for number, thing in enumerate(objects):
-        own = object_cameras(thing, backend)
-        cameras = own if number == 0 else one_rig(thing.name, own, cameras)
+    for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
         if ranks.owns(number):
             item = prepare_numbered(thing, number, backend, prepare)
             known[number] = item.shown()

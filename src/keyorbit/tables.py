@@ -34,7 +34,7 @@ def summary_table(results: dict[str, Evaluation]) -> Table:
         "3D landmark error, % of object size (mean)": lambda e: percent(e.landmark_3d),
         "2D landmark error, visible ones, % of view side (mean)": lambda e: percent(e.landmark_2d),
         "dual alignment score (Skeleton Merger), 0…1": lambda e: number(e.dual_alignment),
-        "landmarks with a keypoint within 10 %, %": lambda e: percent(e.coverage),
+        "landmarks with a keypoint within a tenth of the size, %": lambda e: percent(e.coverage),
         "input picture: elevation error, degrees (median)": lambda e: number(e.input and e.input.elevation_error_deg),
         "input picture: reprojection error, % of side (median)": lambda e: percent(e.input and e.input.reprojection),
         "keypoints on the object, %": lambda e: percent(e.on_object),
