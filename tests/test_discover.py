@@ -20,7 +20,9 @@ from keyorbit.silhouettes import silhouette_distance, silhouettes
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.warps import Warp, inside, random_warps, unwarp
 
-SMALL = DiscoverConfig(num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2)
+SMALL = DiscoverConfig(
+    num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2, planting=5
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,25 +110,28 @@ def test_other_terms_agree_about_agreement(generator):
 
 def test_discovery_lowers_its_objective(backend, objects):
     totals = []
-    config = replace(SMALL, steps=30, start_temperature=0.05, temperature=0.05)
+    config = replace(SMALL, method="consistency", steps=30, start_temperature=0.05, temperature=0.05)
     discover(backend, objects, config, report=lambda s, i, n, v: totals.append(v.get("total")))
     totals = [total for total in totals if total is not None]
     assert sum(totals[-5:]) < 0.95 * sum(totals[:5])
 
 
-def test_a_stopped_run_resumes_bit_identical(backend, objects, tmp_path):
-    whole = discover(backend, objects, SMALL)
+@pytest.mark.parametrize("method", ["constellation", "consistency"])
+def test_a_stopped_run_resumes_bit_identical(backend, objects, tmp_path, method):
+    config = replace(SMALL, method=method)
+    whole = discover(backend, objects, config)
 
     def stop(stage, done, total, values):
         if stage == "step" and done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        discover(backend, objects, SMALL, tmp_path, report=stop)
-    resumed = discover(backend, objects, SMALL, tmp_path, resume=True)
+        discover(backend, objects, config, tmp_path, report=stop)
+    resumed = discover(backend, objects, config, tmp_path, resume=True)
     assert torch.equal(resumed.embedding, whole.embedding)
+    assert resumed.info == whole.info
     with pytest.raises(InputError, match="seed"):
-        discover(backend, objects, replace(SMALL, seed=1), tmp_path, resume=True)
+        discover(backend, objects, replace(config, seed=1), tmp_path, resume=True)
 
 
 def test_the_seed_decides_and_the_global_generator_is_left_alone(backend, objects):
@@ -146,7 +151,7 @@ def test_joint_mode_moves_the_tokens_through_the_unet(backend, objects):
 
 
 def test_the_temperature_falls_and_then_holds():
-    config = DiscoverConfig(steps=100, start_temperature=0.08, temperature=0.02)
+    config = DiscoverConfig(steps=100, method="consistency", start_temperature=0.08, temperature=0.02)
     assert config.temperature_at(0) == pytest.approx(0.08)
     assert config.temperature_at(40) == pytest.approx(0.04)
     assert [config.temperature_at(step) for step in (80, 99)] == pytest.approx([0.02, 0.02])

@@ -15,13 +15,15 @@ from torch import Tensor
 from keyorbit.attention import Pass
 from keyorbit.backends.base import Backend, middle_square
 from keyorbit.cameras import Cameras
+from keyorbit.constellation import read_constellation, upright
 from keyorbit.data import ObjectViews, load_dataset, to_tensor
 from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
-from keyorbit.evidence import hull_points, read_evidence
+from keyorbit.evidence import Evidence, hull_points, read_evidence
 from keyorbit.heatmaps import (
     argmax_rowcol,
     argmax_xy,
+    gaussian,
     normalize,
     resize,
     soft_argmax_xy,
@@ -42,9 +44,12 @@ from keyorbit.warps import Warp, inside, unwarp
 
 log = logging.getLogger(__name__)
 
+Space = Literal["constellation", "evidence", "triangulation"]
 PEAKS = ("soft", "window", "argmax", "subpixel")
 
 HULL_POINTS = 400
+# Heat, against a flat map's, that a view has everywhere: where it sees nothing its place is the common one.
+_A_LITTLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,13 @@ class DetectConfig:
     ``subpixel`` the top of a Gaussian through the pixels round it; None is soft, but window for a single view's
     attention, which is never 0 and would pull to the middle of the picture.
     window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
-    map's. space: how points in space are found, from the product of the views' ``evidence`` within the visual hull, or
-    by ``triangulation`` of the places in the views; measured against each other in docs/decisions.md.
+    map's. space: how points in space are found: all tokens together as their ``constellation`` has it, each from the
+    product of the views' ``evidence`` within the visual hull, or by ``triangulation`` of the places in the views;
+    measured against each other in docs/decisions.md. None is constellation for tokens that have one and views that
+    stand upright, else evidence.
+
+    With the constellation and no ``peak`` asked for, a view's place is read near the common point: its heatmap times a
+    Gaussian of standard deviation ``nearness`` (sides) there. A view that marks something else then has a low score.
     """
 
     noises: int = 2
@@ -64,7 +74,8 @@ class DetectConfig:
     peak: str | None = None
     window: float = 0.12
     seed: int = 0
-    space: Literal["evidence", "triangulation"] = "evidence"
+    space: Space | None = None
+    nearness: float = 0.08
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +144,8 @@ class KeypointDetector:
         condition = None
         if self.backend.has_condition_pass:
             condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0]
-        keypoints = self._read(heatmaps, condition, cameras)
         distance = silhouette_distance(prepared.masks[0]).to(heatmaps)
-        points = None if cameras is None else self._in_space(keypoints, heatmaps, distance, cameras)
+        keypoints, points = self._keypoints(heatmaps, condition, distance, cameras)
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
@@ -156,10 +166,40 @@ class KeypointDetector:
             self.tokens.info.pairs,
         )
 
-    def _in_space(self, keypoints: Keypoints2D, heatmaps: Tensor, distance: Tensor, cameras: Cameras) -> Keypoints3D:
-        if self.config.space == "triangulation":
-            return keypoints.triangulate()
-        return keypoints.lift(read_evidence(heatmaps, cameras.to(heatmaps.device), distance).xyz.cpu())
+    def _keypoints(
+        self,
+        heatmaps: Float[Tensor, "view token side side"],
+        condition: Float[Tensor, "token side side"] | None,
+        distance: Float[Tensor, "view height width"],
+        cameras: Cameras | None,
+    ) -> tuple[Keypoints2D, Keypoints3D | None]:
+        """The keypoints in the views, and in space where there are cameras."""
+        if cameras is None:
+            return self._read(heatmaps, condition, None), None
+        here, space = cameras.to(heatmaps.device), self._space(cameras)
+        if space == "triangulation":
+            keypoints = self._read(heatmaps, condition, cameras)
+            return keypoints, keypoints.triangulate()
+        if space == "evidence":
+            return self._lifted(self._read(heatmaps, condition, cameras), read_evidence(heatmaps, here, distance))
+        places = torch.tensor(self.tokens.info.places).to(heatmaps)
+        found = read_constellation(heatmaps, here, places, distance, self.discovered.constellation)
+        around = here.project(found.xyz) if self.config.peak is None else None
+        return self._lifted(self._read(heatmaps, condition, cameras, around), found)
+
+    def _space(self, cameras: Cameras) -> Space:
+        """How points in space are found.
+
+        Raises:
+            InputError: by a constellation, which the tokens do not have.
+        """
+        able = len(self.tokens.info.places) == len(self.tokens)
+        if self.config.space == "constellation" and not able:
+            raise InputError('these tokens have no constellation: discover them with method = "constellation"')
+        return self.config.space or ("constellation" if able and upright(cameras) else "evidence")
+
+    def _lifted(self, keypoints: Keypoints2D, found: Evidence) -> tuple[Keypoints2D, Keypoints3D]:
+        return keypoints, keypoints.lift(found.xyz.cpu())
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout
@@ -172,13 +212,21 @@ class KeypointDetector:
         assert kind is not None
         return token_heatmaps(cache.maps(tokens, items, kind), layout, kind, side, self.discovered.temperature)
 
-    def _read(self, heatmaps: Tensor, condition: Tensor | None, cameras: Cameras | None) -> Keypoints2D:
+    def _read(
+        self, heatmaps: Tensor, condition: Tensor | None, cameras: Cameras | None, around: Tensor | None = None
+    ) -> Keypoints2D:
+        """Places and scores in the views, ``around`` the places [view token 2] that are given, and in the input."""
+        looked = heatmaps
+        if around is not None:
+            height, width = heatmaps.shape[-2:]
+            window = gaussian(around, height, width, self.config.nearness * width)
+            looked = normalize((heatmaps + _A_LITTLE / (height * width)) * window)
         return Keypoints2D(
-            self._peak(heatmaps).cpu(),
-            self._score(heatmaps).cpu(),
+            self._peak(looked).cpu(),
+            self._score(heatmaps, looked).cpu(),
             None if cameras is None else cameras.to("cpu"),
             None if condition is None else self._peak(condition).cpu(),
-            None if condition is None else self._score(condition).cpu(),
+            None if condition is None else self._score(condition, condition).cpu(),
         )
 
     def _peak(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
@@ -194,11 +242,16 @@ class KeypointDetector:
             return subpixel_xy(heatmaps)
         raise InputError(f"peak is one of {', '.join(PEAKS)}, not {self.config.peak!r}")
 
-    def _score(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch"]:
-        """The heatmap's mass in the window round its peak, beyond what a flat map has there: 1 for a spot, 0 flat."""
+    def _score(
+        self, heatmaps: Float[Tensor, "*batch height width"], looked: Float[Tensor, "*batch height width"]
+    ) -> Float[Tensor, "*batch"]:
+        """The heatmap's mass in the window round the peak, beyond what a flat map has there: 1 for a spot, 0 flat.
+
+        looked: the maps whose peak that is.
+        """
         height, width = heatmaps.shape[-2:]
         radius = round(self.config.window * width)
-        row, col = rearrange(argmax_rowcol(heatmaps), "... c -> c ... 1")
+        row, col = rearrange(argmax_rowcol(looked), "... c -> c ... 1")
         near_row = (torch.arange(height, device=heatmaps.device) - row).abs() <= radius
         near_col = (torch.arange(width, device=heatmaps.device) - col).abs() <= radius
         window = near_row[..., :, None] & near_col[..., None, :]

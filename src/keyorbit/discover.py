@@ -10,6 +10,7 @@ from pathlib import Path
 from keyorbit.backends.base import Backend
 from keyorbit.data import Objects
 from keyorbit.discover_config import DiscoverConfig, config_from_settings, map_side, patterns, plain_settings
+from keyorbit.discover_constellation import ConstellationRun
 from keyorbit.discover_run import DiscoveryRun, initial_tokens
 from keyorbit.disk_cache import DiskCache
 from keyorbit.errors import InputError
@@ -113,7 +114,8 @@ def discover_from(
         InputError: as :func:`discover`.
     """
     ranks, report = ranks or Ranks(), report or _silent
-    run = DiscoveryRun(source, config, ranks)
+    by_constellation = config.method == "constellation" and source.facts.cameras is not None
+    run = (ConstellationRun if by_constellation else DiscoveryRun)(source, config, ranks)
     settings = plain_settings(config, model=source.facts.fingerprint, queries=queries)
     start = run.restore(out, settings) if resume and out else 0
     sizes = (
@@ -123,6 +125,8 @@ def discover_from(
     log.info("layers: %s", ", ".join(source.facts.layers))
     log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
     began = time.monotonic()
+    if start == 0:
+        run.begin()
     for number in range(start, config.steps):
         terms = run.step(number)
         report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})
@@ -139,7 +143,8 @@ def discover_from(
 def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
     selection = run.select()
     log.info("kept tokens %s; mirror pairs: %s", selection.tokens.tolist(), list(selection.pairs) or "none")
-    info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
+    places = () if selection.places is None else tuple((x, y, z) for x, y, z in selection.places.tolist())
+    info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs, places=places)
     return Tokens(run.tokens.embedding.detach().cpu()[selection.tokens.cpu()], info)
 
 

@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from keyorbit.attention import Mode
 from keyorbit.backends.base import Backend
+from keyorbit.constellation import ConstellationConfig
 from keyorbit.errors import InputError
 from keyorbit.objective import LossWeights, SingleViewWeights
 from keyorbit.prepare import PrepareConfig
 from keyorbit.queries import MapKind
 
+Method = Literal["constellation", "consistency"]
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
 
 
@@ -24,11 +26,16 @@ class DiscoverConfig:
     temperature: of the softmax over pixels, at the end and for detection; it falls there from ``start_temperature``
     within the first four fifths of the steps. The average over heads and layers leaves logits far below 1, and flat
     maps have next to no gradient; warm ones let the tokens look around before they settle. weights: of the objective
-    with cameras; single_view: of the one without.
+    with cameras; single_view: of the one without. method: what is minimised where there are cameras.
+
+    constellation: see :mod:`keyorbit.discover_constellation`; ``planting`` steps on each of ``exemplars`` objects come
+    before the others, and ``temperature`` is the same at all steps. consistency: the views of each object have to agree
+    on a point of space, see :func:`keyorbit.objective.objective`; ``weights`` are of its terms.
     """
 
     num_tokens: int = 16
     num_candidates: int = 32
+    method: Method = "constellation"
     layers: str | tuple[str, ...] | None = None
     mode: Mode = "isolated"
     maps: MapKind | None = None
@@ -39,6 +46,9 @@ class DiscoverConfig:
     map_size: int = 0
     start_temperature: float = 0.05
     temperature: float = 0.01
+    planting: int = 100
+    exemplars: int = 4
+    constellation: ConstellationConfig = field(default_factory=ConstellationConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     single_view: SingleViewWeights = field(default_factory=SingleViewWeights)
     prepare: PrepareConfig = field(default_factory=lambda: PrepareConfig(warps=2))
@@ -68,6 +78,8 @@ class DiscoverConfig:
 
     def temperature_at(self, step: int) -> float:
         """The temperature of that step: a geometric fall, then constant."""
+        if self.method == "constellation":
+            return self.temperature
         progress = min(1.0, step / max(1.0, 0.8 * self.steps))
         return float(self.start_temperature * (self.temperature / self.start_temperature) ** progress)
 
@@ -88,6 +100,7 @@ def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
         values["layers"] = tuple(values["layers"])
     parts: dict[str, Any] = {
         "prepare": PrepareConfig(**prepare),
+        "constellation": ConstellationConfig(**values.pop("constellation", {})),
         "weights": LossWeights(**values.pop("weights")),
         "single_view": SingleViewWeights(**values.pop("single_view", {})),
     }

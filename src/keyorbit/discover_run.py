@@ -1,6 +1,7 @@
 """The steps of a discovery, by one process or several, and its checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from keyorbit.triangulation import reprojection_error, triangulate
 
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
-_KEPT = 1000
+KEPT = 1000
 
 
 class DiscoveryRun:
@@ -74,14 +75,27 @@ class DiscoveryRun:
 
     def observe(self, objects: Sequence[int], maps: Float[Tensor, "object version view token side side"]) -> Observed:
         """The maps as heatmaps, with silhouettes and warps at their size."""
-        versions, views, size = self.source.versions, maps.shape[2], (self.side, self.side)
+        return Observed(self.heatmaps(maps), *self.outlines(objects))
+
+    def heatmaps(self, maps: Float[Tensor, "*batch side side"]) -> Float[Tensor, "*batch side side"]:
+        """Maps as heatmaps, which sum to 1."""
+        return maps if self.kind == "logits" else normalize(maps)
+
+    def outlines(
+        self, objects: Sequence[int]
+    ) -> tuple[
+        Float[Tensor, "object version view 2 3"],
+        Float[Tensor, "object version view side side"],
+        Float[Tensor, "object view side side"],
+    ]:
+        """Warps, silhouettes and distances from them, at the maps' size."""
+        versions, views, size = self.source.versions, self.source.facts.layout.num_views, (self.side, self.side)
         warps, masks, distances = {}, {}, {}
         for place, number in enumerate(objects):
             if self.ranks.owns(number):
                 warps[place], masks[place], distances[place] = self._silhouettes(number)
         count = len(objects)
-        return Observed(
-            maps if self.kind == "logits" else normalize(maps),
+        return (
             self._together(count, warps, (versions, views, 2, 3)),
             self._together(count, masks, (versions, views, *size)),
             self._together(count, distances, (views, *size)),
@@ -94,16 +108,20 @@ class DiscoveryRun:
         shown, device, size = self.source.shown(number), self.source.device, (self.side, self.side)
         warps, masks = shown.warps.to(device), grown_masks(shown.masks, size).to(device)
         found = warps, masks, resize(shown.distance, size).to(device)
-        if len(self.known) < _KEPT:
+        if len(self.known) < KEPT:
             self.known[number] = found
         return found
 
-    def terms(self, seen: Observed, maps: Tensor) -> dict[str, Float[Tensor, ""]]:
+    def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
         """The terms of the objective on a batch."""
+        seen = self.observe(objects, maps)
         if self.cameras is not None:
             return objective(seen, self.cameras, self.config.weights)
         maps = with_peak_one(maps) if self.kind == "logits" else maps
         return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
+
+    def begin(self) -> None:
+        """What comes before the first step: nothing."""
 
     def step(self, number: int) -> dict[str, float]:
         """Step ``number``, from 0, on a batch drawn for it; the terms of its loss.
@@ -113,20 +131,37 @@ class DiscoveryRun:
         """
         generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
         picked = torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
-        copies = [self.tokens.embedding.detach().clone().requires_grad_() for _ in picked]
-        maps = self.maps(picked, copies, self.config.temperature_at(number))
-        terms = self.terms(self.observe(picked, maps), maps)
+        temperature, progress = self.config.temperature_at(number), number / max(1, self.config.steps)
+        return self.descend(picked, temperature, partial(self.terms, picked), self.optimizer, progress)
+
+    def descend(
+        self,
+        objects: Sequence[int],
+        temperature: float,
+        terms_of: Callable[[Tensor], dict[str, Tensor]],
+        optimizer: torch.optim.Optimizer,
+        progress: float,
+    ) -> dict[str, float]:
+        """One step down the total of ``terms_of(maps)`` on these objects, at a rate that falls with ``progress`` 0…1.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
+        copies = [self.tokens.embedding.detach().clone().requires_grad_() for _ in objects]
+        terms = terms_of(self.maps(objects, copies, temperature))
         total = terms["total"]
         if not total.isfinite():
-            raise InputError(f"the loss is {total.item()} at step {number}; lower the rate or the weights")
+            raise InputError(
+                f"the loss is {total.item()} at {progress:.0%} of the steps; lower the rate or the weights"
+            )
         if total.requires_grad:  # not where every object of this batch is another process's
             total.backward()  # type: ignore[no-untyped-call]
         gradients = torch.stack([torch.zeros_like(x) if x.grad is None else x.grad for x in copies])
         self.tokens.embedding.grad = self.ranks.sum(gradients).sum(0)
         # A linear decay to a tenth: the tokens settle instead of circling.
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate * (1 - 0.9 * number / max(1, self.config.steps))
-        self.optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] = self.config.rate * (1 - 0.9 * progress)
+        optimizer.step()
         return {name: float(value.detach()) for name, value in terms.items()}
 
     @torch.no_grad()
@@ -157,9 +192,17 @@ class DiscoveryRun:
         found = triangulate(places, cameras)
         return found, reprojection_error(found, places, cameras).mean(1)
 
+    def state(self) -> dict[str, Tensor]:
+        """What the method has learnt besides the optimizer's own state."""
+        return {"embedding": self.tokens.embedding}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave."""
+        self.tokens.embedding.data.copy_(tensors["embedding"])
+
     def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
         """Write the state after ``step`` steps."""
-        tensors = {"embedding": self.tokens.embedding} | optimizer_tensors(self.optimizer)
+        tensors = self.state() | optimizer_tensors(self.optimizer)
         save_checkpoint(out / "checkpoint.safetensors", tensors, {"step": step, "settings": settings})
 
     def restore(self, out: Path, settings: dict[str, Any]) -> int:
@@ -175,7 +218,7 @@ class DiscoveryRun:
         differing = [key for key, value in settings.items() if metadata["settings"].get(key) != value]
         if differing:
             raise InputError(f"{path} was made with other settings ({', '.join(differing)}); start without --resume")
-        self.tokens.embedding.data.copy_(tensors["embedding"])
+        self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
         return int(metadata["step"])
 

@@ -52,8 +52,20 @@ def view_evidence(
     Differentiable.
     """
     height, width = heatmaps.shape[-2:]
-    seen = _sample(heatmaps, xy) * (height * width)
+    seen = sampled(heatmaps, xy) * (height * width)
     return ((1 - outlier) * seen + outlier).log()
+
+
+def sampled(
+    maps: Float[Tensor, "*batch view channel height width"],
+    xy: Float[Tensor, "*batch view point 2"],
+    edge: str = "zeros",
+) -> Float[Tensor, "*batch view channel point"]:
+    """Maps at places in the unit square, bilinear; ``edge`` says what is beyond it (``zeros`` or ``border``)."""
+    flat = maps.reshape(-1, *maps.shape[-3:])
+    places = (2 * xy - 1).reshape(-1, xy.shape[-2], 1, 2)
+    found = F.grid_sample(flat, places, mode="bilinear", padding_mode=edge, align_corners=False)
+    return found.reshape(*maps.shape[:-2], xy.shape[-2])
 
 
 def beside_silhouette(
@@ -65,7 +77,7 @@ def beside_silhouette(
     """
     inside = xy.clamp(0, 1)
     beyond: Tensor = (xy - inside).abs().sum(-1)
-    return _sample(distance.unsqueeze(-3), inside, "border")[..., 0, :] + beyond
+    return sampled(distance.unsqueeze(-3), inside, "border")[..., 0, :] + beyond
 
 
 def log_evidence(
@@ -102,17 +114,39 @@ def read_evidence(
     are flat the answer is some point, of strength 0.
     """
     config = config or EvidenceConfig()
+    grid, step, value = evidence_grid(heatmaps, cameras, distance, config)
+    return refined(grid[value.argmax(-1)], step, heatmaps, cameras, distance, config)
+
+
+def evidence_grid(
+    heatmaps: Float[Tensor, "*batch view keypoint height width"],
+    cameras: Cameras,
+    distance: Float[Tensor, "*batch view mask_height mask_width"] | None,
+    config: EvidenceConfig,
+) -> tuple[Float[Tensor, "point 3"], float, Float[Tensor, "*batch keypoint point"]]:
+    """The coarse grid of the searched space, its spacing, and `log_evidence` on it."""
     grid, step = _coarse_grid(cameras, config.points)
     grid = grid.to(heatmaps)
     shared = grid.expand(*heatmaps.shape[:-4], -1, 3)
-    value = log_evidence(shared, _coarse(heatmaps, config.points), cameras, distance, config)
-    best = grid[value.argmax(-1)]
+    return grid, step, log_evidence(shared, _coarse(heatmaps, config.points), cameras, distance, config)
+
+
+def refined(
+    best: Float[Tensor, "*batch keypoint 3"],
+    step: float,
+    heatmaps: Float[Tensor, "*batch view keypoint height width"],
+    cameras: Cameras,
+    distance: Float[Tensor, "*batch view mask_height mask_width"] | None,
+    config: EvidenceConfig,
+) -> Evidence:
+    """The peak of the evidence next to the best points of a grid, on finer and finer grids round them."""
     # From here on every keypoint has points of its own, so it becomes an axis of the batch.
     alone = rearrange(heatmaps, "... v k h w -> ... k v 1 h w")
     if distance is not None:
         distance = distance.unsqueeze(-4).expand(*alone.shape[:-4], -1, -1, -1)
     near = _cube(config.fine).to(heatmaps)
     covariance = torch.eye(3).to(heatmaps).expand(*best.shape, 3) * step**2
+    middle, strength = best, None
     for level in range(config.levels):
         step /= config.zoom
         points = best[..., None, :] + step * near
@@ -120,7 +154,10 @@ def read_evidence(
         middle, spread = _moments(points, value)
         covariance = spread if level == 0 else covariance
         best = points.gather(-2, value.argmax(-1)[..., None, None].expand(*value.shape[:-1], 1, 3))[..., 0, :]
-    return Evidence(middle if config.levels else best, covariance, value.amax(-1) / len(cameras))
+        strength = value.amax(-1)
+    if strength is None:
+        strength = log_evidence(best[..., None, :], alone, cameras, distance, config)[..., 0, 0]
+    return Evidence(middle, covariance, strength / len(cameras))
 
 
 def hull_points(
@@ -197,11 +234,3 @@ def _moments(points: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     middle = einsum(share, points, "... p, ... p c -> ... c")
     away = points - middle[..., None, :]
     return middle, einsum(share, away, away, "... p, ... p a, ... p b -> ... a b")
-
-
-def _sample(maps: Tensor, xy: Tensor, edge: str = "zeros") -> Tensor:
-    """Maps [... view channel height width] at places [... view point 2], bilinear: [... view channel point]."""
-    flat = maps.reshape(-1, *maps.shape[-3:])
-    places = (2 * xy - 1).reshape(-1, xy.shape[-2], 1, 2)
-    found = F.grid_sample(flat, places, mode="bilinear", padding_mode=edge, align_corners=False)
-    return found.reshape(*maps.shape[:-2], xy.shape[-2])

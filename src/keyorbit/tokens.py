@@ -1,6 +1,6 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,8 @@ class TokensInfo:
 
     queries: the type that the queries were kept in.
     pairs: tokens, by their number, that mark mirror images of each other, such as a left and a right leg.
+    places: where each token belongs on the common object, up to a turn about the vertical, in radii of what the views
+    look at; see :mod:`keyorbit.constellation`. Empty for tokens that were found without.
     """
 
     model: str = ""
@@ -35,6 +37,7 @@ class TokensInfo:
     objects: int = 0
     libraries: dict[str, str] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
+    places: tuple[tuple[float, float, float], ...] = ()
 
 
 class Tokens(nn.Module, HubTokens):
@@ -79,7 +82,11 @@ class Tokens(nn.Module, HubTokens):
 
     def select(self, indices: Tensor) -> "Tokens":
         """The chosen tokens, in the given order."""
-        return Tokens(self.embedding.detach()[indices], self.info)
+        numbers = torch.arange(len(self))[indices].tolist()
+        renumbered = {old: new for new, old in enumerate(numbers)}
+        pairs = tuple((renumbered[a], renumbered[b]) for a, b in self.info.pairs if {a, b} <= renumbered.keys())
+        places = tuple(self.info.places[i] for i in numbers) if self.info.places else ()
+        return Tokens(self.embedding.detach()[indices], replace(self.info, pairs=pairs, places=places))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; whole or not at all.
@@ -109,4 +116,5 @@ class Tokens(nn.Module, HubTokens):
         if isinstance(info["timestep"], list):
             info["timestep"] = tuple(info["timestep"])
         info["pairs"] = tuple((first, second) for first, second in info.get("pairs", ()))
+        info["places"] = tuple((x, y, z) for x, y, z in info.get("places", ()))
         return cls(embedding, TokensInfo(**info))

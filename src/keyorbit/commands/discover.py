@@ -54,6 +54,12 @@ def discover_command(
     candidates: Annotated[
         int | None, typer.Option(help="Tokens optimised, the best of which become keypoints; default 32.")
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="constellation (default): tokens keep their places in a common shape; consistency: views agree."
+        ),
+    ] = None,
     mode: Annotated[str | None, typer.Option(help="isolated (fast, the default) or joint (through the UNet).")] = None,
     maps: MapsOption = None,
     layers: LayersOption = None,
@@ -69,6 +75,8 @@ def discover_command(
     dtype: DtypeOption = "float32",
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
+    if method is not None:
+        one_of("--method", method, ("constellation", "consistency"))
     if mode is not None:
         one_of("--mode", mode, ("isolated", "joint"))
     if (data is None) == (cache is None):
@@ -87,6 +95,7 @@ def discover_command(
         prepare=prepare_config(timestep, warps, noises, base.prepare),
         num_tokens=count,
         num_candidates=max(count, most),
+        method=method,
         mode=mode,
         maps=map_kind(maps),
         layers=layers,

@@ -1,0 +1,140 @@
+"""All tokens of an object read together: each where its own evidence and the common constellation say.
+
+One token alone cannot tell a left leg from a right one where the model is not sure, and nothing that a single object
+shows would hold it to the same leg on the next. Together the tokens can: objects stand upright, so what is unknown of
+an object is one turn about the vertical, and that in which most tokens are where they belong is found by trying all.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from keyorbit.cameras import Cameras
+from keyorbit.evidence import Evidence, EvidenceConfig, evidence_grid, refined, search_volume
+
+# Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
+_HOPELESS = 60.0
+
+
+@dataclass(frozen=True)
+class ConstellationConfig:
+    """How much a token's evidence and the constellation count. Lengths are in radii of what the views look at.
+
+    angles: turns that are tried; wide: standard deviation of a token about its place while the turn is looked for;
+    near: while it learns; read: when it is read on a new object. trust: share of the views' evidence that counts, as
+    neighbouring views do not err independently. absent: the likelihood, against flat heatmaps, of an object that does
+    not have the token's part: it bounds how much one token speaks against a turn.
+    """
+
+    angles: int = 36
+    wide: float = 0.3
+    near: float = 0.12
+    read: float = 0.2
+    trust: float = 0.5
+    absent: float = 0.05
+
+
+def turns(count: int) -> Float[Tensor, "{count} 3 3"]:
+    """Rotations about +z by equal steps, the first by 0."""
+    angle = torch.arange(count) * (2 * torch.pi / count)
+    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros(count), torch.ones(count)
+    rows = [torch.stack([c, -s, zero], -1), torch.stack([s, c, zero], -1), torch.stack([zero, zero, one], -1)]
+    return torch.stack(rows, -2)
+
+
+def turned(
+    points: Float[Tensor, "*batch point 3"], rotations: Float[Tensor, "angle 3 3"]
+) -> Float[Tensor, "*batch angle point 3"]:
+    """The points under every rotation."""
+    return einsum(rotations, points, "a i j, ... p j -> ... a p i")
+
+
+def turn_scores(
+    evidence: Float[Tensor, "*batch token point"],
+    points: Float[Tensor, "*batch angle point 3"],
+    places: Float[Tensor, "token 3"],
+    width: float,
+    absent: float = ConstellationConfig.absent,
+) -> Float[Tensor, "*batch angle"]:
+    """How well all tokens fit the constellation in each turn: log-likelihood, nats, mean over tokens.
+
+    evidence: log-likelihood of each token at each point, 0 for flat heatmaps; points: the same points under each turn;
+    places: where the tokens belong; ``width``: standard deviation of a token about its place. A token that is nowhere
+    near counts as ``absent``.
+    """
+    prior = -0.5 * _squared(places, points) / width**2
+    fit = (evidence[..., None, :, :] + prior).logsumexp(-1) - math.log(points.shape[-2])
+    return torch.logaddexp(fit, torch.full_like(fit, math.log(absent))).mean(-1)
+
+
+def placed(
+    evidence: Float[Tensor, "*batch token point"],
+    points: Float[Tensor, "*batch point 3"],
+    places: Float[Tensor, "token 3"],
+    width: float,
+) -> Float[Tensor, "*batch token point"]:
+    """The chance of each point to be the token's, given its evidence and its place; sums to 1 over the points."""
+    return (evidence - 0.5 * _squared(places, points) / width**2).softmax(-1)
+
+
+def in_sight(
+    points: Float[Tensor, "point 3"], surface: Float[Tensor, "other 3"], cameras: Cameras, spacing: float
+) -> Bool[Tensor, "view point"]:
+    """Which views see the points, and not the surface before them.
+
+    surface: points of the object, ``spacing`` (radii of what the views look at) apart. A point is hidden where a
+    surface point that a view has at the same place is nearer by some spacings.
+    """
+    _, radius = search_volume(cameras)
+    near = torch.cdist(cameras.project(points), cameras.project(surface)) < spacing / 2
+    front = torch.where(near, cameras.depth(surface)[:, None, :], torch.inf).amin(-1)
+    return cameras.depth(points) <= front + 2.5 * spacing * radius
+
+
+@torch.no_grad()
+def read_constellation(
+    heatmaps: Float[Tensor, "view token height width"],
+    cameras: Cameras,
+    places: Float[Tensor, "token 3"],
+    distance: Float[Tensor, "view mask_height mask_width"] | None = None,
+    config: ConstellationConfig | None = None,
+    space: EvidenceConfig | None = None,
+) -> Evidence:
+    """As :func:`keyorbit.evidence.read_evidence`, with the constellation as the prior in its best turn.
+
+    places: of the tokens, about the middle of what the views look at, in its radii. The prior chooses among the peaks
+    of a token's evidence; within the peak the evidence alone decides.
+    """
+    config, space = config or ConstellationConfig(), space or EvidenceConfig()
+    middle, radius = search_volume(cameras)
+    grid, step, value = evidence_grid(heatmaps, cameras, distance, space)
+    likely = value.amax(0) > value.max() - _HOPELESS
+    points, value = grid[likely], value[:, likely]
+    under = turned((points - middle.to(points)) / radius, turns(config.angles).to(points))
+    best = turn_scores(config.trust * value, under, places.to(points), config.wide, config.absent).argmax()
+    start = points[placed(value, under[best], places.to(points), config.read).argmax(-1)]
+    return refined(start, step, heatmaps, cameras, distance, space)
+
+
+def upright(cameras: Cameras) -> bool:
+    """Whether the views' up is +z, more or less: what turns of the constellation are about."""
+    up = -cameras.world_to_camera[:, 1, :3].mean(0)
+    return bool(up[2] > 0.5)
+
+
+def gathered(
+    values: Float[Tensor, "*batch angle point 3"], angle: Int[Tensor, "*batch"]
+) -> Float[Tensor, "*batch point 3"]:
+    """The points under each item's own turn."""
+    index = angle[..., None, None, None].expand(*angle.shape, 1, *values.shape[-2:])
+    return values.gather(-3, index).squeeze(-3)
+
+
+def _squared(places: Tensor, points: Tensor) -> Tensor:
+    """Squared distances [... token point], in the form that takes no memory for differences."""
+    cross = einsum(places, points, "t c, ... p c -> ... t p")
+    return (places.square().sum(-1)[:, None] + points.square().sum(-1)[..., None, :] - 2 * cross).clamp_min(0)

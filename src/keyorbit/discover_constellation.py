@@ -1,0 +1,190 @@
+"""Discovery by a common constellation: tokens planted on one object, then placed on all others and fitted to it there.
+
+Expectation maximisation (Dempster et al. 1977). One object lends its surface: points far apart, a token fitted to each
+from its views. Then, at every step: of each object of a batch the turn is found in which most tokens are where they
+belong, every token is placed where its own evidence and its place in the constellation say, and the tokens are moved to
+mark that place in the views that see it. No label is used; that objects stand upright is.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyorbit.canonical import symmetric_pairs
+from keyorbit.constellation import gathered, in_sight, placed, turn_scores, turned, turns
+from keyorbit.discover_config import DiscoverConfig
+from keyorbit.discover_run import KEPT, DiscoveryRun
+from keyorbit.evidence import hull_points, sampled, search_volume, view_evidence
+from keyorbit.ranks import Ranks
+from keyorbit.selection import Selection, furthest_point_sampling
+from keyorbit.sources import Source
+from keyorbit.warps import Warp
+
+log = logging.getLogger(__name__)
+
+# Cells of the hull's grid a side, the points of its surface that are looked at, and those that stand for an object.
+_SIDE, _SURFACE, _POINTS = 32, 1500, 400
+# Heat that is as good as none, against a flat map: where a logarithm is taken of it.
+_NO_HEAT = 1e-3
+# Fresh tokens have logits of order 1: planting begins with a softmax this warm.
+_WARM = 0.2
+# Standard deviation of the spots that are planted, in radii.
+_SPOT = 0.06
+# Objects that choose among those that tokens were planted on.
+_JURY = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """Points on the surface of one object's visual hull; lengths are in radii of what the views look at.
+
+    turned: the points about the middle, under each of the angles that are tried; seen: which views have them in sight;
+    xy: where each version's views show them.
+    """
+
+    turned: Float[Tensor, "angle point 3"]
+    seen: Bool[Tensor, "view point"]
+    xy: Float[Tensor, "version view point 2"]
+
+
+@dataclass(frozen=True, eq=False)
+class Placing:
+    """Where tokens are placed on objects.
+
+    fit: log-likelihood of an object's best turn, nats a token; where: mean place in the constellation's frame;
+    evidence: of the views there, nats a view.
+    """
+
+    fit: Float[Tensor, " object"]
+    where: Float[Tensor, "object token 3"]
+    evidence: Float[Tensor, "object token"]
+
+
+class ConstellationRun(DiscoveryRun):
+    """The state of a discovery by constellation: also where each token belongs, about the middle, in radii."""
+
+    def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
+        super().__init__(source, config, ranks)
+        assert self.cameras is not None
+        self.rig = self.cameras
+        self.middle, self.radius = search_volume(self.rig)
+        self.places = torch.zeros(len(self.tokens), 3, device=source.device)
+        self.settings = config.constellation
+        self.hulls: dict[int, Hull] = {}
+
+    def begin(self) -> None:
+        """Plant tokens on some objects, and keep those that the others recognise best."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        order = torch.randperm(len(self.source), generator=generator).tolist()
+        start, best = self.tokens.embedding.detach().clone(), -math.inf
+        kept = self.state()
+        for number in order[: self.config.exemplars]:
+            self.tokens.embedding.data.copy_(start)
+            self._plant(number)
+            jury = [other for other in order if other != number][:_JURY] or [number]
+            score = self._score(jury)
+            log.info("planted on object %d: fits the others with %.2f nats a token", number, score)
+            if score > best:
+                best, kept = score, {name: value.detach().clone() for name, value in self.state().items()}
+        self.load_state(kept)
+
+    def _plant(self, number: int) -> None:
+        """Fit the tokens to points of one object's surface that lie far apart."""
+        hull = self._hull(number)
+        points = hull.turned[0]
+        self.places = points[furthest_point_sampling(points[None], len(self.tokens))]
+        share = placed(points.new_zeros(len(self.places), len(points)), points, self.places, _SPOT)[None]
+        optimizer = torch.optim.Adam([self.tokens.embedding], lr=self.config.rate)
+        steps, end = self.config.planting, self.config.temperature
+        for step in range(steps):
+            warmth = max(0.0, 1 - step / (0.7 * steps))
+            temperature = end * (_WARM / end) ** warmth
+            self.descend([number], temperature, partial(self._misplaced, [hull], share), optimizer, step / steps)
+
+    def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
+        """How unlikely the places are that the tokens are given, in nats; and how sure these are."""
+        hulls = [self._hull(number) for number in objects]
+        with torch.no_grad():
+            share, placing = self._place(hulls, maps)
+        terms = self._misplaced(hulls, share, maps)
+        return terms | {"unfit": -placing.fit.mean(), "evidence": placing.evidence.mean()}
+
+    def _misplaced(
+        self, hulls: Sequence[Hull], share: Float[Tensor, "object token point"], maps: Tensor
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Cross-entropy of the heatmaps to the places, over the views and versions that show them; flat maps give 0."""
+        xy = torch.stack([hull.xy for hull in hulls])
+        heat = sampled(self.heatmaps(maps), xy) * (maps.shape[-2] * maps.shape[-1])
+        inside = ((xy > 0) & (xy < 1)).all(-1) & torch.stack([hull.seen for hull in hulls])[:, None]
+        weight = share[:, None, None] * inside[:, :, :, None].to(share)
+        loss = -(weight * (heat + _NO_HEAT).log()).sum() / weight.sum().clamp_min(1e-6)
+        return {"misplaced": loss, "total": loss}
+
+    def _place(self, hulls: Sequence[Hull], maps: Tensor) -> tuple[Float[Tensor, "object token point"], Placing]:
+        """The chance of each of a hull's points to be each token's, and what follows from it."""
+        xy = torch.stack([hull.xy for hull in hulls])
+        evidence = self.settings.trust * view_evidence(self.heatmaps(maps), xy).mean(1).sum(1)
+        under = torch.stack([hull.turned for hull in hulls])
+        scores = turn_scores(evidence, under, self.places, self.settings.wide, self.settings.absent)
+        best = scores.max(-1)
+        points = gathered(under, best.indices)
+        share = placed(evidence, points, self.places, self.settings.near)
+        where = einsum(share, points, "o t p, o p c -> o t c")
+        told = (share * evidence).sum(-1) / (self.settings.trust * xy.shape[2])
+        return share, Placing(best.values, where, told)
+
+    @torch.no_grad()
+    def _place_all(self, numbers: Sequence[int]) -> Placing:
+        """The same for many objects, a batch at a time."""
+        found = []
+        for start in range(0, len(numbers), self.config.batch):
+            batch = numbers[start : start + self.config.batch]
+            maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
+            found.append(self._place([self._hull(n) for n in batch], maps)[1])
+        return Placing(*(torch.cat([getattr(some, field.name) for some in found]) for field in fields(Placing)))
+
+    def _score(self, numbers: Sequence[int]) -> float:
+        return float(self._place_all(numbers).fit.mean())
+
+    def _hull(self, number: int) -> Hull:
+        if number in self.hulls:
+            return self.hulls[number]
+        warps, _, distances = self.outlines([number])
+        draw = torch.Generator().manual_seed(number)
+        surface = torch.unique(hull_points(distances[0], self.rig, _SURFACE, draw, _SIDE), dim=0)
+        points = surface[torch.randint(len(surface), (_POINTS,), generator=draw).to(surface.device)]
+        about = (points - self.middle.to(points)) / self.radius
+        hull = Hull(
+            turned(about, turns(self.settings.angles).to(points)),
+            in_sight(points, surface, self.rig, 2 / (_SIDE - 1)),
+            Warp(warps[0]).apply(self.rig.project(points).expand(len(warps[0]), -1, -1, -1)),
+        )
+        if len(self.hulls) < KEPT:
+            self.hulls[number] = hull
+        return hull
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | {"places": self.places}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        super().load_state(tensors)
+        self.places = tensors["places"].to(self.places)
+
+    @torch.no_grad()
+    def select(self) -> Selection:
+        """Tokens with evidence on all objects, far apart in the constellation."""
+        placing = self._place_all(range(len(self.source)))
+        places = placing.where.median(dim=0).values
+        stray = (placing.where - places).square().sum(-1).mean(0).sqrt()
+        evidence, count = placing.evidence.mean(0), self.config.num_tokens
+        pool = evidence.argsort(descending=True, stable=True)[: max(count, -(-5 * count // 2))]
+        picks = furthest_point_sampling(places[None], count, pool)
+        pairs = tuple(symmetric_pairs(places[picks], stray[picks]))
+        return Selection(picks, -evidence, stray, stray, pairs, places[picks])
