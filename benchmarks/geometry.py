@@ -42,9 +42,12 @@ def rows(
     """Name and figures of every row, one after the other."""
     with SharedWork().shared():
         for name, weights in WEIGHTS.items():
-            tokens = ko.discover(backend, train, replace(config, weights=weights))
+            tokens = ko.discover(backend, train, replace(config, method="consistency", weights=weights))
             for reading in READINGS:
                 yield f"{name}, {reading}", judge(backend, tokens, train[:fit], test, reading)
+        tokens = ko.discover(backend, train, config)
+        for reading in (*READINGS, "constellation"):
+            yield f"constellation, {reading}", judge(backend, tokens, train[:fit], test, reading)
 
 
 def judge(backend: Backend, tokens: ko.Tokens, fit: Objects, test: Objects, reading: Any) -> dict[str, float | None]:

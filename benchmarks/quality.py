@@ -24,7 +24,7 @@ from shared_work import SharedWork
 import keyorbit as ko
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import Objects
-from keyorbit.detect import Detection
+from keyorbit.detect import Detection, Space
 from keyorbit.discover import untrained
 from keyorbit.evaluate import detect_all
 from keyorbit.objective import LossWeights
@@ -83,15 +83,16 @@ def discovered(
     objects: int | None = None,
     views: Sequence[int] | None = None,
     blank: bool = False,
+    **reading: str,
 ) -> Callable[[World, ko.DiscoverConfig], Figures]:
-    """Discovery with something changed: its config, the number of objects, the views triangulated, or the UNet."""
+    """Discovery with something changed: config, number of objects, views triangulated, UNet, or how it is read."""
 
     def run(world: World, config: ko.DiscoverConfig) -> Figures:
         backend, train = world.blank if blank else world.backend, world.train[:objects]
         began = time.monotonic()
         tokens = ko.discover(backend, train, change(config))
         seconds = time.monotonic() - began
-        return judge(world, tokens, backend, views) | {"seconds": seconds}
+        return judge(world, tokens, backend, views, **reading) | {"seconds": seconds}
 
     return run
 
@@ -102,9 +103,10 @@ def judge(
     backend: Zero123PlusBackend | None = None,
     views: Sequence[int] | None = None,
     peak: str | None = None,
+    space: Space | None = None,
 ) -> Figures:
     """The figures of tokens; landmarks are weighted means of keypoints, fitted on some training objects."""
-    detector = ko.KeypointDetector(backend or world.backend, tokens, ko.DetectConfig(peak=peak))
+    detector = ko.KeypointDetector(backend or world.backend, tokens, ko.DetectConfig(peak=peak, space=space))
     found = [detect_all(detector, objects) for objects in (world.train[: world.fit], world.test)]
     if views is not None:
         found = [[some_views(detection, views) for detection in group] for group in found]
@@ -156,6 +158,7 @@ def classical(world: World, config: ko.DiscoverConfig) -> Figures:
 
 BASELINES = (
     Row("discovered", discovered()),
+    Row("no constellation", discovered(lambda c: replace(c, method="consistency"))),
     Row("random tokens", lambda world, config: judge(world, untrained(world.backend, config))),
     Row("untrained UNet", discovered(blank=True)),
     Row("shape analysis' losses", other_losses("shape analysis")),
@@ -178,8 +181,14 @@ def ablations(train: int, joint: bool) -> tuple[Row, ...]:
     def prepared(name: str, **changes: object) -> Row:
         return Row(name, discovered(lambda c: replace(c, prepare=replace(c.prepare, **changes))))
 
+    def shape(name: str, **changes: object) -> Row:
+        return Row(name, discovered(lambda c: replace(c, constellation=replace(c.constellation, **changes))))
+
     def weights(term: str) -> Row:
-        return Row(f"loss: no {term}", discovered(lambda c: replace(c, weights=replace(c.weights, **{term: 0.0}))))
+        def changed(c: ko.DiscoverConfig) -> ko.DiscoverConfig:
+            return replace(c, method="consistency", weights=replace(c.weights, **{term: 0.0}))
+
+        return Row(f"no constellation, no {term}", discovered(changed))
 
     terms = [f.name for f in fields(LossWeights) if f.name != "margin" and getattr(LossWeights(), f.name)]
     blocks = {"down": "down_blocks.*", "middle": "mid_block.*", "up": "up_blocks.*"}
@@ -189,6 +198,11 @@ def ablations(train: int, joint: bool) -> tuple[Row, ...]:
         *(config(f"layers: {name} only", layers=pattern) for name, pattern in blocks.items()),
         *(prepared(f"timestep: {t}", timestep=t) for t in (50, 150, 500, 700)),
         *(config(f"maps: {kind}", maps=kind) for kind in ("attention", "stablekeypoints")),
+        Row("read one by one", discovered(space="evidence")),
+        Row("views read on their own", discovered(peak="soft")),
+        *(shape(f"place: ± {near} radii", near=near) for near in (0.06, 0.24)),
+        *(shape(f"read: ± {read} radii", read=read) for read in (0.1, 0.4)),
+        *(config(f"planted on: {n}", exemplars=n) for n in (1, 8)),
         *(weights(term) for term in terms),
         *(prepared(f"warps: {n}", warps=n) for n in (0, 1)),
         *(config(f"tokens: {n}", num_tokens=n, num_candidates=2 * n) for n in (8, 32)),

@@ -50,7 +50,8 @@ def discover(
     Args:
         out: a folder for a checkpoint every ``save_every`` steps; with ``resume`` the run goes on from it and ends
             bit-identical to one that was never stopped.
-        report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, and step.
+        report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, plant (by
+            constellation), and step.
         ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
             ends with the same tokens, bit-identical to those of one process with as many threads.
         watch: called every ``save_every`` steps as ``watch(steps done, the tokens that would be chosen now)``; where it
@@ -126,7 +127,7 @@ def discover_from(
     log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
     began = time.monotonic()
     if start == 0:
-        run.begin()
+        run.begin(lambda done, total: report("plant", done, total, {}))
     for number in range(start, config.steps):
         terms = run.step(number)
         report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})

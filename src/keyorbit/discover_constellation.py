@@ -8,7 +8,7 @@ mark that place in the views that see it. No label is used; that objects stand u
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -79,15 +79,18 @@ class ConstellationRun(DiscoveryRun):
         self.settings = config.constellation
         self.hulls: dict[int, Hull] = {}
 
-    def begin(self) -> None:
-        """Plant tokens on some objects, and keep those that the others recognise best."""
+    def begin(self, progress: Callable[[int, int], None]) -> None:
+        """Plant tokens on some objects, and keep those that fit the others best."""
         generator = torch.Generator().manual_seed(self.config.seed)
         order = torch.randperm(len(self.source), generator=generator).tolist()
         start, best = self.tokens.embedding.detach().clone(), -math.inf
         kept = self.state()
-        for number in order[: self.config.exemplars]:
+        exemplars = order[: self.config.exemplars]
+        steps = self.config.planting
+        for count, number in enumerate(exemplars):
             self.tokens.embedding.data.copy_(start)
-            self._plant(number)
+            for step in self._plant(number):
+                progress(count * steps + step, len(exemplars) * steps)
             jury = [other for other in order if other != number][:_JURY] or [number]
             score = self._score(jury)
             log.info("planted on object %d: fits the others with %.2f nats a token", number, score)
@@ -95,8 +98,8 @@ class ConstellationRun(DiscoveryRun):
                 best, kept = score, {name: value.detach().clone() for name, value in self.state().items()}
         self.load_state(kept)
 
-    def _plant(self, number: int) -> None:
-        """Fit the tokens to points of one object's surface that lie far apart."""
+    def _plant(self, number: int) -> Iterator[int]:
+        """Fit the tokens to points of one object's surface that lie far apart; yields the steps done."""
         hull = self._hull(number)
         points = hull.turned[0]
         self.places = points[furthest_point_sampling(points[None], len(self.tokens))]
@@ -107,6 +110,7 @@ class ConstellationRun(DiscoveryRun):
             warmth = max(0.0, 1 - step / (0.7 * steps))
             temperature = end * (_WARM / end) ** warmth
             self.descend([number], temperature, partial(self._misplaced, [hull], share), optimizer, step / steps)
+            yield step + 1
 
     def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
         """How unlikely the places are that the tokens are given, in nats; and how sure these are."""

@@ -120,8 +120,8 @@ class DiscoveryRun:
         maps = with_peak_one(maps) if self.kind == "logits" else maps
         return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
 
-    def begin(self) -> None:
-        """What comes before the first step: nothing."""
+    def begin(self, progress: Callable[[int, int], None]) -> None:
+        """What comes before the first step, told as ``progress(done, total)``: nothing."""
 
     def step(self, number: int) -> dict[str, float]:
         """Step ``number``, from 0, on a batch drawn for it; the terms of its loss.

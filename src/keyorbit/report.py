@@ -15,9 +15,12 @@ from keyorbit.plotting import loss_terms, running_mean
 from keyorbit.results import find_skeleton
 from keyorbit.tokens import Tokens
 
-# The terms of the objective (objective.py) in words; a term without any is shown by its name alone.
+# The terms of the objectives (discover_constellation.py, objective.py) in words; others are shown by their names.
 TERMS = {
     "total": "what is minimised: the weighted sum of the others",
+    "misplaced": "how unlikely the tokens make the places where they belong, nats; flat maps have 0",
+    "unfit": "how badly the tokens fit their constellation, nats a token",
+    "evidence": "how sure the views are of these places, nats a view",
     "geometric": "how far the views disagree about a place, squared sides",
     "spread": "how wide a heatmap is, squared sides",
     "separation": "tokens nearer to each other than the margin",

@@ -181,7 +181,12 @@ def _watch(gr: Any, studio: Studio, work: Job, thing: Any, parts: dict[str, Any]
     shown: Tokens | None = None
     while not work.finished.wait(_EVERY):
         stage, done, total = work.stage
-        words = {"prepare": "making views", "cache": "reading the model", "step": "step"}.get(stage, stage)
+        words = {
+            "prepare": "making views",
+            "cache": "reading the model",
+            "plant": "planting tokens",
+            "step": "step",
+        }.get(stage, stage)
         update = {parts["state"]: f"{words} {done} of {total}{', stopping' if work.stopped else ''}"}
         if len(work.losses) > 1:
             update[parts["curves"]] = loss_charts(work.losses)

@@ -174,6 +174,7 @@ class TrainConfig:
         count = self.num_tokens if tokens is None else len(tokens)
         return replace(
             base,
+            method="consistency",
             num_tokens=count,
             num_candidates=count,
             mode=self.mode,

@@ -22,7 +22,7 @@ from keyorbit.files import make_folder, write_text
 from keyorbit.ranks import launched, named_failure, start_ranks
 from keyorbit.settings_file import to_toml
 from keyorbit.synthetic.probe import sample_sheet
-from keyorbit.tokens import Tokens
+from keyorbit.tokens import Tokens, TokensInfo
 from keyorbit.training.batch import check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, optimise
@@ -123,7 +123,8 @@ def train(
             )
         if accelerator.is_main_process and config.train == "lora":
             save_lora(model.unet, out / "lora")
-    learned.info = replace(tokens_info(model, reading), seed=config.seed)
+    start = TokensInfo() if tokens is None else tokens.info
+    learned.info = replace(tokens_info(model, reading), seed=config.seed, pairs=start.pairs, places=start.places)
     if accelerator.is_main_process:
         if config.train != "tokens":
             save_model(model, out / "model")
