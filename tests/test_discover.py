@@ -231,3 +231,39 @@ def test_silhouettes_without_alpha(objects):
     thing = objects[0]
     agree = (silhouettes(thing.views) == thing.masks).float().mean()
     assert agree > 0.95
+
+
+def test_only_tokens_with_a_constellation_are_read_by_one(backend, objects):
+    plain = untrained(backend, SMALL)
+    with pytest.raises(InputError, match="constellation"):
+        KeypointDetector(backend, plain, DetectConfig(space="constellation")).detect_object(objects[0])
+    found = discover(backend, objects, replace(SMALL, steps=1))
+    by_default, alone = (
+        KeypointDetector(backend, found, DetectConfig(noises=1, space=space)).detect_object(objects[0])
+        for space in (None, "evidence")
+    )
+    chosen = KeypointDetector(backend, found, DetectConfig(noises=1, space="constellation")).detect_object(objects[0])
+    assert torch.equal(by_default.keypoints_3d.xyz, chosen.keypoints_3d.xyz)
+    assert not torch.equal(by_default.keypoints_2d.xy, alone.keypoints_2d.xy)
+    # The places in the views are read near the common point, but for the width of a map's pixel.
+    residual = by_default.keypoints_3d.residual
+    assert residual.median() < 0.08
+    assert residual.median() < alone.keypoints_3d.residual.median()
+
+
+def test_a_place_is_read_near_the_common_point_and_scored_by_the_heat_there(backend):
+    detector = KeypointDetector(backend, untrained(backend, SMALL))
+    both = gaussian(torch.tensor([[[0.2, 0.2]], [[0.8, 0.8]]]), 32, 32, 1.0)
+    heatmaps = normalize(both[:1] * 0.3 + both[1:])  # one view of one token, that marks two places
+    near = torch.tensor([[[0.22, 0.2]]])
+    alone = detector._read(heatmaps, None, zero123plus_cameras().select([0]))
+    guided = detector._read(heatmaps, None, zero123plus_cameras().select([0]), near)
+    torch.testing.assert_close(guided.xy[0, 0], torch.tensor([0.2, 0.2]), atol=0.02, rtol=0)
+    assert (alone.xy[0, 0] - 0.2).norm() > 0.3
+    flat = 81 / 1024  # of the window
+    assert guided.score[0, 0] == pytest.approx((0.3 / 1.3 - flat) / (1 - flat), abs=0.01)
+    # Where a view has no heat at all its place is the common one, with a score of 0.
+    far = torch.tensor([[[0.2, 0.8]]])
+    nowhere = detector._read(heatmaps, None, zero123plus_cameras().select([0]), far)
+    torch.testing.assert_close(nowhere.xy, far, atol=0.02, rtol=0)
+    assert nowhere.score[0, 0] < 0.01
