@@ -151,7 +151,7 @@ def test_joint_mode_moves_the_tokens_through_the_unet(backend, objects):
 
 
 def test_the_temperature_falls_and_then_holds():
-    config = DiscoverConfig(steps=100, method="consistency", start_temperature=0.08, temperature=0.02)
+    config = DiscoverConfig(steps=100, start_temperature=0.08, temperature=0.02)
     assert config.temperature_at(0) == pytest.approx(0.08)
     assert config.temperature_at(40) == pytest.approx(0.04)
     assert [config.temperature_at(step) for step in (80, 99)] == pytest.approx([0.02, 0.02])
@@ -164,6 +164,8 @@ def test_settings_that_cannot_work_are_refused():
         DiscoverConfig(num_tokens=5, num_candidates=4)
     with pytest.raises(InputError, match="batch"):
         DiscoverConfig(batch=0)
+    with pytest.raises(InputError, match="exemplars"):
+        DiscoverConfig(exemplars=0)
 
 
 def test_detection_returns_planted_points(backend, objects, generator, monkeypatch):

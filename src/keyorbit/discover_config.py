@@ -60,8 +60,8 @@ class DiscoverConfig:
                 f"{self.num_tokens} keypoints cannot be chosen from {self.num_candidates} tokens: "
                 "ask for 1 or more, and for at least as many candidates"
             )
-        if self.steps < 0 or self.batch < 1:
-            raise InputError("the number of steps must be 0 or more, and the batch 1 or more")
+        if min(self.steps, self.planting) < 0 or min(self.batch, self.exemplars) < 1:
+            raise InputError("the numbers of steps must be 0 or more, the batch and the exemplars 1 or more")
         if min(self.temperature, self.start_temperature) <= 0:
             raise InputError("temperatures must be above 0")
 
@@ -78,8 +78,6 @@ class DiscoverConfig:
 
     def temperature_at(self, step: int) -> float:
         """The temperature of that step: a geometric fall, then constant."""
-        if self.method == "constellation":
-            return self.temperature
         progress = min(1.0, step / max(1.0, 0.8 * self.steps))
         return float(self.start_temperature * (self.temperature / self.start_temperature) ** progress)
 

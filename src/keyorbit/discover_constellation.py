@@ -29,7 +29,7 @@ from keyorbit.warps import Warp
 
 log = logging.getLogger(__name__)
 
-# Cells of the hull's grid a side, the points of its surface that are looked at, and those that stand for an object.
+# Cells of the hull's grid a side, draws from its surface, and the fewest points that stand for an object.
 _SIDE, _SURFACE, _POINTS = 32, 1500, 400
 # Heat that is as good as none, against a flat map: where a logarithm is taken of it.
 _NO_HEAT = 1e-3
@@ -78,6 +78,10 @@ class ConstellationRun(DiscoveryRun):
         self.places = torch.zeros(len(self.tokens), 3, device=source.device)
         self.settings = config.constellation
         self.hulls: dict[int, Hull] = {}
+
+    def temperature_at(self, number: int) -> float:
+        """Always the last one: planting has begun with a warm one."""
+        return self.config.temperature
 
     def begin(self, progress: Callable[[int, int], None]) -> None:
         """Plant tokens on some objects, and keep those that fit the others best."""
@@ -163,7 +167,8 @@ class ConstellationRun(DiscoveryRun):
         warps, _, distances = self.outlines([number])
         draw = torch.Generator().manual_seed(number)
         surface = torch.unique(hull_points(distances[0], self.rig, _SURFACE, draw, _SIDE), dim=0)
-        points = surface[torch.randint(len(surface), (_POINTS,), generator=draw).to(surface.device)]
+        count = max(_POINTS, 3 * len(self.tokens))
+        points = surface[torch.randint(len(surface), (count,), generator=draw).to(surface.device)]
         about = (points - self.middle.to(points)) / self.radius
         hull = Hull(
             turned(about, turns(self.settings.angles).to(points)),

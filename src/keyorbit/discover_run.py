@@ -120,6 +120,10 @@ class DiscoveryRun:
         maps = with_peak_one(maps) if self.kind == "logits" else maps
         return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
 
+    def temperature_at(self, number: int) -> float:
+        """The temperature of step ``number``."""
+        return self.config.temperature_at(number)
+
     def begin(self, progress: Callable[[int, int], None]) -> None:
         """What comes before the first step, told as ``progress(done, total)``: nothing."""
 
@@ -131,8 +135,8 @@ class DiscoveryRun:
         """
         generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
         picked = torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
-        temperature, progress = self.config.temperature_at(number), number / max(1, self.config.steps)
-        return self.descend(picked, temperature, partial(self.terms, picked), self.optimizer, progress)
+        progress = number / max(1, self.config.steps)
+        return self.descend(picked, self.temperature_at(number), partial(self.terms, picked), self.optimizer, progress)
 
     def descend(
         self,

@@ -19,7 +19,8 @@ class Selection:
     tokens: [keypoint] indices; sharpness: [token] mean KL to a Gaussian, nats; agreement: [token] mean
     reprojection error, sides of the view. In space also stray: [token], how far a token is from its place on the mean
     object, root mean square, world units; and pairs: keypoints (by their place among ``tokens``) that are each other's
-    mirror image, such as left and right legs. places: [keypoint 3], where the keypoints are in a common constellation.
+    mirror image, such as left and right legs. A discovery by constellation has the negated evidence for sharpness, and
+    stray for agreement; places: [keypoint 3], where the keypoints are in a common constellation.
     """
 
     tokens: Int[Tensor, " keypoint"]

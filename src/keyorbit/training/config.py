@@ -174,7 +174,6 @@ class TrainConfig:
         count = self.num_tokens if tokens is None else len(tokens)
         return replace(
             base,
-            method="consistency",
             num_tokens=count,
             num_candidates=count,
             mode=self.mode,
