@@ -34,7 +34,7 @@ def test_every_row_has_its_figures_and_objects_are_recorded_once(geometry, backe
     things = [as_object(make_sample(SampleSpec("mug", seed, 16))) for seed in range(4)]
     config = DiscoverConfig(num_tokens=3, num_candidates=4, steps=1, batch=2, prepare=PrepareConfig(warps=1))
     table = dict(geometry.rows(backend, things[:2], things[2:], config, 2))
-    assert len(table) == len(geometry.WEIGHTS) * 2
+    assert len(table) == len(geometry.WEIGHTS) * 2 + 3  # the constellation has three readings
     for figures in table.values():
         assert set(figures) == set(geometry.FIELDS)
         assert all(figures[name] is not None for name in geometry.FIELDS if name != "elevation")

@@ -58,7 +58,7 @@ def test_every_baseline_is_a_row_and_a_second_run_goes_on(quality, model_folder,
 
 
 def test_an_ablation_changes_one_thing(quality, model_folder, tmp_path, monkeypatch):
-    names = ["views: 2", "objects: 2", "loss: no geometric", "layers: up only"]
+    names = ["views: 2, triangulated", "objects: 2", "no constellation, no geometric", "layers: up only"]
     words = ["--ablation", "--rows", *names, "--json", tmp_path / "q.json"]
     call(quality, monkeypatch, model_folder, *words)
     rows = json.loads((tmp_path / "q.json").read_text())["rows"]["mug"]
