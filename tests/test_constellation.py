@@ -31,6 +31,7 @@ from keyorbit.warps import Warp
 
 CAMERAS = zero123plus_cameras("v1.2")
 LAYOUT, SIDE = Layout(3, 2), 32
+KNOWN = DiscoverConfig(layers=("layer",), maps="logits", rate=0.1, temperature=0.3, prepare=PrepareConfig(timestep=0))
 
 
 def rotation(angle):
@@ -161,19 +162,7 @@ def picture(angle, stretch, waves):
 
 
 def test_discovery_finds_points_that_stay_on_objects_that_turn():
-    config = DiscoverConfig(
-        num_tokens=6,
-        num_candidates=10,
-        steps=40,
-        batch=4,
-        rate=0.1,
-        layers=("layer",),
-        maps="logits",
-        temperature=0.3,
-        planting=60,
-        exemplars=2,
-        prepare=PrepareConfig(timestep=0),
-    )
+    config = replace(KNOWN, num_tokens=6, num_candidates=10, steps=40, batch=4, planting=60, exemplars=2)
     tokens = discover_from(KnownObjects(8), config)
     places = torch.tensor(tokens.info.places)
     assert places.shape == (6, 3)
@@ -193,17 +182,9 @@ def test_discovery_finds_points_that_stay_on_objects_that_turn():
 
 
 def test_the_constellation_travels_with_the_tokens(tmp_path):
-    config = DiscoverConfig(
-        num_tokens=3,
-        num_candidates=4,
-        steps=1,
-        batch=2,
-        layers=("layer",),
-        maps="logits",
-        planting=2,
-        exemplars=1,
-        prepare=PrepareConfig(timestep=0),
-        constellation=ConstellationConfig(angles=8),
+    few = ConstellationConfig(angles=8)
+    config = replace(
+        KNOWN, num_tokens=3, num_candidates=4, steps=1, batch=2, planting=2, exemplars=1, constellation=few
     )
     tokens = discover_from(KnownObjects(2), config)
     tokens.save(tmp_path / "tokens.safetensors")

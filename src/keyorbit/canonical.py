@@ -44,7 +44,11 @@ def repeatability(points: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor
 
     World units; the place that half of the items agree on counts (medians), not that of the objects it fails on.
     """
-    aligned = canonical_points(points)
+    return middle_and_stray(canonical_points(points))
+
+
+def middle_and_stray(aligned: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor]:
+    """The same of points that are turned to fit already."""
     middle = aligned.median(dim=0).values
     return middle, (aligned - middle).square().sum(-1).mean(dim=0).sqrt()
 
@@ -83,12 +87,16 @@ def symmetric_pairs(
     return [(i, j) for _, i, j in sorted(pairs)]
 
 
+def turns_by(angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotations about +z by angles in radians."""
+    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    rows = [torch.stack([c, -s, zero], -1), torch.stack([s, c, zero], -1), torch.stack([zero, zero, one], -1)]
+    return torch.stack(rows, -2)
+
+
 def _turns(centred: Tensor, reference: Tensor) -> Tensor:
     """Rotations about +z, [item 3 3], that bring each item nearest to the reference: least squares in closed form."""
     x, y = centred[..., 0], centred[..., 1]
     along = (x * reference[:, 0] + y * reference[:, 1]).sum(-1)
     across = (x * reference[:, 1] - y * reference[:, 0]).sum(-1)
-    angle = torch.atan2(across, along)
-    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    rows = [torch.stack([c, -s, zero], -1), torch.stack([s, c, zero], -1), torch.stack([zero, zero, one], -1)]
-    return torch.stack(rows, -2)
+    return turns_by(torch.atan2(across, along))

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from keyorbit.cameras import Cameras
+from keyorbit.canonical import turns_by
 from keyorbit.evidence import Evidence, EvidenceConfig, evidence_grid, refined, search_volume
 
 # Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
@@ -40,10 +41,7 @@ class ConstellationConfig:
 
 def turns(count: int) -> Float[Tensor, "{count} 3 3"]:
     """Rotations about +z by equal steps, the first by 0."""
-    angle = torch.arange(count) * (2 * torch.pi / count)
-    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros(count), torch.ones(count)
-    rows = [torch.stack([c, -s, zero], -1), torch.stack([s, c, zero], -1), torch.stack([zero, zero, one], -1)]
-    return torch.stack(rows, -2)
+    return turns_by(torch.arange(count) * (2 * torch.pi / count))
 
 
 def turned(

@@ -19,7 +19,7 @@ from keyorbit.constellation import read_constellation, upright
 from keyorbit.data import ObjectViews, load_dataset, to_tensor
 from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
-from keyorbit.evidence import Evidence, hull_points, read_evidence
+from keyorbit.evidence import hull_points, read_evidence
 from keyorbit.heatmaps import (
     argmax_rowcol,
     argmax_xy,
@@ -180,12 +180,15 @@ class KeypointDetector:
         if space == "triangulation":
             keypoints = self._read(heatmaps, condition, cameras)
             return keypoints, keypoints.triangulate()
+        around = None
         if space == "evidence":
-            return self._lifted(self._read(heatmaps, condition, cameras), read_evidence(heatmaps, here, distance))
-        places = torch.tensor(self.tokens.info.places).to(heatmaps)
-        found = read_constellation(heatmaps, here, places, distance, self.discovered.constellation)
-        around = here.project(found.xyz) if self.config.peak is None else None
-        return self._lifted(self._read(heatmaps, condition, cameras, around), found)
+            xyz = read_evidence(heatmaps, here, distance).xyz
+        else:
+            places = torch.tensor(self.tokens.info.places).to(heatmaps)
+            xyz = read_constellation(heatmaps, here, places, distance, self.discovered.constellation).xyz
+            around = here.project(xyz) if self.config.peak is None else None
+        keypoints = self._read(heatmaps, condition, cameras, around)
+        return keypoints, keypoints.lift(xyz.cpu())
 
     def _space(self, cameras: Cameras) -> Space:
         """How points in space are found.
@@ -197,9 +200,6 @@ class KeypointDetector:
         if self.config.space == "constellation" and not able:
             raise InputError('these tokens have no constellation: discover them with method = "constellation"')
         return self.config.space or ("constellation" if able and upright(cameras) else "evidence")
-
-    def _lifted(self, keypoints: Keypoints2D, found: Evidence) -> tuple[Keypoints2D, Keypoints3D]:
-        return keypoints, keypoints.lift(found.xyz.cpu())
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout

@@ -7,23 +7,21 @@ mark that place in the views that see it. No label is used; that objects stand u
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 
 import torch
 from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.canonical import symmetric_pairs
+from keyorbit.canonical import middle_and_stray, symmetric_pairs
 from keyorbit.constellation import gathered, in_sight, placed, turn_scores, turned, turns
 from keyorbit.discover_config import DiscoverConfig
 from keyorbit.discover_run import KEPT, DiscoveryRun
-from keyorbit.evidence import hull_points, sampled, search_volume, view_evidence
+from keyorbit.evidence import heat_evidence, hull_points, relative_heat, search_volume
 from keyorbit.ranks import Ranks
-from keyorbit.selection import Selection, furthest_point_sampling
+from keyorbit.selection import Selection, furthest_point_sampling, usual_candidates
 from keyorbit.sources import Source
 from keyorbit.warps import Warp
 
@@ -45,13 +43,13 @@ _JURY = 16
 class Hull:
     """Points on the surface of one object's visual hull; lengths are in radii of what the views look at.
 
-    turned: the points about the middle, under each of the angles that are tried; seen: which views have them in sight;
-    xy: where each version's views show them.
+    turned: the points about the middle, under each of the angles that are tried; xy: where each version's views show
+    them; seen: whether they do: in sight, and within the picture.
     """
 
     turned: Float[Tensor, "angle point 3"]
-    seen: Bool[Tensor, "view point"]
     xy: Float[Tensor, "version view point 2"]
+    seen: Bool[Tensor, "version view point"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,20 +85,18 @@ class ConstellationRun(DiscoveryRun):
         """Plant tokens on some objects, and keep those that fit the others best."""
         generator = torch.Generator().manual_seed(self.config.seed)
         order = torch.randperm(len(self.source), generator=generator).tolist()
-        start, best = self.tokens.embedding.detach().clone(), -math.inf
-        kept = self.state()
-        exemplars = order[: self.config.exemplars]
-        steps = self.config.planting
+        start = self.tokens.embedding.detach().clone()
+        exemplars, steps, planted = order[: self.config.exemplars], self.config.planting, []
         for count, number in enumerate(exemplars):
             self.tokens.embedding.data.copy_(start)
             for step in self._plant(number):
                 progress(count * steps + step, len(exemplars) * steps)
             jury = [other for other in order if other != number][:_JURY] or [number]
-            score = self._score(jury)
+            score = float(self._place_all(jury).fit.mean())
             log.info("planted on object %d: fits the others with %.2f nats a token", number, score)
-            if score > best:
-                best, kept = score, {name: value.detach().clone() for name, value in self.state().items()}
-        self.load_state(kept)
+            planted.append((score, {name: value.detach().clone() for name, value in self.state().items()}))
+        _, best = max(planted, key=lambda one: one[0])
+        self.load_state(best)
 
     def _plant(self, number: int) -> Iterator[int]:
         """Fit the tokens to points of one object's surface that lie far apart; yields the steps done."""
@@ -108,44 +104,41 @@ class ConstellationRun(DiscoveryRun):
         points = hull.turned[0]
         self.places = points[furthest_point_sampling(points[None], len(self.tokens))]
         share = placed(points.new_zeros(len(self.places), len(points)), points, self.places, _SPOT)[None]
+
+        def terms(maps: Tensor) -> dict[str, Tensor]:
+            return _misplaced([hull], share, self._heat([hull], maps))
+
         optimizer = torch.optim.Adam([self.tokens.embedding], lr=self.config.rate)
         steps, end = self.config.planting, self.config.temperature
         for step in range(steps):
             warmth = max(0.0, 1 - step / (0.7 * steps))
             temperature = end * (_WARM / end) ** warmth
-            self.descend([number], temperature, partial(self._misplaced, [hull], share), optimizer, step / steps)
+            self.descend([number], temperature, terms, optimizer, step / steps)
             yield step + 1
 
     def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
         """How unlikely the places are that the tokens are given, in nats; and how sure these are."""
         hulls = [self._hull(number) for number in objects]
-        with torch.no_grad():
-            share, placing = self._place(hulls, maps)
-        terms = self._misplaced(hulls, share, maps)
+        heat = self._heat(hulls, maps)
+        share, placing = self._place(hulls, heat.detach())
+        terms = _misplaced(hulls, share, heat)
         return terms | {"unfit": -placing.fit.mean(), "evidence": placing.evidence.mean()}
 
-    def _misplaced(
-        self, hulls: Sequence[Hull], share: Float[Tensor, "object token point"], maps: Tensor
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Cross-entropy of the heatmaps to the places, over the views and versions that show them; flat maps give 0."""
-        xy = torch.stack([hull.xy for hull in hulls])
-        heat = sampled(self.heatmaps(maps), xy) * (maps.shape[-2] * maps.shape[-1])
-        inside = ((xy > 0) & (xy < 1)).all(-1) & torch.stack([hull.seen for hull in hulls])[:, None]
-        weight = share[:, None, None] * inside[:, :, :, None].to(share)
-        loss = -(weight * (heat + _NO_HEAT).log()).sum() / weight.sum().clamp_min(1e-6)
-        return {"misplaced": loss, "total": loss}
+    def _heat(self, hulls: Sequence[Hull], maps: Tensor) -> Float[Tensor, "object version view token point"]:
+        return relative_heat(self.heatmaps(maps), torch.stack([hull.xy for hull in hulls]))
 
-    def _place(self, hulls: Sequence[Hull], maps: Tensor) -> tuple[Float[Tensor, "object token point"], Placing]:
+    def _place(
+        self, hulls: Sequence[Hull], heat: Float[Tensor, "object version view token point"]
+    ) -> tuple[Float[Tensor, "object token point"], Placing]:
         """The chance of each of a hull's points to be each token's, and what follows from it."""
-        xy = torch.stack([hull.xy for hull in hulls])
-        evidence = self.settings.trust * view_evidence(self.heatmaps(maps), xy).mean(1).sum(1)
+        evidence = self.settings.trust * heat_evidence(heat).mean(1).sum(1)
         under = torch.stack([hull.turned for hull in hulls])
         scores = turn_scores(evidence, under, self.places, self.settings.wide, self.settings.absent)
         best = scores.max(-1)
         points = gathered(under, best.indices)
         share = placed(evidence, points, self.places, self.settings.near)
         where = einsum(share, points, "o t p, o p c -> o t c")
-        told = (share * evidence).sum(-1) / (self.settings.trust * xy.shape[2])
+        told = (share * evidence).sum(-1) / (self.settings.trust * heat.shape[2])
         return share, Placing(best.values, where, told)
 
     @torch.no_grad()
@@ -155,11 +148,9 @@ class ConstellationRun(DiscoveryRun):
         for start in range(0, len(numbers), self.config.batch):
             batch = numbers[start : start + self.config.batch]
             maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
-            found.append(self._place([self._hull(n) for n in batch], maps)[1])
+            hulls = [self._hull(n) for n in batch]
+            found.append(self._place(hulls, self._heat(hulls, maps))[1])
         return Placing(*(torch.cat([getattr(some, field.name) for some in found]) for field in fields(Placing)))
-
-    def _score(self, numbers: Sequence[int]) -> float:
-        return float(self._place_all(numbers).fit.mean())
 
     def _hull(self, number: int) -> Hull:
         if number in self.hulls:
@@ -170,11 +161,9 @@ class ConstellationRun(DiscoveryRun):
         count = max(_POINTS, 3 * len(self.tokens))
         points = surface[torch.randint(len(surface), (count,), generator=draw).to(surface.device)]
         about = (points - self.middle.to(points)) / self.radius
-        hull = Hull(
-            turned(about, turns(self.settings.angles).to(points)),
-            in_sight(points, surface, self.rig, 2 / (_SIDE - 1)),
-            Warp(warps[0]).apply(self.rig.project(points).expand(len(warps[0]), -1, -1, -1)),
-        )
+        xy = Warp(warps[0]).apply(self.rig.project(points).expand(len(warps[0]), -1, -1, -1))
+        seen = in_sight(points, surface, self.rig, 2 / (_SIDE - 1)) & ((xy > 0) & (xy < 1)).all(-1)
+        hull = Hull(turned(about, turns(self.settings.angles).to(points)), xy, seen)
         if len(self.hulls) < KEPT:
             self.hulls[number] = hull
         return hull
@@ -190,10 +179,21 @@ class ConstellationRun(DiscoveryRun):
     def select(self) -> Selection:
         """Tokens with evidence on all objects, far apart in the constellation."""
         placing = self._place_all(range(len(self.source)))
-        places = placing.where.median(dim=0).values
-        stray = (placing.where - places).square().sum(-1).mean(0).sqrt()
+        places, stray = middle_and_stray(placing.where)
         evidence, count = placing.evidence.mean(0), self.config.num_tokens
-        pool = evidence.argsort(descending=True, stable=True)[: max(count, -(-5 * count // 2))]
+        pool = evidence.argsort(descending=True, stable=True)[: usual_candidates(count)]
         picks = furthest_point_sampling(places[None], count, pool)
         pairs = tuple(symmetric_pairs(places[picks], stray[picks]))
         return Selection(picks, -evidence, stray, stray, pairs, places[picks])
+
+
+def _misplaced(
+    hulls: Sequence[Hull],
+    share: Float[Tensor, "object token point"],
+    heat: Float[Tensor, "object version view token point"],
+) -> dict[str, Float[Tensor, ""]]:
+    """Cross-entropy of the heatmaps to the places, over the views and versions that show them; flat maps give 0."""
+    seen = torch.stack([hull.seen for hull in hulls])
+    weight = share[:, None, None] * seen[:, :, :, None].to(share)
+    loss = -(weight * (heat + _NO_HEAT).log()).sum() / weight.sum().clamp_min(1e-6)
+    return {"misplaced": loss, "total": loss}

@@ -51,9 +51,19 @@ def view_evidence(
     h is the heatmap there (heatmaps sum to 1 over their pixels), o the chance of an outlier; flat heatmaps give 0.
     Differentiable.
     """
-    height, width = heatmaps.shape[-2:]
-    seen = sampled(heatmaps, xy) * (height * width)
-    return ((1 - outlier) * seen + outlier).log()
+    return heat_evidence(relative_heat(heatmaps, xy), outlier)
+
+
+def relative_heat(
+    heatmaps: Float[Tensor, "*batch view keypoint height width"], xy: Float[Tensor, "*batch view point 2"]
+) -> Float[Tensor, "*batch view keypoint point"]:
+    """Heatmaps at places, as multiples of a flat map's: h·pixels."""
+    return sampled(heatmaps, xy) * (heatmaps.shape[-2] * heatmaps.shape[-1])
+
+
+def heat_evidence(heat: Float[Tensor, "*batch"], outlier: float = EvidenceConfig.outlier) -> Float[Tensor, "*batch"]:
+    """`view_evidence` of what `relative_heat` gives."""
+    return ((1 - outlier) * heat + outlier).log()
 
 
 def sampled(

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.cameras import Cameras
+from keyorbit.evidence import beside_silhouette
 from keyorbit.heatmaps import (
     argmax_rowcol,
     argmax_xy,
@@ -152,17 +153,7 @@ def off_silhouette(
     hull (Laurentini 1994), so it pulls points that hang in the air onto the object; the purpose of KeypointNet's
     silhouette loss (Suwajanakorn et al. 2018) without the need for a sharp heatmap.
     """
-    xy = cameras.project(points)
-    inside = xy.clamp(0, 1)
-    sampled = F.grid_sample(
-        distance.flatten(0, 1)[:, None],
-        2 * inside.flatten(0, 1)[:, :, None] - 1,
-        padding_mode="border",
-        align_corners=False,
-    )
-    beyond: Tensor = (xy - inside).abs().sum(-1)
-    distances: Tensor = sampled.reshape(beyond.shape) + beyond
-    return distances.mean()
+    return beside_silhouette(distance, cameras.project(points)).mean()
 
 
 @dataclass(frozen=True, eq=False)

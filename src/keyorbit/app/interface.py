@@ -17,6 +17,7 @@ The same points on an object, in every view and in 3D, from one picture and with
 # Visitors whose work runs at the same time; at the model itself they take turns.
 _AT_ONCE = 4
 _EVERY = 1.0
+_STAGES = {"prepare": "making views", "cache": "reading the model", "plant": "planting tokens"}
 
 
 def gradio() -> Any:
@@ -181,12 +182,7 @@ def _watch(gr: Any, studio: Studio, work: Job, thing: Any, parts: dict[str, Any]
     shown: Tokens | None = None
     while not work.finished.wait(_EVERY):
         stage, done, total = work.stage
-        words = {
-            "prepare": "making views",
-            "cache": "reading the model",
-            "plant": "planting tokens",
-            "step": "step",
-        }.get(stage, stage)
+        words = _STAGES.get(stage, stage)
         update = {parts["state"]: f"{words} {done} of {total}{', stopping' if work.stopped else ''}"}
         if len(work.losses) > 1:
             update[parts["curves"]] = loss_charts(work.losses)
