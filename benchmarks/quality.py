@@ -41,6 +41,7 @@ SHOWN = (
     *FIELDS,
     "input_elevation_deg",
     "input_reprojection",
+    "input_landmark_2d",
     "spair_pck_per_point_0.1",
     "relative_pose_error_median",
     "sc3k_inclusivity_0.05",
@@ -51,6 +52,7 @@ LESS_IS_BETTER = (
     "reprojection",
     "input_elevation_deg",
     "input_reprojection",
+    "input_landmark_2d",
     "relative_pose_error_median",
     "seconds",
 )
@@ -120,6 +122,7 @@ def figures(world: World, fitted: list[Detection], found: list[Detection]) -> Fi
     if result.input is not None:
         told["input_elevation_deg"] = result.input.elevation_error_deg
         told["input_reprojection"] = result.input.reprojection
+        told["input_landmark_2d"] = result.input.landmark_2d
     return told
 
 

@@ -153,3 +153,24 @@ def test_the_input_cameras_are_measured():
     hopeless = [found[0]] * 4 + found[4:]
     assert evaluate(hopeless, things).input.elevation_error_deg is None
     assert evaluate(detections(things), things).input is None
+
+
+def test_landmarks_are_drawn_onto_the_input_picture_with_the_camera_that_was_found():
+    things, found = [], []
+    for i, (thing, detection) in enumerate(zip(make_world(), detections(make_world()), strict=True)):
+        truth, camera = thing.truth, orbit_cameras(0.0, 10.0 * i)
+        flat = replace(
+            detection.keypoints_2d, input_xy=camera.project(truth.keypoints_3d)[0], input_score=torch.ones(5)
+        )
+        found.append(replace(detection, input_camera=flat.input_camera(detection.keypoints_3d)))
+        true = truth.keypoints_2d.clone()
+        true[0] = camera.project(truth.keypoints_3d)[0] + torch.tensor([0.0, 0.02])
+        # What the picture does not show does not count.
+        true[0, 0], visible = 9.0, truth.visible.clone()
+        visible[0, 0] = False
+        things.append(replace(thing, truth=replace(truth, keypoints_2d=true, visible=visible)))
+    assert evaluate(found, things).input.landmark_2d == pytest.approx(0.02, abs=2e-3)
+    unseen = [replace(t, truth=replace(t.truth, visible=torch.zeros_like(t.truth.visible))) for t in things]
+    assert evaluate(found, unseen).input.landmark_2d is None
+    blind = [replace(thing, truth=None) for thing in things]
+    assert evaluate(found, blind).input.landmark_2d is None

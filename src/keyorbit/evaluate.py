@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, median
 from typing import Any
 
@@ -49,16 +49,19 @@ class ObjectScores:
 
 @dataclass(frozen=True)
 class InputScores:
-    """The input pictures' cameras: median error of the elevation in degrees, median reprojection in sides.
+    """The input pictures' cameras, medians over objects: the elevation's error in degrees, the others in sides.
 
-    A camera that could not be known counts as infinitely wrong; None where half of them or more are, or none has a
-    truth. elevations: how many have a truth; unknown: objects whose camera could not be known.
+    reprojection: from the projected keypoints to where the picture's own maps mark them; landmark_2d: from the 3D
+    landmarks, drawn onto the picture with the camera that was found, to the true places of those that it shows. A
+    camera that could not be known counts as infinitely wrong; None where half of them or more are, or none has a truth.
+    elevations: how many have a truth; unknown: objects whose camera could not be known.
     """
 
     elevation_error_deg: float | None
     reprojection: float | None
     elevations: int
     unknown: int
+    landmark_2d: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def evaluate(
         fit = judged(fit_detections, stack_truths(fit_objects))
     predicted = predict_landmarks(test, fit)
     errors = torch.linalg.vector_norm(predicted - test.landmarks, dim=-1)
+    if given is not None and test.spatial:
+        given = replace(given, landmark_2d=_drawn_back(detections, truths, predicted))
     in_pictures = _in_pictures(detections, truths, predicted)
     measures |= _measures(test, fit, predicted, truths) | picture_measures(*in_pictures)
     if moved is not None:
@@ -233,6 +238,18 @@ def _input_scores(detections: Sequence[Detection], objects: Objects) -> InputSco
             error = abs(float(camera.elevation_deg) - thing.input_elevation_deg)
             errors.append(error if known else math.inf)
     return InputScores(_finite_median(errors), _finite_median(residuals), len(errors), unknown)
+
+
+def _drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float | None:
+    """Median over objects of the mean distance of predicted landmarks, seen by the input camera, from the true ones."""
+    distances = []
+    for detection, truth, points in zip(detections, truths, predicted, strict=True):
+        camera, seen = detection.input_camera, truth.visible[0] & truth.known
+        assert camera is not None
+        if bool(seen.any()):
+            away = torch.linalg.vector_norm(camera.cameras.project(points)[0] - truth.keypoints_2d[0], dim=-1)
+            distances.append(float(away[seen].mean()) if float(camera.score) > 0 else math.inf)
+    return _finite_median(distances)
 
 
 def _finite_median(values: Sequence[float]) -> float | None:

@@ -37,6 +37,9 @@ def summary_table(results: dict[str, Evaluation]) -> Table:
         "landmarks with a keypoint within a tenth of the size, %": lambda e: percent(e.coverage),
         "input picture: elevation error, degrees (median)": lambda e: number(e.input and e.input.elevation_error_deg),
         "input picture: reprojection error, % of side (median)": lambda e: percent(e.input and e.input.reprojection),
+        "input picture: landmarks drawn onto it, % of side (median)": lambda e: percent(
+            e.input and e.input.landmark_2d
+        ),
         "keypoints on the object, %": lambda e: percent(e.on_object),
     }
     for name, read in fields.items():
