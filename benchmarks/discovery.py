@@ -52,9 +52,9 @@ class Sizes:
     tokens: int = 16
     repeats: int = 5
     maps: tuple[int, int, int] = (20, 9600, 93)
-    train: int = 8
-    test: int = 8
-    steps: int = 40
+    train: int = 24
+    test: int = 24
+    steps: int = 100
 
 
 QUICK = Sizes(True, 4, 1, (2, 96, 7), 2, 2, 1)

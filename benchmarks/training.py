@@ -13,9 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from quality import FIELDS, judge, split
+from quality import FIELDS, World, judge, split
 from rich.console import Console
 from rich.table import Table
+from shared_work import SharedWork
 
 import keyorbit as ko
 from keyorbit.backends.zero123plus import Zero123PlusBackend
@@ -98,8 +99,10 @@ def main() -> None:
         ko.discover(backend, train, config, args.out / "discover", resume=True).save(start)
     tokens = ko.Tokens.load(start)
 
+    world = World(backend, backend, train, test, args.train, SharedWork())
+
     def judged(name: str, model: Zero123PlusBackend, found: ko.Tokens, seconds: float) -> None:
-        scores = judge(model, found, train, test, args.train)
+        scores = judge(world, found, model)
         views = judge_views(model, found.embedding.detach(), test[: args.views], args.sample_steps, args.guidance)
         rows[name] = {key: scores[key] for key in FIELDS} | views | {"seconds": seconds}
         results.write_text(json.dumps(rows, indent=1) + "\n")

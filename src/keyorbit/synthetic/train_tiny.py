@@ -43,7 +43,7 @@ from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
 _CLEAR = 300  # timesteps below show small parts
-_INPUT_SHARE = 0.3  # of the grounding loss's weight for the input picture, which is one view to the grid's six
+_INPUT_SHARE = 0.15  # of the grounding loss's weight for the input picture: its one view has thrice the grid's noise
 TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
 
 
@@ -215,6 +215,7 @@ def train_unet(
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)
         for category in config.categories
+        if config.probe.every <= config.unet.steps
     }
 
     def watch(step: int) -> None:
@@ -285,6 +286,9 @@ def main(
     unet_steps: int = 20000,
     unet_batch: int = TrainTinyConfig.unet_batch,
     unet_rate: float = 5e-4,
+    grounding: Annotated[
+        float, typer.Option(help="Weight of the loss that ties phrases to places.")
+    ] = TrainTinyConfig.grounding,
     init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
     fine_attention: Annotated[
         bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
@@ -312,6 +316,7 @@ def main(
         vae=OptimiseConfig(vae_steps, 2e-3),
         unet=OptimiseConfig(unet_steps, unet_rate),
         unet_batch=unet_batch,
+        grounding=grounding,
         probe=ProbeConfig(every=probe_every),
         workers=workers,
     )
