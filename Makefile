@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test lint docs browser demo figures notebook shape-report cli-reference quality clean
+.PHONY: install test lint docs browser demo figures report-picture notebook shape-report cli-reference quality clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -36,6 +36,11 @@ demo: $(INSTALLED)
 figures: $(INSTALLED)
 	$(BIN)/python examples/figures.py build/demo docs/images/overview.png
 	$(BIN)/python examples/rays.py docs/images
+
+# The docs' picture of the report, from a finished `make demo`, as Chromium shows it.
+report-picture:
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1280,1440 --virtual-time-budget=4000 \
+		--screenshot=docs/images/report.png file://$(CURDIR)/build/demo/run/report.html
 
 # Runs the notebook and keeps its outputs in it, from the shipped model: a minute and a half on two cores.
 notebook: $(INSTALLED)
