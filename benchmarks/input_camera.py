@@ -9,16 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import torch
-from quality import SPLITS
+from quality import split
 from rich.console import Console
 from rich.table import Table
 
 import keyorbit as ko
 from keyorbit.evaluate import detect_all
-from keyorbit.synthetic.dataset import MAX_OBJECTS
-from keyorbit.synthetic.probe import as_object
-from keyorbit.synthetic.samples import SampleSpec, make_samples
 
 BANDS = ((-20, 0), (0, 20), (20, 40), (40, 60))
 
@@ -34,15 +30,13 @@ def main() -> None:
     backend = ko.load_backend(args.model)
     shipped = files("keyorbit") / "assets" / "examples" / "tokens.safetensors"
     detector = ko.KeypointDetector(backend, ko.Tokens.load(args.tokens or Path(str(shipped))))
-    found, things, elevations = {}, {}, []
-    for split, count in (("train", args.fit), ("validation", args.objects)):
-        specs = [SampleSpec(args.category, SPLITS[split] * MAX_OBJECTS + i, backend.view_size) for i in range(count)]
-        samples = list(make_samples(specs, 1))
-        things[split] = [as_object(sample) for sample in samples]
-        found[split] = detect_all(detector, things[split])
-        elevations = [elevation_of(sample.input_camera) for sample in samples]
-    fitted = found["train"], things["train"]
-    cameras = [detection.input_camera for detection in found["validation"]]
+    train, things = (
+        split(args.category, name, count, backend.view_size, 1)
+        for name, count in (("train", args.fit), ("validation", args.objects))
+    )
+    fitted, found = detect_all(detector, train), detect_all(detector, things)
+    elevations = [thing.input_elevation_deg for thing in things]
+    cameras = [detection.input_camera for detection in found]
     off = np.array([abs(float(c.elevation_deg) - e) for c, e in zip(cameras, elevations, strict=True)])
     inside = off <= [float(c.elevation_std_deg) for c in cameras]
     table = Table(
@@ -51,19 +45,13 @@ def main() -> None:
     for low, high in (*BANDS, (BANDS[0][0], BANDS[-1][1])):
         chosen = [i for i, e in enumerate(elevations) if low <= e <= high]
         if chosen:
-            some = ([found["validation"][i] for i in chosen], [things["validation"][i] for i in chosen])
-            drawn = ko.evaluate(*some, *fitted).input.landmark_2d
+            some = [found[i] for i in chosen], [things[i] for i in chosen]
+            drawn = ko.evaluate(*some, fitted, train).input.landmark_2d
             middle, most = np.median(off[chosen]), np.quantile(off[chosen], 0.9)
             drawn_text = "" if drawn is None else f"{100 * drawn:.1f}"
             share = f"{np.mean(inside[chosen]):.2f}"
             table.add_row(f"{low}° to {high}°", str(len(chosen)), f"{middle:.1f}", f"{most:.1f}", share, drawn_text)
     Console(width=120).print(table)
-
-
-def elevation_of(camera: ko.Cameras) -> float:
-    """Of a camera that looks at the origin, degrees."""
-    centre = camera.centers[0]
-    return float(torch.rad2deg(torch.asin(centre[2] / centre.norm())))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import jaxtyping
 # Before anything imports keyorbit: modules already imported would go unchecked.
 jaxtyping.install_import_hook("keyorbit", "beartype.beartype")
 
+import importlib  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -114,6 +116,14 @@ def run_here(monkeypatch):
 
     yield run
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def benchmark_script():
+    """Imports a script of benchmarks/ by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        yield importlib.import_module
 
 
 @pytest.fixture

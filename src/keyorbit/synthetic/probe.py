@@ -125,7 +125,15 @@ def as_object(sample: Sample) -> ObjectViews:
     )
     masks = torch.from_numpy(sample.views[..., 3] > 127)
     picture = Image.fromarray(composite(sample.input_image, sample.background))
-    return ObjectViews(f"{sample.category}_{sample.seed}", picture, views, masks, sample.cameras, truth=truth)
+    return ObjectViews(
+        f"{sample.category}_{sample.seed}",
+        picture,
+        views,
+        masks,
+        sample.cameras,
+        truth=truth,
+        input_elevation_deg=sample.input_elevation_deg,
+    )
 
 
 def _cache(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> QueryCache:
