@@ -1,23 +1,14 @@
 """The benchmark of discovery runs at small sizes, and its loop form of the losses is the loss."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "discovery.py"
-
 
 @pytest.fixture(scope="module")
-def discovery():
-    spec = importlib.util.spec_from_file_location("discovery", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["discovery"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["discovery"]
+def discovery(benchmark_script):
+    return benchmark_script("discovery")
 
 
 def test_it_runs_and_writes_its_figures(discovery, model_folder, tmp_path, monkeypatch, capsys):

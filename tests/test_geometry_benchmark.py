@@ -1,9 +1,5 @@
 """The comparison of kinds of agreement runs, and shows an object to the UNet once for all of them."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from keyorbit import sources
@@ -12,19 +8,10 @@ from keyorbit.prepare import PrepareConfig
 from keyorbit.synthetic.probe import as_object
 from keyorbit.synthetic.samples import SampleSpec, make_sample
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def geometry():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location("geometry", FOLDER / "geometry.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(FOLDER))
+def geometry(benchmark_script):
+    return benchmark_script("geometry")
 
 
 def test_every_row_has_its_figures_and_objects_are_recorded_once(geometry, backend, monkeypatch):

@@ -3,7 +3,6 @@
 import importlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +14,10 @@ from keyorbit.data import ObjectViews
 from keyorbit.synthetic.probe import as_object
 from keyorbit.synthetic.samples import SampleSpec, make_sample
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def quality():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield importlib.import_module("quality")
+def quality(benchmark_script):
+    return benchmark_script("quality")
 
 
 @pytest.fixture(scope="module")
