@@ -14,7 +14,7 @@ from keyorbit.synthetic.objects import make_object
 from keyorbit.synthetic.render import Light, Surface, composite, load_surface, object_surface, render, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, SampleSpec, make_sample, make_samples
 from keyorbit.synthetic.shapes import box, prism
-from keyorbit.synthetic.training_data import training_seed
+from keyorbit.synthetic.training_data import draw_items, training_seed, training_specs
 
 
 def test_shapes_are_closed_and_face_outwards():
@@ -107,6 +107,17 @@ def test_a_dataset_comes_back_from_disk(tmp_path):
     projected = thing.cameras.project(thing.truth.keypoints_3d)
     torch.testing.assert_close(projected, thing.truth.keypoints_2d[1:], atol=1e-5, rtol=0)
     assert training_seed(0, 0) > 999 * MAX_OBJECTS + MAX_OBJECTS - 1
+
+
+def test_a_category_that_is_named_twice_trains_twice_as_often(generator):
+    specs = training_specs(("chair", "car"), 50, 0, 16)
+    drawn = draw_items(("chair", "car", "car"), len(specs), 6000, generator)
+    shares = torch.bincount(drawn, minlength=100) / 6000
+    assert all(spec.category == ("chair", "car")[i % 2] for i, spec in enumerate(specs))
+    assert abs(shares[0::2].sum() - 1 / 3) < 0.03
+    assert abs(shares[1::2].sum() - 2 / 3) < 0.03
+    assert shares[0::2].min() > 0.002
+    assert shares[1::2].max() < 0.025
 
 
 def test_shards_make_the_dataset_that_one_machine_makes(tmp_path):

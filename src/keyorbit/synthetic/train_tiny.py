@@ -33,6 +33,7 @@ from keyorbit.synthetic.tiny_model import TinyConfig, init_from, make_tiny, save
 from keyorbit.synthetic.training_data import (
     Encoded,
     Rendered,
+    draw_items,
     encode_training_set,
     render_training_set,
     training_specs,
@@ -51,12 +52,12 @@ TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
 class TrainTinyConfig:
     """The recipe.
 
-    objects: of each category. Of the UNet's steps ``dropped`` have no condition at all, ``text_only`` a caption and no
-    picture, ``told`` a picture and a caption; the rest have the picture alone, as in use. Without its picture the model
-    has to find "the front left leg" by words, and that is what the tokens live on. ``grounding``: the weight of the
-    loss that ties the tokens of ``phrases`` phrases an item to the places that they name, see
-    :mod:`keyorbit.synthetic.grounding`. ``clear``: the share of items at timesteps below 300, where points are looked
-    for.
+    objects: of each category; one that is named twice is drawn twice as often. Of the UNet's steps ``dropped`` have no
+    condition at all, ``text_only`` a caption and no picture, ``told`` a picture and a caption; the rest have the
+    picture alone, as in use. Without its picture the model has to find "the front left leg" by words, and that is what
+    the tokens live on. ``grounding``: the weight of the loss that ties the tokens of ``phrases`` phrases an item to the
+    places that they name, see :mod:`keyorbit.synthetic.grounding`. ``clear``: the share of items at timesteps below
+    300, where points are looked for.
     """
 
     categories: tuple[str, ...] = TRAINED_CATEGORIES
@@ -98,8 +99,9 @@ def train(
     model = model or TinyConfig()
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)
+    kinds = tuple(dict.fromkeys(config.categories))
     data = render_training_set(
-        config.categories, config.objects, config.seed, model.view_size, config.workers, out / "data.safetensors"
+        kinds, config.objects, config.seed, model.view_size, config.workers, out / "data.safetensors"
     )
     parts = make_tiny(model, config.seed)
     if init is not None:
@@ -111,7 +113,7 @@ def train(
     done = train_vae(config, data, backend, out, accelerator, until)
     if done:
         encoded = encode_training_set(data, backend, out / "encoded.safetensors")
-        specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
+        specs = training_specs(kinds, config.objects, config.seed, model.view_size // 2)
         places = render_places(specs, config.workers, out / "places.safetensors")
         done = train_unet(config, encoded, places, backend, out, accelerator, until)
         save_folder(parts, folder, model.view_size)
@@ -178,7 +180,7 @@ def train_unet(
 
     def loss_of(draw: Draw) -> dict[str, Tensor]:
         generator = draw.generator()
-        picked = torch.randint(len(data.grids), (count,), generator=generator)
+        picked = draw_items(config.categories, len(data.grids), count, generator)
         ground = torch.randint(2, (count,), generator=generator)
         kind = torch.bucketize(torch.rand(count, generator=generator), shares)
         pictured, told = (kind >= 2).to(device), (kind == 1) | (kind == 2)
@@ -214,7 +216,7 @@ def train_unet(
 
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)
-        for category in config.categories
+        for category in dict.fromkeys(config.categories)
         if config.probe.every <= config.unet.steps
     }
 
@@ -279,7 +281,9 @@ def _smoke(config: TrainTinyConfig) -> TrainTinyConfig:
 def main(
     out: Annotated[Path, typer.Option(help="Where data, checkpoints, samples and the log are kept.")],
     folder: Annotated[Path | None, typer.Option(help="Where the model goes; default OUT/model.")] = None,
-    categories: Annotated[str, typer.Option(help="Kinds of objects, with commas.")] = ",".join(TRAINED_CATEGORIES),
+    categories: Annotated[
+        str, typer.Option(help="Kinds of objects, with commas; one named twice is drawn twice as often.")
+    ] = ",".join(TRAINED_CATEGORIES),
     objects: Annotated[int, typer.Option(help="Objects of each kind.")] = TrainTinyConfig.objects,
     seed: int = 0,
     vae_steps: int = 2000,

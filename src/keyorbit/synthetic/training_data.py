@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from keyorbit.backends.zero123plus import Zero123PlusBackend
@@ -47,6 +47,19 @@ def training_seed(seed: int, index: int) -> int:
 def training_specs(categories: tuple[str, ...], objects: int, seed: int, size: int) -> list[SampleSpec]:
     """``objects`` of each category, in turn."""
     return [SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories]
+
+
+def draw_items(
+    categories: tuple[str, ...], items: int, count: int, generator: torch.Generator
+) -> Int[Tensor, " count"]:
+    """``count`` random ones of ``items`` that stand in the order of :func:`training_specs`.
+
+    A category that ``categories`` name twice is drawn twice as often.
+    """
+    kinds = list(dict.fromkeys(categories))
+    place = torch.tensor([kinds.index(category) for category in categories])
+    named = torch.randint(len(categories), (count,), generator=generator)
+    return len(kinds) * torch.randint(items // len(kinds), (count,), generator=generator) + place[named]
 
 
 def render_training_set(
