@@ -21,8 +21,9 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
 
+# Two processes of one thread each: most tests are too small for more threads. A file's tests stay together.
 test: lint docs
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Of `make test` the part that looks at report and app in Chromium, screenshots in build/; skipped where there is none
 # (on Debian: apt-get install chromium chromium-driver).
