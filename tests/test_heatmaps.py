@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
@@ -192,6 +193,20 @@ def test_resize_keeps_unit_square_positions():
     big = hm.normalize(hm.resize(small, (60, 45)))
     assert torch.allclose(hm.soft_argmax_xy(big), xy, atol=1e-3)
     assert hm.resize(small, (20, 30)) is small
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest-exact"])
+@pytest.mark.parametrize(("old", "new"), [((4, 4), (32, 32)), ((5, 7), (12, 9)), ((20, 30), (7, 11)), ((3, 8), (3, 5))])
+def test_resize_does_what_interpolate_does(mode, old, new):
+    maps = torch.randn(2, 3, *old, dtype=torch.float64, requires_grad=True)
+    corners = None if mode == "nearest-exact" else False
+    expected = F.interpolate(maps, size=new, mode=mode, align_corners=corners)
+    found = hm.resize(maps, new, mode)
+    assert torch.allclose(found, expected, atol=1e-12)
+    weight = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((weight * x).sum(), maps)[0] for x in (found, expected)]
+    assert torch.allclose(*gradients, atol=1e-12)
+    assert hm.resize(maps.bfloat16(), new, mode).dtype == torch.bfloat16
 
 
 def test_bad_layers_are_named():

@@ -64,8 +64,7 @@ def turn_scores(
     places: where the tokens belong; ``width``: standard deviation of a token about its place. A token that is nowhere
     near counts as ``absent``.
     """
-    prior = -0.5 * _squared(places, points) / width**2
-    fit = (evidence[..., None, :, :] + prior).logsumexp(-1) - math.log(points.shape[-2])
+    fit = (evidence[..., None, :, :] + _log_prior(places, points, width)).logsumexp(-1) - math.log(points.shape[-2])
     return torch.logaddexp(fit, torch.full_like(fit, math.log(absent))).mean(-1)
 
 
@@ -76,7 +75,7 @@ def placed(
     width: float,
 ) -> Float[Tensor, "*batch token point"]:
     """The chance of each point to be the token's, given its evidence and its place; sums to 1 over the points."""
-    return (evidence - 0.5 * _squared(places, points) / width**2).softmax(-1)
+    return (evidence + _log_prior(places, points, width)).softmax(-1)
 
 
 def in_sight(
@@ -132,7 +131,15 @@ def gathered(
     return values.gather(-3, index).squeeze(-3)
 
 
-def _squared(places: Tensor, points: Tensor) -> Tensor:
-    """Squared distances [... token point], in the form that takes no memory for differences."""
-    cross = einsum(places, points, "t c, ... p c -> ... t p")
-    return (places.square().sum(-1)[:, None] + points.square().sum(-1)[..., None, :] - 2 * cross).clamp_min(0)
+def _log_prior(
+    places: Float[Tensor, "token 3"], points: Float[Tensor, "*batch point 3"], width: float
+) -> Float[Tensor, "*batch token point"]:
+    """-½ (distance / width)², as one product: the squares are channels of their own, and no differences are stored."""
+    half = 0.5 / width**2
+    from_places = torch.cat([2 * half * places, -half * _square(places), torch.full_like(places[:, :1], -half)], dim=-1)
+    at_points = torch.cat([points, torch.ones_like(points[..., :1]), _square(points)], dim=-1)
+    return einsum(from_places, at_points, "t c, ... p c -> ... t p")
+
+
+def _square(points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:
+    return points.square().sum(-1, keepdim=True)
