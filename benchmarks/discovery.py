@@ -10,10 +10,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 from rich.console import Console
@@ -27,6 +29,7 @@ from keyorbit.backends.stable_diffusion import first_up_layers
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.discover_run import DiscoveryRun
 from keyorbit.evaluate import detect_all
+from keyorbit.heatmaps import resize
 from keyorbit.inspection.architectures import load_architecture
 from keyorbit.inspection.cost import random_weights
 from keyorbit.prepare import PrepareConfig, Prepared, prepare_numbered
@@ -38,7 +41,7 @@ from keyorbit.synthetic.probe import as_object
 from keyorbit.synthetic.samples import SampleSpec, make_samples
 from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny
 
-SECTIONS = ("losses", "quality", "cached", "unet")
+SECTIONS = ("losses", "enlarging", "quality", "cached", "unet")
 GRIDS = 4  # a step, in every comparison
 FIELDS = ("reprojection", "landmark_3d", "landmark_2d", "dual_alignment", "coverage", "on_object")
 Rows = list[dict[str, Any]]
@@ -232,6 +235,22 @@ def compare_losses(sizes: Sizes) -> Rows:
     return [{"maps": name, "loops": slow, "vectorised": fast, "ratio": slow / fast} for name, fast, slow in seconds]
 
 
+def compare_enlarging(sizes: Sizes) -> Rows:
+    """The maps of one object to the size that discovery works at, forward and backward: interpolate and `resize`."""
+    count, rows = 6 * 3 * 2 * sizes.tokens, []  # views, versions, two candidates a token
+    for old, new in ((4, 32), (8, 32), (16, 32), (10, 80), (40, 80)):
+        maps = torch.rand(count, 1, old, old, generator=torch.Generator(), requires_grad=True)
+        size, gradient = (new, new), torch.rand(count, 1, new, new, generator=torch.Generator())
+        interpolate = partial(F.interpolate, size=size, mode="bilinear", align_corners=False)
+
+        def there_and_back(way: Callable[..., torch.Tensor], maps=maps, gradient=gradient, size=size) -> None:
+            way(maps, size=size).backward(gradient)
+
+        slow, fast = (timed(partial(there_and_back, way), sizes.repeats) for way in (interpolate, resize))
+        rows.append({"from": old, "to": new, "interpolate": slow, "resize": fast, "ratio": slow / fast})
+    return rows
+
+
 def looped(mean: torch.Tensor, side: int) -> torch.Tensor:
     """The same by loops over views, tokens and pairs of views."""
     grid, views = mean.reshape(3 * side, 2 * side, -1), []
@@ -305,6 +324,9 @@ def main() -> None:
     if "losses" in wanted:
         results["losses"] = compare_losses(sizes)
         show("losses: loops and without", results["losses"])
+    if "enlarging" in wanted:
+        results["enlarging"] = compare_enlarging(sizes)
+        show("enlarging maps", results["enlarging"])
     if "quality" in wanted:
         results["quality"] = compare_quality(ko.load_backend(args.model), sizes)
         show("the same steps, isolated and joint", results["quality"])
