@@ -5,6 +5,7 @@ import torch
 
 from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.evidence import (
+    EvidenceConfig,
     beside_silhouette,
     hull_points,
     log_evidence,
@@ -146,3 +147,8 @@ def test_planted_truth_through_noise_occlusion_and_wrong_views(wrong):
     covariance = torch.cat([f.covariance for f in found])
     whitened = torch.linalg.solve(torch.linalg.cholesky(covariance), offset[..., None])[told][..., 0]
     assert (whitened.abs() < 1).float().mean() == pytest.approx(0.68, abs=0.08)
+
+
+def test_a_search_without_a_fine_grid_is_refused():
+    with pytest.raises(ValueError, match="0 fine grids"):
+        EvidenceConfig(levels=0)

@@ -27,6 +27,10 @@ class EvidenceConfig:
     outlier: float = 0.05
     falloff: float = 0.01
 
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise ValueError(f"{self.levels} fine grids leave a point where the coarse one has it: use 1 or more")
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -156,18 +160,15 @@ def refined(
         distance = distance.unsqueeze(-4).expand(*alone.shape[:-4], -1, -1, -1)
     near = _cube(config.fine).to(heatmaps)
     covariance = torch.eye(3).to(heatmaps).expand(*best.shape, 3) * step**2
-    middle, strength = best, None
     for level in range(config.levels):
         step /= config.zoom
         points = best[..., None, :] + step * near
         value = log_evidence(points, alone, cameras, distance, config)[..., 0, :]
         middle, spread = _moments(points, value)
         covariance = spread if level == 0 else covariance
-        best = points.gather(-2, value.argmax(-1)[..., None, None].expand(*value.shape[:-1], 1, 3))[..., 0, :]
-        strength = value.amax(-1)
-    if strength is None:
-        strength = log_evidence(best[..., None, :], alone, cameras, distance, config)[..., 0, 0]
-    return Evidence(middle, covariance, strength / len(cameras))
+        peak = value.max(-1)
+        best = points.gather(-2, peak.indices[..., None, None].expand(*value.shape[:-1], 1, 3))[..., 0, :]
+    return Evidence(middle, covariance, peak.values / len(cameras))
 
 
 def hull_points(

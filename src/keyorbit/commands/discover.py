@@ -3,10 +3,11 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from keyorbit.attention import Mode
 from keyorbit.backends.loading import load_backend, model_fingerprint
 from keyorbit.commands.options import (
     DeviceOption,
@@ -26,6 +27,7 @@ from keyorbit.commands.options import (
 )
 from keyorbit.commands.terminal import console, progress
 from keyorbit.discover import DiscoverConfig, discover, discover_cached
+from keyorbit.discover_config import Method
 from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
 from keyorbit.files import make_folder, write_json, write_text
@@ -76,9 +78,9 @@ def discover_command(
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
     if method is not None:
-        one_of("--method", method, ("constellation", "consistency"))
+        one_of("--method", method, get_args(Method))
     if mode is not None:
-        one_of("--mode", mode, ("isolated", "joint"))
+        one_of("--mode", mode, get_args(Mode))
     if (data is None) == (cache is None):
         raise InputError("give either DATA or --cache")
     if cache is not None:
