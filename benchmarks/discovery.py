@@ -240,15 +240,16 @@ def compare_enlarging(sizes: Sizes) -> Rows:
     count, rows = 6 * 3 * 2 * sizes.tokens, []  # views, versions, two candidates a token
     for old, new in ((4, 32), (8, 32), (16, 32), (10, 80), (40, 80)):
         maps = torch.rand(count, 1, old, old, generator=torch.Generator(), requires_grad=True)
-        size, gradient = (new, new), torch.rand(count, 1, new, new, generator=torch.Generator())
-        interpolate = partial(F.interpolate, size=size, mode="bilinear", align_corners=False)
-
-        def there_and_back(way: Callable[..., torch.Tensor], maps=maps, gradient=gradient, size=size) -> None:
-            way(maps, size=size).backward(gradient)
-
-        slow, fast = (timed(partial(there_and_back, way), sizes.repeats) for way in (interpolate, resize))
+        gradient = torch.rand(count, 1, new, new, generator=torch.Generator())
+        interpolate = partial(F.interpolate, mode="bilinear", align_corners=False)
+        work = (partial(there_and_back, way, maps, gradient) for way in (interpolate, resize))
+        slow, fast = (timed(one, sizes.repeats) for one in work)
         rows.append({"from": old, "to": new, "interpolate": slow, "resize": fast, "ratio": slow / fast})
     return rows
+
+
+def there_and_back(way: Callable[..., torch.Tensor], maps: torch.Tensor, gradient: torch.Tensor) -> None:
+    way(maps, size=tuple(gradient.shape[-2:])).backward(gradient)
 
 
 def looped(mean: torch.Tensor, side: int) -> torch.Tensor:

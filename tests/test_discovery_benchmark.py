@@ -29,6 +29,7 @@ def test_it_runs_and_writes_its_figures(discovery, model_folder, tmp_path, monke
     assert [row["of"] for row in found["totals"]] == ["one step", "500 steps", "10000 steps"] * 2
     assert [row["layers"] for row in found["forward"]] == ["whole UNet", "all layers", "first 4 up"]
     assert all(row["ratio"] > 0 for row in found["enlarging"])
+    assert [row["to"] for row in found["enlarging"]] == [32, 32, 32, 80, 80]
     assert set(found["scaling"]) == {"objects", "tokens", "layers"}
     assert (tmp_path / "d.png").stat().st_size > 1000
     assert "cached_step" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """The benchmark of keypoints against the truth runs, and its baselines are what they say."""
 
-import importlib
 import json
 import sys
 
@@ -95,7 +94,7 @@ def test_other_losses_move_the_tokens_and_a_misread_grid_moves_them_elsewhere(qu
     assert tokens.info.settings["maps"] == "attention"
 
 
-def test_sift_words_follow_a_pattern_through_views_and_objects(quality, backend, monkeypatch):
+def test_sift_words_follow_a_pattern_through_views_and_objects(quality, benchmark_script, backend, monkeypatch):
     pytest.importorskip("cv2")
     generator = np.random.default_rng(0)
     patch = generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)
@@ -109,7 +108,7 @@ def test_sift_words_follow_a_pattern_through_views_and_objects(quality, backend,
         return ObjectViews(name, Image.new("RGB", (64, 64)), views, masks, ko.zero123plus_cameras("v1.2"))
 
     # The views as they are, not at the tiny model's 16 pixels.
-    baselines = importlib.import_module("baselines")
+    baselines = benchmark_script("baselines")
     monkeypatch.setattr(baselines, "object_views", lambda thing, *_: (thing.views, thing.masks, thing.cameras))
     things = [thing("a", 0), thing("b", 8)]
     ((first, second),) = quality.sift_words(backend, things[:1], [things], 4, seed=0)

@@ -18,6 +18,7 @@ class EvidenceConfig:
     points: of the coarse grid, a side; fine: of the grids round the best point so far, a side, ``levels`` of them, each
     ``zoom`` times finer than the one before. outlier: the chance that a view marks something else, which bounds its
     veto. falloff: standard deviation of how far beside the silhouette a point of the object may be seen, in sides.
+    Raises ValueError for less than one level.
     """
 
     points: int = 24

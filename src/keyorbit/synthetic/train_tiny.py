@@ -35,6 +35,7 @@ from keyorbit.synthetic.training_data import (
     Rendered,
     draw_items,
     encode_training_set,
+    kinds,
     render_training_set,
     training_specs,
 )
@@ -99,9 +100,8 @@ def train(
     model = model or TinyConfig()
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)
-    kinds = tuple(dict.fromkeys(config.categories))
     data = render_training_set(
-        kinds, config.objects, config.seed, model.view_size, config.workers, out / "data.safetensors"
+        config.categories, config.objects, config.seed, model.view_size, config.workers, out / "data.safetensors"
     )
     parts = make_tiny(model, config.seed)
     if init is not None:
@@ -113,7 +113,7 @@ def train(
     done = train_vae(config, data, backend, out, accelerator, until)
     if done:
         encoded = encode_training_set(data, backend, out / "encoded.safetensors")
-        specs = training_specs(kinds, config.objects, config.seed, model.view_size // 2)
+        specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
         places = render_places(specs, config.workers, out / "places.safetensors")
         done = train_unet(config, encoded, places, backend, out, accelerator, until)
         save_folder(parts, folder, model.view_size)
@@ -216,7 +216,7 @@ def train_unet(
 
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)
-        for category in dict.fromkeys(config.categories)
+        for category in kinds(config.categories)
         if config.probe.every <= config.unet.steps
     }
 

@@ -44,9 +44,14 @@ def training_seed(seed: int, index: int) -> int:
     return 10**9 + seed * 10**6 + index
 
 
+def kinds(categories: tuple[str, ...]) -> tuple[str, ...]:
+    """The categories, each once: one may be named twice to be drawn twice as often."""
+    return tuple(dict.fromkeys(categories))
+
+
 def training_specs(categories: tuple[str, ...], objects: int, seed: int, size: int) -> list[SampleSpec]:
-    """``objects`` of each category, in turn."""
-    return [SampleSpec(category, training_seed(seed, i), size) for i in range(objects) for category in categories]
+    """``objects`` of each kind, in turn."""
+    return [SampleSpec(kind, training_seed(seed, i), size) for i in range(objects) for kind in kinds(categories)]
 
 
 def draw_items(
@@ -56,21 +61,21 @@ def draw_items(
 
     A category that ``categories`` name twice is drawn twice as often.
     """
-    kinds = list(dict.fromkeys(categories))
-    place = torch.tensor([kinds.index(category) for category in categories])
+    different = kinds(categories)
+    place = torch.tensor([different.index(category) for category in categories])
     named = torch.randint(len(categories), (count,), generator=generator)
-    return len(kinds) * torch.randint(items // len(kinds), (count,), generator=generator) + place[named]
+    return len(different) * torch.randint(items // len(different), (count,), generator=generator) + place[named]
 
 
 def render_training_set(
     categories: tuple[str, ...], objects: int, seed: int, size: int, workers: int, path: Path
 ) -> Rendered:
-    """``objects`` of each category, in turn, kept in ``path``: a run that is resumed finds them there.
+    """``objects`` of each kind, in turn, kept in ``path``: a run that is resumed finds them there.
 
     Raises:
         InputError: ``path`` holds another training set.
     """
-    recipe = {"categories": list(categories), "objects": objects, "seed": seed, "size": size}
+    recipe = {"categories": list(kinds(categories)), "objects": objects, "seed": seed, "size": size}
     if not path.exists():
         specs = training_specs(categories, objects, seed, size)
         inputs, views, captions = [], [], []
