@@ -19,11 +19,13 @@ from keyorbit.constellation import (
     upright,
 )
 from keyorbit.discover import DiscoverConfig, discover_from
+from keyorbit.discover_constellation import ConstellationRun
 from keyorbit.evidence import read_evidence
 from keyorbit.heatmaps import gaussian, normalize
 from keyorbit.objective import token_heatmaps
 from keyorbit.prepare import PrepareConfig, Shown
 from keyorbit.queries import LayerQueries, QueryCache
+from keyorbit.ranks import Ranks
 from keyorbit.silhouettes import silhouette_distance
 from keyorbit.sources import ModelFacts
 from keyorbit.views import Layout, merge_views
@@ -107,6 +109,11 @@ def test_tokens_that_mark_two_legs_are_told_apart_by_the_others(angle):
     together = read_constellation(heatmaps, CAMERAS, places / 0.5).xyz
     assert (alone[:4] - truth[:4]).norm(dim=-1).min() > 0.3
     assert (together - truth).norm(dim=-1).max() < 0.03
+    # The back need not be read to help.
+    legs_alone = read_constellation(heatmaps[:, :4], CAMERAS, places[:4] / 0.5).xyz
+    helped = read_constellation(heatmaps, CAMERAS, places / 0.5, count=4).xyz
+    assert (legs_alone - truth[:4]).norm(dim=-1).min() > 0.3
+    assert torch.equal(helped, together[:4])
 
 
 class KnownObjects:
@@ -165,12 +172,14 @@ def test_discovery_finds_points_that_stay_on_objects_that_turn():
     config = replace(KNOWN, num_tokens=6, num_candidates=10, steps=40, batch=4, planting=60, exemplars=2)
     tokens = discover_from(KnownObjects(8), config)
     places = torch.tensor(tokens.info.places)
-    assert places.shape == (6, 3)
+    assert places.shape == (10, 3)
+    assert tokens.helpers.shape == (4, 64)
+    everything = torch.cat([tokens.embedding.detach(), tokens.helpers])
     found = []
     new = KnownObjects(6, seed=5)
     for number, angle in enumerate(new.angles):
-        heatmaps = token_heatmaps(new.maps(number, tokens.embedding.detach()), LAYOUT, "logits", SIDE, 0.3)[0]
-        xyz = read_constellation(heatmaps, CAMERAS, places, silhouette_distance(new.masks[number])).xyz
+        heatmaps = token_heatmaps(new.maps(number, everything), LAYOUT, "logits", SIDE, 0.3)[0]
+        xyz = read_constellation(heatmaps, CAMERAS, places, silhouette_distance(new.masks[number]), count=6).xyz
         found.append(xyz @ rotation(angle))  # in the object's own frame
     found = torch.stack(found)
     stray = (found - found.median(0).values).norm(dim=-1)
@@ -191,4 +200,19 @@ def test_the_constellation_travels_with_the_tokens(tmp_path):
     loaded = type(tokens).load(tmp_path / "tokens.safetensors")
     assert loaded.info == tokens.info
     chosen = loaded.select(torch.tensor([2, 0]))
-    assert chosen.info.places == (tokens.info.places[2], tokens.info.places[0])
+    assert chosen.info.places == (tokens.info.places[2], tokens.info.places[0], tokens.info.places[3])
+    assert torch.equal(chosen.helpers, tokens.helpers)
+
+
+def test_every_candidate_is_a_keypoint_or_a_helper():
+    config = replace(KNOWN, num_tokens=2, num_candidates=5, steps=1, batch=2, planting=2, exemplars=1)
+    run = ConstellationRun(KnownObjects(2), config, Ranks())
+    run.begin(lambda done, total: None)
+    tokens = discover_from(KnownObjects(2), replace(config, steps=0))
+    kept = torch.cat([tokens.embedding.detach(), tokens.helpers])
+    candidates = run.tokens.embedding.detach()
+    order = (kept[:, None] == candidates).all(-1).float().argmax(1)
+    assert sorted(order.tolist()) == list(range(5))
+    torch.testing.assert_close(kept, candidates[order], rtol=0, atol=0)
+    # Each row has its own place: where it is found on the objects.
+    torch.testing.assert_close(torch.tensor(tokens.info.places), run.select().places[order])

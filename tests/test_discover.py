@@ -246,6 +246,10 @@ def test_only_tokens_with_a_constellation_are_read_by_one(backend, objects):
     )
     chosen = KeypointDetector(backend, found, DetectConfig(noises=1, space="constellation")).detect_object(objects[0])
     assert torch.equal(by_default.keypoints_3d.xyz, chosen.keypoints_3d.xyz)
+    # Helpers are no keypoints.
+    assert len(found.helpers) == SMALL.num_candidates - SMALL.num_tokens > 0
+    assert by_default.heatmaps.shape[1] == len(by_default.keypoints_3d.xyz) == SMALL.num_tokens
+    assert len(by_default.input_heatmaps) == SMALL.num_tokens
     assert not torch.equal(by_default.keypoints_2d.xy, alone.keypoints_2d.xy)
     # The places in the views are read near the common point, but for the width of a map's pixel.
     residual = by_default.keypoints_3d.residual

@@ -17,11 +17,11 @@ from keyorbit.attention import cross_attention_layers
 from keyorbit.backends.loading import load_backend
 from keyorbit.checkpoint import load_checkpoint
 from keyorbit.data import ObjectViews, load_dataset
-from keyorbit.detect import KeypointDetector
+from keyorbit.detect import DetectConfig, KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import gaussian, normalize
 from keyorbit.synthetic.dataset import make_dataset
-from keyorbit.tokens import Tokens
+from keyorbit.tokens import Tokens, TokensInfo
 from keyorbit.training import train as training
 from keyorbit.training.batch import Example, object_of
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
@@ -229,6 +229,16 @@ def test_tokens_learn_first(model, objects, tmp_path):
     found = train(model, objects, config, tmp_path)
     assert all(torch.equal(before[name], p) for name, p in model.unet.named_parameters())
     assert not torch.equal(found.embedding, start.embedding)
+
+
+def test_the_constellation_of_the_start_stays_and_its_helpers_go(model, objects, tmp_path):
+    places = tuple((0.1 * i, 0.0, 0.2) for i in range(5))
+    start = Tokens(torch.randn(3, 16), TokensInfo(places=places), torch.randn(2, 16))
+    found = train(model, objects, replace(SMALL, train="tokens", steps=1), tmp_path, start)
+    assert found.info.places == places[:3]
+    assert len(found.helpers) == 0
+    read = KeypointDetector(model, found, DetectConfig(space="constellation")).detect_object(objects[0])
+    assert read.keypoints_3d.xyz.shape == (3, 3)
 
 
 @pytest.mark.parametrize("trained", ["tokens", "lora", "full"])

@@ -100,11 +100,13 @@ def read_constellation(
     distance: Float[Tensor, "view mask_height mask_width"] | None = None,
     config: ConstellationConfig | None = None,
     space: EvidenceConfig | None = None,
+    count: int | None = None,
 ) -> Evidence:
     """As :func:`keyorbit.evidence.read_evidence`, with the constellation as the prior in its best turn.
 
     places: of the tokens, about the middle of what the views look at, in its radii. The prior chooses among the peaks
-    of a token's evidence; within the peak the evidence alone decides.
+    of a token's evidence; within the peak the evidence alone decides. count: how many tokens are read, the first ones;
+    the others only help to find the turn.
     """
     config, space = config or ConstellationConfig(), space or EvidenceConfig()
     middle, radius = search_volume(cameras)
@@ -113,8 +115,8 @@ def read_constellation(
     points, value = grid[likely], value[:, likely]
     under = turned((points - middle.to(points)) / radius, turns(config.angles).to(points))
     best = turn_scores(config.trust * value, under, places.to(points), config.wide, config.absent).argmax()
-    start = points[placed(value, under[best], places.to(points), config.read).argmax(-1)]
-    return refined(start, step, heatmaps, cameras, distance, space)
+    chance = placed(value[:count], under[best], places[:count].to(points), config.read)
+    return refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance, space)
 
 
 def upright(cameras: Cameras) -> bool:

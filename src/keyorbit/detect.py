@@ -140,12 +140,12 @@ class KeypointDetector:
         assert self.discovered.layers is not None
         passes = record_passes(self.backend, prepared, self.discovered.layers)
         grid = self._heatmaps(passes, "grid", self.backend.layout)
-        heatmaps = normalize(_average(grid, Warp(prepared.warps.to(grid))))
-        condition = None
+        everything = normalize(_average(grid, Warp(prepared.warps.to(grid))))
+        heatmaps, condition = everything[:, : len(self.tokens)], None
         if self.backend.has_condition_pass:
-            condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0]
+            condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
         distance = silhouette_distance(prepared.masks[0]).to(heatmaps)
-        keypoints, points = self._keypoints(heatmaps, condition, distance, cameras)
+        keypoints, points = self._keypoints(everything, condition, distance, cameras)
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
@@ -168,12 +168,13 @@ class KeypointDetector:
 
     def _keypoints(
         self,
-        heatmaps: Float[Tensor, "view token side side"],
+        everything: Float[Tensor, "view token_and_helper side side"],
         condition: Float[Tensor, "token side side"] | None,
         distance: Float[Tensor, "view height width"],
         cameras: Cameras | None,
     ) -> tuple[Keypoints2D, Keypoints3D | None]:
         """The keypoints in the views, and in space where there are cameras."""
+        heatmaps = everything[:, : len(self.tokens)]
         if cameras is None:
             return self._read(heatmaps, condition, None), None
         here, space = cameras.to(heatmaps.device), self._space(cameras)
@@ -185,7 +186,8 @@ class KeypointDetector:
             xyz = read_evidence(heatmaps, here, distance).xyz
         else:
             places = torch.tensor(self.tokens.info.places).to(heatmaps)
-            xyz = read_constellation(heatmaps, here, places, distance, self.discovered.constellation).xyz
+            shape, count = self.discovered.constellation, len(self.tokens)
+            xyz = read_constellation(everything, here, places, distance, shape, count=count).xyz
             around = here.project(xyz) if self.config.peak is None else None
         keypoints = self._read(heatmaps, condition, cameras, around)
         return keypoints, keypoints.lift(xyz.cpu())
@@ -196,18 +198,19 @@ class KeypointDetector:
         Raises:
             InputError: by a constellation, which the tokens do not have.
         """
-        able = len(self.tokens.info.places) == len(self.tokens)
+        able = len(self.tokens.info.places) == len(self.tokens) + len(self.tokens.helpers)
         if self.config.space == "constellation" and not able:
             raise InputError('these tokens have no constellation: discover them with method = "constellation"')
         return self.config.space or ("constellation" if able and upright(cameras) else "evidence")
 
     def _heatmaps(
         self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout
-    ) -> Float[Tensor, "version view token side side"]:
+    ) -> Float[Tensor, "version view token_and_helper side side"]:
+        """Those of the tokens, then of the helpers: together, as they were found, since some maps share a softmax."""
         layers = passes[which]
         cache = QueryCache(tuple(layers), len(layers[0].query))
         items = torch.arange(cache.versions)
-        tokens = self.tokens.embedding.to(self.backend.device)
+        tokens = torch.cat([self.tokens.embedding, self.tokens.helpers]).to(self.backend.device)
         kind, side = self.discovered.maps, map_side(self.backend, self.discovered.map_size)
         assert kind is not None
         return token_heatmaps(cache.maps(tokens, items, kind), layout, kind, side, self.discovered.temperature)

@@ -144,9 +144,13 @@ def discover_from(
 def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
     selection = run.select()
     log.info("kept tokens %s; mirror pairs: %s", selection.tokens.tolist(), list(selection.pairs) or "none")
-    places = () if selection.places is None else tuple((x, y, z) for x, y, z in selection.places.tolist())
-    info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs, places=places)
-    return Tokens(run.tokens.embedding.detach().cpu()[selection.tokens.cpu()], info)
+    info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
+    candidates, kept = run.tokens.embedding.detach().cpu(), selection.tokens.tolist()
+    if selection.places is None:
+        return Tokens(candidates[kept], info)
+    others = [i for i in range(len(candidates)) if i not in kept]
+    places = tuple((x, y, z) for x, y, z in selection.places[kept + others].tolist())
+    return Tokens(candidates[kept], replace(info, places=places), candidates[others])
 
 
 def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:

@@ -184,7 +184,7 @@ class ConstellationRun(DiscoveryRun):
         pool = evidence.argsort(descending=True, stable=True)[: usual_candidates(count)]
         picks = furthest_point_sampling(places[None], count, pool)
         pairs = tuple(symmetric_pairs(places[picks], stray[picks]))
-        return Selection(picks, -evidence, stray, stray, pairs, places[picks])
+        return Selection(picks, -evidence, stray, stray, pairs, places)
 
 
 def _misplaced(

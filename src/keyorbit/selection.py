@@ -20,7 +20,7 @@ class Selection:
     reprojection error, sides of the view. In space also stray: [token], how far a token is from its place on the mean
     object, root mean square, world units; and pairs: keypoints (by their place among ``tokens``) that are each other's
     mirror image, such as left and right legs. A discovery by constellation has the negated evidence for sharpness, and
-    stray for agreement; places: [keypoint 3], where the keypoints are in a common constellation.
+    stray for agreement; places: [token 3], where all tokens are in a common constellation.
     """
 
     tokens: Int[Tensor, " keypoint"]
@@ -28,7 +28,7 @@ class Selection:
     agreement: Float[Tensor, " token"]
     stray: Float[Tensor, " token"] | None = None
     pairs: tuple[tuple[int, int], ...] = ()
-    places: Float[Tensor, "keypoint 3"] | None = None
+    places: Float[Tensor, "token 3"] | None = None
 
 
 def furthest_point_sampling(

@@ -22,7 +22,7 @@ class TokensInfo:
     queries: the type that the queries were kept in.
     pairs: tokens, by their number, that mark mirror images of each other, such as a left and a right leg.
     places: where each token belongs on the common object, up to a turn about the vertical, in radii of what the views
-    look at; see :mod:`keyorbit.constellation`. Empty for tokens that were found without.
+    look at; see :mod:`keyorbit.constellation`. Those of the helpers follow. Empty for tokens that were found without.
     """
 
     model: str = ""
@@ -41,12 +41,25 @@ class TokensInfo:
 
 
 class Tokens(nn.Module, HubTokens):
-    """K learnable context rows, ``embedding [token width]``, float32."""
+    """K learnable context rows, ``embedding [token width]``, float32.
 
-    def __init__(self, embedding: Float[Tensor, "token width"], info: TokensInfo | None = None) -> None:
+    helpers: more rows, [helper width], that mark no keypoints: candidates of a discovery by constellation that were not
+    kept, which help to find how an object is turned.
+    """
+
+    helpers: Tensor
+
+    def __init__(
+        self,
+        embedding: Float[Tensor, "token width"],
+        info: TokensInfo | None = None,
+        helpers: Float[Tensor, "helper width"] | None = None,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Parameter(embedding.detach().clone().float())
         self.info = info or TokensInfo()
+        aside = embedding[:0] if helpers is None else helpers
+        self.register_buffer("helpers", aside.detach().clone().float(), persistent=False)
 
     def __len__(self) -> int:
         return self.embedding.shape[0]
@@ -81,12 +94,13 @@ class Tokens(nn.Module, HubTokens):
         return torch.cat([context, tokens], dim=1)
 
     def select(self, indices: Tensor) -> "Tokens":
-        """The chosen tokens, in the given order."""
+        """The chosen tokens, in the given order, with all helpers."""
         numbers = torch.arange(len(self))[indices].tolist()
         renumbered = {old: new for new, old in enumerate(numbers)}
         pairs = tuple((renumbered[a], renumbered[b]) for a, b in self.info.pairs if {a, b} <= renumbered.keys())
         places = tuple(self.info.places[i] for i in numbers) if self.info.places else ()
-        return Tokens(self.embedding.detach()[indices], replace(self.info, pairs=pairs, places=places))
+        info = replace(self.info, pairs=pairs, places=places + self.info.places[len(self) :])
+        return Tokens(self.embedding.detach()[indices], info, self.helpers)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; whole or not at all.
@@ -94,7 +108,8 @@ class Tokens(nn.Module, HubTokens):
         Raises:
             InputError: the disk refuses.
         """
-        save_checkpoint(Path(path), {"embedding": self.embedding}, {"format": FORMAT, "info": asdict(self.info)})
+        tensors = {"embedding": self.embedding, "helpers": self.helpers}
+        save_checkpoint(Path(path), tensors, {"format": FORMAT, "info": asdict(self.info)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokens":
@@ -108,8 +123,8 @@ class Tokens(nn.Module, HubTokens):
         tensors, header = load_checkpoint(Path(path))
         if header.get("format") != FORMAT:
             raise InputError(f"{path} is not a keyorbit tokens file")
-        embedding = tensors["embedding"]
-        if not embedding.isfinite().all():
+        embedding, helpers = tensors["embedding"], tensors.get("helpers")
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise InputError(f"{path} holds values that are not finite; discover the tokens again")
         info = header["info"]
         info["layers"] = tuple(info["layers"])
@@ -117,4 +132,4 @@ class Tokens(nn.Module, HubTokens):
             info["timestep"] = tuple(info["timestep"])
         info["pairs"] = tuple((first, second) for first, second in info.get("pairs", ()))
         info["places"] = tuple((x, y, z) for x, y, z in info.get("places", ()))
-        return cls(embedding, TokensInfo(**info))
+        return cls(embedding, TokensInfo(**info), helpers)

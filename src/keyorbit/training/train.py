@@ -124,7 +124,9 @@ def train(
         if accelerator.is_main_process and config.train == "lora":
             save_lora(model.unet, out / "lora")
     start = TokensInfo() if tokens is None else tokens.info
-    learned.info = replace(tokens_info(model, reading), seed=config.seed, pairs=start.pairs, places=start.places)
+    # Helpers do not learn along, and the UNet that they were found on is gone.
+    places = start.places[: len(learned)]
+    learned.info = replace(tokens_info(model, reading), seed=config.seed, pairs=start.pairs, places=places)
     if accelerator.is_main_process:
         if config.train != "tokens":
             save_model(model, out / "model")
