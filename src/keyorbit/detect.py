@@ -69,7 +69,7 @@ class DetectConfig:
     Gaussian of standard deviation ``nearness`` (sides) there. A view that marks something else then has a low score.
     """
 
-    noises: int = 2
+    noises: int = 4
     warps: int = 0
     peak: str | None = None
     window: float = 0.12
