@@ -172,7 +172,7 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     points = 0.5 * torch.rand(1, 3, 3, generator=generator) - 0.25
     xy = backend.cameras.project(points)[0]
     heatmaps = normalize(gaussian(xy, 32, 32, 1.5))
-    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(space="triangulation"))
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(noises=2, space="triangulation"))
 
     def heatmaps_of(passes, which, layout):
         return heatmaps.expand(2, 6, 3, 32, 32) if which == "grid" else heatmaps[None, :1].expand(2, 1, 3, 32, 32)
@@ -183,7 +183,7 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     assert found.keypoints_3d.score.min() > 0.8
     assert found.keypoints_3d.visible.all()
     # Read from the evidence they are drawn onto the object, as every view sees it.
-    detector.config = DetectConfig()
+    detector.config = DetectConfig(noises=2)
     found = detector.detect_object(objects[0])
     beside = beside_silhouette(silhouette_distance(found.masks), backend.cameras.project(found.keypoints_3d.xyz))
     assert beside.max() < 2 / 16

@@ -77,8 +77,9 @@ def test_evaluate_measures_landmarks_in_the_input_picture(world, tmp_path, monke
     scores = json.loads(file.read_text())["discovered"]
     assert scores["landmark_3d"] is None
     assert scores["reprojection"] is None
-    assert 0 < scores["landmark_2d"] < 1
-    assert scores["objects"][0]["landmark_2d"] > 0
+    # How large it is says nothing: weights fitted on one or two pictures, of an untrained UNet.
+    errors = [thing["landmark_2d"] for thing in scores["objects"]]
+    assert 0 < min(errors) < scores["landmark_2d"] < max(errors)
     assert "2D landmark error" in capsys.readouterr().out
     assert call(monkeypatch, "evaluate", world / "run", world / "data", "--json", file) == 0
     assert json.loads(file.read_text())["discovered"]["landmark_2d"] is None
