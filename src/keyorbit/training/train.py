@@ -124,7 +124,7 @@ def train(
         if accelerator.is_main_process and config.train == "lora":
             save_lora(model.unet, out / "lora")
     start = TokensInfo() if tokens is None else tokens.info
-    # Helpers do not learn along, and the UNet that they were found on is gone.
+    # Helpers stay behind: they did not learn along with the tokens and the UNet.
     places = start.places[: len(learned)]
     learned.info = replace(tokens_info(model, reading), seed=config.seed, pairs=start.pairs, places=places)
     if accelerator.is_main_process:
