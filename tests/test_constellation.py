@@ -13,6 +13,7 @@ from keyorbit.constellation import (
     in_sight,
     placed,
     read_constellation,
+    surface_points,
     turn_scores,
     turned,
     turns,
@@ -28,6 +29,7 @@ from keyorbit.queries import LayerQueries, QueryCache
 from keyorbit.ranks import Ranks
 from keyorbit.silhouettes import silhouette_distance
 from keyorbit.sources import ModelFacts
+from keyorbit.stretch import form_of
 from keyorbit.views import Layout, merge_views
 from keyorbit.warps import Warp
 
@@ -116,6 +118,28 @@ def test_tokens_that_mark_two_legs_are_told_apart_by_the_others(angle):
     assert torch.equal(helped, together[:4])
 
 
+@pytest.mark.parametrize("angle", [0.0, 1.0, 3.6])
+def test_the_constellation_is_stretched_to_the_object(angle):
+    # A longer one; the token of a corner has a second, stronger peak, where the planted object has the corner.
+    waves, by = torch.zeros(3, 32), torch.tensor([1.4, 1.0, 1.0])
+    corners = torch.tensor([[0.3, 0.15, -0.15], [0.3, -0.15, -0.15], [-0.3, 0.15, -0.15], [-0.3, -0.15, -0.15]])
+    places = torch.cat([corners, torch.tensor([[-0.3, 0.0, 0.3]])])
+    planted, longer = (
+        silhouette_distance(picture(turn, size, waves)[1]) for turn, size in ((0.0, torch.ones(3)), (angle, by))
+    )
+    truth, misled = (places * by) @ rotation(angle).T, places @ rotation(angle).T
+    heatmaps = gaussian(CAMERAS.project(truth), SIDE, SIDE, 1.0)
+    heatmaps[:, 0] += 1.1 * gaussian(CAMERAS.project(misled), SIDE, SIDE, 1.0)[:, 0]
+    form = form_of(surface_points(planted, CAMERAS) / 0.5)
+
+    def read(stretch):
+        config = ConstellationConfig(read=0.12, stretch=stretch)
+        return read_constellation(normalize(heatmaps), CAMERAS, places / 0.5, longer, config, form=form).xyz
+
+    assert (read(stretch=True) - truth).norm(dim=-1).max() < 0.05  # a cell of the grid is 0.03
+    assert (read(stretch=False)[0] - misled[0]).norm() < 0.05
+
+
 class KnownObjects:
     """A source whose queries hold where each pixel's surface is on the object, which stands in any direction."""
 
@@ -199,6 +223,7 @@ def test_the_constellation_travels_with_the_tokens(tmp_path):
     tokens.save(tmp_path / "tokens.safetensors")
     loaded = type(tokens).load(tmp_path / "tokens.safetensors")
     assert loaded.info == tokens.info
+    assert len(loaded.info.form) == 4
     chosen = loaded.select(torch.tensor([2, 0]))
     assert chosen.info.places == (tokens.info.places[2], tokens.info.places[0], tokens.info.places[3])
     assert torch.equal(chosen.helpers, tokens.helpers)

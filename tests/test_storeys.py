@@ -23,6 +23,7 @@ STOREYS = [
         "multiview",
         "canonical",
         "constellation",
+        "stretch",
         "input_view",
         "metrics",
         "keypoints",

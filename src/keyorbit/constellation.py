@@ -15,10 +15,14 @@ from torch import Tensor
 
 from keyorbit.cameras import Cameras
 from keyorbit.canonical import turns_by
-from keyorbit.evidence import Evidence, EvidenceConfig, evidence_grid, refined, search_volume
+from keyorbit.evidence import Evidence, EvidenceConfig, evidence_grid, hull_points, refined, search_volume
+from keyorbit.stretch import Form, form_of, stretched
 
 # Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
 _HOPELESS = 60.0
+# Cells of the hull's grid a side, and draws from its surface.
+_SIDE, _SURFACE = 32, 1500
+SURFACE_SPACING = 2 / (_SIDE - 1)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class ConstellationConfig:
     angles: turns that are tried; wide: standard deviation of a token about its place while the turn is looked for;
     near: while it learns; read: when it is read on a new object. trust: share of the views' evidence that counts, as
     neighbouring views do not err independently. absent: the likelihood, against flat heatmaps, of an object that does
-    not have the token's part: it bounds how much one token speaks against a turn.
+    not have the token's part: it bounds how much one token speaks against a turn. stretch: whether the constellation is
+    stretched to each object's form, as its silhouettes tell it, once the turn is found.
     """
 
     angles: int = 36
@@ -37,6 +42,7 @@ class ConstellationConfig:
     read: float = 0.2
     trust: float = 0.5
     absent: float = 0.05
+    stretch: bool = True
 
 
 def turns(count: int) -> Float[Tensor, "{count} 3 3"]:
@@ -71,7 +77,7 @@ def turn_scores(
 def placed(
     evidence: Float[Tensor, "*batch token point"],
     points: Float[Tensor, "*batch point 3"],
-    places: Float[Tensor, "token 3"],
+    places: Float[Tensor, "*#batch token 3"],
     width: float,
 ) -> Float[Tensor, "*batch token point"]:
     """The chance of each point to be the token's, given its evidence and its place; sums to 1 over the points."""
@@ -101,22 +107,38 @@ def read_constellation(
     config: ConstellationConfig | None = None,
     space: EvidenceConfig | None = None,
     count: int | None = None,
+    form: Form | None = None,
 ) -> Evidence:
     """As :func:`keyorbit.evidence.read_evidence`, with the constellation as the prior in its best turn.
 
     places: of the tokens, about the middle of what the views look at, in its radii. The prior chooses among the peaks
     of a token's evidence; within the peak the evidence alone decides. count: how many tokens are read, the first ones;
-    the others only help to find the turn.
+    the others only help to find the turn. form: of the object that the places are of; they are stretched to this one's,
+    where there are silhouettes to tell it.
     """
     config, space = config or ConstellationConfig(), space or EvidenceConfig()
     middle, radius = search_volume(cameras)
     grid, step, value = evidence_grid(heatmaps, cameras, distance, space)
     likely = value.amax(0) > value.max() - _HOPELESS
     points, value = grid[likely], value[:, likely]
-    under = turned((points - middle.to(points)) / radius, turns(config.angles).to(points))
-    best = turn_scores(config.trust * value, under, places.to(points), config.wide, config.absent).argmax()
-    chance = placed(value[:count], under[best], places[:count].to(points), config.read)
+    rotations = turns(config.angles).to(points)
+    under, places = turned((points - middle.to(points)) / radius, rotations), places.to(points)
+    best = turn_scores(config.trust * value, under, places, config.wide, config.absent).argmax()
+    own = places[:count]
+    if config.stretch and form is not None and distance is not None:
+        surface = (surface_points(distance, cameras) - middle.to(points)) / radius
+        own = stretched(own, form, form_of(surface @ rotations[best].mT))
+    chance = placed(value[:count], under[best], own, config.read)
     return refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance, space)
+
+
+def surface_points(
+    distance: Float[Tensor, "view height width"], cameras: Cameras, generator: torch.Generator | None = None
+) -> Float[Tensor, "point 3"]:
+    """Different points on the surface of the visual hull, ``SURFACE_SPACING`` radii apart; world units."""
+    draw = generator or torch.Generator().manual_seed(0)
+    found: Tensor = torch.unique(hull_points(distance, cameras, _SURFACE, draw, _SIDE), dim=0)
+    return found
 
 
 def upright(cameras: Cameras) -> bool:
@@ -134,13 +156,14 @@ def gathered(
 
 
 def _log_prior(
-    places: Float[Tensor, "token 3"], points: Float[Tensor, "*batch point 3"], width: float
+    places: Float[Tensor, "*#batch token 3"], points: Float[Tensor, "*batch point 3"], width: float
 ) -> Float[Tensor, "*batch token point"]:
     """-½ (distance / width)², as one product: the squares are channels of their own, and no differences are stored."""
     half = 0.5 / width**2
-    from_places = torch.cat([2 * half * places, -half * _square(places), torch.full_like(places[:, :1], -half)], dim=-1)
+    square = _square(places)
+    from_places = torch.cat([2 * half * places, -half * square, torch.full_like(square, -half)], dim=-1)
     at_points = torch.cat([points, torch.ones_like(points[..., :1]), _square(points)], dim=-1)
-    return einsum(from_places, at_points, "t c, ... p c -> ... t p")
+    return einsum(from_places, at_points, "... t c, ... p c -> ... t p")
 
 
 def _square(points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:

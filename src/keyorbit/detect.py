@@ -38,6 +38,7 @@ from keyorbit.prepare import PrepareConfig, prepare, same_cameras
 from keyorbit.queries import LayerQueries, QueryCache
 from keyorbit.query_cache import record_passes
 from keyorbit.silhouettes import silhouette_distance, silhouettes
+from keyorbit.stretch import Form
 from keyorbit.tokens import Tokens
 from keyorbit.views import Layout
 from keyorbit.warps import Warp, inside, unwarp
@@ -185,9 +186,10 @@ class KeypointDetector:
         if space == "evidence":
             xyz = read_evidence(heatmaps, here, distance).xyz
         else:
-            places = torch.tensor(self.tokens.info.places).to(heatmaps)
-            shape, count = self.discovered.constellation, len(self.tokens)
-            xyz = read_constellation(everything, here, places, distance, shape, count=count).xyz
+            info, shape = self.tokens.info, self.discovered.constellation
+            places = torch.tensor(info.places).to(heatmaps)
+            form = Form.from_rows(torch.tensor(info.form).to(heatmaps)) if info.form else None
+            xyz = read_constellation(everything, here, places, distance, shape, count=len(self.tokens), form=form).xyz
             around = here.project(xyz) if self.config.peak is None else None
         keypoints = self._read(heatmaps, condition, cameras, around)
         return keypoints, keypoints.lift(xyz.cpu())

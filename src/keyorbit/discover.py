@@ -7,6 +7,9 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
+
 from keyorbit.backends.base import Backend
 from keyorbit.data import Objects
 from keyorbit.discover_config import DiscoverConfig, config_from_settings, map_side, patterns, plain_settings
@@ -149,8 +152,14 @@ def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
     if selection.places is None:
         return Tokens(candidates[kept], info)
     others = [i for i in range(len(candidates)) if i not in kept]
-    places = tuple((x, y, z) for x, y, z in selection.places[kept + others].tolist())
-    return Tokens(candidates[kept], replace(info, places=places), candidates[others])
+    info = replace(info, places=_triples(selection.places[kept + others]))
+    if selection.form is not None:
+        info = replace(info, form=_triples(selection.form.rows))
+    return Tokens(candidates[kept], info, candidates[others])
+
+
+def _triples(points: Float[Tensor, "point 3"]) -> tuple[tuple[float, float, float], ...]:
+    return tuple((x, y, z) for x, y, z in points.tolist())
 
 
 def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:

@@ -16,19 +16,29 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.canonical import middle_and_stray, symmetric_pairs
-from keyorbit.constellation import gathered, in_sight, placed, turn_scores, turned, turns
+from keyorbit.constellation import (
+    SURFACE_SPACING,
+    gathered,
+    in_sight,
+    placed,
+    surface_points,
+    turn_scores,
+    turned,
+    turns,
+)
 from keyorbit.discover_config import DiscoverConfig
 from keyorbit.discover_run import KEPT, DiscoveryRun
-from keyorbit.evidence import heat_evidence, hull_points, relative_heat, search_volume
+from keyorbit.evidence import heat_evidence, relative_heat, search_volume
 from keyorbit.ranks import Ranks
 from keyorbit.selection import Selection, furthest_point_sampling, usual_candidates
 from keyorbit.sources import Source
+from keyorbit.stretch import Form, form_of, stretched
 from keyorbit.warps import Warp
 
 log = logging.getLogger(__name__)
 
-# Cells of the hull's grid a side, draws from its surface, and the fewest points that stand for an object.
-_SIDE, _SURFACE, _POINTS = 32, 1500, 400
+# The fewest points that stand for an object.
+_POINTS = 400
 # Heat that is as good as none, against a flat map: where a logarithm is taken of it.
 _NO_HEAT = 1e-3
 # Fresh tokens have logits of order 1: planting begins with a softmax this warm.
@@ -56,8 +66,8 @@ class Hull:
 class Placing:
     """Where tokens are placed on objects.
 
-    fit: log-likelihood of an object's best turn, nats a token; where: mean place in the constellation's frame;
-    evidence: of the views there, nats a view.
+    fit: log-likelihood of an object's best turn, nats a token; where: mean place in the constellation's frame, and on
+    an object of its form; evidence: of the views there, nats a view.
     """
 
     fit: Float[Tensor, " object"]
@@ -66,7 +76,10 @@ class Placing:
 
 
 class ConstellationRun(DiscoveryRun):
-    """The state of a discovery by constellation: also where each token belongs, about the middle, in radii."""
+    """The state of a discovery by constellation: also where each token belongs, about the middle, in radii.
+
+    form: of the object that tokens were planted on.
+    """
 
     def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
         super().__init__(source, config, ranks)
@@ -74,6 +87,7 @@ class ConstellationRun(DiscoveryRun):
         self.rig = self.cameras
         self.middle, self.radius = search_volume(self.rig)
         self.places = torch.zeros(len(self.tokens), 3, device=source.device)
+        self.form = form_of(self.places)
         self.settings = config.constellation
         self.hulls: dict[int, Hull] = {}
 
@@ -102,6 +116,7 @@ class ConstellationRun(DiscoveryRun):
         """Fit the tokens to points of one object's surface that lie far apart; yields the steps done."""
         hull = self._hull(number)
         points = hull.turned[0]
+        self.form = form_of(points)
         self.places = points[furthest_point_sampling(points[None], len(self.tokens))]
         share = placed(points.new_zeros(len(self.places), len(points)), points, self.places, _SPOT)[None]
 
@@ -136,8 +151,9 @@ class ConstellationRun(DiscoveryRun):
         scores = turn_scores(evidence, under, self.places, self.settings.wide, self.settings.absent)
         best = scores.max(-1)
         points = gathered(under, best.indices)
-        share = placed(evidence, points, self.places, self.settings.near)
-        where = einsum(share, points, "o t p, o p c -> o t c")
+        own = form_of(points) if self.settings.stretch else self.form
+        share = placed(evidence, points, stretched(self.places, self.form, own), self.settings.near)
+        where = stretched(einsum(share, points, "o t p, o p c -> o t c"), own, self.form)
         told = (share * evidence).sum(-1) / (self.settings.trust * heat.shape[2])
         return share, Placing(best.values, where, told)
 
@@ -157,23 +173,24 @@ class ConstellationRun(DiscoveryRun):
             return self.hulls[number]
         warps, _, distances = self.outlines([number])
         draw = torch.Generator().manual_seed(number)
-        surface = torch.unique(hull_points(distances[0], self.rig, _SURFACE, draw, _SIDE), dim=0)
+        surface = surface_points(distances[0], self.rig, draw)
         count = max(_POINTS, 3 * len(self.tokens))
         points = surface[torch.randint(len(surface), (count,), generator=draw).to(surface.device)]
         about = (points - self.middle.to(points)) / self.radius
         xy = Warp(warps[0]).apply(self.rig.project(points).expand(len(warps[0]), -1, -1, -1))
-        seen = in_sight(points, surface, self.rig, 2 / (_SIDE - 1)) & ((xy > 0) & (xy < 1)).all(-1)
+        seen = in_sight(points, surface, self.rig, SURFACE_SPACING) & ((xy > 0) & (xy < 1)).all(-1)
         hull = Hull(turned(about, turns(self.settings.angles).to(points)), xy, seen)
         if len(self.hulls) < KEPT:
             self.hulls[number] = hull
         return hull
 
     def state(self) -> dict[str, Tensor]:
-        return super().state() | {"places": self.places}
+        return super().state() | {"places": self.places, "form": self.form.rows}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         super().load_state(tensors)
         self.places = tensors["places"].to(self.places)
+        self.form = Form.from_rows(tensors["form"].to(self.places))
 
     @torch.no_grad()
     def select(self) -> Selection:
@@ -184,7 +201,7 @@ class ConstellationRun(DiscoveryRun):
         pool = evidence.argsort(descending=True, stable=True)[: usual_candidates(count)]
         picks = furthest_point_sampling(places[None], count, pool)
         pairs = tuple(symmetric_pairs(places[picks], stray[picks]))
-        return Selection(picks, -evidence, stray, stray, pairs, places)
+        return Selection(picks, -evidence, stray, stray, pairs, places, self.form)
 
 
 def _misplaced(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from keyorbit.canonical import repeatability, symmetric_pairs
 from keyorbit.heatmaps import gaussian_kl
+from keyorbit.stretch import Form
 
 __all__ = ["Selection", "choose_tokens", "furthest_point_sampling", "gaussian_kl", "select_tokens"]
 
@@ -20,7 +21,8 @@ class Selection:
     reprojection error, sides of the view. In space also stray: [token], how far a token is from its place on the mean
     object, root mean square, world units; and pairs: keypoints (by their place among ``tokens``) that are each other's
     mirror image, such as left and right legs. A discovery by constellation has the negated evidence for sharpness, and
-    stray for agreement; places: [token 3], where all tokens are in a common constellation.
+    stray for agreement; places: [token 3], where all tokens are in a common constellation, and form: of the object that
+    has them there.
     """
 
     tokens: Int[Tensor, " keypoint"]
@@ -29,6 +31,7 @@ class Selection:
     stray: Float[Tensor, " token"] | None = None
     pairs: tuple[tuple[int, int], ...] = ()
     places: Float[Tensor, "token 3"] | None = None
+    form: Form | None = None
 
 
 def furthest_point_sampling(

@@ -23,6 +23,8 @@ class TokensInfo:
     pairs: tokens, by their number, that mark mirror images of each other, such as a left and a right leg.
     places: where each token belongs on the common object, up to a turn about the vertical, in radii of what the views
     look at; see :mod:`keyorbit.constellation`. Those of the helpers follow. Empty for tokens that were found without.
+    form: of the object that has them there, in the same unit: the mean of its surface, and its covariance's three rows;
+    see :mod:`keyorbit.stretch`.
     """
 
     model: str = ""
@@ -38,6 +40,7 @@ class TokensInfo:
     libraries: dict[str, str] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
     places: tuple[tuple[float, float, float], ...] = ()
+    form: tuple[tuple[float, float, float], ...] = ()
 
 
 class Tokens(nn.Module, HubTokens):
@@ -131,5 +134,6 @@ class Tokens(nn.Module, HubTokens):
         if isinstance(info["timestep"], list):
             info["timestep"] = tuple(info["timestep"])
         info["pairs"] = tuple((first, second) for first, second in info.get("pairs", ()))
-        info["places"] = tuple((x, y, z) for x, y, z in info.get("places", ()))
+        for name in ("places", "form"):
+            info[name] = tuple((x, y, z) for x, y, z in info.get(name, ()))
         return cls(embedding, TokensInfo(**info), helpers)

@@ -126,7 +126,8 @@ def train(
     start = TokensInfo() if tokens is None else tokens.info
     # Helpers stay behind: they did not learn along with the tokens and the UNet.
     places = start.places[: len(learned)]
-    learned.info = replace(tokens_info(model, reading), seed=config.seed, pairs=start.pairs, places=places)
+    info = tokens_info(model, reading)
+    learned.info = replace(info, seed=config.seed, pairs=start.pairs, places=places, form=start.form)
     if accelerator.is_main_process:
         if config.train != "tokens":
             save_model(model, out / "model")
