@@ -205,6 +205,7 @@ def ablations(train: int, joint: bool) -> tuple[Row, ...]:
         Row("views read on their own", discovered(peak="soft")),
         *(shape(f"place: ± {near} radii", near=near) for near in (0.06, 0.24)),
         *(shape(f"read: ± {read} radii", read=read) for read in (0.1, 0.4)),
+        shape("constellation not stretched", stretch=False),
         *(config(f"planted on: {n}", exemplars=n) for n in (1, 8)),
         *(weights(term) for term in terms),
         *(prepared(f"warps: {n}", warps=n) for n in (0, 1)),
@@ -248,7 +249,7 @@ def main() -> None:
         work.clear()
         train = split(category, "train", args.train, backend.view_size, args.workers)
         test = split(category, args.split, args.test, backend.view_size, args.workers)
-        world = World(backend, blank, train, test, args.fit, work)
+        world = World(backend, blank, train, test, args.fit or args.train, work)
         of_kind = results.setdefault(category, {})
         for row in rows:
             for seed in args.seeds if row.seeded else args.seeds[:1]:
@@ -281,7 +282,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=50)
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--steps", type=int, default=ko.DiscoverConfig().steps)
-    parser.add_argument("--fit", type=int, default=60, help="training objects that the landmark weights are fitted on")
+    parser.add_argument("--fit", type=int, help="training objects that the landmark weights are fitted on; default all")
     parser.add_argument("--rows", nargs="+", help="only these rows, by their names")
     parser.add_argument("--ablation", action="store_true", help="the second table too")
     parser.add_argument("--joint", action="store_true", help="a row in joint mode, which runs the UNet at every step")
