@@ -21,12 +21,13 @@ class DiscoverConfig:
     """The settings of a discovery.
 
     num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; layers: names or
-    patterns; maps: what a token's map is, see :func:`keyorbit.objective.token_maps`. None stands for the model's own
-    layers, timestep and maps (:meth:`settled`). map_size: side of a view's map, 0 for twice the latent's.
-    temperature: of the softmax over pixels, at the end and for detection; it falls there from ``start_temperature``
-    within the first four fifths of the steps. The average over heads and layers leaves logits far below 1, and flat
-    maps have next to no gradient; warm ones let the tokens look around before they settle. weights: of the objective
-    with cameras; single_view: of the one without. method: what is minimised where there are cameras.
+    patterns; maps: what a token's map is, see :func:`keyorbit.objective.token_maps`. None stands for the model's
+    own layers, timestep and maps, and for the warps and noises that suit the method (:meth:`settled`). map_size:
+    side of a view's map, 0 for twice the latent's. temperature: of the softmax over pixels, at the end and for
+    detection; it falls there from ``start_temperature`` within the first four fifths of the steps. The average over
+    heads and layers leaves logits far below 1, and flat maps have next to no gradient; warm ones let the tokens
+    look around before they settle. weights: of the objective with cameras; single_view: of the one without. method:
+    what is minimised where there are cameras.
 
     constellation: see :mod:`keyorbit.discover_constellation`; ``planting`` steps on each of ``exemplars`` objects come
     before the others, and ``temperature`` is the same at all steps. consistency: the views of each object have to agree
@@ -51,7 +52,7 @@ class DiscoverConfig:
     constellation: ConstellationConfig = field(default_factory=ConstellationConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     single_view: SingleViewWeights = field(default_factory=SingleViewWeights)
-    prepare: PrepareConfig = field(default_factory=lambda: PrepareConfig(warps=2))
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     save_every: int = 100
 
     def __post_init__(self) -> None:
@@ -66,14 +67,23 @@ class DiscoverConfig:
             raise InputError("temperatures must be above 0")
 
     def settled(self, backend: Backend) -> "DiscoverConfig":
-        """The same with the model's own layers, timestep and maps where none were given."""
-        timestep = backend.default_timestep if self.prepare.timestep is None else self.prepare.timestep
-        seed = self.seed if self.prepare.seed is None else self.prepare.seed
+        """The same with the model's own layers, timestep and maps, and the method's versions, where none were given.
+
+        A constellation is searched in views of one rig, which warps take apart: it sees each object in three draws of
+        noise. Where views have to agree, and where there is a single one, two warped versions are what equivariance is
+        learned from. (Measured: docs/decisions.md.)
+        """
+        by_constellation = self.method == "constellation" and backend.cameras is not None
+        prepare = self.prepare
+        timestep = backend.default_timestep if prepare.timestep is None else prepare.timestep
+        seed = self.seed if prepare.seed is None else prepare.seed
+        warps = (0 if by_constellation else 2) if prepare.warps is None else prepare.warps
+        noises = (3 if by_constellation and not warps else 1) if prepare.noises is None else prepare.noises
         return replace(
             self,
             layers=backend.default_layers if self.layers is None else patterns(self.layers),
             maps=(SINGLE_VIEW_MAPS if backend.cameras is None else "logits") if self.maps is None else self.maps,
-            prepare=replace(self.prepare, timestep=timestep, seed=seed),
+            prepare=replace(prepare, timestep=timestep, seed=seed, warps=warps, noises=noises),
         )
 
     def temperature_at(self, step: int) -> float:

@@ -26,12 +26,12 @@ class PrepareConfig:
     warps: further versions of every object, each view warped by its own random rotation (± ``rotation_deg``), scale
     and shift (sides of the view); noises: draws of noise per version; timestep: 0…999, how much noise, or several,
     each of which makes versions of its own, None for the model's own; seed: of warps and noise, None for that of the
-    work they are for.
+    work they are for. Numbers of warps and noises that are None are what suits the work, or none and one.
     """
 
     timestep: int | tuple[int, ...] | None = None
-    warps: int = 0
-    noises: int = 1
+    warps: int | None = None
+    noises: int | None = None
     rotation_deg: float = 15.0
     scale: tuple[float, float] = (0.85, 1.1)
     shift: float = 0.1
@@ -44,7 +44,17 @@ class PrepareConfig:
 
     def versions(self, default: int) -> int:
         """How many versions of each object there are."""
-        return (1 + self.warps) * len(self.timesteps(default)) * self.noises
+        return (1 + self.warped) * len(self.timesteps(default)) * self.drawn
+
+    @property
+    def warped(self) -> int:
+        """The number of warps."""
+        return self.warps or 0
+
+    @property
+    def drawn(self) -> int:
+        """The draws of noise per version."""
+        return 1 if self.noises is None else self.noises
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +147,12 @@ def warped_versions(
     Bool[Tensor, "version view height width"],
 ]:
     """The warps of an object's versions, the first the identity, and its grids and silhouettes under them."""
-    moved = random_warps((config.warps, len(views)), generator, config.rotation_deg, config.scale, config.shift)
+    moved = random_warps((config.warped, len(views)), generator, config.rotation_deg, config.scale, config.shift)
     warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
     shown, covered = views[None], masks[None]
-    if config.warps:
-        pictures = views.expand(config.warps, *views.shape)
-        channel = masks[:, None].float().expand(config.warps, -1, -1, -1, -1)
+    if config.warped:
+        pictures = views.expand(config.warped, *views.shape)
+        channel = masks[:, None].float().expand(config.warped, -1, -1, -1, -1)
         shown = torch.cat([shown, warp_image(pictures, moved, fill=GREY)])
         covered = torch.cat([covered, warp_image(channel, moved, fill=0.0)[:, :, 0] > 0.5])
     return warps, merge_views(rearrange(shown, "n v c h w -> n c v h w"), layout), covered
@@ -159,9 +169,9 @@ def prepare(
     views, masks, cameras = object_views(thing, backend, generator)
     warps, grids, covered = warped_versions(views, masks, backend.layout, config, generator)
     noisiness = torch.tensor(config.timesteps(backend.default_timestep), device=backend.device)
-    several = len(noisiness) * config.noises
+    several = len(noisiness) * config.drawn
     clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=several)
-    timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.noises)
+    timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.drawn)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     condition = backend.encode_condition([thing.input_image]).repeat(len(clean))
     condition_noise = torch.randn(condition.latent.shape, generator=generator).to(condition.latent)

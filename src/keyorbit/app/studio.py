@@ -122,7 +122,7 @@ class Studio:
     def start(self, objects: Sequence[ObjectViews], count: int, steps: int) -> Job:
         """Begin a discovery."""
         job = Job()
-        prepare = PrepareConfig(warps=1)
+        prepare = PrepareConfig(noises=2)
         config = DiscoverConfig(count, 2 * count, steps=steps, batch=min(4, len(objects)), prepare=prepare)
         threading.Thread(target=self._discover, args=(job, objects, config), daemon=True).start()
         return job

@@ -36,8 +36,12 @@ TimestepOption = Annotated[
     str | None,
     typer.Option(help="How much noise the UNet sees, 0 to 999, or several such as 100,300; default the model's."),
 ]
-WarpsOption = Annotated[int | None, typer.Option(help="Warped versions of every object; default 2.")]
-NoisesOption = Annotated[int | None, typer.Option(help="Draws of noise of every version; default 1.")]
+WarpsOption = Annotated[
+    int | None, typer.Option(help="Warped versions of every object; default 0 by constellation, else 2.")
+]
+NoisesOption = Annotated[
+    int | None, typer.Option(help="Draws of noise of every version; default 3 by constellation without warps, else 1.")
+]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
 
 
