@@ -32,6 +32,22 @@ def objects(tmp_path_factory):
     return load_dataset(folder)
 
 
+@pytest.mark.parametrize(
+    ("method", "asked", "expected"),
+    [
+        ("constellation", PrepareConfig(), (0, 3)),
+        ("consistency", PrepareConfig(), (2, 1)),
+        ("constellation", PrepareConfig(warps=1), (1, 1)),
+        ("constellation", PrepareConfig(noises=2), (0, 2)),
+        ("consistency", PrepareConfig(warps=0, noises=4), (0, 4)),
+    ],
+)
+def test_what_was_not_asked_for_suits_the_method(backend, method, asked, expected):
+    settled = DiscoverConfig(method=method, prepare=asked).settled(backend).prepare
+    assert (settled.warps, settled.noises) == expected
+    assert settled.versions(0) == (1 + expected[0]) * expected[1]
+
+
 @pytest.mark.parametrize("kind", ["logits", "attention"])
 def test_the_cache_gives_the_unets_own_maps(backend, objects, kind):
     prepared, _ = prepare_all(objects, backend, SMALL.prepare, 0)
