@@ -50,7 +50,8 @@ def optimise(
 
     ``misread``: while optimising, positions are taken for a grid of exchanged height and width, 2 × 3 views.
     """
-    config = replace(config, maps="attention").settled(backend)
+    # Not by constellation: that would leave out the warps, which equivariance needs.
+    config = replace(config, maps="attention", method="consistency").settled(backend)
     start = untrained(backend, replace(config, num_tokens=config.num_candidates))
     prepared, _ = work.prepare_all(objects, backend, config.prepare)
     cache = work.query_cache(backend, prepared, config.layers)
