@@ -149,12 +149,10 @@ def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
     log.info("kept tokens %s; mirror pairs: %s", selection.tokens.tolist(), list(selection.pairs) or "none")
     info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
     candidates, kept = run.tokens.embedding.detach().cpu(), selection.tokens.tolist()
-    if selection.places is None:
+    if selection.places is None or selection.form is None:
         return Tokens(candidates[kept], info)
     others = [i for i in range(len(candidates)) if i not in kept]
-    info = replace(info, places=_triples(selection.places[kept + others]))
-    if selection.form is not None:
-        info = replace(info, form=_triples(selection.form.rows))
+    info = replace(info, places=_triples(selection.places[kept + others]), form=_triples(selection.form.rows))
     return Tokens(candidates[kept], info, candidates[others])
 
 
