@@ -233,9 +233,11 @@ def test_tokens_learn_first(model, objects, tmp_path):
 
 def test_the_constellation_of_the_start_stays_and_its_helpers_go(model, objects, tmp_path):
     places = tuple((0.1 * i, 0.0, 0.2) for i in range(5))
-    start = Tokens(torch.randn(3, 16), TokensInfo(places=places), torch.randn(2, 16))
+    form = ((0.0, 0.1, 0.2), (0.3, 0.0, 0.0), (0.0, 0.4, 0.0), (0.0, 0.0, 0.5))
+    start = Tokens(torch.randn(3, 16), TokensInfo(places=places, form=form), torch.randn(2, 16))
     found = train(model, objects, replace(SMALL, train="tokens", steps=1), tmp_path, start)
     assert found.info.places == places[:3]
+    assert found.info.form == form
     assert len(found.helpers) == 0
     read = KeypointDetector(model, found, DetectConfig(space="constellation")).detect_object(objects[0])
     assert read.keypoints_3d.xyz.shape == (3, 3)
