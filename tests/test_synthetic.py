@@ -12,7 +12,7 @@ from keyorbit.errors import InputError
 from keyorbit.synthetic.dataset import MAX_OBJECTS, make_dataset, render_mesh
 from keyorbit.synthetic.objects import make_object
 from keyorbit.synthetic.render import Light, Surface, composite, load_surface, object_surface, render, visible
-from keyorbit.synthetic.samples import SURFACE_POINTS, SampleSpec, make_sample, make_samples
+from keyorbit.synthetic.samples import SURFACE_POINTS, SampleSpec, input_azimuth, make_sample, make_samples
 from keyorbit.synthetic.shapes import box, prism
 from keyorbit.synthetic.training_data import draw_items, training_seed, training_specs
 
@@ -67,6 +67,11 @@ def test_visible_keypoints_are_seen_on_the_object():
 def cube(color=(0.2, 0.5, 0.8)):
     shape = box((-0.2, -0.2, -0.2), (0.2, 0.2, 0.2))
     return Surface(trimesh.Trimesh(shape.vertices, shape.faces, process=False), np.tile(color, (12, 1)))
+
+
+def test_the_input_views_azimuth_is_known_without_the_scene():
+    specs = [SampleSpec("mug", 3, 8), SampleSpec("chair", 4, 8, turn_deg=40.0)]
+    assert [input_azimuth(spec) for spec in specs] == [make_sample(spec).input_azimuth_deg for spec in specs]
 
 
 def test_the_input_picture_stands_on_its_background(tmp_path):

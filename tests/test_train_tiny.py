@@ -1,5 +1,6 @@
 """The recipe of the tiny model: what it writes loads, and a stopped run ends as if it had not stopped."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from keyorbit.synthetic.probe import ProbeConfig, landmark_probe, probe_objects
 from keyorbit.synthetic.tiny_model import init_from, make_tiny, save_folder
 from keyorbit.synthetic.train_tiny import TrainTinyConfig, train
 from keyorbit.synthetic.training_data import render_training_set
+from keyorbit.synthetic.vision import VisionConfig
 from keyorbit.training import state
 from keyorbit.training.optimise import OptimiseConfig
 
@@ -25,6 +27,7 @@ FEW = TrainTinyConfig(
     objects=2,
     vae=OptimiseConfig(2, 1e-3, save_every=1, log_every=1),
     vae_batch=2,
+    vision=VisionConfig(2, optimise=OptimiseConfig(2, 1e-3, save_every=1, log_every=1)),
     unet=OptimiseConfig(4, 1e-3, save_every=1, log_every=1),
     unet_batch=2,
     probe=PROBE,
@@ -67,6 +70,16 @@ def test_a_slice_that_runs_out_of_time_is_saved_and_says_so(tmp_path):
     assert not train(FEW, tmp_path / "run", tmp_path / "model", SMALL, minutes=0.0)
     assert not (tmp_path / "model").exists()
     assert (tmp_path / "run" / "data.safetensors").exists()
+
+
+def test_the_vision_encoder_learns_what_the_views_show(tmp_path):
+    few = OptimiseConfig(80, 1e-3, warmup=5, average=0.5, save_every=80, log_every=10)
+    config = replace(FEW, vision=VisionConfig(8, optimise=few), unet=replace(FEW.unet, steps=0))
+    train(config, tmp_path, tmp_path / "model", SMALL)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    first, *_, last = [line for line in lines if line["stage"] == "vision"]
+    # Four objects on two grounds: less than half of what is unknown at first is left.
+    assert all(last[term] < 0.5 * first[term] for term in ("views", "kind", "heading"))
 
 
 def test_training_goes_on_from_a_model_folder(tmp_path, model_folder):

@@ -85,9 +85,14 @@ class Scene:
         return self.input_camera.join(self.cameras)
 
 
+def input_azimuth(spec: SampleSpec) -> float:
+    """Where a sample's input view stands round the object, degrees: :attr:`Scene.azimuth_deg` without the scene."""
+    return float(_random(spec).uniform(0, 360)) + spec.turn_deg
+
+
 def scene_of(spec: SampleSpec) -> Scene:
     """What a sample's pictures are taken of, and from where."""
-    rng = np.random.default_rng([1, spec.seed])
+    rng = _random(spec)
     azimuth = float(rng.uniform(0, 360)) + spec.turn_deg
     elevation = float(rng.uniform(*INPUT_ELEVATION_DEG))
     thing = _turn(make_object(spec.category, spec.seed), -azimuth)
@@ -153,6 +158,11 @@ def _random_background(rng: np.random.Generator) -> Float[ndarray, "3"]:
     paleness = rng.uniform(0.5, 0.85)
     mixed: ndarray = paleness + (1 - paleness) * np.array(COLORS[str(rng.choice(list(COLORS)))])
     return mixed
+
+
+def _random(spec: SampleSpec) -> np.random.Generator:
+    """All that is random about a sample but the object itself; the azimuth is drawn first."""
+    return np.random.default_rng([1, spec.seed])
 
 
 def _turn(thing: SyntheticObject, angle_deg: float) -> SyntheticObject:

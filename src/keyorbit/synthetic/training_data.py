@@ -111,3 +111,12 @@ def encode_training_set(data: Rendered, backend: Zero123PlusBackend, path: Path,
         save_checkpoint(path, {"grids": torch.cat(grids), "conditions": torch.cat(conditions)}, {})
     tensors, _ = load_checkpoint(path)
     return Encoded(tensors["grids"], tensors["conditions"], data.inputs, data.captions)
+
+
+def seen_by_vision(
+    pictures: UInt8[Tensor, "item size size 3"], backend: Zero123PlusBackend
+) -> Float[Tensor, "item 3 size size"]:
+    """Input pictures as the backend's own preparation has them for its vision encoder."""
+    own = backend.parts.feature_extractor_clip
+    mean, std = (torch.tensor(v, device=backend.device).reshape(3, 1, 1) for v in (own.image_mean, own.image_std))
+    return (rearrange(pictures.to(backend.device), "i h w c -> i c h w").float() / 255 - mean) / std
