@@ -60,8 +60,8 @@ class TrainTinyConfig:
     picture alone, as in use. Without its picture the model has to find "the front left leg" by words, and that is what
     the tokens live on. ``grounding``: the weight of the loss that ties the tokens of ``phrases`` phrases an item to the
     places that they name, see :mod:`keyorbit.synthetic.grounding`. ``clear``: the share of items at timesteps below
-    300, where points are looked for. The vision encoder then learns at a fifth of the UNet's rate: see
-    :mod:`keyorbit.synthetic.vision` for what it has learned before.
+    300, where points are looked for. A vision encoder that has learned before, see
+    :mod:`keyorbit.synthetic.vision`, goes on at a fifth of the UNet's rate.
     """
 
     categories: tuple[str, ...] = TRAINED_CATEGORIES
@@ -292,7 +292,9 @@ def main(
     objects: Annotated[int, typer.Option(help="Objects of each kind.")] = TrainTinyConfig.objects,
     seed: int = 0,
     vae_steps: int = 2000,
-    vision_steps: int = 15000,
+    vision_steps: Annotated[
+        int, typer.Option(help="Of the vision encoder alone; 0: it learns with the UNet only, at its rate.")
+    ] = 15000,
     unet_steps: int = 20000,
     unet_batch: int = TrainTinyConfig.unet_batch,
     unet_rate: float = 5e-4,
@@ -328,7 +330,7 @@ def main(
         seed,
         vae=OptimiseConfig(vae_steps, 2e-3),
         vision=VisionConfig(optimise=OptimiseConfig(vision_steps, 1e-3)),
-        unet=OptimiseConfig(unet_steps, unet_rate, rates={"vision_encoder": unet_rate / 5}),
+        unet=OptimiseConfig(unet_steps, unet_rate, rates={"vision_encoder": unet_rate / 5} if vision_steps else {}),
         unet_batch=unet_batch,
         grounding=grounding,
         clear=clear,
