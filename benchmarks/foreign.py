@@ -10,7 +10,6 @@ be the same ones. That they reproject well is less of a test, see docs/decisions
 import argparse
 import tempfile
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 import keyorbit as ko
+from keyorbit.evaluate import SEEN
 from keyorbit.palette import palette, rgb
 from keyorbit.results import to_uint8
 from keyorbit.synthetic.dataset import render_mesh
 from keyorbit.synthetic.shapes import rotation_about
 
-SIZE, DOT, SEEN, NEAR = 128, 3, 0.1, 0.1
+SIZE, DOT, NEAR = 128, 3, 0.1
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,19 @@ def seen(file: Path, up: str, heading: float, folder: Path) -> ko.ObjectViews:
     return ko.load_dataset(folder)[0]
 
 
-def same_place(points: torch.Tensor, near: float = NEAR) -> float:
+def same_place(points: torch.Tensor) -> float:
     """Share of keypoints [heading keypoint 3] that lie where another heading has them, over all pairs of headings."""
-    pairs = list(permutations(range(len(points)), 2))
-    return float(torch.stack([ko.metrics.pck(points[i], points[j], near) for i, j in pairs]).mean())
+    one, other = torch.triu_indices(len(points), len(points), 1)
+    return float(ko.metrics.pck(points[one], points[other], NEAR))
 
 
 def drawn(found: ko.Detection) -> np.ndarray:
     """The input picture and the six views with a dot for every keypoint that they show clearly."""
     flat = found.keypoints_2d
-    pictures = [np.asarray(found.input_image.convert("RGB").resize((SIZE, SIZE))), *map(to_uint8, found.views)]
     colors = [rgb(color) for color in palette(flat.xy.shape[1])]
-    row = [Image.fromarray(pictures[0])]
-    for view, xy, score in zip(pictures[1:], flat.xy, flat.score, strict=True):
-        image = Image.fromarray(view).resize((SIZE, SIZE))
+    row = [found.input_image.convert("RGB").resize((SIZE, SIZE))]
+    for view, xy, score in zip(found.views, flat.xy, flat.score, strict=True):
+        image = Image.fromarray(to_uint8(view)).resize((SIZE, SIZE))
         pen = ImageDraw.Draw(image)
         for (x, y), sure, color in zip((xy * SIZE).tolist(), score.tolist(), colors, strict=True):
             if sure >= SEEN:

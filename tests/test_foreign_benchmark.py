@@ -17,10 +17,10 @@ def foreign(benchmark_script):
 
 
 def test_a_keypoint_that_moves_at_one_heading_counts_against_its_pairs(foreign):
-    points = torch.rand(3, 4, 3)[:1].repeat(3, 1, 1)
+    points = torch.rand(4, 3).repeat(3, 1, 1)
     assert foreign.same_place(points) == 1
     points[2, 0, 0] += 0.2
-    # 4 keypoints at 6 ordered pairs of headings; the third heading is in four of the pairs.
+    # 4 keypoints at 3 pairs of headings; the third heading is in two of them. (24: each pair taken both ways.)
     assert foreign.same_place(points) == pytest.approx(1 - 4 / 24)
 
 

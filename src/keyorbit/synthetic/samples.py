@@ -87,13 +87,12 @@ class Scene:
 
 def input_azimuth(spec: SampleSpec) -> float:
     """Where a sample's input view stands round the object, degrees: :attr:`Scene.azimuth_deg` without the scene."""
-    return float(_random(spec).uniform(0, 360)) + spec.turn_deg
+    return _azimuth_and_rest(spec)[0]
 
 
 def scene_of(spec: SampleSpec) -> Scene:
     """What a sample's pictures are taken of, and from where."""
-    rng = _random(spec)
-    azimuth = float(rng.uniform(0, 360)) + spec.turn_deg
+    azimuth, rng = _azimuth_and_rest(spec)
     elevation = float(rng.uniform(*INPUT_ELEVATION_DEG))
     thing = _turn(make_object(spec.category, spec.seed), -azimuth)
     return Scene(thing, azimuth, elevation, orbit_cameras([0.0], [elevation]), zero123plus_cameras("v1.2"), rng)
@@ -160,9 +159,10 @@ def _random_background(rng: np.random.Generator) -> Float[ndarray, "3"]:
     return mixed
 
 
-def _random(spec: SampleSpec) -> np.random.Generator:
-    """All that is random about a sample but the object itself; the azimuth is drawn first."""
-    return np.random.default_rng([1, spec.seed])
+def _azimuth_and_rest(spec: SampleSpec) -> tuple[float, np.random.Generator]:
+    """The input view's azimuth, and what draws all else that is random about a sample but the object itself."""
+    rng = np.random.default_rng([1, spec.seed])
+    return float(rng.uniform(0, 360)) + spec.turn_deg, rng
 
 
 def _turn(thing: SyntheticObject, angle_deg: float) -> SyntheticObject:

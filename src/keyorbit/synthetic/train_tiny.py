@@ -70,7 +70,7 @@ class TrainTinyConfig:
     vae: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(2000, 2e-3))
     vae_batch: int = 16
     vision: VisionConfig = field(default_factory=VisionConfig)
-    unet: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(20000, 5e-4, rates={"vision_encoder": 1e-4}))
+    unet: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(20000, 5e-4))
     unet_batch: int = 6
     dropped: float = 0.1
     text_only: float = 0.2
@@ -233,7 +233,10 @@ def train_unet(
 
     for module in modules.values():
         module.requires_grad_(True).train()
-    done = optimise("unet", modules, loss_of, config.unet, out, accelerator, config.seed, until, watch)
+    plan = config.unet
+    if config.vision.optimise.steps:
+        plan = replace(plan, rates={"vision_encoder": plan.rate / 5})
+    done = optimise("unet", modules, loss_of, plan, out, accelerator, config.seed, until, watch)
     for module in modules.values():
         module.requires_grad_(False).eval()
     return done
@@ -278,9 +281,10 @@ def _shown_to_vae(pictures: Tensor) -> Tensor:
 def _smoke(config: TrainTinyConfig) -> TrainTinyConfig:
     few = OptimiseConfig(3, 1e-3, save_every=2, log_every=1)
     probe = ProbeConfig(every=3, train_objects=2, test_objects=2, steps=2, sample_steps=2)
-    vision = VisionConfig(4, optimise=few)
-    small = replace(config, objects=3, vae_batch=4, unet_batch=2, probe=probe, workers=1)
-    return replace(small, vae=few, vision=vision, unet=few)
+    few_seen = VisionConfig(4, optimise=few)
+    return replace(
+        config, objects=3, vae=few, vae_batch=4, vision=few_seen, unet=few, unet_batch=2, probe=probe, workers=1
+    )
 
 
 def main(
@@ -330,7 +334,7 @@ def main(
         seed,
         vae=OptimiseConfig(vae_steps, 2e-3),
         vision=VisionConfig(optimise=OptimiseConfig(vision_steps, 1e-3)),
-        unet=OptimiseConfig(unet_steps, unet_rate, rates={"vision_encoder": unet_rate / 5} if vision_steps else {}),
+        unet=OptimiseConfig(unet_steps, unet_rate),
         unet_batch=unet_batch,
         grounding=grounding,
         clear=clear,
