@@ -14,10 +14,11 @@ from keyorbit.backends.loading import load_backend
 from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.errors import InputError
 from keyorbit.synthetic.probe import ProbeConfig, landmark_probe, probe_objects
+from keyorbit.synthetic.samples import SampleSpec, input_azimuth
 from keyorbit.synthetic.tiny_model import init_from, make_tiny, save_folder
-from keyorbit.synthetic.train_tiny import TrainTinyConfig, train
+from keyorbit.synthetic.train_tiny import TrainTinyConfig, timesteps, train
 from keyorbit.synthetic.training_data import render_training_set
-from keyorbit.synthetic.vision import VisionConfig
+from keyorbit.synthetic.vision import VisionConfig, render_looks, varied
 from keyorbit.training import state
 from keyorbit.training.optimise import OptimiseConfig
 
@@ -27,7 +28,7 @@ FEW = TrainTinyConfig(
     objects=2,
     vae=OptimiseConfig(2, 1e-3, save_every=1, log_every=1),
     vae_batch=2,
-    vision=VisionConfig(2, optimise=OptimiseConfig(2, 1e-3, save_every=1, log_every=1)),
+    vision=VisionConfig(2, looks=2, optimise=OptimiseConfig(2, 1e-3, save_every=1, log_every=1)),
     unet=OptimiseConfig(4, 1e-3, save_every=1, log_every=1),
     unet_batch=2,
     probe=PROBE,
@@ -73,13 +74,57 @@ def test_a_slice_that_runs_out_of_time_is_saved_and_says_so(tmp_path):
 
 
 def test_the_vision_encoder_learns_what_the_views_show(tmp_path):
-    few = OptimiseConfig(80, 1e-3, warmup=5, average=0.5, save_every=80, log_every=10)
-    config = replace(FEW, vision=VisionConfig(8, optimise=few), unet=replace(FEW.unet, steps=0))
+    few = OptimiseConfig(200, 1e-3, warmup=5, average=0.5, save_every=200, log_every=20)
+    config = replace(FEW, vision=VisionConfig(8, looks=2, optimise=few), unet=replace(FEW.unet, steps=0))
     train(config, tmp_path, tmp_path / "model", SMALL)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     first, *_, last = [line for line in lines if line["stage"] == "vision"]
     # Four objects on two grounds: less than half of what is unknown at first is left.
     assert all(last[term] < 0.5 * first[term] for term in ("views", "kind", "heading"))
+
+
+def test_a_mirrored_look_is_the_object_seen_from_the_other_side(tmp_path):
+    """The oracle: a chair, symmetric in shape, rendered at the azimuth that ``varied`` says."""
+    there = SampleSpec("chair", 3, 32)
+    back = replace(there, turn_deg=-2 * input_azimuth(there))
+    looks = render_looks([there, back], 1, tmp_path / "looks.safetensors")
+    azimuth = torch.tensor([input_azimuth(there)]).deg2rad()
+    generator = torch.Generator().manual_seed(0)
+    white = torch.cat([torch.full((1, 32, 32, 3), 255, dtype=torch.uint8), looks[:1, ..., 3:]], dim=-1)
+    expected = {float(azimuth): looks[0, ..., 3], -float(azimuth): looks[1, ..., 3]}
+    met = set()
+    for _ in range(40):
+        seen, heading = varied(white, azimuth, generator)
+        if (seen[0, 0, 0] < 250).any():  # not on white: the silhouette can be seen
+            ground = seen[0, 0, 0].float()
+            alpha = ((seen[0].float() - ground) / (255 - ground)).mean(-1)
+            assert (alpha - expected[float(heading)].float() / 255).abs().mean() < 0.02
+            met.add(float(heading))
+    assert met == expected.keys()
+    assert (looks[0, ..., 3].float() - looks[1, ..., 3].float()).abs().mean() > 5  # the sides differ
+    with pytest.raises(InputError, match="other objects"):
+        render_looks([there], 1, tmp_path / "looks.safetensors")
+
+
+def test_a_look_keeps_its_colours_in_some_order():
+    picture = torch.tensor([10, 100, 200, 255], dtype=torch.uint8).expand(64, 2, 2, 4)
+    seen, _ = varied(picture, torch.zeros(64), torch.Generator().manual_seed(0))
+    assert (seen.sort(-1).values == torch.tensor([10, 100, 200])).all()
+    assert len(set(map(tuple, seen[:, 0, 0].tolist()))) == 6
+
+
+def test_coarse_steps_are_at_high_timesteps_and_seek_no_place(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    high, low = (timesteps(FEW, coarse, 4000, generator) for coarse in (True, False))
+    assert (int(high.min()), int(high.max())) == (600, 999)
+    assert (int(low.min()), int(low.max())) == (0, 599)
+    # Half at random below 600, half below 300: three quarters below 300.
+    assert float((low < 300).float().mean()) == pytest.approx(0.75, abs=0.03)
+    for share, terms in ((0.0, {"denoising", "grounding", "input grounding"}), (1.0, {"coarse denoising"})):
+        out = tmp_path / str(share)
+        train(replace(FEW, coarse=share, probe=replace(PROBE, every=100)), out, out / "model", SMALL)
+        lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        assert all(line.keys() - {"stage", "step", "loss"} == terms for line in lines if line["stage"] == "unet")
 
 
 def test_training_goes_on_from_a_model_folder(tmp_path, model_folder):

@@ -16,6 +16,7 @@ import torch
 import typer
 from accelerate import Accelerator
 from einops import rearrange
+from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,7 +47,7 @@ from keyorbit.training.optimise import Draw, OptimiseConfig, append_line, optimi
 from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
-_CLEAR = 300  # timesteps below show small parts
+_CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
 _INPUT_SHARE = 0.15  # of the grounding loss's weight for the input picture: its one view has thrice the grid's noise
 TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
 
@@ -59,8 +60,10 @@ class TrainTinyConfig:
     condition at all, ``text_only`` a caption and no picture, ``told`` a picture and a caption; the rest have the
     picture alone, as in use. Without its picture the model has to find "the front left leg" by words, and that is what
     the tokens live on. ``grounding``: the weight of the loss that ties the tokens of ``phrases`` phrases an item to the
-    places that they name, see :mod:`keyorbit.synthetic.grounding`. ``clear``: the share of items at timesteps below
-    300, where points are looked for. A vision encoder that has learned before, see
+    places that they name, see :mod:`keyorbit.synthetic.grounding`. ``coarse``: the share of steps at timesteps of 600
+    and more, where a sample's composition is decided; their items have the picture alone or, ``dropped``, nothing, and
+    no phrase, as nothing can be found there. In the other steps ``clear`` of the items are at timesteps below 300,
+    where points are looked for, the rest anywhere below 600. A vision encoder that has learned before, see
     :mod:`keyorbit.synthetic.vision`, goes on at a fifth of the UNet's rate.
     """
 
@@ -77,7 +80,8 @@ class TrainTinyConfig:
     told: float = 0.3
     grounding: float = 0.2
     phrases: int = 8
-    clear: float = 0.6
+    coarse: float = 0.5
+    clear: float = 0.5
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     workers: int = 2
 
@@ -119,7 +123,16 @@ def train(
         encoded = encode_training_set(data, backend, out / "encoded.safetensors")
         specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
         done = train_vision(
-            config.vision, config.categories, config.seed, encoded, specs, backend, out, accelerator, until
+            config.vision,
+            config.categories,
+            config.seed,
+            encoded,
+            specs,
+            backend,
+            out,
+            accelerator,
+            until,
+            config.workers,
         )
         if done:
             places = render_places(specs, config.workers, out / "places.safetensors")
@@ -180,13 +193,17 @@ def train_unet(
     modules = {name: getattr(parts, name) for name in ("unet", "text_encoder", "vision_encoder")}
     blank = backend.empty_condition(1).latent.detach()
     count = config.unet_batch
-    shares = torch.tensor([config.dropped, config.text_only, config.told]).cumsum(0)
+    shares = {
+        False: torch.tensor([config.dropped, config.text_only, config.told]).cumsum(0),
+        True: torch.tensor([config.dropped, 0.0, 0.0]).cumsum(0),
+    }
 
     def loss_of(draw: Draw) -> dict[str, Tensor]:
         generator = draw.generator()
         picked = draw_items(config.categories, len(data.grids), count, generator)
         ground = torch.randint(2, (count,), generator=generator)
-        kind = torch.bucketize(torch.rand(count, generator=generator), shares)
+        coarse = bool(torch.rand((), generator=generator) < config.coarse)
+        kind = torch.bucketize(torch.rand(count, generator=generator), shares[coarse])
         pictured, told = (kind >= 2).to(device), (kind == 1) | (kind == 2)
         prompts = _prompts(data, picked, told, generator)
         different = sorted(set(prompts))  # half of them are empty
@@ -198,10 +215,13 @@ def train_unet(
         clean = data.grids[picked].to(device).float()
         noise = torch.randn(clean.shape, generator=generator).to(device)
         condition_noise = torch.randn(condition.shape, generator=generator).to(device)
-        highest = torch.where(torch.rand(count, generator=generator) < config.clear, _CLEAR, 1000)
-        timestep = (torch.rand(count, generator=generator) * highest).long().to(device)
+        timestep = timesteps(config, coarse, count, generator).to(device)
         noised = backend.add_noise(clean, noise, timestep)
         target = velocity(clean, noise, alphas(parts.scheduler, timestep))
+        if coarse:
+            predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
+            whole = F.mse_loss(predicted.float(), target)
+            return {"loss": whole, "coarse denoising": whole}
         drawn = [draw_phrases(places, int(item), config.phrases, generator) for item in picked]
         tokens = encode_phrases(parts.tokenizer, parts.text_encoder, [words for said, _ in drawn for words in said])
         context = torch.cat([context, rearrange(tokens, "(i p) c -> i p c", i=count)], dim=1)
@@ -273,6 +293,14 @@ def _prompts(data: Encoded, picked: Tensor, told: Tensor, generator: torch.Gener
     return prompts
 
 
+def timesteps(config: TrainTinyConfig, coarse: bool, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+    """Those of the items of a step that is coarse or not, see :class:`TrainTinyConfig`."""
+    if coarse:
+        return torch.randint(_COARSE, 1000, (count,), generator=generator)
+    highest = torch.where(torch.rand(count, generator=generator) < config.clear, _CLEAR, _COARSE)
+    return (torch.rand(count, generator=generator) * highest).long()
+
+
 def _shown_to_vae(pictures: Tensor) -> Tensor:
     """uint8 pictures [item height width 3] in the range in which the pipeline shows inputs and grids to the VAE."""
     return (rearrange(pictures, "i h w c -> i c h w").float() / 127.5 - 1) * (0.5 / 0.8)
@@ -281,7 +309,7 @@ def _shown_to_vae(pictures: Tensor) -> Tensor:
 def _smoke(config: TrainTinyConfig) -> TrainTinyConfig:
     few = OptimiseConfig(3, 1e-3, save_every=2, log_every=1)
     probe = ProbeConfig(every=3, train_objects=2, test_objects=2, steps=2, sample_steps=2)
-    few_seen = VisionConfig(4, optimise=few)
+    few_seen = VisionConfig(4, looks=3, optimise=few)
     return replace(
         config, objects=3, vae=few, vae_batch=4, vision=few_seen, unet=few, unet_batch=2, probe=probe, workers=1
     )
@@ -305,9 +333,9 @@ def main(
     grounding: Annotated[
         float, typer.Option(help="Weight of the loss that ties phrases to places.")
     ] = TrainTinyConfig.grounding,
-    clear: Annotated[
-        float, typer.Option(help="Share of the UNet's items at timesteps below 300, the rest at any.")
-    ] = TrainTinyConfig.clear,
+    coarse: Annotated[
+        float, typer.Option(help="Share of the UNet's steps at timesteps of 600 and more.")
+    ] = TrainTinyConfig.coarse,
     init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
     fine_attention: Annotated[
         bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
@@ -337,7 +365,7 @@ def main(
         unet=OptimiseConfig(unet_steps, unet_rate),
         unet_batch=unet_batch,
         grounding=grounding,
-        clear=clear,
+        coarse=coarse,
         probe=ProbeConfig(every=probe_every),
         workers=workers,
     )

@@ -2,32 +2,47 @@
 
 At the highest timesteps the condition latent is as noisy as the grid, so all that a sample can know of its input there
 is the image embedding. Zero123++ has CLIP's, which saw 400 million pictures; the UNet's own loss cannot teach ours from
-the few thousand pictures that are shown at those timesteps.
+the few thousand pictures that are shown at those timesteps. Nor can the objects of the training set alone: the encoder
+learns them by heart. A *look* is the input picture of another object, which costs a third of a whole sample to render.
 """
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+import logging
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.synthetic.samples import SampleSpec, input_azimuth
-from keyorbit.synthetic.training_data import Encoded, draw_items, kinds, seen_by_vision
+from keyorbit.checkpoint import load_checkpoint, save_checkpoint
+from keyorbit.data import GREY
+from keyorbit.errors import InputError
+from keyorbit.synthetic.render import object_surface, random_light, render
+from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, scene_of
+from keyorbit.synthetic.training_data import Encoded, draw_items, kinds, seen_by_vision, training_specs
 from keyorbit.training.optimise import Draw, OptimiseConfig, optimise
 
+log = logging.getLogger(__name__)
 _HIDDEN, _POOLED = 512, 2
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """``batch`` pictures a step; ``heading`` and ``kind`` weigh these losses beside the views' squares (about 0.2)."""
+    """``batch`` pictures with views a step, and as many looks, of which there are ``looks`` of each kind.
 
-    batch: int = 32
+    ``heading`` and ``kind`` weigh these losses beside the views' squares (about 0.2).
+    """
+
+    batch: int = 24
+    looks: int = 10000
     heading: float = 1.0
     kind: float = 0.1
     optimise: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(15000, 1e-3))
@@ -44,21 +59,66 @@ class ReadOut(nn.Module):
         self.kind = nn.Linear(width, kinds)
         self.heading = nn.Linear(width, 2 * kinds)
 
-    def losses(
+    def views_loss(
+        self, embedding: Float[Tensor, "item width"], grids: Float[Tensor, "item channel height width"]
+    ) -> Float[Tensor, ""]:
+        """Squares of the views."""
+        return F.mse_loss(self.views(embedding).unflatten(1, self.latent), F.avg_pool2d(grids, _POOLED))
+
+    def kind_and_heading_losses(
         self,
         embedding: Float[Tensor, "item width"],
-        grids: Float[Tensor, "item channel height width"],
         kind: Int[Tensor, " item"],
         azimuth: Float[Tensor, " item"],
-    ) -> dict[str, Tensor]:
-        """Squares of the views, cross-entropy of the kind, squares of the heading's cosine and sine."""
-        views = self.views(embedding).unflatten(1, self.latent)
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Cross-entropy of the kind; squares of the heading's cosine and sine."""
         found = rearrange(self.heading(embedding), "i (k d) -> i k d", d=2)[torch.arange(len(kind)), kind]
-        return {
-            "views": F.mse_loss(views, F.avg_pool2d(grids, _POOLED)),
-            "kind": F.cross_entropy(self.kind(embedding), kind),
-            "heading": F.mse_loss(found, torch.stack([azimuth.cos(), azimuth.sin()], dim=-1)),
-        }
+        truth = torch.stack([azimuth.cos(), azimuth.sin()], dim=-1)
+        return F.cross_entropy(self.kind(embedding), kind), F.mse_loss(found, truth)
+
+
+def render_looks(specs: list[SampleSpec], workers: int, path: Path) -> UInt8[Tensor, "look size size 4"]:
+    """The input pictures of all specs, RGBA, kept in ``path``: a run that is resumed finds them there.
+
+    Raises:
+        InputError: ``path`` holds those of others.
+    """
+    recipe = hashlib.sha256(json.dumps([astuple(spec) for spec in specs]).encode()).hexdigest()[:16]
+    if not path.exists():
+        pictures = torch.from_numpy(np.stack(list(in_parallel(_look, specs, workers))))
+        save_checkpoint(path, {"pictures": pictures}, {"recipe": recipe})
+        log.info("%d looks are in %s", len(specs), path)
+    tensors, metadata = load_checkpoint(path)
+    if metadata.get("recipe") != recipe:
+        raise InputError(f"{path} holds looks at other objects; choose another folder")
+    return tensors["pictures"]
+
+
+def _look(spec: SampleSpec) -> UInt8[ndarray, "size size 4"]:
+    scene = scene_of(spec)
+    picture: ndarray = render(object_surface(scene.thing), scene.input_camera, spec.size, random_light(scene.rng))[0]
+    return picture
+
+
+def varied(
+    pictures: UInt8[Tensor, "look size size 4"], azimuth: Float[Tensor, " look"], generator: torch.Generator
+) -> tuple[UInt8[Tensor, "look size size 3"], Float[Tensor, " look"]]:
+    """The looks on random grounds, half of them mirrored with their azimuths (radians), their channels in any order.
+
+    A mirrored object is one of its kind seen from the other side, and so is one whose red is blue. Grounds are white
+    half of the time, Zero123++'s grey, or any colour.
+    """
+    count = len(pictures)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    pictures = torch.where(mirrored[:, None, None, None], pictures.flip(2), pictures)
+    alpha = pictures[..., 3:].float() / 255
+    drawn = torch.rand(count, generator=generator)[:, None]
+    any_colour = torch.rand(count, 3, generator=generator)
+    ground = torch.where(drawn < 0.5, 1.0, torch.where(drawn < 0.75, GREY, any_colour))
+    mixed = pictures[..., :3] * alpha + 255 * ground[:, None, None] * (1 - alpha)
+    order = torch.rand(count, 3, generator=generator).argsort(-1)
+    mixed = mixed.take_along_dim(order[:, None, None], -1)
+    return mixed.round().to(torch.uint8), torch.where(mirrored, -azimuth, azimuth)
 
 
 def train_vision(
@@ -71,6 +131,7 @@ def train_vision(
     out: Path,
     accelerator: Accelerator,
     until: float,
+    workers: int,
 ) -> bool:
     """The vision encoder alone, resumed as the other stages; whether all steps are done.
 
@@ -78,8 +139,14 @@ def train_vision(
     """
     encoder, device = backend.parts.vision_encoder, backend.device
     names = kinds(categories)
-    kind = torch.tensor([names.index(spec.category) for spec in specs])
-    azimuth = torch.tensor([input_azimuth(spec) for spec in specs]).deg2rad()
+    look_specs = training_specs(categories, config.looks, seed, backend.view_size)
+    looks = render_looks(look_specs, workers, out / "looks.safetensors")
+
+    def known(of: list[SampleSpec]) -> tuple[Tensor, Tensor]:
+        kind = torch.tensor([names.index(spec.category) for spec in of])
+        return kind, torch.tensor([input_azimuth(spec) for spec in of]).deg2rad()
+
+    (kind, azimuth), (look_kind, look_azimuth) = known(specs), known(look_specs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         readout = ReadOut(encoder.config.projection_dim, data.grids.shape[1:], len(names)).to(device)
@@ -88,11 +155,18 @@ def train_vision(
         generator = draw.generator()
         picked = draw_items(categories, len(data.grids), config.batch, generator)
         ground = torch.randint(2, (config.batch,), generator=generator)
-        embedding = encoder(seen_by_vision(data.inputs[picked, ground], backend)).image_embeds
-        terms = readout.losses(
-            embedding, data.grids[picked].to(device).float(), kind[picked].to(device), azimuth[picked].to(device)
+        looked = draw_items(categories, len(looks), config.batch, generator)
+        seen, seen_azimuth = varied(looks[looked], look_azimuth[looked], generator)
+        pictures = torch.cat([data.inputs[picked, ground], seen])
+        embedding = encoder(seen_by_vision(pictures, backend)).image_embeds
+        views = readout.views_loss(embedding[: config.batch], data.grids[picked].to(device).float())
+        kind_loss, heading = readout.kind_and_heading_losses(
+            embedding,
+            torch.cat([kind[picked], look_kind[looked]]).to(device),
+            torch.cat([azimuth[picked], seen_azimuth]).to(device),
         )
-        return {"loss": terms["views"] + config.heading * terms["heading"] + config.kind * terms["kind"], **terms}
+        loss = views + config.heading * heading + config.kind * kind_loss
+        return {"loss": loss, "views": views, "kind": kind_loss, "heading": heading}
 
     modules = {"vision_encoder": encoder, "readout": readout}
     for module in modules.values():
