@@ -13,10 +13,11 @@ from conftest import SMALL
 from keyorbit.backends.loading import load_backend
 from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.errors import InputError
+from keyorbit.synthetic.denoising import DenoisingConfig, timesteps
 from keyorbit.synthetic.probe import ProbeConfig, landmark_probe, probe_objects
 from keyorbit.synthetic.samples import SampleSpec, input_azimuth
 from keyorbit.synthetic.tiny_model import init_from, make_tiny, save_folder
-from keyorbit.synthetic.train_tiny import TrainTinyConfig, timesteps, train
+from keyorbit.synthetic.train_tiny import TrainTinyConfig, train
 from keyorbit.synthetic.training_data import render_training_set
 from keyorbit.synthetic.vision import VisionConfig, render_looks, varied
 from keyorbit.training import state
@@ -29,11 +30,14 @@ FEW = TrainTinyConfig(
     vae=OptimiseConfig(2, 1e-3, save_every=1, log_every=1),
     vae_batch=2,
     vision=VisionConfig(2, looks=2, optimise=OptimiseConfig(2, 1e-3, save_every=1, log_every=1)),
-    unet=OptimiseConfig(4, 1e-3, save_every=1, log_every=1),
-    unet_batch=2,
+    denoising=DenoisingConfig(2, optimise=OptimiseConfig(4, 1e-3, save_every=1, log_every=1)),
     probe=PROBE,
     workers=1,
 )
+
+
+def unet_steps(steps):
+    return replace(FEW.denoising, optimise=replace(FEW.denoising.optimise, steps=steps))
 
 
 def weights(folder):
@@ -61,7 +65,7 @@ def test_a_stopped_training_resumes_bit_identical(tmp_path):
     log = (tmp_path / "whole" / "log.jsonl").read_text()
     assert log.count('"stage": "probe"') == 2
     assert len(list((tmp_path / "whole").glob("samples_*.png"))) == 2
-    longer = replace(FEW, unet=replace(FEW.unet, steps=6))
+    longer = replace(FEW, denoising=unet_steps(6))
     train(longer, tmp_path / "stopped", tmp_path / "longer", SMALL)
     assert any(not torch.equal(resumed[name], value) for name, value in weights(tmp_path / "longer").items())
 
@@ -75,7 +79,7 @@ def test_a_slice_that_runs_out_of_time_is_saved_and_says_so(tmp_path):
 
 def test_the_vision_encoder_learns_what_the_views_show(tmp_path):
     few = OptimiseConfig(200, 1e-3, warmup=5, average=0.5, save_every=200, log_every=20)
-    config = replace(FEW, vision=VisionConfig(8, looks=2, optimise=few), unet=replace(FEW.unet, steps=0))
+    config = replace(FEW, vision=VisionConfig(8, looks=2, optimise=few), denoising=unet_steps(0))
     train(config, tmp_path, tmp_path / "model", SMALL)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     first, *_, last = [line for line in lines if line["stage"] == "vision"]
@@ -115,14 +119,19 @@ def test_a_look_keeps_its_colours_in_some_order():
 
 def test_coarse_steps_are_at_high_timesteps_and_seek_no_place(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    high, low = (timesteps(FEW, coarse, 4000, generator) for coarse in (True, False))
+    high, low = (timesteps(FEW.denoising, coarse, 4000, generator) for coarse in (True, False))
     assert (int(high.min()), int(high.max())) == (600, 999)
     assert (int(low.min()), int(low.max())) == (0, 599)
     # Half at random below 600, half below 300: three quarters below 300.
     assert float((low < 300).float().mean()) == pytest.approx(0.75, abs=0.03)
     for share, terms in ((0.0, {"denoising", "grounding", "input grounding"}), (1.0, {"coarse denoising"})):
         out = tmp_path / str(share)
-        train(replace(FEW, coarse=share, probe=replace(PROBE, every=100)), out, out / "model", SMALL)
+        train(
+            replace(FEW, denoising=replace(FEW.denoising, coarse=share), probe=replace(PROBE, every=100)),
+            out,
+            out / "model",
+            SMALL,
+        )
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         assert all(line.keys() - {"stage", "step", "loss"} == terms for line in lines if line["stage"] == "unet")
 

@@ -16,56 +16,37 @@ import torch
 import typer
 from accelerate import Accelerator
 from einops import rearrange
-from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from keyorbit.attention import AttentionRecord, capture_attention
-from keyorbit.backends.text import encode_phrases
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
-from keyorbit.heatmaps import view_maps
-from keyorbit.synthetic.grounding import Places, draw_phrases, grounding_loss, render_places
+from keyorbit.synthetic.denoising import DenoisingConfig, train_denoising
+from keyorbit.synthetic.grounding import Places, render_places
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects, sample_sheet
 from keyorbit.synthetic.tiny_model import TinyConfig, init_from, make_tiny, save_folder
 from keyorbit.synthetic.training_data import (
     Encoded,
     Rendered,
-    draw_items,
     encode_training_set,
     kinds,
     render_training_set,
-    seen_by_vision,
     training_specs,
 )
 from keyorbit.synthetic.vision import VisionConfig, train_vision
-from keyorbit.training.diffusion import alphas, velocity
 from keyorbit.training.optimise import Draw, OptimiseConfig, append_line, optimise
 from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
-_CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
-_INPUT_SHARE = 0.15  # of the grounding loss's weight for the input picture: its one view has thrice the grid's noise
 TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
 
 
 @dataclass(frozen=True)
 class TrainTinyConfig:
-    """The recipe.
-
-    objects: of each category; one that is named twice is drawn twice as often. Of the UNet's steps ``dropped`` have no
-    condition at all, ``text_only`` a caption and no picture, ``told`` a picture and a caption; the rest have the
-    picture alone, as in use. Without its picture the model has to find "the front left leg" by words, and that is what
-    the tokens live on. ``grounding``: the weight of the loss that ties the tokens of ``phrases`` phrases an item to the
-    places that they name, see :mod:`keyorbit.synthetic.grounding`. ``coarse``: the share of steps at timesteps of 600
-    and more, where a sample's composition is decided; their items have the picture alone or, ``dropped``, nothing, and
-    no phrase, as nothing can be found there. In the other steps ``clear`` of the items are at timesteps below 300,
-    where points are looked for, the rest anywhere below 600. A vision encoder that has learned before, see
-    :mod:`keyorbit.synthetic.vision`, goes on at a fifth of the UNet's rate.
-    """
+    """The recipe. objects: of each category; one that is named twice is drawn twice as often."""
 
     categories: tuple[str, ...] = TRAINED_CATEGORIES
     objects: int = 3000
@@ -73,15 +54,7 @@ class TrainTinyConfig:
     vae: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(2000, 2e-3))
     vae_batch: int = 16
     vision: VisionConfig = field(default_factory=VisionConfig)
-    unet: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(20000, 5e-4))
-    unet_batch: int = 6
-    dropped: float = 0.1
-    text_only: float = 0.2
-    told: float = 0.3
-    grounding: float = 0.2
-    phrases: int = 8
-    coarse: float = 0.5
-    clear: float = 0.5
+    denoising: DenoisingConfig = field(default_factory=DenoisingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     workers: int = 2
 
@@ -136,7 +109,7 @@ def train(
         )
         if done:
             places = render_places(specs, config.workers, out / "places.safetensors")
-            done = train_unet(config, encoded, places, backend, out, accelerator, until)
+            done = _denoising(config, encoded, places, backend, out, accelerator, until)
         save_folder(parts, folder, model.view_size)
         log.info("the model is in %s", folder)
     return done
@@ -179,7 +152,7 @@ def train_vae(
     return done
 
 
-def train_unet(
+def _denoising(
     config: TrainTinyConfig,
     data: Encoded,
     places: Places,
@@ -188,86 +161,23 @@ def train_unet(
     accelerator: Accelerator,
     until: float,
 ) -> bool:
-    """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding."""
-    parts, device = backend.parts, backend.device
-    modules = {name: getattr(parts, name) for name in ("unet", "text_encoder", "vision_encoder")}
-    blank = backend.empty_condition(1).latent.detach()
-    count = config.unet_batch
-    shares = {
-        False: torch.tensor([config.dropped, config.text_only, config.told]).cumsum(0),
-        True: torch.tensor([config.dropped, 0.0, 0.0]).cumsum(0),
-    }
-
-    def loss_of(draw: Draw) -> dict[str, Tensor]:
-        generator = draw.generator()
-        picked = draw_items(config.categories, len(data.grids), count, generator)
-        ground = torch.randint(2, (count,), generator=generator)
-        coarse = bool(torch.rand((), generator=generator) < config.coarse)
-        kind = torch.bucketize(torch.rand(count, generator=generator), shares[coarse])
-        pictured, told = (kind >= 2).to(device), (kind == 1) | (kind == 2)
-        prompts = _prompts(data, picked, told, generator)
-        different = sorted(set(prompts))  # half of them are empty
-        text = backend.encode_prompts(different)[[different.index(prompt) for prompt in prompts]]
-        embedding = parts.vision_encoder(seen_by_vision(data.inputs[picked, ground], backend)).image_embeds
-        context = backend.add_image_embedding(text, embedding * pictured[:, None])
-        latent = data.conditions[picked, ground].to(device).float()
-        condition = torch.where(pictured[:, None, None, None], latent, blank)
-        clean = data.grids[picked].to(device).float()
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        condition_noise = torch.randn(condition.shape, generator=generator).to(device)
-        timestep = timesteps(config, coarse, count, generator).to(device)
-        noised = backend.add_noise(clean, noise, timestep)
-        target = velocity(clean, noise, alphas(parts.scheduler, timestep))
-        if coarse:
-            predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
-            whole = F.mse_loss(predicted.float(), target)
-            return {"loss": whole, "coarse denoising": whole}
-        drawn = [draw_phrases(places, int(item), config.phrases, generator) for item in picked]
-        tokens = encode_phrases(parts.tokenizer, parts.text_encoder, [words for said, _ in drawn for words in said])
-        context = torch.cat([context, rearrange(tokens, "(i p) c -> i p c", i=count)], dim=1)
-        truth = torch.stack([true for _, true in drawn]).to(device)
-        with capture_attention(backend.unet, heads="mean", normalizer=False) as record:
-            predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
-        denoising = F.mse_loss(predicted.float(), target)
-        on_grid, on_input = _grounding(record, truth, backend)
-        signal = alphas(parts.scheduler, timestep).flatten().sqrt()  # in noise nothing can be found
-        pictured_signal = signal * pictured
-        grounding = (on_grid * signal).sum() / signal.sum()
-        on_input = (on_input * pictured_signal).sum() / pictured_signal.sum().clamp_min(1e-6)
-        loss = denoising + config.grounding * (grounding + _INPUT_SHARE * on_input)
-        return {"loss": loss, "denoising": denoising, "grounding": grounding, "input grounding": on_input}
-
+    """The UNet's stage, looked at by the probe every so often."""
+    plan = config.denoising
+    if config.vision.optimise.steps:
+        # It has learned before and must not forget.
+        rates = {"vision_encoder": plan.optimise.rate / 5}
+        plan = replace(plan, optimise=replace(plan.optimise, rates=rates))
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)
         for category in kinds(config.categories)
-        if config.probe.every <= config.unet.steps
+        if config.probe.every <= plan.optimise.steps
     }
 
     def watch(step: int) -> None:
         if step % config.probe.every == 0:
-            for module in modules.values():
-                module.eval()
             _look(config, backend, judged, out, step)
-            for module in modules.values():
-                module.train()
 
-    for module in modules.values():
-        module.requires_grad_(True).train()
-    plan = config.unet
-    if config.vision.optimise.steps:
-        plan = replace(plan, rates={"vision_encoder": plan.rate / 5})
-    done = optimise("unet", modules, loss_of, plan, out, accelerator, config.seed, until, watch)
-    for module in modules.values():
-        module.requires_grad_(False).eval()
-    return done
-
-
-def _grounding(record: AttentionRecord, truth: Tensor, backend: Zero123PlusBackend) -> tuple[Tensor, Tensor]:
-    """The grounding loss of each item in the six views, and in the input picture."""
-    side = truth.shape[-1] // 2
-    in_views = view_maps(record.token_logits("grid"), backend.layout, (side, side))
-    in_input = view_maps(record.token_logits("condition"), Layout(1, 1), (side, side))
-    return grounding_loss(in_views, truth[:, :, 1:]), grounding_loss(in_input, truth[:, :, :1])
+    return train_denoising(plan, config.categories, config.seed, data, places, backend, out, accelerator, until, watch)
 
 
 def _look(
@@ -283,24 +193,6 @@ def _look(
     Image.fromarray(sheet).save(out / f"samples_{step:06d}.png")
 
 
-def _prompts(data: Encoded, picked: Tensor, told: Tensor, generator: torch.Generator) -> list[str]:
-    """A caption of any detail, the richest half of the time, for items that are told; nothing for the others."""
-    prompts = []
-    for i, tell in zip(picked.tolist(), told.tolist(), strict=True):
-        choices = data.captions[i]
-        draw = int(torch.randint(2 * len(choices), (1,), generator=generator))
-        prompts.append(choices[min(draw, len(choices) - 1)] if tell else "")
-    return prompts
-
-
-def timesteps(config: TrainTinyConfig, coarse: bool, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
-    """Those of the items of a step that is coarse or not, see :class:`TrainTinyConfig`."""
-    if coarse:
-        return torch.randint(_COARSE, 1000, (count,), generator=generator)
-    highest = torch.where(torch.rand(count, generator=generator) < config.clear, _CLEAR, _COARSE)
-    return (torch.rand(count, generator=generator) * highest).long()
-
-
 def _shown_to_vae(pictures: Tensor) -> Tensor:
     """uint8 pictures [item height width 3] in the range in which the pipeline shows inputs and grids to the VAE."""
     return (rearrange(pictures, "i h w c -> i c h w").float() / 127.5 - 1) * (0.5 / 0.8)
@@ -309,9 +201,9 @@ def _shown_to_vae(pictures: Tensor) -> Tensor:
 def _smoke(config: TrainTinyConfig) -> TrainTinyConfig:
     few = OptimiseConfig(3, 1e-3, save_every=2, log_every=1)
     probe = ProbeConfig(every=3, train_objects=2, test_objects=2, steps=2, sample_steps=2)
-    few_seen = VisionConfig(4, looks=3, optimise=few)
+    few_seen, few_grids = VisionConfig(4, looks=3, optimise=few), DenoisingConfig(2, optimise=few)
     return replace(
-        config, objects=3, vae=few, vae_batch=4, vision=few_seen, unet=few, unet_batch=2, probe=probe, workers=1
+        config, objects=3, vae=few, vae_batch=4, vision=few_seen, denoising=few_grids, probe=probe, workers=1
     )
 
 
@@ -328,14 +220,14 @@ def main(
         int, typer.Option(help="Of the vision encoder alone; 0: it learns with the UNet only, at its rate.")
     ] = 15000,
     unet_steps: int = 20000,
-    unet_batch: int = TrainTinyConfig.unet_batch,
+    unet_batch: int = DenoisingConfig.batch,
     unet_rate: float = 5e-4,
     grounding: Annotated[
         float, typer.Option(help="Weight of the loss that ties phrases to places.")
-    ] = TrainTinyConfig.grounding,
+    ] = DenoisingConfig.grounding,
     coarse: Annotated[
         float, typer.Option(help="Share of the UNet's steps at timesteps of 600 and more.")
-    ] = TrainTinyConfig.coarse,
+    ] = DenoisingConfig.coarse,
     init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
     fine_attention: Annotated[
         bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
@@ -362,10 +254,9 @@ def main(
         seed,
         vae=OptimiseConfig(vae_steps, 2e-3),
         vision=VisionConfig(optimise=OptimiseConfig(vision_steps, 1e-3)),
-        unet=OptimiseConfig(unet_steps, unet_rate),
-        unet_batch=unet_batch,
-        grounding=grounding,
-        coarse=coarse,
+        denoising=DenoisingConfig(
+            unet_batch, coarse, grounding=grounding, optimise=OptimiseConfig(unet_steps, unet_rate)
+        ),
         probe=ProbeConfig(every=probe_every),
         workers=workers,
     )
