@@ -124,16 +124,28 @@ def test_coarse_steps_are_at_high_timesteps_and_seek_no_place(tmp_path):
     assert (int(low.min()), int(low.max())) == (0, 599)
     # Half at random below 600, half below 300: three quarters below 300.
     assert float((low < 300).float().mean()) == pytest.approx(0.75, abs=0.03)
+    beside = {"stage", "step", "loss", "kind", "heading"}  # the last two of the vision encoder, in every step
     for share, terms in ((0.0, {"denoising", "grounding", "input grounding"}), (1.0, {"coarse denoising"})):
         out = tmp_path / str(share)
-        train(
-            replace(FEW, denoising=replace(FEW.denoising, coarse=share), probe=replace(PROBE, every=100)),
-            out,
-            out / "model",
-            SMALL,
-        )
+        config = replace(FEW, denoising=replace(FEW.denoising, coarse=share), probe=replace(PROBE, every=100))
+        train(config, out, out / "model", SMALL)
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-        assert all(line.keys() - {"stage", "step", "loss"} == terms for line in lines if line["stage"] == "unet")
+        assert all(line.keys() == terms | beside for line in lines if line["stage"] == "unet")
+
+
+def test_the_vision_encoder_goes_on_learning_beside_the_unet(tmp_path):
+    """One step alone, then beside the UNet: what there is to learn goes on falling."""
+    few = OptimiseConfig(100, 1e-3, warmup=5, average=0.5, save_every=100, log_every=20)
+    config = replace(
+        FEW,
+        vision=VisionConfig(8, looks=2, optimise=replace(few, steps=1)),
+        denoising=replace(FEW.denoising, coarse=1.0, optimise=few),
+        probe=replace(PROBE, every=1000),
+    )
+    train(config, tmp_path, tmp_path / "model", SMALL)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    first, *_, last = [line for line in lines if line["stage"] == "unet"]
+    assert last["heading"] < 0.5 * first["heading"]
 
 
 def test_training_goes_on_from_a_model_folder(tmp_path, model_folder):

@@ -1,6 +1,6 @@
 """The UNet's stage of the tiny model's recipe: it learns to denoise six views at once, and where words are true."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.heatmaps import view_maps
 from keyorbit.synthetic.grounding import Places, draw_phrases, grounding_loss
 from keyorbit.synthetic.training_data import Encoded, draw_items, seen_by_vision
+from keyorbit.synthetic.vision import VisionTask
 from keyorbit.training.diffusion import alphas, velocity
 from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, optimise
 from keyorbit.views import Layout
@@ -59,11 +60,13 @@ def train_denoising(
     accelerator: Accelerator,
     until: float,
     watch: Watch,
+    vision: VisionTask | None,
 ) -> bool:
     """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding.
 
     Args:
         categories: as they are drawn, see :func:`~keyorbit.synthetic.training_data.draw_items`.
+        vision: what the vision encoder goes on learning beside; without it, it learns from the UNet alone.
         watch: as in :func:`~keyorbit.training.optimise.optimise`; the models are in evaluation mode then.
 
     Returns:
@@ -71,6 +74,8 @@ def train_denoising(
     """
     parts, device = backend.parts, backend.device
     modules = {name: getattr(parts, name) for name in ("unet", "text_encoder", "vision_encoder")}
+    if vision is not None:
+        modules["readout"] = vision.readout
     blank = backend.empty_condition(1).latent.detach()
     count = config.batch
     shares = {
@@ -79,6 +84,13 @@ def train_denoising(
     }
 
     def loss_of(draw: Draw) -> dict[str, Tensor]:
+        terms = denoising_of(draw)
+        if vision is not None:
+            seen = vision.loss_of(replace(draw, seed=draw.seed + 1))  # other items than the UNet has
+            terms = {**terms, "loss": terms["loss"] + seen["loss"], "kind": seen["kind"], "heading": seen["heading"]}
+        return terms
+
+    def denoising_of(draw: Draw) -> dict[str, Tensor]:
         generator = draw.generator()
         picked = draw_items(categories, len(data.grids), count, generator)
         ground = torch.randint(2, (count,), generator=generator)

@@ -36,7 +36,7 @@ from keyorbit.synthetic.training_data import (
     render_training_set,
     training_specs,
 )
-from keyorbit.synthetic.vision import VisionConfig, train_vision
+from keyorbit.synthetic.vision import VisionConfig, VisionTask, train_vision
 from keyorbit.training.optimise import Draw, OptimiseConfig, append_line, optimise
 from keyorbit.views import Layout
 
@@ -95,21 +95,16 @@ def train(
     if done:
         encoded = encode_training_set(data, backend, out / "encoded.safetensors")
         specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
-        done = train_vision(
-            config.vision,
-            config.categories,
-            config.seed,
-            encoded,
-            specs,
-            backend,
-            out,
-            accelerator,
-            until,
-            config.workers,
-        )
+        vision = None
+        if config.vision.optimise.steps:
+            looks = out / "looks.safetensors"
+            vision = VisionTask(
+                config.vision, config.categories, config.seed, encoded, specs, backend, looks, config.workers
+            )
+            done = train_vision(vision, config.seed, out, accelerator, until)
         if done:
             places = render_places(specs, config.workers, out / "places.safetensors")
-            done = _denoising(config, encoded, places, backend, out, accelerator, until)
+            done = _denoising(config, encoded, places, backend, out, accelerator, until, vision)
         save_folder(parts, folder, model.view_size)
         log.info("the model is in %s", folder)
     return done
@@ -160,12 +155,13 @@ def _denoising(
     out: Path,
     accelerator: Accelerator,
     until: float,
+    vision: VisionTask | None,
 ) -> bool:
     """The UNet's stage, looked at by the probe every so often."""
     plan = config.denoising
-    if config.vision.optimise.steps:
-        # It has learned before and must not forget.
-        rates = {"vision_encoder": plan.optimise.rate / 5}
+    if vision is not None:
+        # It has learned before, at twice this rate and with a cool-down.
+        rates = dict.fromkeys(("vision_encoder", "readout"), plan.optimise.rate / 2)
         plan = replace(plan, optimise=replace(plan.optimise, rates=rates))
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)
@@ -177,7 +173,9 @@ def _denoising(
         if step % config.probe.every == 0:
             _look(config, backend, judged, out, step)
 
-    return train_denoising(plan, config.categories, config.seed, data, places, backend, out, accelerator, until, watch)
+    return train_denoising(
+        plan, config.categories, config.seed, data, places, backend, out, accelerator, until, watch, vision
+    )
 
 
 def _look(

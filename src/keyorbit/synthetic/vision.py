@@ -121,56 +121,68 @@ def varied(
     return mixed.round().to(torch.uint8), torch.where(mirrored, -azimuth, azimuth)
 
 
-def train_vision(
-    config: VisionConfig,
-    categories: tuple[str, ...],
-    seed: int,
-    data: Encoded,
-    specs: list[SampleSpec],
-    backend: Zero123PlusBackend,
-    out: Path,
-    accelerator: Accelerator,
-    until: float,
-    workers: int,
-) -> bool:
-    """The vision encoder alone, resumed as the other stages; whether all steps are done.
+class VisionTask:
+    """The encoder and its read-out, what they are asked and what they are told: ``loss_of`` a draw.
 
-    categories: as they are drawn, see :func:`~keyorbit.synthetic.training_data.draw_items`. specs: those of ``data``.
+    It is a stage of its own, :func:`train_vision`, and goes on beside the UNet's, which shows the encoder too few
+    pictures to keep what it knows.
+
+    Args:
+        categories: as they are drawn, see :func:`~keyorbit.synthetic.training_data.draw_items`.
+        specs: those of ``data``.
+        path: where the looks are kept.
     """
-    encoder, device = backend.parts.vision_encoder, backend.device
-    names = kinds(categories)
-    look_specs = training_specs(categories, config.looks, seed, backend.view_size)
-    looks = render_looks(look_specs, workers, out / "looks.safetensors")
 
-    def known(of: list[SampleSpec]) -> tuple[Tensor, Tensor]:
-        kind = torch.tensor([names.index(spec.category) for spec in of])
-        return kind, torch.tensor([input_azimuth(spec) for spec in of]).deg2rad()
+    def __init__(
+        self,
+        config: VisionConfig,
+        categories: tuple[str, ...],
+        seed: int,
+        data: Encoded,
+        specs: list[SampleSpec],
+        backend: Zero123PlusBackend,
+        path: Path,
+        workers: int,
+    ) -> None:
+        self.config, self.categories, self.data, self.backend = config, categories, data, backend
+        self.encoder = backend.parts.vision_encoder
+        names = kinds(categories)
+        look_specs = training_specs(categories, config.looks, seed, backend.view_size)
+        self.looks = render_looks(look_specs, workers, path)
+        # The training set's, then the looks'.
+        self.kind = torch.tensor([names.index(spec.category) for spec in specs + look_specs])
+        self.azimuth = torch.tensor([input_azimuth(spec) for spec in specs + look_specs]).deg2rad()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            readout = ReadOut(self.encoder.config.projection_dim, data.grids.shape[1:], len(names))
+        self.readout = readout.to(backend.device)
 
-    (kind, azimuth), (look_kind, look_azimuth) = known(specs), known(look_specs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        readout = ReadOut(encoder.config.projection_dim, data.grids.shape[1:], len(names)).to(device)
-
-    def loss_of(draw: Draw) -> dict[str, Tensor]:
-        generator = draw.generator()
-        picked = draw_items(categories, len(data.grids), config.batch, generator)
-        ground = torch.randint(2, (config.batch,), generator=generator)
-        looked = draw_items(categories, len(looks), config.batch, generator)
-        seen, seen_azimuth = varied(looks[looked], look_azimuth[looked], generator)
-        pictures = torch.cat([data.inputs[picked, ground], seen])
-        embedding = encoder(seen_by_vision(pictures, backend)).image_embeds
-        views = readout.views_loss(embedding[: config.batch], data.grids[picked].to(device).float())
-        kind_loss, heading = readout.kind_and_heading_losses(
+    def loss_of(self, draw: Draw) -> dict[str, Tensor]:
+        """``loss`` and its terms ``views``, ``kind`` and ``heading``, of as many objects as looks."""
+        generator, count, device = draw.generator(), self.config.batch, self.backend.device
+        items = len(self.data.grids)
+        picked = draw_items(self.categories, items, count, generator)
+        ground = torch.randint(2, (count,), generator=generator)
+        looked = draw_items(self.categories, len(self.looks), count, generator)
+        seen, seen_azimuth = varied(self.looks[looked], self.azimuth[items + looked], generator)
+        pictures = torch.cat([self.data.inputs[picked, ground], seen])
+        embedding = self.encoder(seen_by_vision(pictures, self.backend)).image_embeds
+        views = self.readout.views_loss(embedding[:count], self.data.grids[picked].to(device).float())
+        kind, heading = self.readout.kind_and_heading_losses(
             embedding,
-            torch.cat([kind[picked], look_kind[looked]]).to(device),
-            torch.cat([azimuth[picked], seen_azimuth]).to(device),
+            self.kind[torch.cat([picked, items + looked])].to(device),
+            torch.cat([self.azimuth[picked], seen_azimuth]).to(device),
         )
-        loss = views + config.heading * heading + config.kind * kind_loss
-        return {"loss": loss, "views": views, "kind": kind_loss, "heading": heading}
+        loss = views + self.config.heading * heading + self.config.kind * kind
+        return {"loss": loss, "views": views, "kind": kind, "heading": heading}
 
-    modules = {"vision_encoder": encoder, "readout": readout}
+
+def train_vision(task: VisionTask, seed: int, out: Path, accelerator: Accelerator, until: float) -> bool:
+    """The vision encoder alone, resumed as the other stages; whether all steps are done."""
+    modules = {"vision_encoder": task.encoder, "readout": task.readout}
     for module in modules.values():
         module.requires_grad_(True).train()
-    done = optimise("vision", modules, loss_of, config.optimise, out, accelerator, seed, until)
-    encoder.requires_grad_(False).eval()
+    done = optimise("vision", modules, task.loss_of, task.config.optimise, out, accelerator, seed, until)
+    for module in modules.values():
+        module.requires_grad_(False).eval()
     return done
