@@ -55,12 +55,12 @@ def train_denoising(
     seed: int,
     data: Encoded,
     places: Places,
+    vision: VisionTask | None,
     backend: Zero123PlusBackend,
     out: Path,
     accelerator: Accelerator,
     until: float,
     watch: Watch,
-    vision: VisionTask | None,
 ) -> bool:
     """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding.
 
@@ -76,6 +76,10 @@ def train_denoising(
     modules = {name: getattr(parts, name) for name in ("unet", "text_encoder", "vision_encoder")}
     if vision is not None:
         modules["readout"] = vision.readout
+    plan = config.optimise
+    if vision is not None:
+        # It has learned before, at twice this rate and with a cool-down.
+        plan = replace(plan, rates=dict.fromkeys(("vision_encoder", "readout"), plan.rate / 2))
     blank = backend.empty_condition(1).latent.detach()
     count = config.batch
     shares = {
@@ -138,7 +142,7 @@ def train_denoising(
 
     for module in modules.values():
         module.requires_grad_(True).train()
-    done = optimise("unet", modules, loss_of, config.optimise, out, accelerator, seed, until, look)
+    done = optimise("unet", modules, loss_of, plan, out, accelerator, seed, until, look)
     for module in modules.values():
         module.requires_grad_(False).eval()
     return done

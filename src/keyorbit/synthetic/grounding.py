@@ -6,10 +6,7 @@ Wang et al., CVPR 2024, does the same with nouns and segmentation masks). Only t
 parts are used, never its landmarks.
 """
 
-import hashlib
-import json
-import logging
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +16,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from keyorbit.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import object_surface, seen_places
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, scene_of
 from keyorbit.synthetic.shapes import rotation_about
+from keyorbit.synthetic.training_data import Made, made_once, recipe_of
 
-log = logging.getLogger(__name__)
 NOTHING = 255
 _AXES = (("front", "rear"), ("left", "right"), ("upper", "lower"))
 _WHOLE, _MIDDLE = 0.1, 0.2  # shares of phrases about the whole object, and about the middle of something
@@ -73,20 +68,17 @@ def render_places(specs: list[SampleSpec], workers: int, path: Path) -> Places:
     Raises:
         InputError: ``path`` holds the places of others.
     """
-    recipe = hashlib.sha256(json.dumps([astuple(spec) for spec in specs]).encode()).hexdigest()[:16]
-    if not path.exists():
+
+    def make() -> Made:
         made = list(in_parallel(object_places, specs, workers))
         tensors = {
             "part": torch.from_numpy(np.stack([places.part for places in made])),
             "position": torch.from_numpy(np.stack([places.position for places in made])),
         }
         nouns = [CATEGORIES[spec.category].noun for spec in specs]
-        names = [places.names for places in made]
-        save_checkpoint(path, tensors, {"names": names, "nouns": nouns, "recipe": recipe})
-        log.info("the places of %d objects are in %s", len(specs), path)
-    tensors, metadata = load_checkpoint(path)
-    if metadata.get("recipe") != recipe:
-        raise InputError(f"{path} holds the places of other objects; choose another folder")
+        return tensors, {"names": [places.names for places in made], "nouns": nouns}
+
+    tensors, metadata = made_once(path, "the places of", recipe_of(specs), make)
     return Places(tensors["part"], tensors["position"], metadata["names"], metadata["nouns"])
 
 

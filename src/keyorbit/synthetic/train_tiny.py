@@ -24,12 +24,11 @@ from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
 from keyorbit.synthetic.denoising import DenoisingConfig, train_denoising
-from keyorbit.synthetic.grounding import Places, render_places
+from keyorbit.synthetic.grounding import render_places
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects, sample_sheet
 from keyorbit.synthetic.tiny_model import TinyConfig, init_from, make_tiny, save_folder
 from keyorbit.synthetic.training_data import (
-    Encoded,
     Rendered,
     encode_training_set,
     kinds,
@@ -37,7 +36,7 @@ from keyorbit.synthetic.training_data import (
     training_specs,
 )
 from keyorbit.synthetic.vision import VisionConfig, VisionTask, train_vision
-from keyorbit.training.optimise import Draw, OptimiseConfig, append_line, optimise
+from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, append_line, optimise
 from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
@@ -104,7 +103,19 @@ def train(
             done = train_vision(vision, config.seed, out, accelerator, until)
         if done:
             places = render_places(specs, config.workers, out / "places.safetensors")
-            done = _denoising(config, encoded, places, backend, out, accelerator, until, vision)
+            done = train_denoising(
+                config.denoising,
+                config.categories,
+                config.seed,
+                encoded,
+                places,
+                vision,
+                backend,
+                out,
+                accelerator,
+                until,
+                _watch(config, backend, out),
+            )
         save_folder(parts, folder, model.view_size)
         log.info("the model is in %s", folder)
     return done
@@ -147,35 +158,19 @@ def train_vae(
     return done
 
 
-def _denoising(
-    config: TrainTinyConfig,
-    data: Encoded,
-    places: Places,
-    backend: Zero123PlusBackend,
-    out: Path,
-    accelerator: Accelerator,
-    until: float,
-    vision: VisionTask | None,
-) -> bool:
-    """The UNet's stage, looked at by the probe every so often."""
-    plan = config.denoising
-    if vision is not None:
-        # It has learned before, at twice this rate and with a cool-down.
-        rates = dict.fromkeys(("vision_encoder", "readout"), plan.optimise.rate / 2)
-        plan = replace(plan, optimise=replace(plan.optimise, rates=rates))
+def _watch(config: TrainTinyConfig, backend: Zero123PlusBackend, out: Path) -> Watch:
+    """The probe, every so often."""
     judged = {
         category: probe_objects(category, config.probe, backend.view_size, config.workers)
         for category in kinds(config.categories)
-        if config.probe.every <= plan.optimise.steps
+        if config.probe.every <= config.denoising.optimise.steps
     }
 
     def watch(step: int) -> None:
         if step % config.probe.every == 0:
             _look(config, backend, judged, out, step)
 
-    return train_denoising(
-        plan, config.categories, config.seed, data, places, backend, out, accelerator, until, watch, vision
-    )
+    return watch
 
 
 def _look(

@@ -1,8 +1,12 @@
 """The tiny model's training set: rendered once from seeds, encoded once by its VAE, then kept in memory."""
 
+import hashlib
+import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from keyorbit.synthetic.samples import SampleSpec, make_samples
 from keyorbit.views import merge_views
 
 log = logging.getLogger(__name__)
+Made = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,27 @@ def draw_items(
     return len(different) * torch.randint(items // len(different), (count,), generator=generator) + place[named]
 
 
+def recipe_of(specs: list[SampleSpec]) -> str:
+    """What tells one list of specs from another."""
+    return hashlib.sha256(json.dumps([astuple(spec) for spec in specs]).encode()).hexdigest()[:16]
+
+
+def made_once(path: Path, what: str, recipe: object, make: Callable[[], Made]) -> Made:
+    """Tensors and metadata of ``path``, where a run that is resumed finds what ``make`` made by ``recipe``.
+
+    Raises:
+        InputError: ``path`` was made by another recipe; ``what`` as in "pictures of" other objects.
+    """
+    if not path.exists():
+        tensors, metadata = make()
+        save_checkpoint(path, tensors, {**metadata, "recipe": recipe})
+    tensors, metadata = load_checkpoint(path)
+    known = metadata.get("recipe")
+    if known != recipe:
+        raise InputError(f"{path} holds {what} other objects, made by {known}, not by {recipe}; choose another folder")
+    return tensors, metadata
+
+
 def render_training_set(
     categories: tuple[str, ...], objects: int, seed: int, size: int, workers: int, path: Path
 ) -> Rendered:
@@ -76,7 +102,8 @@ def render_training_set(
         InputError: ``path`` holds another training set.
     """
     recipe = {"categories": list(kinds(categories)), "objects": objects, "seed": seed, "size": size}
-    if not path.exists():
+
+    def make() -> Made:
         specs = training_specs(categories, objects, seed, size)
         inputs, views, captions = [], [], []
         for count, sample in enumerate(make_samples(specs, workers), 1):
@@ -86,11 +113,9 @@ def render_training_set(
             captions.append(list(sample.captions))
             if count % 1000 == 0:
                 log.info("rendered %d of %d objects", count, len(specs))
-        tensors = {"inputs": torch.stack(inputs), "views": torch.stack(views)}
-        save_checkpoint(path, tensors, {"captions": captions, "recipe": recipe})
-    tensors, metadata = load_checkpoint(path)
-    if metadata["recipe"] != recipe:
-        raise InputError(f"{path} was made by {metadata['recipe']}, not by {recipe}; choose another folder")
+        return {"inputs": torch.stack(inputs), "views": torch.stack(views)}, {"captions": captions}
+
+    tensors, metadata = made_once(path, "pictures of", recipe, make)
     return Rendered(tensors["inputs"], tensors["views"], metadata["captions"])
 
 

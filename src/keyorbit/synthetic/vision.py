@@ -6,10 +6,7 @@ the few thousand pictures that are shown at those timesteps. Nor can the objects
 learns them by heart. A *look* is the input picture of another object, which costs a third of a whole sample to render.
 """
 
-import hashlib
-import json
-import logging
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +19,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.data import GREY
-from keyorbit.errors import InputError
-from keyorbit.synthetic.render import object_surface, random_light, render
+from keyorbit.synthetic.render import composite, object_surface, random_light, render
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, scene_of
-from keyorbit.synthetic.training_data import Encoded, draw_items, kinds, seen_by_vision, training_specs
+from keyorbit.synthetic.training_data import (
+    Encoded,
+    Made,
+    draw_items,
+    kinds,
+    made_once,
+    recipe_of,
+    seen_by_vision,
+    training_specs,
+)
 from keyorbit.training.optimise import Draw, OptimiseConfig, optimise
 
-log = logging.getLogger(__name__)
 _HIDDEN, _POOLED = 512, 2
 
 
@@ -83,15 +86,11 @@ def render_looks(specs: list[SampleSpec], workers: int, path: Path) -> UInt8[Ten
     Raises:
         InputError: ``path`` holds those of others.
     """
-    recipe = hashlib.sha256(json.dumps([astuple(spec) for spec in specs]).encode()).hexdigest()[:16]
-    if not path.exists():
-        pictures = torch.from_numpy(np.stack(list(in_parallel(_look, specs, workers))))
-        save_checkpoint(path, {"pictures": pictures}, {"recipe": recipe})
-        log.info("%d looks are in %s", len(specs), path)
-    tensors, metadata = load_checkpoint(path)
-    if metadata.get("recipe") != recipe:
-        raise InputError(f"{path} holds looks at other objects; choose another folder")
-    return tensors["pictures"]
+
+    def make() -> Made:
+        return {"pictures": torch.from_numpy(np.stack(list(in_parallel(_look, specs, workers))))}, {}
+
+    return made_once(path, "looks at", recipe_of(specs), make)[0]["pictures"]
 
 
 def _look(spec: SampleSpec) -> UInt8[ndarray, "size size 4"]:
@@ -111,14 +110,12 @@ def varied(
     count = len(pictures)
     mirrored = torch.rand(count, generator=generator) < 0.5
     pictures = torch.where(mirrored[:, None, None, None], pictures.flip(2), pictures)
-    alpha = pictures[..., 3:].float() / 255
     drawn = torch.rand(count, generator=generator)[:, None]
     any_colour = torch.rand(count, 3, generator=generator)
     ground = torch.where(drawn < 0.5, 1.0, torch.where(drawn < 0.75, GREY, any_colour))
-    mixed = pictures[..., :3] * alpha + 255 * ground[:, None, None] * (1 - alpha)
+    mixed = torch.from_numpy(composite(pictures.numpy(), ground[:, None, None].numpy()))
     order = torch.rand(count, 3, generator=generator).argsort(-1)
-    mixed = mixed.take_along_dim(order[:, None, None], -1)
-    return mixed.round().to(torch.uint8), torch.where(mirrored, -azimuth, azimuth)
+    return mixed.take_along_dim(order[:, None, None], -1), torch.where(mirrored, -azimuth, azimuth)
 
 
 class VisionTask:
