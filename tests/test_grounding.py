@@ -12,7 +12,6 @@ from keyorbit.backends.text import encode_phrases
 from keyorbit.errors import InputError
 from keyorbit.synthetic.grounding import (
     NOTHING,
-    Places,
     draw_phrases,
     grounding_loss,
     object_places,
@@ -61,7 +60,8 @@ def test_a_phrase_is_truest_at_the_landmark_that_it_describes(tmp_path):
     places, sample = render_places([spec], 1, tmp_path / "places.safetensors"), make_sample(spec)
     again = render_places([spec], 1, tmp_path / "places.safetensors")  # the kept file
     assert torch.equal(again.part, places.part)
-    phrases, truths = draw_phrases(places, 0, 400, torch.Generator().manual_seed(0))
+    drawn = draw_phrases(places, torch.tensor([0]), 400, torch.Generator().manual_seed(0))
+    (phrases,), (truths,) = drawn.words, drawn.truth(places.part, places.position)
     pairs = {
         "lower front left leg": "foot front left",
         "lower back right leg": "foot back right",
@@ -83,13 +83,47 @@ def test_a_phrase_is_truest_at_the_landmark_that_it_describes(tmp_path):
     assert any(said.startswith("middle") for said in phrases)
 
 
-def test_phrases_depend_on_the_draw_alone():
-    spec = SampleSpec("mug", 2, 16)
-    made = object_places(spec)
-    places = Places(torch.tensor(made.part)[None], torch.tensor(made.position)[None], [made.names], ["mug"])
-    draws = [draw_phrases(places, 0, 5, torch.Generator().manual_seed(3)) for _ in range(2)]
-    assert draws[0][0] == draws[1][0]
-    assert torch.equal(draws[0][1], draws[1][1])
+def slow_truth(phrases, item, number, part, position):
+    """Pixel by pixel, as :meth:`Phrases.truth` says it in words."""
+    about, target = int(phrases.part[item, number]), phrases.target[item, number].double()
+    on = part != NOTHING if about == NOTHING else part == about
+    score = torch.full(part.shape, -torch.inf, dtype=torch.float64)
+    for place in on.nonzero().tolist():
+        at = position[tuple(place)].double() / 255 - 0.5
+        if phrases.middle[item, number]:
+            score[tuple(place)] = -(at - target).square().sum() / (2 * 0.04**2)
+        else:
+            score[tuple(place)] = at @ target / 0.04
+    return (score - score.max()).exp()
+
+
+def test_phrases_of_many_items_are_those_of_each(tmp_path):
+    """The oracle: a pixel after the other; what the words say is what the truth is made of."""
+    specs = [SampleSpec("mug", 2, 16), SampleSpec("car", 3, 16)]
+    places = render_places(specs, 1, tmp_path / "places.safetensors")
+    items = torch.tensor([1, 0, 1])
+    drawn, again = (draw_phrases(places, items, 40, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert drawn.words == again.words
+    truth = drawn.truth(places.part[items], places.position[items])
+    seen = set()
+    for i, item in enumerate(items.tolist()):
+        names, noun = places.names[item], places.nouns[item]
+        for number, said in enumerate(drawn.words[i]):
+            slow = slow_truth(drawn, i, number, places.part[item], places.position[item])
+            torch.testing.assert_close(truth[i, number], slow.float(), atol=1e-4, rtol=0)
+            about = int(drawn.part[i, number])
+            name, target = (noun if about == NOTHING else names[about]), drawn.target[i, number]
+            if drawn.middle[i, number]:
+                on = places.part[item] != NOTHING if about == NOTHING else places.part[item] == about
+                at = places.position[item][on].float() / 255 - 0.5
+                torch.testing.assert_close(target, (at.amin(0) + at.amax(0)) / 2)
+                said_where = "middle "
+            else:
+                words = zip(("front", "left", "upper"), ("rear", "right", "lower"), target.tolist(), strict=True)
+                said_where = "".join(f"{high if side > 0 else low} " for high, low, side in words if side)
+            assert said in (said_where + name, f"{said_where}{name} of the {noun}")
+            seen.add((about == NOTHING, bool(drawn.middle[i, number])))
+    assert len(seen) == 4
 
 
 def test_the_loss_is_a_divergence():

@@ -66,6 +66,7 @@ def train_denoising(
 
     Args:
         categories: as they are drawn, see :func:`~keyorbit.synthetic.training_data.draw_items`.
+        data: on the backend's device, as ``places``.
         vision: what the vision encoder goes on learning beside; without it, it learns from the UNet alone.
         watch: as in :func:`~keyorbit.training.optimise.optimise`; the models are in evaluation mode then.
 
@@ -106,11 +107,13 @@ def train_denoising(
         text = backend.encode_prompts(different)[[different.index(prompt) for prompt in prompts]]
         embedding = parts.vision_encoder(seen_by_vision(data.inputs[picked, ground], backend)).image_embeds
         context = backend.add_image_embedding(text, embedding * pictured[:, None])
-        latent = data.conditions[picked, ground].to(device).float()
+        latent = data.conditions[picked, ground].float()
         condition = torch.where(pictured[:, None, None, None], latent, blank)
-        clean = data.grids[picked].to(device).float()
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        condition_noise = torch.randn(condition.shape, generator=generator).to(device)
+        clean = data.grids[picked].float()
+        # Of the size of pictures: drawn where they are.
+        noises = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        noise = torch.randn(clean.shape, generator=noises, device=device)
+        condition_noise = torch.randn(condition.shape, generator=noises, device=device)
         timestep = timesteps(config, coarse, count, generator).to(device)
         noised = backend.add_noise(clean, noise, timestep)
         target = velocity(clean, noise, alphas(parts.scheduler, timestep))
@@ -118,10 +121,12 @@ def train_denoising(
             predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
             whole = F.mse_loss(predicted.float(), target)
             return {"loss": whole, "coarse denoising": whole}
-        drawn = [draw_phrases(places, int(item), config.phrases, generator) for item in picked]
-        tokens = encode_phrases(parts.tokenizer, parts.text_encoder, [words for said, _ in drawn for words in said])
+        phrases = draw_phrases(places, picked, config.phrases, generator)
+        truth = phrases.truth(places.part[picked], places.position[picked])
+        tokens = encode_phrases(
+            parts.tokenizer, parts.text_encoder, [words for said in phrases.words for words in said]
+        )
         context = torch.cat([context, rearrange(tokens, "(i p) c -> i p c", i=count)], dim=1)
-        truth = torch.stack([true for _, true in drawn]).to(device)
         with capture_attention(backend.unet, heads="mean", normalizer=False) as record:
             predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
         denoising = F.mse_loss(predicted.float(), target)

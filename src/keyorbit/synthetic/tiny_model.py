@@ -53,8 +53,8 @@ class TinyConfig:
     unet_layers: int = 1
     vae_channels: tuple[int, ...] = (16, 48, 96)
     text_layers: int = 2
-    vision_layers: int = 3
-    vision_width: int = 128
+    vision_layers: int = 4
+    vision_width: int = 192
 
 
 def make_tokenizer() -> CLIPTokenizer:

@@ -92,7 +92,7 @@ def train(
     backend = Zero123PlusBackend(parts, Layout(3, 2), cameras, model.view_size, "tiny in training")
     done = train_vae(config, data, backend, out, accelerator, until)
     if done:
-        encoded = encode_training_set(data, backend, out / "encoded.safetensors")
+        encoded = encode_training_set(data, backend, out / "encoded.safetensors").to(accelerator.device)
         specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
         vision = None
         if config.vision.optimise.steps:
@@ -102,7 +102,7 @@ def train(
             )
             done = train_vision(vision, config.seed, out, accelerator, until)
         if done:
-            places = render_places(specs, config.workers, out / "places.safetensors")
+            places = render_places(specs, config.workers, out / "places.safetensors").to(accelerator.device)
             done = train_denoising(
                 config.denoising,
                 config.categories,
@@ -213,6 +213,9 @@ def main(
         int, typer.Option(help="Of the vision encoder alone; 0: it learns with the UNet only, at its rate.")
     ] = 15000,
     unet_steps: int = 20000,
+    vision_batch: Annotated[
+        int, typer.Option(help="Objects that the vision encoder sees a step, and as many looks.")
+    ] = VisionConfig.batch,
     unet_batch: int = DenoisingConfig.batch,
     unet_rate: float = 5e-4,
     grounding: Annotated[
@@ -229,6 +232,9 @@ def main(
     probe_every: Annotated[
         int, typer.Option(help="UNet steps between two probes, which take minutes on a CPU.")
     ] = 1000,
+    save_every: Annotated[
+        int, typer.Option(help="Steps between two checkpoints of 200 MB.")
+    ] = OptimiseConfig.save_every,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16; bf16 on a GPU.")] = "no",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
@@ -246,9 +252,12 @@ def main(
         objects,
         seed,
         vae=OptimiseConfig(vae_steps, 2e-3),
-        vision=VisionConfig(optimise=OptimiseConfig(vision_steps, 1e-3)),
+        vision=VisionConfig(vision_batch, optimise=OptimiseConfig(vision_steps, 1e-3, save_every=save_every)),
         denoising=DenoisingConfig(
-            unet_batch, coarse, grounding=grounding, optimise=OptimiseConfig(unet_steps, unet_rate)
+            unet_batch,
+            coarse,
+            grounding=grounding,
+            optimise=OptimiseConfig(unet_steps, unet_rate, save_every=save_every),
         ),
         probe=ProbeConfig(every=probe_every),
         workers=workers,

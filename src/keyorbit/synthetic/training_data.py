@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ class Encoded:
     conditions: Float[Tensor, "item background channel condition_height condition_width"]
     inputs: UInt8[Tensor, "item background size size 3"]
     captions: list[list[str]]
+
+    def to(self, device: torch.device) -> "Encoded":
+        """With all tensors on a device."""
+        moved = {key: getattr(self, key).to(device) for key in ("grids", "conditions", "inputs")}
+        return replace(self, **moved)
 
 
 def training_seed(seed: int, index: int) -> int:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import GREY
-from keyorbit.synthetic.render import composite, object_surface, random_light, render
+from keyorbit.synthetic.render import object_surface, random_light, render
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, scene_of
 from keyorbit.synthetic.training_data import (
     Encoded,
@@ -109,13 +109,15 @@ def varied(
     """
     count = len(pictures)
     mirrored = torch.rand(count, generator=generator) < 0.5
-    pictures = torch.where(mirrored[:, None, None, None], pictures.flip(2), pictures)
+    pictures = torch.where(mirrored[:, None, None, None].to(pictures.device), pictures.flip(2), pictures)
     drawn = torch.rand(count, generator=generator)[:, None]
     any_colour = torch.rand(count, 3, generator=generator)
     ground = torch.where(drawn < 0.5, 1.0, torch.where(drawn < 0.75, GREY, any_colour))
-    mixed = torch.from_numpy(composite(pictures.numpy(), ground[:, None, None].numpy()))
     order = torch.rand(count, 3, generator=generator).argsort(-1)
-    return mixed.take_along_dim(order[:, None, None], -1), torch.where(mirrored, -azimuth, azimuth)
+    ground, order = (x[:, None, None].to(pictures.device) for x in (ground, order))
+    alpha = pictures[..., 3:] / 255
+    mixed = (pictures[..., :3] * alpha + 255 * ground * (1 - alpha)).round().to(torch.uint8)
+    return mixed.take_along_dim(order, -1), torch.where(mirrored, -azimuth, azimuth)
 
 
 class VisionTask:
@@ -126,6 +128,7 @@ class VisionTask:
 
     Args:
         categories: as they are drawn, see :func:`~keyorbit.synthetic.training_data.draw_items`.
+        data: on the backend's device.
         specs: those of ``data``.
         path: where the looks are kept.
     """
@@ -145,7 +148,7 @@ class VisionTask:
         self.encoder = backend.parts.vision_encoder
         names = kinds(categories)
         look_specs = training_specs(categories, config.looks, seed, backend.view_size)
-        self.looks = render_looks(look_specs, workers, path)
+        self.looks = render_looks(look_specs, workers, path).to(backend.device)
         # The training set's, then the looks'.
         self.kind = torch.tensor([names.index(spec.category) for spec in specs + look_specs])
         self.azimuth = torch.tensor([input_azimuth(spec) for spec in specs + look_specs]).deg2rad()
@@ -164,7 +167,7 @@ class VisionTask:
         seen, seen_azimuth = varied(self.looks[looked], self.azimuth[items + looked], generator)
         pictures = torch.cat([self.data.inputs[picked, ground], seen])
         embedding = self.encoder(seen_by_vision(pictures, self.backend)).image_embeds
-        views = self.readout.views_loss(embedding[:count], self.data.grids[picked].to(device).float())
+        views = self.readout.views_loss(embedding[:count], self.data.grids[picked].float())
         kind, heading = self.readout.kind_and_heading_losses(
             embedding,
             self.kind[torch.cat([picked, items + looked])].to(device),
