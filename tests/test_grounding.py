@@ -8,7 +8,7 @@ import torch
 
 from conftest import SMALL
 from keyorbit.backends.loading import load_backend
-from keyorbit.backends.text import encode_phrases
+from keyorbit.backends.text import KnownTexts, encode_phrases, encode_prompts
 from keyorbit.errors import InputError
 from keyorbit.synthetic.grounding import (
     NOTHING,
@@ -159,6 +159,19 @@ def test_a_phrase_has_the_same_row_whatever_stands_beside_it(backend):
     full = backend.encode_prompts(["upper left leg"])
     ids = parts.tokenizer(["upper left leg"]).input_ids[0]
     torch.testing.assert_close(full[0, len(ids) - 1], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_known_texts_are_tokenized_as_the_tokenizer_does(backend):
+    tokenizer = backend.parts.tokenizer
+    known = KnownTexts(tokenizer)
+    long = "front left leg of the chair " * 30
+    for texts in (["upper left leg", "", long], ["a red chair", "upper left leg", "a red chair"]):
+        for padding in ("longest", "max_length"):
+            asked = {"padding": padding, "max_length": 77, "truncation": True, "return_tensors": "pt"}
+            assert torch.equal(known(texts, **asked).input_ids, tokenizer(texts, **asked).input_ids)
+    encoder = backend.parts.text_encoder
+    for encode in (encode_phrases, encode_prompts):
+        assert torch.equal(encode(known, encoder, ["a chair", "leg"]), encode(tokenizer, encoder, ["a chair", "leg"]))
 
 
 def test_attention_that_the_source_lacks_begins_as_nothing(model_folder, tmp_path):

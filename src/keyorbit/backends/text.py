@@ -1,6 +1,7 @@
 """A text encoder's hidden states: of prompts, and of random words."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -9,6 +10,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 _RANDOM_TEXTS = 16
+
+
+class KnownTexts:
+    """Stands for a tokenizer in the functions below, and tokenizes each text only once: for training."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.model_max_length, self.eos_token_id = tokenizer.model_max_length, tokenizer.eos_token_id
+        self._known: dict[str, list[int]] = {}
+
+    def __call__(self, texts: Sequence[str], padding: str, max_length: int, **kwargs: Any) -> Any:
+        """As a transformers tokenizer with ``truncation=True`` and ``return_tensors="pt"``."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            rows = self.tokenizer(new, max_length=max_length, truncation=True).input_ids
+            self._known.update(zip(new, rows, strict=True))
+        found = [self._known[text] for text in texts]
+        length = max_length if padding == "max_length" else max(map(len, found))
+        filler = [self.tokenizer.pad_token_id] * length
+        return SimpleNamespace(input_ids=torch.tensor([(row + filler)[:length] for row in found]))
 
 
 def encode_prompts(

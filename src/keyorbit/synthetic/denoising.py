@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keyorbit.attention import AttentionRecord, capture_attention
-from keyorbit.backends.text import encode_phrases
+from keyorbit.backends.text import KnownTexts, encode_phrases, encode_prompts
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.heatmaps import view_maps
 from keyorbit.synthetic.grounding import Places, draw_phrases, grounding_loss
@@ -81,6 +81,7 @@ def train_denoising(
     if vision is not None:
         # It has learned before, at twice this rate and with a cool-down.
         plan = replace(plan, rates=dict.fromkeys(("vision_encoder", "readout"), plan.rate / 2))
+    tokenizer = KnownTexts(parts.tokenizer)
     blank = backend.empty_condition(1).latent.detach()
     count = config.batch
     shares = {
@@ -104,7 +105,7 @@ def train_denoising(
         pictured, told = (kind >= 2).to(device), (kind == 1) | (kind == 2)
         prompts = _prompts(data, picked, told, generator)
         different = sorted(set(prompts))  # half of them are empty
-        text = backend.encode_prompts(different)[[different.index(prompt) for prompt in prompts]]
+        text = encode_prompts(tokenizer, parts.text_encoder, different)[[different.index(p) for p in prompts]]
         embedding = parts.vision_encoder(seen_by_vision(data.inputs[picked, ground], backend)).image_embeds
         context = backend.add_image_embedding(text, embedding * pictured[:, None])
         latent = data.conditions[picked, ground].float()
@@ -123,9 +124,9 @@ def train_denoising(
             return {"loss": whole, "coarse denoising": whole}
         phrases = draw_phrases(places, picked, config.phrases, generator)
         truth = phrases.truth(places.part[picked], places.position[picked])
-        tokens = encode_phrases(
-            parts.tokenizer, parts.text_encoder, [words for said in phrases.words for words in said]
-        )
+        said = [words for of_item in phrases.words for words in of_item]
+        number = {words: i for i, words in enumerate(dict.fromkeys(said))}  # many are said of several items
+        tokens = encode_phrases(tokenizer, parts.text_encoder, list(number))[[number[words] for words in said]]
         context = torch.cat([context, rearrange(tokens, "(i p) c -> i p c", i=count)], dim=1)
         with capture_attention(backend.unet, heads="mean", normalizer=False) as record:
             predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
