@@ -216,6 +216,9 @@ def main(
     vision_batch: Annotated[
         int, typer.Option(help="Objects that the vision encoder sees a step, and as many looks.")
     ] = VisionConfig.batch,
+    looks: Annotated[
+        int, typer.Option(help="Objects of each kind of which the vision encoder alone sees a picture.")
+    ] = VisionConfig.looks,
     unet_batch: int = DenoisingConfig.batch,
     unet_rate: float = 5e-4,
     grounding: Annotated[
@@ -252,7 +255,7 @@ def main(
         objects,
         seed,
         vae=OptimiseConfig(vae_steps, 2e-3),
-        vision=VisionConfig(vision_batch, optimise=OptimiseConfig(vision_steps, 1e-3, save_every=save_every)),
+        vision=VisionConfig(vision_batch, looks, optimise=OptimiseConfig(vision_steps, 1e-3, save_every=save_every)),
         denoising=DenoisingConfig(
             unet_batch,
             coarse,
