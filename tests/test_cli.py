@@ -116,6 +116,22 @@ def test_evaluate_sees_objects_in_motion(world, tmp_path, monkeypatch, capsys):
     assert "USIP" in capsys.readouterr().out
 
 
+def test_evaluate_can_look_at_generated_views(world, tmp_path, monkeypatch):
+    """The oracle: the input picture detected by itself."""
+    file, scores = tmp_path / "scores.json", {}
+    for how in ("given", "generate"):
+        words = ["evaluate", world / "run", world / "data", "--no-baseline", "--json", file]
+        assert call(monkeypatch, *words, *(["--generate"] if how == "generate" else [])) == 0
+        scores[how] = json.loads(file.read_text())["discovered"]
+    assert scores["generate"]["landmark_3d"] != scores["given"]["landmark_3d"]
+    first = scores["generate"]["objects"][0]
+    picture = world / "data" / first["name"] / "cond.png"
+    assert call(monkeypatch, "detect", world / "run", picture, "--out", tmp_path / "alone") == 0
+    points = json.loads(next((tmp_path / "alone").rglob("keypoints.json")).read_text())["keypoints"]
+    errors = sorted(point["reprojection_error"] for point in points)
+    assert first["reprojection"] == pytest.approx(errors[(len(errors) - 1) // 2], rel=1e-3)
+
+
 def test_a_mesh_file_becomes_an_object_that_can_be_detected(world, tmp_path, monkeypatch):
     trimesh.creation.box((1, 2, 3)).export(tmp_path / "box.obj")
     assert call(monkeypatch, "dataset", "render", tmp_path / "box.obj", "--out", tmp_path / "box", "--size", 32) == 0

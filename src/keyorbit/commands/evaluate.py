@@ -1,5 +1,6 @@
 """``keyorbit evaluate``: a run against ground truth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,10 @@ def evaluate_command(
     moved: Annotated[
         Path | None, typer.Option(help="The objects of DATA turned ('dataset make --turn'): adds repeatability.")
     ] = None,
+    generate: Annotated[
+        bool,
+        typer.Option("--generate", help="Look at views that the model makes of each input picture, not at DATA's."),
+    ] = False,
     dataset: Annotated[str, typer.Option(help=f"Layout of the folders: {', '.join(DATASETS)}.")] = "keyorbit",
     split: Annotated[str, typer.Option(help="Which part of a published data set DATA is judged on.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Judge no more objects than the first so many.")] = None,
@@ -47,6 +52,7 @@ def evaluate_command(
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
     backend = run_backend(tokens, model, device, dtype, unet)
+    seen, seen_moved = (_without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
@@ -55,8 +61,8 @@ def evaluate_command(
         detector = KeypointDetector(backend, chosen)
         with progress() as tick:
             fitted = detect_all(detector, fit_objects, lambda i, n, s=name: tick(f"fit {s}", i, n, {}))  # type: ignore[misc]
-            found = detect_all(detector, objects, lambda i, n, s=name: tick(s, i, n, {}))  # type: ignore[misc]
-            again = detect_all(detector, moved_objects, lambda i, n, s=name: tick(f"moved {s}", i, n, {}))  # type: ignore[misc]
+            found = detect_all(detector, seen, lambda i, n, s=name: tick(s, i, n, {}))  # type: ignore[misc]
+            again = detect_all(detector, seen_moved, lambda i, n, s=name: tick(f"moved {s}", i, n, {}))  # type: ignore[misc]
         motion = (again, moved_objects) if moved else None
         results[name] = evaluate(found, objects, fitted, fit_objects, motion)
     if json_file:
@@ -64,3 +70,7 @@ def evaluate_command(
         write_json(json_file, {name: result.to_dict() for name, result in results.items()})
     console.print(objects_table(results))
     console.print(summary_table(results))
+
+
+def _without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
+    return [replace(thing, views=None, masks=None) for thing in objects]
