@@ -1,6 +1,8 @@
 """The UNet's stage of the tiny model's recipe: it learns to denoise six views at once, and where words are true."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -104,8 +106,7 @@ def train_denoising(
         kind = torch.bucketize(torch.rand(count, generator=generator), shares[coarse])
         pictured, told = (kind >= 2).to(device), (kind == 1) | (kind == 2)
         prompts = _prompts(data, picked, told, generator)
-        different = sorted(set(prompts))  # half of them are empty
-        text = encode_prompts(tokenizer, parts.text_encoder, different)[[different.index(p) for p in prompts]]
+        text = _each_once(partial(encode_prompts, tokenizer, parts.text_encoder), prompts)  # half of them are empty
         embedding = parts.vision_encoder(seen_by_vision(data.inputs[picked, ground], backend)).image_embeds
         context = backend.add_image_embedding(text, embedding * pictured[:, None])
         latent = data.conditions[picked, ground].float()
@@ -125,8 +126,7 @@ def train_denoising(
         phrases = draw_phrases(places, picked, config.phrases, generator)
         truth = phrases.truth(places.part[picked], places.position[picked])
         said = [words for of_item in phrases.words for words in of_item]
-        number = {words: i for i, words in enumerate(dict.fromkeys(said))}  # many are said of several items
-        tokens = encode_phrases(tokenizer, parts.text_encoder, list(number))[[number[words] for words in said]]
+        tokens = _each_once(partial(encode_phrases, tokenizer, parts.text_encoder), said)
         context = torch.cat([context, rearrange(tokens, "(i p) c -> i p c", i=count)], dim=1)
         with capture_attention(backend.unet, heads="mean", normalizer=False) as record:
             predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
@@ -152,6 +152,12 @@ def train_denoising(
     for module in modules.values():
         module.requires_grad_(False).eval()
     return done
+
+
+def _each_once(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:
+    """``encode(texts)``, of which many are the same."""
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return encode(list(number))[[number[text] for text in texts]]
 
 
 def _grounding(record: AttentionRecord, truth: Tensor, backend: Zero123PlusBackend) -> tuple[Tensor, Tensor]:
