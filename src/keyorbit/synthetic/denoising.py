@@ -20,7 +20,7 @@ from keyorbit.synthetic.grounding import Places, draw_phrases, grounding_loss
 from keyorbit.synthetic.training_data import Encoded, draw_items, seen_by_vision
 from keyorbit.synthetic.vision import VisionTask
 from keyorbit.training.diffusion import alphas, velocity
-from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, optimise
+from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, learning, optimise
 from keyorbit.views import Layout
 
 _CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
@@ -77,10 +77,9 @@ def train_denoising(
     """
     parts, device = backend.parts, backend.device
     modules = {name: getattr(parts, name) for name in ("unet", "text_encoder", "vision_encoder")}
-    if vision is not None:
-        modules["readout"] = vision.readout
     plan = config.optimise
     if vision is not None:
+        modules["readout"] = vision.readout
         # It has learned before, at twice this rate and with a cool-down.
         plan = replace(plan, rates=dict.fromkeys(("vision_encoder", "readout"), plan.rate / 2))
     tokenizer = KnownTexts(parts.tokenizer)
@@ -146,12 +145,8 @@ def train_denoising(
         for module in modules.values():
             module.train()
 
-    for module in modules.values():
-        module.requires_grad_(True).train()
-    done = optimise("unet", modules, loss_of, plan, out, accelerator, seed, until, look)
-    for module in modules.values():
-        module.requires_grad_(False).eval()
-    return done
+    with learning(modules):
+        return optimise("unet", modules, loss_of, plan, out, accelerator, seed, until, look)
 
 
 def _each_once(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:

@@ -176,9 +176,9 @@ def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{
 
 
 def composite(
-    rgba: UInt8[ndarray, "*batch 4"], background: float | Float[ndarray, "*#batch 3"] = 127 / 255
+    rgba: UInt8[ndarray, "*batch 4"], background: float | Float[ndarray, "3"] = 127 / 255
 ) -> UInt8[ndarray, "*batch 3"]:
-    """The RGBA pictures on a background (0…1, one number or one per channel, broadcast); Zero123++ expects 127/255."""
+    """The RGBA pictures on a background (0…1, one number or one per channel); Zero123++ expects 127/255."""
     alpha = rgba[..., 3:].astype(float) / 255
     mixed = rgba[..., :3] * alpha + 255 * background * (1 - alpha)
     return np.round(mixed).astype(np.uint8)

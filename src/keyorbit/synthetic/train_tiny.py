@@ -36,7 +36,7 @@ from keyorbit.synthetic.training_data import (
     training_specs,
 )
 from keyorbit.synthetic.vision import VisionConfig, VisionTask, train_vision
-from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, append_line, optimise
+from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, append_line, learning, optimise
 from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
@@ -147,9 +147,9 @@ def train_vae(
         squares = F.mse_loss(restored, images)
         return {"loss": 5 * squares + F.l1_loss(restored, images) + edges + 1e-3 * kl, "mse": squares, "kl": kl}
 
-    vae.requires_grad_(True).train()
-    done = optimise("vae", {"vae": vae}, loss_of, config.vae, out, accelerator, config.seed, until)
-    vae.requires_grad_(False).eval()
+    modules = {"vae": vae}
+    with learning(modules):
+        done = optimise("vae", modules, loss_of, config.vae, out, accelerator, config.seed, until)
     with torch.no_grad():
         sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)]).to(device)
         latents = vae.encode(sample).latent_dist.mean

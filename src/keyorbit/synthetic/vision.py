@@ -32,7 +32,7 @@ from keyorbit.synthetic.training_data import (
     seen_by_vision,
     training_specs,
 )
-from keyorbit.training.optimise import Draw, OptimiseConfig, optimise
+from keyorbit.training.optimise import Draw, OptimiseConfig, learning, optimise
 
 _HIDDEN, _POOLED = 512, 2
 
@@ -115,7 +115,7 @@ def varied(
     ground = torch.where(drawn < 0.5, 1.0, torch.where(drawn < 0.75, GREY, any_colour))
     order = torch.rand(count, 3, generator=generator).argsort(-1)
     ground, order = (x[:, None, None].to(pictures.device) for x in (ground, order))
-    alpha = pictures[..., 3:] / 255
+    alpha = pictures[..., 3:] / 255  # as render.composite, but where the looks are
     mixed = (pictures[..., :3] * alpha + 255 * ground * (1 - alpha)).round().to(torch.uint8)
     return mixed.take_along_dim(order, -1), torch.where(mirrored, -azimuth, azimuth)
 
@@ -180,9 +180,5 @@ class VisionTask:
 def train_vision(task: VisionTask, seed: int, out: Path, accelerator: Accelerator, until: float) -> bool:
     """The vision encoder alone, resumed as the other stages; whether all steps are done."""
     modules = {"vision_encoder": task.encoder, "readout": task.readout}
-    for module in modules.values():
-        module.requires_grad_(True).train()
-    done = optimise("vision", modules, task.loss_of, task.config.optimise, out, accelerator, seed, until)
-    for module in modules.values():
-        module.requires_grad_(False).eval()
-    return done
+    with learning(modules):
+        return optimise("vision", modules, task.loss_of, task.config.optimise, out, accelerator, seed, until)

@@ -4,7 +4,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,18 @@ def optimise(
         state.save(path, step, settings, config.keep)
     state.use_average()
     return step >= config.steps
+
+
+@contextmanager
+def learning(modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Within the ``with`` block all parameters learn, in training mode; behind it none do, in evaluation mode."""
+    for module in modules.values():
+        module.requires_grad_(True).train()
+    try:
+        yield
+    finally:
+        for module in modules.values():
+            module.requires_grad_(False).eval()
 
 
 def append_line(path: Path, values: Mapping[str, object]) -> None:
