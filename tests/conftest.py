@@ -129,3 +129,17 @@ def benchmark_script():
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Runs the command line in this process, and answers its exit status."""
+    from keyorbit.cli import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["keyorbit", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code or 0
+
+    return run

@@ -13,6 +13,7 @@ from PIL import Image
 from keyorbit.checkpoint import load_checkpoint
 from keyorbit.cli import main
 from keyorbit.loss_log import read_losses
+from keyorbit.outputs import MARKER
 
 
 def call(monkeypatch, *words):
@@ -35,7 +36,7 @@ def world(tmp_path_factory, model_folder):
 
 
 def test_a_run_holds_what_it_promises(world):
-    names = {path.name for path in (world / "run").iterdir()}
+    names = {path.name for path in (world / "run").iterdir()} - {MARKER}
     assert names == {"tokens.safetensors", "run.json", "losses.jsonl", "checkpoint.safetensors", "discover.toml"}
     assert [entry["step"] for entry in read_losses(world / "run")] == [1, 2, 3]
 
@@ -62,7 +63,7 @@ def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatc
         assert call(monkeypatch, "detect", world / "run", picture, "--out", out) == 0
         views = {f"view_{i}.png" for i in range(6)}
         expected = {"keypoints.json", "coco.json", "points.glb", "overlay.png", "input.png"} | views
-        assert {path.name for path in out.iterdir()} == expected
+        assert {path.name for path in out.iterdir()} == expected | {MARKER}
         found = json.loads((out / "keypoints.json").read_text())
         assert len(found["keypoints"]) == 4
         assert len(found["keypoints"][0]["xyz"]) == 3
@@ -246,7 +247,7 @@ def test_verbose_tells_with_what_where_to_and_how_long(world, model_folder, tmp_
     detect = ["detect", world / "run", sorted((world / "data").iterdir())[0], "--out", tmp_path / "found"]
     assert call(monkeypatch, *detect) == 0
     assert capsys.readouterr().err == "detect 1/1\n"
-    assert call(monkeypatch, "--verbose", *detect) == 0
+    assert call(monkeypatch, "--verbose", *detect, "--overwrite") == 0
     told = capsys.readouterr().err
     found = "on 6 given views, in "
     for words in (
@@ -270,7 +271,7 @@ def test_quiet_leaves_results_and_errors_only(tmp_path, monkeypatch, capfd):
     words = ["dataset", "make", tmp_path / "data", "--objects", 1, "--size", 16]
     assert call(monkeypatch, *words) == 0
     assert "render 1/1" in capfd.readouterr().err
-    assert call(monkeypatch, "--quiet", *words) == 0
+    assert call(monkeypatch, "--quiet", *words, "--overwrite") == 0
     said = capfd.readouterr()
     assert said.err == ""
     assert "1 objects" in said.out

@@ -11,6 +11,7 @@ from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
 from keyorbit.colmap import write_colmap
 from keyorbit.errors import InputError
 from keyorbit.keypoints import Keypoints2D
+from keyorbit.outputs import MARKER
 from keyorbit.palette import palette
 
 WIDTH, HEIGHT = 320, 240
@@ -93,7 +94,12 @@ def test_a_reader_gets_our_2d_back(size, tmp_path):
     width, height = size
     xyz, flat = planted(zero123plus_cameras("v1.2").to(dtype=torch.float64))
     write_colmap(tmp_path / "model", flat, flat.triangulate(), width, height, NAMES)
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"cameras.txt", "images.txt", "points3D.txt"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        MARKER,
+        "cameras.txt",
+        "images.txt",
+        "points3D.txt",
+    }
     cameras, images, points = read_model(tmp_path / "model")
     # One camera took all pictures; its focal lengths differ where the view is not a square.
     ((model, *shape, values),) = cameras.values()

@@ -132,7 +132,7 @@ def test_writing_leaves_the_old_object_when_it_fails(folder, monkeypatch):
     before = (folder / "meta.json").read_text()
     monkeypatch.setattr(Image.Image, "save", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(InputError, match="disk full"):
-        write_object(folder, Image.new("RGB", (8, 8)), Image.new("RGB", (16, 24)), LAYOUT, meta())
+        write_object(folder, Image.new("RGB", (8, 8)), Image.new("RGB", (16, 24)), LAYOUT, meta(), overwrite=True)
     assert (folder / "meta.json").read_text() == before
     assert [path.name for path in folder.parent.iterdir()] == ["thing"]
 

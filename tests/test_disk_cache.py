@@ -16,6 +16,7 @@ from keyorbit.data import load_dataset
 from keyorbit.discover import DiscoverConfig, discover, discover_cached
 from keyorbit.disk_cache import open_cache, shard_path
 from keyorbit.errors import InputError
+from keyorbit.files import beside
 from keyorbit.prepare import PrepareConfig, prepare_numbered
 from keyorbit.queries import merge_layers
 from keyorbit.query_cache import record_queries
@@ -130,7 +131,7 @@ def test_a_stopped_build_goes_on_where_it_was(backend, objects, cache, tmp_path,
     with pytest.raises(InputError, match=r"not finished: 1 of its 2 shards"):
         open_cache(tmp_path)
     before = shard_path(tmp_path, 0).stat().st_mtime_ns
-    (tmp_path / "shard_00001.safetensors.partial").write_bytes(b"half")
+    beside(shard_path(tmp_path, 1)).write_bytes(b"half")
     run, original = [], building.object_queries
 
     def counted(*args):

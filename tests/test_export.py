@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,19 @@ from keyorbit.cameras import orbit_cameras, zero123plus_cameras
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
 from keyorbit.export import coco_dict, keypoints_dict, write_csv
-from keyorbit.files import whole_folder, write_json
+from keyorbit.files import write_json
 from keyorbit.keypoints import Keypoints2D
+from keyorbit.outputs import MARKER
 from keyorbit.palette import palette
 from keyorbit.plotting import draw_keypoints, save_figure
-from keyorbit.results import FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
+from keyorbit.results import (
+    FORMATS,
+    find_skeleton,
+    parse_formats,
+    parse_skeleton,
+    write_detection,
+    write_detections,
+)
 
 
 @pytest.fixture
@@ -169,21 +178,31 @@ def rerun():
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_brings_its_files(name, detection, tmp_path):
     write_detection(tmp_path / "new" / "out", detection, [name], [(0, 1)])
-    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == PICTURES | FILES[name]
+    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == PICTURES | FILES[name] | {MARKER}
+    colmap = tmp_path / "new" / "out" / "colmap"
+    if name == "colmap":
+        assert {path.name for path in colmap.iterdir()} == {"cameras.txt", "images.txt", "points3D.txt"}
 
 
 @pytest.mark.usefixtures("rerun")
-def test_a_second_detection_replaces_its_files_and_leaves_others(detection, tmp_path):
+def test_a_second_detection_leaves_no_file_of_the_first(detection, tmp_path):
     out = tmp_path / "out"
-    for _ in range(2):
-        write_detection(out, detection, FORMATS)
-        (out / "colmap" / "mine.txt").write_text("mine")
-        (out / "keypoints.json").write_text("old")
     write_detection(out, detection, FORMATS)
-    assert {path.name for path in out.iterdir()} == PICTURES.union(*FILES.values())
-    assert (out / "colmap" / "mine.txt").read_text() == "mine"
-    assert json.loads((out / "keypoints.json").read_text())["object"] == "thing"
+    write_detection(out, replace(detection, name="other"), ["json"], overwrite=True)
+    assert {path.name for path in out.iterdir()} == PICTURES | FILES["json"] | {MARKER}
+    assert json.loads((out / "keypoints.json").read_text())["object"] == "other"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_several_detections_have_a_folder_each_and_go_together(detection, tmp_path):
+    both = [detection, replace(detection, name="Thing")]
+    assert write_detections(tmp_path / "out", both, ["csv"]) == [tmp_path / "out" / n for n in ("thing", "Thing_2")]
+    for name, said in (("thing", "thing"), ("Thing_2", "Thing")):
+        folder = tmp_path / "out" / name
+        assert {path.name for path in folder.iterdir()} == PICTURES | FILES["csv"]
+        assert read_csv(folder / "keypoints_2d.csv")[0]["object"] == said
+    assert write_detections(tmp_path / "out", both[:1], ["csv"], overwrite=True) == [tmp_path / "out"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | FILES["csv"] | {MARKER}
 
 
 def test_results_can_go_where_one_stands(detection, tmp_path, monkeypatch):
@@ -206,7 +225,7 @@ def test_a_full_disk_leaves_nothing_behind(detection, tmp_path, monkeypatch):
         for folder in (kept, tmp_path / "new" / "out"):
             left[0] = writes
             with pytest.raises(InputError, match="No space left"):
-                write_detection(folder, detection, FORMATS)
+                write_detection(folder, detection, FORMATS, overwrite=True)
         assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
         assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
@@ -225,22 +244,6 @@ def test_a_full_disk_leaves_nothing_behind(detection, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, full)
             refused()
-
-
-def test_a_folder_is_whole_or_absent_whatever_fails(tmp_path):
-    def fail(folder, words):
-        with whole_folder(folder) as partial:
-            (partial / "file").write_text("half")
-            raise KeyError(words)
-
-    with pytest.raises(KeyError, match="oh"):
-        fail(tmp_path / "a" / "b", "oh")
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="file"), whole_folder(tmp_path / "file"):
-        pass
-    assert (tmp_path / "file").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_words_become_formats_and_edges():

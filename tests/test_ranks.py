@@ -67,6 +67,7 @@ def test_every_shard_is_built_once(finished):
 
 def test_one_process_writes_the_run(finished):
     assert {path.name for path in (finished / "run").iterdir()} == {
+        ".keyorbit.json",
         "checkpoint.safetensors",
         "discover.toml",
         "losses.jsonl",

@@ -9,6 +9,7 @@ from PIL import Image
 
 from keyorbit.detect import KeypointDetector
 from keyorbit.loss_log import read_losses
+from keyorbit.outputs import MARKER
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.tokens import Tokens
 from test_cli import call
@@ -47,7 +48,7 @@ def test_a_run_is_made_with_the_models_own_settings(world):
 def test_detect_writes_two_dimensions_and_says_so(world, tmp_path, monkeypatch, capsys):
     assert call(monkeypatch, "detect", world / "run", world / "data" / "d.png", "--out", tmp_path / "one") == 0
     assert "no points.glb" in capsys.readouterr().out
-    names = {path.name for path in (tmp_path / "one").iterdir()}
+    names = {path.name for path in (tmp_path / "one").iterdir()} - {MARKER}
     assert names == {"keypoints.json", "coco.json", "overlay.png", "view_0.png"}
     found = json.loads((tmp_path / "one" / "keypoints.json").read_text())
     assert len(found["keypoints"]) == 3
@@ -60,7 +61,7 @@ def test_detect_writes_two_dimensions_and_says_so(world, tmp_path, monkeypatch, 
     coco = json.loads((tmp_path / "one" / "coco.json").read_text())
     assert [(image["width"], image["height"]) for image in coco["images"]] == [(32, 32)]
     assert call(monkeypatch, "detect", world / "run", world / "data", "--out", tmp_path / "all") == 0
-    assert {path.name for path in (tmp_path / "all").iterdir()} == {"a", "b", "c", "d"}
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"a", "b", "c", "d", MARKER}
 
 
 def test_a_single_view_is_not_triangulated(world, stable_diffusion):

@@ -32,7 +32,7 @@ STOREYS = [
         "errors",
         "palette",
     },
-    {"attention", "checkpoint", "files", "hub", "ranks", "tokens", "backends"},
+    {"attention", "checkpoint", "files", "folder_names", "hub", "outputs", "ranks", "tokens", "backends"},
     {
         "data",
         "prepare",

@@ -134,7 +134,7 @@ def test_shards_make_the_dataset_that_one_machine_makes(tmp_path):
         for root in ("one", "shards")
     }
     assert files["one"] == files["shards"]
-    assert len(files["one"]) == 9
+    assert len(files["one"]) == 12
 
 
 def test_a_textured_mesh_keeps_its_colours(tmp_path):

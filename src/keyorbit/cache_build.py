@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,13 +20,16 @@ from keyorbit.disk_cache import (
     write_tensors,
 )
 from keyorbit.errors import InputError
-from keyorbit.files import make_folder, write_text
+from keyorbit.files import write_text
+from keyorbit.outputs import OutputKind, begin_output, check_output
 from keyorbit.prepare import prepare_numbered
 from keyorbit.query_cache import layer_outlines, object_queries
 from keyorbit.ranks import Ranks
 from keyorbit.sources import AT_ONCE, model_facts
 
 log = logging.getLogger(__name__)
+
+CACHE = OutputKind("query cache", ("index.json", "model.safetensors", "shard_*.safetensors"))
 
 
 def build_cache(
@@ -71,8 +73,19 @@ def build_cache(
     return open_cache(folder, str(backend.device))
 
 
+def check_folder(folder: Path) -> None:
+    """Whether a cache can be built or gone on with in a folder: one that has an index, ours by its marker, or empty.
+
+    Raises:
+        InputError: it holds other files.
+    """
+    if not (folder / "index.json").is_file():
+        check_output(folder, CACHE, overwrite=True)  # a build that was killed may have left its marker
+
+
 def check_room(index: CacheIndex, folder: Path) -> None:
-    """Raise InputError, with advice, if the disk cannot hold what is missing of the cache."""
+    """Raise InputError, with advice, if the folder is somebody else's or the disk cannot hold what is missing of it."""
+    check_folder(folder)
     if (folder / "index.json").is_file() and (there := read_index(folder)) != index:
         raise InputError(
             f"{folder} holds another cache (it differs in {', '.join(index.differing(there))}): "
@@ -102,10 +115,8 @@ def missing_shards(index: CacheIndex, folder: Path) -> list[int]:
 
 
 def _begin(backend: Backend, index: CacheIndex, folder: Path) -> None:
-    """Index and key matrices; the remains of files that a killed build was writing go."""
-    for remains in make_folder(folder).glob("*.partial"):
-        with suppress(OSError):  # what cannot be removed is in nobody's way
-            remains.unlink()
+    """Marker, index and key matrices."""
+    begin_output(folder, CACHE, resume=True)
     write_text(folder / "index.json", index.to_json())
     tensors = {"text_rows": model_facts(backend, index.layers, None).text_rows}
     for i, outline in enumerate(layer_outlines(backend, index.pattern, index.maps)):

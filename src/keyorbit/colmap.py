@@ -10,15 +10,36 @@ from torch import Tensor
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
-from keyorbit.files import whole_folder, write_text
+from keyorbit.files import write_text
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.outputs import OutputKind, replaced_folder
 from keyorbit.palette import palette, rgb
+
+COLMAP = OutputKind("COLMAP model")
 
 
 def write_colmap(
+    folder: Path,
+    flat: Keypoints2D,
+    points: Keypoints3D,
+    width: int,
+    height: int,
+    image_names: Sequence[str],
+    overwrite: bool = False,
+) -> None:
+    """Write a COLMAP text model of views of width × height pixels, in a folder of its own.
+
+    Raises:
+        InputError: as :func:`fill_colmap`, or as :func:`keyorbit.outputs.replaced_folder`.
+    """
+    with replaced_folder(folder, COLMAP, overwrite) as partial:
+        fill_colmap(partial, flat, points, width, height, image_names)
+
+
+def fill_colmap(
     folder: Path, flat: Keypoints2D, points: Keypoints3D, width: int, height: int, image_names: Sequence[str]
 ) -> None:
-    """Write a COLMAP text model of views of width × height pixels.
+    """Write the model's three files into a folder.
 
     COLMAP has the middle of the first pixel at (0.5, 0.5), so a pixel is xy·n, as in COCO. POINT3D_ID and POINT2D_IDX
     are the keypoint's number; IMAGE_ID counts from 1. Every keypoint is listed in every image; where its score is 0, in
@@ -33,13 +54,12 @@ def write_colmap(
     tracked = ((flat.score > 0) & (points.score > 0)).cpu()
     size = torch.tensor([width, height], dtype=torch.float64)
     pixels = flat.xy.cpu().double() * size
-    with whole_folder(folder) as partial:
-        _write(partial / "cameras.txt", "CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]", rows)
-        images = _images(cameras, camera_ids, pixels, tracked, image_names)
-        _write(partial / "images.txt", "IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n# POINTS2D[]", images)
-        away = cameras.project(points.xyz.cpu().double()) * size - pixels
-        header = "POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)"
-        _write(partial / "points3D.txt", header, _points(points, away.norm(dim=-1), tracked))
+    _write(folder / "cameras.txt", "CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]", rows)
+    images = _images(cameras, camera_ids, pixels, tracked, image_names)
+    _write(folder / "images.txt", "IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n# POINTS2D[]", images)
+    away = cameras.project(points.xyz.cpu().double()) * size - pixels
+    header = "POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)"
+    _write(folder / "points3D.txt", header, _points(points, away.norm(dim=-1), tracked))
 
 
 def _pinholes(cameras: Cameras | None) -> Cameras:

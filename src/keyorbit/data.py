@@ -6,9 +6,8 @@ A plain folder of pictures, or one picture, works as well: the model then genera
 
 import json
 import logging
-import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -21,9 +20,11 @@ from torch import Tensor
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
+from keyorbit.outputs import OutputKind, replaced_folder
 from keyorbit.views import Layout, split_views
 
 FORMAT = "keyorbit-object-1"
+OBJECT = OutputKind("rendered object")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MIN_SIDE = 8
 GREY = 127 / 255
@@ -96,15 +97,18 @@ Objects = Sequence[ObjectViews] | ObjectDataset
 def load_dataset(path: str | Path) -> ObjectDataset:
     """The objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture; by name.
 
+    A picture's name is its file's without the suffix, and with it where two pictures would have the same.
+
     Raises:
         InputError: nothing usable is there.
     """
     paths = _object_paths(Path(path))
+    names = _picture_names(paths)
     log.info("objects in %s: %d", path, len(paths))
 
     def read(i: int) -> ObjectViews:
         place = paths[i]
-        return load_object(place) if place.is_dir() else ObjectViews(place.stem, load_image(place))
+        return load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
 
     return ObjectDataset(len(paths), read)
 
@@ -120,10 +124,18 @@ def _object_paths(path: Path) -> list[Path]:
         return [path]
     objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
     if not objects:
-        objects = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
+        objects = sorted(
+            child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
+        )
     if not objects:
         raise InputError(f"{path} holds no object folders (with meta.json) and no pictures")
     return objects
+
+
+def _picture_names(paths: Sequence[Path]) -> list[str]:
+    """What pictures are called; a difference in capitals only is none."""
+    count = Counter(path.stem.casefold() for path in paths)
+    return [path.stem if count[path.stem.casefold()] == 1 else path.name for path in paths]
 
 
 def load_image(path: Path) -> Image.Image:
@@ -170,33 +182,23 @@ def load_object(folder: Path) -> ObjectViews:
 
 
 def write_object(
-    folder: Path, input_image: Image.Image, grid: Image.Image, layout: Layout, meta: dict[str, Any]
+    folder: Path,
+    input_image: Image.Image,
+    grid: Image.Image,
+    layout: Layout,
+    meta: dict[str, Any],
+    overwrite: bool = False,
 ) -> None:
-    """Write one object folder, whole or not at all. ``meta`` is completed with the format and the layout."""
-    with replaced_folder(folder) as partial:
+    """Write one object folder, whole or not at all. ``meta`` is completed with the format and the layout.
+
+    Raises:
+        InputError: there is an object already and no ``overwrite``, or as :func:`keyorbit.outputs.replaced_folder`.
+    """
+    with replaced_folder(folder, OBJECT, overwrite) as partial:
         input_image.save(partial / "cond.png")
         grid.save(partial / "grid.png")
         content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
         (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
-
-
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the place, put there at the end of the ``with`` block instead of what was there, or not at all.
-
-    Raises:
-        InputError: the disk refuses.
-    """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError(f"cannot write {folder}: {error}") from error
 
 
 def to_tensor(

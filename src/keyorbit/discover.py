@@ -14,15 +14,18 @@ from keyorbit.backends.base import Backend
 from keyorbit.data import Objects
 from keyorbit.discover_config import DiscoverConfig, config_from_settings, map_side, patterns, plain_settings
 from keyorbit.discover_constellation import ConstellationRun
-from keyorbit.discover_run import DiscoveryRun, initial_tokens
+from keyorbit.discover_run import CHECKPOINT, DiscoveryRun, initial_tokens
 from keyorbit.disk_cache import DiskCache
 from keyorbit.errors import InputError
+from keyorbit.outputs import OutputKind, begin_output, check_output, check_resumable
 from keyorbit.ranks import Ranks
 from keyorbit.sources import ModelFacts, Source, check_shares, model_facts, open_source
 from keyorbit.tokens import Tokens, TokensInfo
 
 __all__ = [
+    "RUN",
     "DiscoverConfig",
+    "check_run",
     "config_from_settings",
     "discover",
     "discover_cached",
@@ -33,6 +36,13 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+RUN = OutputKind(
+    "discovery run",
+    # Of the commands discover, evaluate and report.
+    (CHECKPOINT, "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json", "scores.json", "report.html"),
+    resumable=True,
+)
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[int, Tokens], bool]
@@ -47,12 +57,14 @@ def discover(
     report: Report | None = None,
     ranks: Ranks | None = None,
     watch: Watch | None = None,
+    overwrite: bool = False,
 ) -> Tokens:
     """Find tokens that mark the same places on all ``objects``.
 
     Args:
         out: a folder for a checkpoint every ``save_every`` steps; with ``resume`` the run goes on from it and ends
-            bit-identical to one that was never stopped.
+            bit-identical to one that was never stopped. The folder is new or empty, or holds an earlier run, which goes
+            at the first step with ``overwrite``.
         report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, plant (by
             constellation), and step.
         ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
@@ -61,7 +73,8 @@ def discover(
             answers False the run stops, and these are its result.
 
     Raises:
-        InputError: no objects, objects that do not fit the model, a checkpoint of other settings, or a process is gone.
+        InputError: no objects, objects that do not fit the model, a checkpoint of other settings, other files in
+            ``out``, or a process is gone.
     """
     config = (config or DiscoverConfig()).settled(backend)
     assert config.layers is not None
@@ -73,7 +86,7 @@ def discover(
         tell(stage, done, total, {})
 
     source = open_source(backend, objects, config.layers, config.maps, config.mode, config.prepare, ranks, progress)
-    return discover_from(source, config, out, resume, report, ranks, watch=watch)
+    return discover_from(source, config, out, resume, report, ranks, watch=watch, overwrite=overwrite)
 
 
 def discover_cached(
@@ -83,6 +96,7 @@ def discover_cached(
     resume: bool = False,
     report: Report | None = None,
     ranks: Ranks | None = None,
+    overwrite: bool = False,
 ) -> Tokens:
     """The same from a cache on disk, without the model; from a float32 cache the tokens are bit-identical.
 
@@ -99,7 +113,7 @@ def discover_cached(
             raise InputError(f"{cache.folder} was built for {name} {there}, not {asked}; build another cache for those")
     check_shares(len(cache), ranks)
     config = replace(config, maps=index.maps, layers=index.pattern, prepare=index.prepare)
-    return discover_from(cache, config, out, resume, report, ranks, index.dtype)
+    return discover_from(cache, config, out, resume, report, ranks, index.dtype, overwrite=overwrite)
 
 
 def discover_from(
@@ -111,6 +125,7 @@ def discover_from(
     ranks: Ranks | None = None,
     queries: str = "float32",
     watch: Watch | None = None,
+    overwrite: bool = False,
 ) -> Tokens:
     """The same from queries that exist already; ``config`` is settled, and ``queries`` is the type they are kept in.
 
@@ -118,6 +133,8 @@ def discover_from(
         InputError: as :func:`discover`.
     """
     ranks, report = ranks or Ranks(), report or _silent
+    if out and ranks.main:
+        check_run(out, resume, overwrite)
     by_constellation = config.method == "constellation" and source.facts.cameras is not None
     run = (ConstellationRun if by_constellation else DiscoveryRun)(source, config, ranks)
     settings = plain_settings(config, model=source.facts.fingerprint, queries=queries)
@@ -129,10 +146,17 @@ def discover_from(
     log.info("layers: %s", ", ".join(source.facts.layers))
     log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
     began = time.monotonic()
+
+    def claim() -> None:
+        if out and ranks.main:
+            begin_output(out, RUN, overwrite, resume)
+
     if start == 0:
         run.begin(lambda done, total: report("plant", done, total, {}))
     for number in range(start, config.steps):
         terms = run.step(number)
+        if number == start:  # nothing is written, or goes, before there is something to keep
+            claim()
         report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})
         if out and ranks.main and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
             run.save(out, number + 1, settings)
@@ -140,8 +164,25 @@ def discover_from(
             tokens = _chosen(run, source, queries)
             if not watch(number + 1, tokens):
                 return tokens
+    if start >= config.steps:
+        claim()
     log.info("%d steps in %.1f s", config.steps - start, time.monotonic() - began)
     return _chosen(run, source, queries)
+
+
+def check_run(out: Path, resume: bool, overwrite: bool) -> None:
+    """Whether a discovery can be written into a folder.
+
+    Raises:
+        InputError: as :func:`keyorbit.outputs.check_output`, or with ``resume`` as
+            :func:`keyorbit.outputs.check_resumable`.
+    """
+    if resume and overwrite:
+        raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
+    if resume:
+        check_resumable(out, RUN, CHECKPOINT)
+    else:
+        check_output(out, RUN, overwrite)
 
 
 def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:

@@ -31,6 +31,7 @@ from keyorbit.triangulation import reprojection_error, triangulate
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
 KEPT = 1000
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class DiscoveryRun:
@@ -207,7 +208,7 @@ class DiscoveryRun:
     def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
         """Write the state after ``step`` steps."""
         tensors = self.state() | optimizer_tensors(self.optimizer)
-        save_checkpoint(out / "checkpoint.safetensors", tensors, {"step": step, "settings": settings})
+        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings})
 
     def restore(self, out: Path, settings: dict[str, Any]) -> int:
         """Take up the state that :meth:`save` wrote, if there is one; the number of steps that are done.
@@ -215,7 +216,7 @@ class DiscoveryRun:
         Raises:
             InputError: it was made with other settings.
         """
-        path = out / "checkpoint.safetensors"
+        path = out / CHECKPOINT
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)

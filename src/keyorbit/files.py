@@ -1,9 +1,10 @@
-"""Files and folders that are written whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
+
+# Of a name's characters, so many go into that of its unfinished file: file systems allow 255 bytes.
+_LONGEST = 48
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -50,22 +54,42 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write a file to, which becomes ``path`` at the end of the block; if it fails all is as it was.
 
+    A link stays a link: the file that it points to is replaced. What is no file, such as ``/dev/null``, is written to.
+
     Raises:
         InputError: the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
+    special = path.exists() and not path.is_file()
+    target = Path(tempfile.mkdtemp()) / path.name if special else path.resolve()
+    partial = beside(target)
     try:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        size = partial.stat().st_size
-        partial.replace(path)
+            size = partial.stat().st_size
+            if special:
+                with path.open("wb") as device:
+                    shutil.copyfileobj(file, device)
+        if not special:
+            partial.replace(target)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
-    if not any(parent.suffix == ".partial" for parent in path.parents):  # `whole_folder` tells where those end
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if special:
+            shutil.rmtree(target.parent, ignore_errors=True)
+    # `replaced_folder` tells where those in its folder end; markers are nobody's news.
+    if not path.name.startswith(".") and not any(parent.suffix == ".partial" for parent in path.parents):
         log.info("wrote %s (%s bytes)", path, f"{size:,}")
+
+
+def beside(path: Path) -> Path:
+    """Where a file or folder is written before it is put in its place: a hidden name beside it, which says whose it is.
+
+    It is always the same name, so that what a killed process left is found, and written over, by the next one.
+    """
+    return path.with_name(f".{path.name[:_LONGEST]}.keyorbit.partial")
 
 
 def make_folder(folder: Path) -> Path:
@@ -79,39 +103,3 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot make the folder {folder}: {error}") from error
     return folder
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in, which becomes ``folder`` at the end of the block, or is removed if the block fails.
-
-    Where ``folder`` is there already, the new files are moved into it and others stay.
-
-    Raises:
-        InputError: the disk refuses.
-    """
-    target = folder.resolve()
-    partial = target.with_name(target.name + ".partial")
-    missing = [parent for parent in partial.parents if not parent.exists()]
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        names = sorted(path.name for path in partial.iterdir())
-        _move(partial, target)
-        log.info("wrote %s: %s", folder, ", ".join(names))
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in missing:
-            with suppress(OSError):  # it holds what was written
-                parent.rmdir()
-
-
-def _move(source: Path, target: Path) -> None:
-    if source.is_dir() and target.is_dir():
-        for path in sorted(source.iterdir()):
-            _move(path, target / path.name)
-    else:
-        source.replace(target)

@@ -14,7 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from keyorbit.cameras import Cameras
-from keyorbit.errors import InputError
+from keyorbit.files import whole_file
 from keyorbit.keypoints import Keypoints3D
 from keyorbit.palette import ink, palette
 from keyorbit.skeleton import Edge
@@ -164,13 +164,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         InputError: the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         figure.savefig(partial, format="png")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error}") from error
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from keyorbit.errors import InputError
+from keyorbit.files import whole_file
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.palette import keypoint_name, palette, rgb
 from keyorbit.skeleton import Edge
@@ -33,8 +34,7 @@ def write_rerun(
         import rerun as rr
     except ImportError as error:
         raise InputError("a rerun recording needs rerun: pip install 'keyorbit[rerun]'") from error
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         recording = rr.RecordingStream("keyorbit", recording_id=path.stem, send_properties=False)
         recording.save(partial)
         recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
@@ -44,11 +44,6 @@ def write_rerun(
             _log_view(rr, recording, i, flat, picture)
         recording.flush()
         recording.disconnect()
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _log_points(rr: Any, recording: Any, points: Keypoints3D, skeleton: Sequence[Edge]) -> None:

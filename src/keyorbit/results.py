@@ -11,11 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from keyorbit.backends.base import middle_square, on_grey
-from keyorbit.colmap import write_colmap
+from keyorbit.colmap import fill_colmap
 from keyorbit.detect import Detection
 from keyorbit.errors import InputError
 from keyorbit.export import coco_dict, keypoints_dict, write_csv
-from keyorbit.files import whole_folder, write_json
+from keyorbit.files import make_folder, write_json
+from keyorbit.folder_names import folder_names
+from keyorbit.outputs import OutputKind, replaced_folder
 from keyorbit.plotting import draw_keypoints, save_figure
 from keyorbit.rerun_log import write_rerun
 from keyorbit.scenes import write_points
@@ -23,6 +25,7 @@ from keyorbit.skeleton import Edge, check_edges, co_moving_skeleton
 
 FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
 DEFAULT_FORMATS = ("json", "coco", "glb")
+DETECTION = OutputKind("detection")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -68,6 +71,7 @@ def write_detection(
     detection: Detection,
     formats: Sequence[str] = DEFAULT_FORMATS,
     skeleton: Sequence[Edge] = (),
+    overwrite: bool = False,
 ) -> None:
     """Write ``overlay.png``, the pictures that the other files speak of, and the formats asked for.
 
@@ -76,16 +80,40 @@ def write_detection(
     Of a single view there are no 3D points, so none of the files that hold them, and no
     ``input.png``, which would be the view again.
 
-    Everything is written beside ``folder`` first and moved in at the end.
+    All of it is there at the end, or nothing; with ``overwrite`` in place of what an earlier call wrote there.
 
     Raises:
-        InputError: a format is unknown, an edge joins no two keypoints, the cameras are none of COLMAP's, or the disk
-            refuses.
+        InputError: a format is unknown, an edge joins no two keypoints, the cameras are none of COLMAP's, or as
+            :func:`keyorbit.outputs.replaced_folder`.
+    """
+    write_detections(folder, [detection], formats, skeleton, overwrite)
+
+
+def write_detections(
+    folder: Path,
+    detections: Sequence[Detection],
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    skeleton: Sequence[Edge] = (),
+    overwrite: bool = False,
+) -> list[Path]:
+    """The same for any number of detections: one in ``folder`` itself, several in folders below it.
+
+    These have the objects' names, changed where two would be one or where some system allows no such name.
+
+    Returns:
+        Where each of them is.
+
+    Raises:
+        InputError: as :func:`write_detection`.
     """
     formats = parse_formats(",".join(formats))
-    check_edges(skeleton, detection.keypoints_2d.xy.shape[1])
-    with whole_folder(folder) as partial:
-        _write_all(partial, detection, formats, skeleton)
+    for detection in detections:
+        check_edges(skeleton, detection.keypoints_2d.xy.shape[1])
+    below = [""] if len(detections) == 1 else folder_names([detection.name for detection in detections])
+    with replaced_folder(folder, DETECTION, overwrite) as partial:
+        for name, detection in zip(below, detections, strict=True):
+            _write_all(make_folder(partial / name), detection, formats, skeleton)
+    return [folder / name for name in below]
 
 
 def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
@@ -101,7 +129,8 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
             write_points(folder / f"points.{suffix}", points, flat.cameras, skeleton)
         if "colmap" in formats:
             height, width = detection.views.shape[-2:]
-            write_colmap(folder / "colmap", flat, points, width, height, [f"{name}.png" for name in names])
+            pictured = [f"{name}.png" for name in names]
+            fill_colmap(make_folder(folder / "colmap"), flat, points, width, height, pictured)
     pictures = [to_uint8(view) for view in detection.views]
     if "rrd" in formats:
         write_rerun(folder / "keypoints.rrd", flat, points, pictures, skeleton)

@@ -80,6 +80,7 @@ class Studio:
     def __init__(self, backend: Backend, tokens: Tokens, scratch: Path) -> None:
         self.backend, self.tokens, self.scratch = backend, tokens, scratch
         self.turns = Turns()
+        self.made = dict[Path, float]()
 
     def detect(
         self, picture: Image.Image, tokens: Tokens, say: Callable[[float, str], None]
@@ -140,11 +141,14 @@ class Studio:
         return render_panel(make_panel(found, thing.truth))
 
     def _folder(self) -> Path:
-        """A new folder to write in; those of an hour ago have long been handed out."""
-        for old in self.scratch.iterdir():
-            if old.stat().st_mtime < time.time() - _KEEP_SECONDS:
+        """A new folder to write in; those that were made an hour ago have long been handed out."""
+        now = time.monotonic()
+        for old in [path for path, made in self.made.copy().items() if made < now - _KEEP_SECONDS]:
+            if self.made.pop(old, None) is not None:
                 shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(dir=self.scratch))
+        folder = Path(tempfile.mkdtemp(dir=self.scratch))
+        self.made[folder] = now
+        return folder
 
     def _discover(self, job: Job, objects: Sequence[ObjectViews], config: DiscoverConfig) -> None:
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from keyorbit.backends.loading import load_backend
-from keyorbit.cache_build import build_cache, check_room
+from keyorbit.cache_build import build_cache, check_folder, check_room
 from keyorbit.cache_index import STORED, plan_cache
 from keyorbit.commands.options import (
     DeviceOption,
@@ -43,6 +43,7 @@ def cache_command(
     dtype: DtypeOption = "float32",
 ) -> None:
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
+    check_folder(out)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
     backend = load_backend(model, device, dtype, unet)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from keyorbit.commands.options import load_all, one_of
+from keyorbit.commands.options import OverwriteOption, load_all, one_of
 from keyorbit.commands.terminal import console, progress
 from keyorbit.errors import InputError
 from keyorbit.synthetic.dataset import make_dataset, render_mesh
@@ -24,6 +24,7 @@ def dataset_make(
     shard: Annotated[
         str, typer.Option(help="Such as 0/4: every fourth object from the first on, for one of 4 machines.")
     ] = "0/1",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write procedural objects with six views and true keypoints."""
     first, _, of = shard.partition("/")
@@ -32,7 +33,7 @@ def dataset_make(
     part = int(first), int(of)
     with progress() as tick:
         written = make_dataset(
-            out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn, part
+            out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn, part, overwrite
         )
     console.print(f"{len(written)} objects in {out}")
 
@@ -44,12 +45,13 @@ def dataset_render(
     elevation: Annotated[float, typer.Option(help="Of the input view, degrees.")] = 20.0,
     azimuth: Annotated[float, typer.Option(help="Of the input view, degrees.")] = 0.0,
     up: Annotated[str, typer.Option(help="The file's upward axis, y or z.")] = "y",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Render a mesh file: the input view and the model's six views."""
     one_of("--up", up, ("y", "z"))
     if not -89 <= elevation <= 89 or size < 8:
         raise InputError("--elevation is -89 to 89 degrees, and --size 8 pixels or more")
-    render_mesh(mesh, out, size, elevation, azimuth, up)
+    render_mesh(mesh, out, size, elevation, azimuth, up, overwrite)
     console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
 
 

@@ -1,16 +1,17 @@
 """``keyorbit detect``: a run's keypoints on new objects."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from keyorbit.captures import load_capture
 from keyorbit.commands.options import (
     DeviceOption,
     DtypeOption,
+    OverwriteOption,
     RunArgument,
     UnetOption,
     load_all,
@@ -22,8 +23,17 @@ from keyorbit.commands.terminal import console, progress
 from keyorbit.detect import PEAKS, DetectConfig, KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.evaluate import SEEN, detect_all
+from keyorbit.outputs import check_output
 from keyorbit.pose import InputCamera
-from keyorbit.results import DEFAULT_FORMATS, FORMATS, find_skeleton, parse_formats, parse_skeleton, write_detection
+from keyorbit.results import (
+    DEFAULT_FORMATS,
+    DETECTION,
+    FORMATS,
+    find_skeleton,
+    parse_formats,
+    parse_skeleton,
+    write_detections,
+)
 from keyorbit.skeleton import check_edges
 from keyorbit.tables import percent
 
@@ -47,6 +57,7 @@ def detect_command(
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     seed: int = 0,
+    overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
@@ -69,6 +80,7 @@ def detect_command(
         raise InputError("--views and --cameras belong together: give both, or neither")
     if len(pictures) > 1 if views else not pictures:
         raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
+    check_output(out, DETECTION, overwrite)
     objects = [] if views else [thing for path in pictures for thing in load_all(path)]
     backend = run_backend(tokens, model, device, dtype, unet)
     if views and cameras:
@@ -77,33 +89,20 @@ def detect_command(
     detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, peak, seed=seed))
     with progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
-    single = len(found) == 1
-    names = _distinct([d.name for d in found])
     edges = find_skeleton(found) if edges is None else edges
-    for name, detection in zip(names, found, strict=True):
-        write_detection(out if single else out / name, detection, chosen, edges)
+    places = write_detections(out, found, chosen, edges, overwrite)
     table = Table("object", "keypoints", "reprojection, % of side", "written to")
-    for name, detection in zip(names, found, strict=True):
+    for place, detection in zip(places, found, strict=True):
         points = detection.keypoints_3d
         error = None if points is None else float(points.reprojection_error.median())
         score = detection.keypoints_2d.score[0] if points is None else points.score
-        table.add_row(name, str(int((score > SEEN).sum())), percent(error), str(out if single else out / name))
+        table.add_row(escape(detection.name), str(int((score > SEEN).sum())), percent(error), escape(str(place)))
     console.print(table)
-    for name, detection in zip(names, found, strict=True):
+    for detection in found:
         if detection.input_camera is not None:
-            console.print(f"{name}: {_input_line(detection.input_camera)}", markup=False, soft_wrap=True)
+            console.print(f"{detection.name}: {_input_line(detection.input_camera)}", markup=False, soft_wrap=True)
     if any(detection.keypoints_3d is None for detection in found):
         console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names as folder names, numbered where two are the same."""
-    seen: dict[str, int] = {}
-    out = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return out
 
 
 def _input_line(camera: InputCamera) -> str:

@@ -15,6 +15,7 @@ from keyorbit.commands.options import (
     LayersOption,
     MapsOption,
     NoisesOption,
+    OverwriteOption,
     TimestepOption,
     UnetOption,
     WarpsOption,
@@ -26,7 +27,7 @@ from keyorbit.commands.options import (
     prepare_config,
 )
 from keyorbit.commands.terminal import console, progress
-from keyorbit.discover import DiscoverConfig, discover, discover_cached
+from keyorbit.discover import DiscoverConfig, check_run, discover, discover_cached
 from keyorbit.discover_config import Method
 from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
@@ -72,6 +73,7 @@ def discover_command(
     noises: NoisesOption = None,
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
@@ -87,8 +89,7 @@ def discover_command(
         given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
-    if (out / "tokens.safetensors").exists() and not resume:
-        raise InputError(f"{out} holds a finished run already; give another --out, or remove it")
+    check_run(out, resume, overwrite)
     base = base_settings(DiscoverConfig, config, out / DISCOVER_SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
     most = base.num_candidates if candidates is None else candidates
@@ -112,19 +113,20 @@ def discover_command(
 
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
             if stage == "step" and ranks.main:
-                if not losses.begun:  # nothing is written before there is something to keep
+                if not losses.begun:
                     write_text(make_folder(out) / DISCOVER_SETTINGS, settings)
                 losses.add(done, values)
             tick(stage, done, total, values)
 
         if cache is not None:
             opened = _of_model(open_cache(cache, device), model)
-            count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks)
+            count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks, overwrite)
         else:
             assert data is not None
             objects = load_all(data)
             backend = load_backend(model or "tiny", device, dtype, unet)
-            count, found = len(objects), discover(backend, objects, wanted, out, resume, report, ranks)
+            count = len(objects)
+            found = discover(backend, objects, wanted, out, resume, report, ranks, overwrite=overwrite)
     if not ranks.main:
         return
     found.save(make_folder(out) / "tokens.safetensors")

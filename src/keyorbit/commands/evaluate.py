@@ -14,8 +14,12 @@ from keyorbit.discover import config_from_settings, untrained
 from keyorbit.errors import InputError
 from keyorbit.evaluate import Evaluation, detect_all, evaluate
 from keyorbit.files import make_folder, write_json
+from keyorbit.outputs import check_file
 from keyorbit.readers import DATASETS, read_dataset
 from keyorbit.tables import objects_table, summary_table
+
+# What a file of scores begins with.
+SCORES_MARK = '"discovered": {'
 
 
 def evaluate_command(
@@ -45,6 +49,8 @@ def evaluate_command(
     """Measure a run's keypoints against ground truth, next to untrained tokens."""
     if limit is not None and limit < 1:
         raise InputError("--limit must be 1 or more")
+    if json_file:
+        check_file(json_file, SCORES_MARK)
     tokens = load_tokens(run)
 
     def load(folder: Path | None, part: str) -> list[ObjectViews]:

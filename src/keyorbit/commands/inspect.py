@@ -17,7 +17,8 @@ from keyorbit.inspection.architectures import ARCHITECTURES
 from keyorbit.inspection.cost import Subject, measure
 from keyorbit.inspection.drift import Drift, measure_drift
 from keyorbit.inspection.report_text import markdown, show
-from keyorbit.inspection.shape_report import inspect_model, with_measurements
+from keyorbit.inspection.shape_report import FORMAT, inspect_model, with_measurements
+from keyorbit.outputs import check_file
 
 
 def inspect_command(
@@ -34,6 +35,9 @@ def inspect_command(
     """Show a model's shapes, memory and cost without and with tokens; reads no weights unless asked to run it."""
     if drift and model in ARCHITECTURES:
         raise InputError(f"--drift needs trained weights; {model} is an architecture: give tiny, a folder or a Hub id")
+    for path, mark in ((json_file, f'"format": "{FORMAT}"'), (markdown_file, " text tokens OLD, ")):
+        if path:
+            check_file(path, mark)
     image = None if picture is None else load_image(picture)
     report = inspect_model(model, tokens)
     with progress() as tick:

@@ -42,6 +42,9 @@ WarpsOption = Annotated[
 NoisesOption = Annotated[
     int | None, typer.Option(help="Draws of noise of every version; default 3 by constellation without warps, else 1.")
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what an earlier call of this command wrote there; no other files.")
+]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
 
 

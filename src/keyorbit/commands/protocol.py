@@ -6,13 +6,16 @@ from typing import Annotated
 import typer
 
 from keyorbit.backends.loading import load_backend
-from keyorbit.commands.options import DeviceOption, DtypeOption, one_of
+from keyorbit.commands.options import DeviceOption, DtypeOption, OverwriteOption, one_of
 from keyorbit.commands.terminal import console, progress
 from keyorbit.errors import InputError
-from keyorbit.files import make_folder, write_json
+from keyorbit.files import write_json
+from keyorbit.outputs import OutputKind, check_output, replaced_folder
 from keyorbit.protocol import PROTOCOLS, ProtocolConfig, run_protocol
 from keyorbit.readers import read_dataset
 from keyorbit.tables import protocol_table
+
+RUN = OutputKind("protocol run")
 
 
 def protocol_command(
@@ -30,6 +33,7 @@ def protocol_command(
     augmentations: Annotated[int, typer.Option(help="Warps averaged in detection.")] = ProtocolConfig.augmentations,
     map_size: Annotated[int, typer.Option(help="Side of the maps.")] = ProtocolConfig.map_size,
     seed: int = 0,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -37,6 +41,7 @@ def protocol_command(
     one_of("--dataset", dataset, tuple(PROTOCOLS))
     if min(keypoints, tokens, pictures, fit, 1 if test is None else test, batch) < 1 or augmentations < 0:
         raise InputError("numbers of keypoints, tokens and pictures are 1 or more, and --augmentations 0 or more")
+    check_output(out, RUN, overwrite)
     config = ProtocolConfig(
         keypoints, tokens, steps, batch, ProtocolConfig.rate, pictures, fit, test, augmentations, map_size, seed
     )
@@ -44,6 +49,7 @@ def protocol_command(
     backend = load_backend(model, device, dtype)
     with progress() as tick:
         result = run_protocol(backend, dataset, train_objects, test_objects, config, None, tick)
-    result.tokens.save(make_folder(out) / "tokens.safetensors")
-    write_json(out / "protocol.json", result.to_dict())
+    with replaced_folder(out, RUN, overwrite) as partial:
+        result.tokens.save(partial / "tokens.safetensors")
+        write_json(partial / "protocol.json", result.to_dict())
     console.print(protocol_table(result))

@@ -11,6 +11,7 @@ from keyorbit.detect import Detection, KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.evaluate import detect_all
 from keyorbit.files import write_text
+from keyorbit.outputs import check_file
 from keyorbit.report import read_run, read_scores, report_html, run_objects
 
 
@@ -30,7 +31,8 @@ def report_command(
     """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
     if objects < 0:
         raise InputError("--objects must be 0 or more")
-    about = read_run(run)
+    about, path = read_run(run), out or run / "report.html"
+    check_file(path, '<meta name="generator" content="keyorbit')
     beside = run / "scores.json"
     figures = read_scores(scores or beside) if scores or beside.is_file() else None
     shown = list(run_objects(about, data, objects))
@@ -39,6 +41,5 @@ def report_command(
         with progress() as tick:
             backend = run_backend(about.tokens, model, device, dtype, unet)
             found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
-    path = out or run / "report.html"
     write_text(path, report_html(about, found, shown, figures))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from keyorbit.backends.loading import load_backend
-from keyorbit.commands.options import ModelOption, UnetOption, base_settings, changed, load_tokens
+from keyorbit.commands.options import ModelOption, OverwriteOption, UnetOption, base_settings, changed, load_tokens
 from keyorbit.commands.terminal import console, progress
 from keyorbit.data import load_dataset
 from keyorbit.files import write_json
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
-from keyorbit.training.train import SETTINGS, make_accelerator, train
+from keyorbit.training.train import SETTINGS, check_run, make_accelerator, train
 
 
 def train_command(
@@ -43,6 +43,7 @@ def train_command(
     sample_every: Annotated[int | None, typer.Option(help="Steps between sheets of views; 0 for none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    overwrite: OverwriteOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
     unet: UnetOption = None,
 ) -> None:
@@ -57,6 +58,7 @@ def train_command(
     }  # fmt: skip
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
+    check_run(out, resume, overwrite)
     objects = load_dataset(data)
     accelerator = make_accelerator(settings, out, cpu)
     backend = load_backend(model, str(accelerator.device), unet=unet)
@@ -65,6 +67,7 @@ def train_command(
         found = train(
             backend, objects, settings, out, start, resume, accelerator,
             lambda i, n, terms: tick("train", i, n, {k: v for k, v in terms.items() if k in ("nvs", "keypoint")}),
+            overwrite,
         )  # fmt: skip
     if not accelerator.is_main_process:
         return

@@ -12,8 +12,9 @@ from numpy import ndarray
 from PIL import Image
 
 from keyorbit.cameras import orbit_cameras, zero123plus_cameras
-from keyorbit.data import write_object
+from keyorbit.data import OBJECT, write_object
 from keyorbit.errors import InputError
+from keyorbit.outputs import check_output
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
@@ -37,15 +38,17 @@ def make_dataset(
     progress: Callable[[int, int], None] | None = None,
     turn_deg: float = 0.0,
     shard: tuple[int, int] = (0, 1),
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write ``objects`` procedural objects below ``out``; the same arguments write the same files.
 
     Seeds below 1000 give object seeds below 10⁹: never those that the tiny model was trained on. ``turn_deg`` shows the
     same objects from further round: a known motion. ``shard`` (i, n) writes every n-th of the objects, from the i-th
-    on: n machines write what one would, under the same names.
+    on: n machines write what one would, under the same names. Objects that are there already are replaced with
+    ``overwrite`` only.
 
     Raises:
-        InputError: the category is unknown, or a number is out of range.
+        InputError: the category is unknown, a number is out of range, or in an object's place is something else.
     """
     if category not in CATEGORIES:
         raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
@@ -55,11 +58,13 @@ def make_dataset(
     if not 0 <= first < step:
         raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
     numbers = range(first, objects, step)
+    folders = [out / f"{category}_{seed}_{i:05d}" for i in numbers]
+    for folder in folders:  # before any of them is rendered
+        check_output(folder, OBJECT, overwrite)
     specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in numbers]
     written, began = list[Path](), time.monotonic()
-    for i, sample in zip(numbers, make_samples(specs, workers), strict=True):
-        folder = out / f"{category}_{seed}_{i:05d}"
-        write_sample(folder, sample)
+    for folder, sample in zip(folders, make_samples(specs, workers), strict=True):
+        write_sample(folder, sample, overwrite)
         written.append(folder)
         if progress is not None:
             progress(len(written), len(specs))
@@ -68,8 +73,12 @@ def make_dataset(
     return written
 
 
-def write_sample(folder: Path, sample: Sample) -> None:
-    """One sample as an object folder: the input picture on its background, the grid with its alpha channel."""
+def write_sample(folder: Path, sample: Sample, overwrite: bool = False) -> None:
+    """One sample as an object folder: the input picture on its background, the grid with its alpha channel.
+
+    Raises:
+        InputError: as :func:`keyorbit.data.write_object`.
+    """
     meta = {
         "category": sample.category,
         "seed": sample.seed,
@@ -89,7 +98,7 @@ def write_sample(folder: Path, sample: Sample) -> None:
         "surface": sample.surface.round(4).tolist(),
     }
     picture = Image.fromarray(composite(sample.input_image, sample.background))
-    write_object(folder, picture, _grid(sample.views), LAYOUT, meta)
+    write_object(folder, picture, _grid(sample.views), LAYOUT, meta, overwrite)
 
 
 def render_mesh(
@@ -99,12 +108,14 @@ def render_mesh(
     elevation_deg: float = 20.0,
     azimuth_deg: float = 0.0,
     up: str = "y",
+    overwrite: bool = False,
 ) -> None:
     """A mesh file as an object folder: the input view and the six Zero123++ v1.2 views, ``size`` pixels each.
 
     Raises:
-        InputError: the mesh cannot be read.
+        InputError: the mesh cannot be read, or as :func:`keyorbit.data.write_object`.
     """
+    check_output(folder, OBJECT, overwrite)
     surface = load_surface(mesh, up)
     if azimuth_deg:
         turn = np.eye(4)
@@ -118,7 +129,8 @@ def render_mesh(
         "input_camera": input_camera.to_dict(),
         "input_elevation_deg": elevation_deg,
     }
-    write_object(folder, Image.fromarray(composite(pictures[0], WHITE)), _grid(pictures[1:]), LAYOUT, meta)
+    picture = Image.fromarray(composite(pictures[0], WHITE))
+    write_object(folder, picture, _grid(pictures[1:]), LAYOUT, meta, overwrite)
 
 
 def _grid(views: UInt8[ndarray, "view size size 4"]) -> Image.Image:

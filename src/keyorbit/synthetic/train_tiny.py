@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
+from keyorbit.outputs import check_output, replaced_folder
 from keyorbit.synthetic.denoising import DenoisingConfig, train_denoising
 from keyorbit.synthetic.grounding import render_places
 from keyorbit.synthetic.objects import CATEGORIES
@@ -37,6 +38,7 @@ from keyorbit.synthetic.training_data import (
 )
 from keyorbit.synthetic.vision import VisionConfig, VisionTask, train_vision
 from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, append_line, learning, optimise
+from keyorbit.training.weights import MODEL
 from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ def train(
     until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     model = model or TinyConfig()
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    check_output(folder, MODEL, overwrite=True)
     out.mkdir(parents=True, exist_ok=True)
     data = render_training_set(
         config.categories, config.objects, config.seed, model.view_size, config.workers, out / "data.safetensors"
@@ -116,7 +119,8 @@ def train(
                 until,
                 _watch(config, backend, out),
             )
-        save_folder(parts, folder, model.view_size)
+        with replaced_folder(folder, MODEL, overwrite=True) as partial:
+            save_folder(parts, partial, model.view_size)
         log.info("the model is in %s", folder)
     return done
 

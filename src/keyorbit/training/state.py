@@ -137,5 +137,6 @@ def _keep(path: Path, step: int, count: int) -> None:
         os.link(path, named)
     except OSError:  # a file system without hard links
         shutil.copyfile(path, named)
-    for old in sorted(folder.glob(f"{path.stem}_*.safetensors"))[: -(count + 1)]:
+    steps = "[0-9]" * 7
+    for old in sorted(folder.glob(f"{path.stem}_{steps}.safetensors"))[: -(count + 1)]:
         old.unlink()

@@ -6,6 +6,8 @@ from typing import Any
 
 from keyorbit.errors import InputError
 
+PROJECT = "keyorbit"
+
 
 def check_tracker(name: str) -> None:
     """Raise InputError where the package of the tracker is not installed; ``none`` needs none."""

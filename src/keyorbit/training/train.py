@@ -18,7 +18,8 @@ from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.data import Objects
 from keyorbit.discover import tokens_info
 from keyorbit.errors import InputError
-from keyorbit.files import make_folder, write_text
+from keyorbit.files import make_folder, whole_file, write_text
+from keyorbit.outputs import OutputKind, begin_output, check_output, check_resumable
 from keyorbit.ranks import launched, named_failure, start_ranks
 from keyorbit.settings_file import to_toml
 from keyorbit.synthetic.probe import sample_sheet
@@ -27,13 +28,29 @@ from keyorbit.training.batch import check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, optimise
 from keyorbit.training.step import TrainingStep
-from keyorbit.training.trackers import check_tracker, plain_values
-from keyorbit.training.weights import learning, save_lora, save_model
+from keyorbit.training.trackers import PROJECT, check_tracker, plain_values
+from keyorbit.training.weights import LORA, MODEL, learning, save_lora, save_model
 
 log = logging.getLogger(__name__)
 
 NAME = "train"  # of the checkpoint and of its line in the log
 SETTINGS = "config.toml"
+WRITTEN = {"model": MODEL, "lora": LORA}  # folders that a finished run has below its own
+RUN = OutputKind(
+    "training run",
+    (
+        f"{NAME}.safetensors",
+        SETTINGS,
+        "log.jsonl",
+        "samples_*.png",
+        "tokens.safetensors",
+        "run.json",
+        f"{NAME}/{NAME}_*.safetensors",  # earlier checkpoints
+        *(f"{name}/" for name in WRITTEN),
+        f"{PROJECT}/*",  # of trackers that write files
+    ),
+    resumable=True,
+)
 
 
 def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
@@ -68,6 +85,7 @@ def train(
     resume: bool = False,
     accelerator: Accelerator | None = None,
     report: Report | None = None,
+    overwrite: bool = False,
 ) -> Tokens:
     """Train on objects with known views; everything is written below ``out``.
 
@@ -79,12 +97,14 @@ def train(
         tokens: to start from; fresh ones otherwise.
         accelerator: from :func:`make_accelerator`; the backend has to be on its device.
         report: called as ``report(done, steps, terms)`` after each step.
+        overwrite: replace an earlier run in ``out``; other files are never touched.
 
     Raises:
         InputError: the model is no Zero123++ with v-prediction, an object lacks views, the tokens belong to another
-            model, there is a run in ``out`` already and no ``resume``, or the loss is no number any more.
+            model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, or there are other files,
+            or the loss is no number any more.
     """
-    model = _checked(backend, objects, config, out, tokens, resume)
+    model = _checked(backend, objects, tokens)
     accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
     reading = config.reading(model, tokens)
     learned = _start(model, config, tokens).to(model.device)
@@ -101,11 +121,13 @@ def train(
     log.info("training %s on %s, with %d processes, on %s", what, sizes, accelerator.num_processes, model.device)
     with learning(model, config):
         if accelerator.is_main_process:
+            check_run(out, resume, overwrite)
+            begin_output(out, RUN, overwrite, resume)
             _write_settings(out, config)
         with named_failure():
             accelerator.wait_for_everyone()
         if config.tracker != "none":
-            accelerator.init_trackers("keyorbit", plain_values(asdict(config)))
+            accelerator.init_trackers(PROJECT, plain_values(asdict(config)))
         step = TrainingStep(model, objects, learned, config, reading)
         watch = _sheets(model, objects, config, out, learned, accelerator)
         with step.recording():
@@ -138,9 +160,24 @@ def train(
     return learned.cpu()
 
 
-def _checked(
-    backend: Backend, objects: Objects, config: TrainConfig, out: Path, tokens: Tokens | None, resume: bool
-) -> Zero123PlusBackend:
+def check_run(out: Path, resume: bool, overwrite: bool) -> None:
+    """Whether a training run can be written into a folder.
+
+    Raises:
+        InputError: as :func:`keyorbit.outputs.check_output`, or with ``resume`` as
+            :func:`keyorbit.outputs.check_resumable`; or what is to be written at the end has no place there.
+    """
+    if resume and overwrite:
+        raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
+    if not resume:
+        check_output(out, RUN, overwrite)
+        return
+    check_resumable(out, RUN, f"{NAME}.safetensors")
+    for name, kind in WRITTEN.items():
+        check_output(out / name, kind, overwrite=True)
+
+
+def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero123PlusBackend:
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{backend.name} has a single view: joint training is for Zero123++ models")
     if backend.parts.scheduler.config.prediction_type != "v_prediction":
@@ -151,8 +188,6 @@ def _checked(
     made_for = "" if tokens is None else tokens.info.model_fingerprint
     if made_for and made_for != backend.fingerprint:
         raise InputError(f"the tokens to start from were made for another model than {backend.name}")
-    if (out / f"{NAME}.safetensors").exists() and not resume:
-        raise InputError(f"{out} holds a training run already: resume it, or give another folder")
     return backend
 
 
@@ -184,7 +219,8 @@ def _sheets(
 
     def watch(step: int) -> None:
         sheet = sample_sheet(backend, shown, config.sample_steps, tokens.embedding.detach())
-        Image.fromarray(sheet).save(out / f"samples_{step:07d}.png")
+        with whole_file(out / f"samples_{step:07d}.png") as partial:
+            Image.fromarray(sheet).save(partial, "png")
 
     return watch
 

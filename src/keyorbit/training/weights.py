@@ -12,10 +12,11 @@ import torch
 
 from keyorbit.backends.loading import camera_version, source_folder
 from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.data import replaced_folder
 from keyorbit.errors import InputError
+from keyorbit.outputs import OutputKind, replaced_folder
 from keyorbit.training.config import Lora, TrainConfig
 
+MODEL, LORA = OutputKind("trained model"), OutputKind("trained LoRA")
 _ADAPTER = "default"
 
 
@@ -46,14 +47,18 @@ def learning(backend: Zero123PlusBackend, config: TrainConfig) -> Iterator[None]
 
 
 def save_lora(unet: Any, folder: Path) -> None:
-    """The adapters as ``pytorch_lora_weights.safetensors``, for ``pipe.load_lora_weights(folder)`` of diffusers."""
+    """The adapters as ``pytorch_lora_weights.safetensors``, for ``pipe.load_lora_weights(folder)`` of diffusers.
+
+    Raises:
+        InputError: the folder holds other files than those of an earlier call, which are replaced.
+    """
     from peft.utils import get_peft_model_state_dict
 
     layers = get_peft_model_state_dict(unet, adapter_name=_ADAPTER)
     metadata = unet.peft_config[_ADAPTER].to_dict()
     metadata["target_modules"] = sorted(metadata["target_modules"])  # a set, and so in another order each time
     layers = {key: value.cpu().contiguous() for key, value in layers.items()}
-    with replaced_folder(folder) as partial:
+    with replaced_folder(folder, LORA, overwrite=True) as partial:
         # Not at the top: the pipeline's module imports, and complains of, all that its safety checker wants.
         from diffusers import StableDiffusionPipeline
 
@@ -64,11 +69,14 @@ def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
     """The whole model with the UNet as it is now, in the layout it was loaded from; the other parts as they were.
 
     Their weights are hard links to the files that the model was loaded from, where the file system allows it.
+
+    Raises:
+        InputError: the folder holds other files than those of an earlier call, which are replaced.
     """
     source = source_folder(backend.name)
     index = json.loads((source / "model_index.json").read_text())
     index["version"] = camera_version(index, backend.name)
-    with replaced_folder(folder) as partial:
+    with replaced_folder(folder, MODEL, overwrite=True) as partial:
         for part in sorted(path for path in source.iterdir() if path.is_dir() and path.name in index):
             if part.name != "unet":
                 shutil.copytree(part, partial / part.name, copy_function=_link)

@@ -1,0 +1,44 @@
+"""Names for folders that stand side by side, on any system."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+# What Windows allows in no name, and the names that it keeps for devices, with any suffix.
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_PORTS = {f"{kind}{number}" for kind in ("com", "lpt") for number in "0123456789¹²³"}
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | _PORTS
+# File systems allow 255 bytes; this leaves room for numbers, and for the path above in those that count it.
+_LONGEST = 200
+
+
+def folder_names(names: Sequence[str]) -> list[str]:
+    """Names as those of folders side by side, on any system, all different there; most stay as they are.
+
+    Some systems know no capitals, some no accents put together otherwise, and Windows forbids some characters and the
+    names of its devices. Where two would be one, the later gets a number that no other has.
+    """
+    allowed = [_allowed(name) for name in names]
+    own, taken, chosen = {_same(name) for name in allowed}, set[str](), list[str]()
+    for name in allowed:
+        number, candidate = 1, name
+        while _same(candidate) in taken or (number > 1 and _same(candidate) in own):
+            number += 1
+            candidate = f"{name}_{number}"
+        taken.add(_same(candidate))
+        chosen.append(candidate)
+    return chosen
+
+
+def _allowed(name: str) -> str:
+    """The name as Windows, the strictest, allows it; not hidden, and no longer than any file system takes."""
+    text = name.encode("utf-8", "replace").decode("utf-8")  # a name may hold bytes that are no text
+    text = _FORBIDDEN.sub("_", text).encode()[:_LONGEST].decode("utf-8", "ignore").rstrip(". ")
+    if text.startswith(".") or text.partition(".")[0].casefold().strip() in _DEVICES:
+        text = "_" + text
+    return text or "_"
+
+
+def _same(name: str) -> str:
+    """What is equal for names that some file system takes for one."""
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFC", name).casefold())
