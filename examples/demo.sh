@@ -1,6 +1,6 @@
 #!/bin/sh
-# The main job from start to end, on objects made here: about five minutes on two cores. What an earlier call of it left
-# in the folder is replaced; other files there are never touched.
+# The main job from start to end, on objects made here: about five minutes on two cores. What an earlier call left in the
+# folder is replaced; other files are never touched.
 set -eu
 out=${1:-build/demo}
 
