@@ -1,6 +1,7 @@
 """Every command that writes: what others put into its folder stays, its own output goes when it is told to."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -148,14 +149,15 @@ def test_pictures_of_almost_the_same_name_have_results_of_their_own(data, tokens
     names = ["a.png", "a.jpg", "a_2.png", "what?.png"]
     for i, name in enumerate(names):
         Image.new("RGB", (16, 16), (30 * i, 100, 100)).save(pictures / name)
+    Image.new("RGB", (16, 16)).save(os.fsencode(pictures) + b"/\xff.png")
     (pictures / "folder.png").mkdir()
     out = tmp_path / "out"
-    words = ["detect", tokens, pictures, "--out", out, "--noises", 1, "--format", "json"]
+    words = ["detect", tokens, pictures, "--out", out, "--noises", 1, "--format", "json,csv"]
     assert command(*words) == 0
     said = capsys.readouterr().out
     folders = [path for path in out.iterdir() if path.is_dir()]
     found = {path.name: json.loads((path / "keypoints.json").read_text())["object"] for path in folders}
-    assert found == {"a.jpg": "a.jpg", "a.png": "a.png", "a_2": "a_2", "what_": "what?"}
+    assert found == {"a.jpg": "a.jpg", "a.png": "a.png", "a_2": "a_2", "what_": "what?", "_": "?"}
     assert "what?" in said
     assert command(*words[:2], pictures / "a.png", *words[3:]) == 2
     assert command(*words[:2], pictures / "a.png", *words[3:], "--overwrite") == 0

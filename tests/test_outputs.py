@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keyorbit.errors import InputError
 from keyorbit.files import beside, write_text
-from keyorbit.folder_names import folder_names
+from keyorbit.folder_names import folder_names, name_of
 from keyorbit.outputs import (
     MARKER,
     OutputKind,
@@ -317,6 +317,7 @@ def test_names_become_folders_of_their_own_on_any_system():
     ]  # fmt: skip
     assert folder_names(["photo of 2024.05.01", "椅子", "a b"]) == ["photo of 2024.05.01", "椅子", "a b"]
     assert folder_names(["bad \udc80 byte"]) == ["bad _ byte"]
+    assert (name_of(Path("a/b/..")), name_of(Path())) == ("a", Path.cwd().name)
     long = folder_names(["x" * 300, "x" * 301, "椅" * 100])
     assert len(set(long)) == 3
     assert max(len(name.encode()) for name in long) < 220

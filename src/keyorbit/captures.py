@@ -14,6 +14,7 @@ from keyorbit.backends.base import middle_square
 from keyorbit.cameras import Cameras
 from keyorbit.data import IMAGE_SUFFIXES, ObjectViews, load_image, to_tensor
 from keyorbit.errors import InputError
+from keyorbit.folder_names import name_of
 from keyorbit.views import Layout
 
 # COLMAP's models without distortion: where fx, fy, cx and cy are among the parameters.
@@ -58,7 +59,7 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
     pictures = [to_tensor(_middle(image, side)) for image in images]
     masks = [mask for _, mask in pictures if mask is not None]
     return ObjectViews(
-        views.name,
+        name_of(views),
         images[0] if picture is None else load_image(picture),
         torch.stack([view for view, _ in pictures]),
         torch.stack(masks) if len(masks) == len(pictures) else None,

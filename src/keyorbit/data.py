@@ -20,6 +20,7 @@ from torch import Tensor
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
+from keyorbit.folder_names import name_of, readable
 from keyorbit.outputs import OutputKind, replaced_folder
 from keyorbit.views import Layout, split_views
 
@@ -135,7 +136,7 @@ def _object_paths(path: Path) -> list[Path]:
 def _picture_names(paths: Sequence[Path]) -> list[str]:
     """What pictures are called; a difference in capitals only is none."""
     count = Counter(path.stem.casefold() for path in paths)
-    return [path.stem if count[path.stem.casefold()] == 1 else path.name for path in paths]
+    return [readable(path.stem if count[path.stem.casefold()] == 1 else path.name) for path in paths]
 
 
 def load_image(path: Path) -> Image.Image:
@@ -178,7 +179,7 @@ def load_object(folder: Path) -> ObjectViews:
     if cameras is not None and len(cameras) != len(views):
         raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
     picture, caption = load_image(folder / "cond.png"), meta.get("caption", "")
-    return ObjectViews(folder.name, picture, views, masks, cameras, caption, truth, elevation)
+    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation)
 
 
 def write_object(

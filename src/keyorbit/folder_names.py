@@ -1,8 +1,10 @@
 """Names for folders that stand side by side, on any system."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 # What Windows allows in no name, and the names that it keeps for devices, with any suffix.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
@@ -30,10 +32,19 @@ def folder_names(names: Sequence[str]) -> list[str]:
     return chosen
 
 
+def name_of(path: Path) -> str:
+    """A folder's name, also that of ``.`` and ``..``, as text."""
+    return readable(os.path.basename(os.path.abspath(path)))
+
+
+def readable(name: str) -> str:
+    """A file's name as text: its bytes may be no text, and such a name can neither be printed nor written to a file."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
 def _allowed(name: str) -> str:
     """The name as Windows, the strictest, allows it; not hidden, and no longer than any file system takes."""
-    text = name.encode("utf-8", "replace").decode("utf-8")  # a name may hold bytes that are no text
-    text = _FORBIDDEN.sub("_", text).encode()[:_LONGEST].decode("utf-8", "ignore").rstrip(". ")
+    text = _FORBIDDEN.sub("_", readable(name)).encode()[:_LONGEST].decode("utf-8", "ignore").rstrip(". ")
     if text.startswith(".") or text.partition(".")[0].casefold().strip() in _DEVICES:
         text = "_" + text
     return text or "_"
