@@ -159,6 +159,10 @@ def test_a_link_stays_a_link(tmp_path):
     make(tmp_path / "link", {"one": "1"})
     assert (tmp_path / "link").is_symlink()
     assert contents(tmp_path / "real") == {"one": b"1"}
+    (tmp_path / "dangling").symlink_to(tmp_path / "elsewhere" / "new")
+    make(tmp_path / "dangling", {"two": "2"})
+    assert (tmp_path / "dangling").is_symlink()
+    assert contents(tmp_path / "elsewhere" / "new") == {"two": b"2"}
     (tmp_path / "target").write_text("old")
     (tmp_path / "alias").symlink_to(tmp_path / "target")
     write_text(tmp_path / "alias", "new")
@@ -265,6 +269,8 @@ def test_a_run_gathers_its_files_and_is_replaced_with_them(tmp_path):
     begin_output(tmp_path, RUN)
     put(tmp_path, {"state": "1", "sheet_1.png": "2", "logs/deep/events": "3"})
     make(tmp_path / "model", {"weights": "4"}, OTHER)
+    begin_output(tmp_path, RUN, resume=True)
+    assert (tmp_path / "state").read_text() == "1"
     check_output(tmp_path, RUN, overwrite=True)
     with pytest.raises(InputError, match=r"go on with it \(--resume\), replace it \(--overwrite\)"):
         check_output(tmp_path, RUN)
@@ -274,6 +280,28 @@ def test_a_run_gathers_its_files_and_is_replaced_with_them(tmp_path):
     (tmp_path / "model" / "notes").unlink()
     begin_output(tmp_path, RUN, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+
+
+def test_what_lies_behind_a_link_is_not_a_runs_own(tmp_path):
+    begin_output(tmp_path / "run", RUN)
+    put(tmp_path / "thesis", {"a.tex": "mine"})
+    (tmp_path / "run" / "logs").symlink_to(tmp_path / "thesis")
+    with pytest.raises(InputError, match=r"\(logs\)"):
+        begin_output(tmp_path / "run", RUN, overwrite=True)
+    assert contents(tmp_path / "thesis") == {"a.tex": b"mine"}
+
+
+def test_a_name_with_a_star_is_no_pattern(tmp_path):
+    make(tmp_path, {"a*": "1"})
+    put(tmp_path, {"ab": "mine"})
+    with pytest.raises(InputError, match=r"\(ab\)"):
+        make(tmp_path, {"one": "1"}, overwrite=True)
+
+
+def test_a_place_where_nobody_may_write_is_told_at_the_door(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(InputError, match="you may not write in"):
+        check_output(tmp_path / "a" / "b", THING)
 
 
 def test_a_run_goes_on_beside_what_others_put_there(tmp_path):
@@ -311,6 +339,7 @@ def test_a_single_file_is_replaced_if_it_is_of_the_kind(tmp_path):
 def test_names_become_folders_of_their_own_on_any_system():
     assert folder_names(["a", "a", "a_2", "b"]) == ["a", "a_3", "a_2", "b"]
     assert folder_names(["Chair", "chair", "CHAIR"]) == ["Chair", "chair_2", "CHAIR_3"]
+    assert folder_names(["Straße", "STRASSE"]) == ["Straße", "STRASSE_2"]
     assert folder_names(["é", "e\u0301", "É"]) == ["é", "e\u0301_2", "É_3"]
     assert folder_names(["a:b", "a?b", "con", "Con.x", "nul", "end. ", ".hidden", "", "..", "x/y"]) == [
         "a_b", "a_b_2", "_con", "_Con.x", "_nul", "end", "_.hidden", "_", "__2", "x_y",

@@ -52,4 +52,4 @@ def _allowed(name: str) -> str:
 
 def _same(name: str) -> str:
     """What is equal for names that some file system takes for one."""
-    return unicodedata.normalize("NFKD", unicodedata.normalize("NFC", name).casefold())
+    return unicodedata.normalize("NFKD", name).casefold()

@@ -182,7 +182,11 @@ def _stage(target: Path, kind: OutputKind) -> Path:
     partial.mkdir(exist_ok=True)
     if next(_walk(partial, {}), None):
         raise FileExistsError(f"{partial} is in the way, with files of somebody else's")
-    _write_marker(partial, kind, {})
+    try:
+        _write_marker(partial, kind, {})
+    except InputError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return partial
 
 
