@@ -12,6 +12,7 @@ ROOT = Path(keyorbit.__file__).parent
 STOREYS = [
     {
         "views",
+        "camera_checks",
         "cameras",
         "rigs",
         "heatmaps",

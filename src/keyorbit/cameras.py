@@ -110,15 +110,19 @@ class Cameras:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Cameras":
-        """Cameras from what `to_dict` gave. Raises ValueError when a part is missing."""
-        for name in ("world_to_camera", "intrinsics"):
+        """Cameras from what `to_dict` gave. Raises ValueError when a part is missing or no list of matrices."""
+        matrices = []
+        for name, rows in (("world_to_camera", 4), ("intrinsics", 3)):
             if name not in data:
                 raise ValueError(f"the cameras lack {name!r}: write them with Cameras.to_dict")
-        return Cameras(
-            torch.tensor(data["world_to_camera"], dtype=dtype),
-            torch.tensor(data["intrinsics"], dtype=dtype),
-            bool(data.get("orthographic", False)),
-        )
+            try:
+                matrix = torch.tensor(data[name], dtype=dtype)
+            except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+                raise ValueError(f"{name} holds other things than numbers, or lists of different lengths") from error
+            if matrix.ndim != 3 or matrix.shape[1:] != (rows, rows):
+                raise ValueError(f"{name} has the shape {list(matrix.shape)}, not [view {rows} {rows}]")
+            matrices.append(matrix)
+        return Cameras(*matrices, bool(data.get("orthographic", False)))
 
 
 def orbit_cameras(

@@ -1,0 +1,159 @@
+"""Whether cameras from outside are what they are said to be: OpenCV's world-to-camera, and intrinsics to the unit square.
+
+Other conventions are as common, and none of them fails by itself: the numbers that come out are wrong in silence. So each
+is looked for by what it does to cameras that look at one object, and named.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from keyorbit.cameras import Cameras
+from keyorbit.evidence import search_volume
+
+# How far the columns of a rotation may be from unit length and right angles: matrices are often rounded to two digits.
+_RIGID = 0.02
+# A principal point further from the middle than this many sides, and fields of view of less than 1° or more than 170°,
+# are no camera's.
+_FAR_OUT = 1.5
+_FOCAL = (0.044, 57.3)
+# Pixels are as wide as high, within this share.
+_SQUARE = 0.1
+# How far beside a view, in sides, the point may lie that all cameras look at: hands do not aim well.
+_BESIDE = 0.5
+# Another reading is right if it brings that point so much nearer to the middle of the views: to a share, less some sides.
+_BETTER, _CLEARLY = 0.5, 0.05
+# Cameras that are nearer to each other than this share of their distance from the object stand at one point.
+_APART = 1e-3
+_EXPECTED = (
+    "expected is world_to_camera [view 4 4] with OpenCV's axes (x right, y down, z forward) and intrinsics [view 3 3] to "
+    "the unit square"
+)
+
+
+def check_cameras(cameras: Cameras, aspect: Float[Tensor, " view"] | None = None) -> None:
+    """Say what is wrong with cameras, if anything is.
+
+    Cameras of one object pass that look at it roughly, from anywhere, in a world of any unit.
+
+    Args:
+        aspect: width divided by height of each view's picture, in pixels, where pictures are known.
+
+    Raises:
+        ValueError: there are none; a matrix is not finite, not rigid or transposed; intrinsics are in pixels, for
+            −1…1, or of a picture of another shape; poses are camera-to-world, in OpenGL's axes, or the cameras do not
+            look at one point. The words tell what it looks like and what is expected.
+    """
+    complaint = _matrices(cameras) or _intrinsics(cameras, aspect) or _poses(cameras)
+    if complaint:
+        raise ValueError(f"{complaint}; {_EXPECTED}")
+
+
+def _matrices(cameras: Cameras) -> str | None:
+    """What is wrong with the matrices, each by itself."""
+    poses, inner = cameras.world_to_camera, cameras.intrinsics
+    if not len(poses) or len(poses) != len(inner):
+        return f"there are {len(poses)} matrices of world_to_camera and {len(inner)} of intrinsics"
+    if not (poses.isfinite().all() and inner.isfinite().all()):
+        return "the cameras hold numbers that are not finite"
+    last = poses.new_tensor([0.0, 0, 0, 1])
+    if not torch.allclose(poses[:, 3], last.expand(len(poses), 4), atol=1e-4):
+        if torch.allclose(poses[:, :, 3], last.expand(len(poses), 4), atol=1e-4):
+            return "world_to_camera looks transposed (the translation stands in the last row): transpose each matrix"
+        return "the last row of world_to_camera is not 0 0 0 1"
+    axes = poses[:, :3, :3].double()
+    gram = axes @ axes.mT
+    size = gram.diagonal(dim1=1, dim2=2).mean(1)
+    if not torch.allclose(gram, torch.eye(3).to(gram) * size[:, None, None], atol=2 * _RIGID * float(size.max())):
+        return "world_to_camera is not rigid: the first three columns are no rotation"
+    if ((size.sqrt() - 1).abs() > _RIGID).any():
+        return f"world_to_camera is scaled by {float(size.sqrt()[0]):.4g}: divide the first three rows by it"
+    if (torch.linalg.det(axes) < 0).any():
+        return "world_to_camera is mirrored (its determinant is −1): one axis points the other way"
+    return None
+
+
+def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str | None:
+    """What is wrong with the intrinsics."""
+    inner = cameras.intrinsics
+    if not torch.allclose(inner[:, 2], inner.new_tensor([0.0, 0, 1]).expand(len(inner), 3), atol=1e-4):
+        return "intrinsics look transposed, or their last row is not 0 0 1"
+    focal, middle = inner[:, [0, 1], [0, 1]], inner[:, :2, 2]
+    if (focal == 0).any():
+        return "a focal length is 0"
+    if (focal < 0).any():
+        return "a focal length is negative, as in OpenGL's axes: make it positive and turn that axis of world_to_camera"
+    pixels = (middle - 0.5).abs() > _FAR_OUT
+    if not cameras.orthographic:  # whose focal lengths are sides of the view in world units, which are any
+        pixels = pixels | (focal > _FOCAL[1])
+    if pixels.any():
+        worst = inner[pixels.any(1)][0]
+        return (
+            f"intrinsics look like pixels (focal lengths {float(worst[0, 0]):.4g} and {float(worst[1, 1]):.4g}, principal "
+            f"point {float(worst[0, 2]):.4g}, {float(worst[1, 2]):.4g}): divide the first row by the width of the picture "
+            "that they are for, and the second by its height"
+        )
+    if middle.abs().max() < 0.05:
+        return "intrinsics look like those to −1…1 (the principal point is 0, 0): halve focal lengths and point, and add 0.5"
+    if not cameras.orthographic and (focal < _FOCAL[0]).any():
+        return f"a focal length of {float(focal.min()):.3g} is a field of view of over 170°"
+    ratio = focal[:, 0] / focal[:, 1] * (1.0 if aspect is None else aspect.to(focal))
+    if aspect is not None and ((ratio - 1).abs() > _SQUARE).any():
+        odd = int((ratio - 1).abs().argmax())
+        return (
+            f"intrinsics of view {odd} are for a picture of another shape: with them a pixel is "
+            f"{float(1 / ratio[odd]):.3g} times as wide as high; give those of the picture as it is, not cut, padded, "
+            "turned or squeezed"
+        )
+    return None
+
+
+def _poses(cameras: Cameras) -> str | None:
+    """What is wrong with the poses together; an orthographic camera may stand anywhere on its axis, even behind."""
+    if cameras.orthographic or len(cameras) < 2:
+        return None
+    given, inverse = cameras.world_to_camera, torch.linalg.inv(cameras.world_to_camera)
+    flip = torch.diag(given.new_tensor([1.0, -1, -1, 1]))
+    readings = {
+        "camera-to-world: invert each matrix": inverse,
+        "world-to-camera in OpenGL's axes (y up, z backward): change the signs of the second and third row": flip
+        @ given,
+        "camera-to-world in OpenGL's axes (y up, z backward), as Blender and NeRF have it: change the signs of the second "
+        "and third column, then invert each matrix": flip @ inverse,
+    }
+    off = _off_centre(cameras)
+    others = {words: _off_centre(Cameras(poses, cameras.intrinsics)) for words, poses in readings.items()}
+    words, best = min(others.items(), key=lambda other: other[1])
+    # Of the wrong readings of cameras that aim well some look at a point roughly, by chance; the right one does so well.
+    if best <= 0.5 and (off > 0.5 + _BESIDE or best < _BETTER * off - _CLEARLY):
+        return f"world_to_camera looks like {words}"
+    return f"the cameras do not look at one object: {_lost(cameras)}" if off > 0.5 + _BESIDE else None
+
+
+def _off_centre(cameras: Cameras) -> float:
+    """How far from the middle of the view, in sides, the worst camera has the point nearest to all axes.
+
+    Infinite where it is behind a camera, or where all cameras stand at one point.
+    """
+    return math.inf if _at_one_point(cameras) else float(_aside(cameras).max())
+
+
+def _at_one_point(cameras: Cameras) -> bool:
+    centres = cameras.centers.double()
+    reach = cameras.world_to_camera[:, :3, 3].double().norm(dim=1).max()
+    return bool((centres - centres.mean(0)).norm(dim=1).max() <= _APART * reach)
+
+
+def _aside(cameras: Cameras) -> Float[Tensor, " view"]:
+    middle = search_volume(cameras)[0][None]
+    away = (cameras.project(middle)[:, 0] - 0.5).abs().amax(-1)
+    return away.where(cameras.depth(middle)[:, 0] > 0, math.inf)
+
+
+def _lost(cameras: Cameras) -> str:
+    if _at_one_point(cameras):
+        return "all stand at one point"
+    which = ", ".join(map(str, (_aside(cameras) > 0.5 + _BESIDE).nonzero()[:, 0].tolist()))
+    return f"the point nearest to all their axes is behind, or out of the picture of, camera {which} (counted from 0)"
