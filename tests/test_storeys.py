@@ -32,7 +32,7 @@ STOREYS = [
         "errors",
         "palette",
     },
-    {"attention", "checkpoint", "files", "hub", "ranks", "tokens", "backends"},
+    {"attention", "checkpoint", "files", "hub", "pictures", "ranks", "tokens", "backends"},
     {
         "data",
         "prepare",

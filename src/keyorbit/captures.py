@@ -12,8 +12,9 @@ from torch import Tensor
 
 from keyorbit.backends.base import middle_square
 from keyorbit.cameras import Cameras
-from keyorbit.data import IMAGE_SUFFIXES, ObjectViews, load_image, to_tensor
+from keyorbit.data import ObjectViews
 from keyorbit.errors import InputError
+from keyorbit.pictures import IMAGE_SUFFIXES, load_image, load_stored, to_tensor
 from keyorbit.views import Layout
 
 # COLMAP's models without distortion: where fx, fy, cx and cy are among the parameters.
@@ -26,7 +27,8 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
     cameras: a JSON file with ``world_to_camera`` and ``intrinsics`` (to the unit square) of every view, alone or below
     ``cameras`` as in an object's meta.json; or a folder with COLMAP's cameras.txt and images.txt, which names the
     photographs. picture: another input picture. Photographs that are not square are cut to their middle square, and the
-    cameras with them; all are brought to ``side`` pixels. The world is the cameras' own: 3D comes in its units.
+    cameras with them; all are brought to ``side`` pixels. They are upright as viewers show them, but with
+    COLMAP's cameras as they are stored. The world is the cameras' own: 3D comes in its units.
 
     Raises:
         InputError: files are missing or damaged, photographs and cameras differ in number or name, the number of views
@@ -51,7 +53,8 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
         )
     if rigs is not None and len(rigs) != len(paths):
         raise InputError(f"{cameras} has {len(rigs)} cameras for the {len(paths)} photographs in {views}")
-    images = [load_image(path) for path in paths]
+    # COLMAP's cameras count the pixels that the files store, whatever their EXIF orientation.
+    images = [load_stored(path) if rigs is None else load_image(path) for path in paths]
     if rigs is None:
         rigs = Cameras(torch.stack([pose for pose, _ in known]), torch.stack([inner for _, inner in known]))
     intrinsics = torch.stack([_squared(k, image) for k, image in zip(rigs.intrinsics, images, strict=True)])

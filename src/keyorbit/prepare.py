@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from keyorbit.backends.base import Backend
 from keyorbit.cameras import Cameras
-from keyorbit.data import GREY, Objects, ObjectViews
+from keyorbit.data import Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
+from keyorbit.pictures import GREY
 from keyorbit.silhouettes import silhouette_distance, silhouettes
 from keyorbit.views import Layout, merge_views, split_views
 from keyorbit.warps import Warp, random_warps, warp_image
