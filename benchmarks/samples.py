@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import keyorbit as ko
-from keyorbit.data import to_tensor
+from keyorbit.pictures import to_tensor
 from keyorbit.results import to_uint8
 
 

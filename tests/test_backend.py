@@ -175,7 +175,7 @@ def test_the_schedule_is_trailing_whatever_the_folder_says(backend):
         ({"negative_prompts": ["a", "b"]}, "2 prompts for 1 pictures"),
         ({"tokens": torch.zeros(2, 5)}, "width 5"),
         ({"depth_images": picture(0, (48, 32))}, "need a ControlNet"),
-        ({"images": [Image.new("I;16", (9, 9))]}, "mode I;16"),
+        ({"images": [Image.new("I", (9, 9))]}, "mode I, whose range is not known"),
     ],
 )
 def test_what_cannot_be_generated_is_refused(backend, options, words):
@@ -189,6 +189,8 @@ def test_control_pictures_are_refused_or_shared(controlled):
     several = [picture(i) for i in range(3)]
     with pytest.raises(InputError, match="2 depth images for 3 pictures"):
         controlled.generate(several, seeded(), steps=1, depth_images=[picture(0, (48, 32))] * 2)
+    with pytest.raises(InputError, match="depth image of mode I;16 does not have 8 bits a channel: scale"):
+        controlled.generate(several, seeded(), steps=1, depth_images=Image.new("I;16", (32, 48)))
     depth = picture(4, (48, 32), channels=4)
     shared = controlled.generate(several, seeded(), steps=1, depth_images=depth)
     each = controlled.generate(several, seeded(), steps=1, depth_images=[on_grey(depth)] * 3)

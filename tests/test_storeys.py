@@ -33,7 +33,7 @@ STOREYS = [
         "errors",
         "palette",
     },
-    {"attention", "checkpoint", "files", "folder_names", "hub", "outputs", "ranks", "tokens", "backends"},
+    {"attention", "checkpoint", "files", "folder_names", "hub", "outputs", "pictures", "ranks", "tokens", "backends"},
     {
         "data",
         "prepare",

@@ -1,7 +1,7 @@
-"""Whether cameras from outside are what they are said to be: OpenCV's world-to-camera, and intrinsics to the unit square.
+"""Whether cameras from outside are OpenCV's world-to-camera, with intrinsics to the unit square, as said.
 
-Other conventions are as common, and none of them fails by itself: the numbers that come out are wrong in silence. So each
-is looked for by what it does to cameras that look at one object, and named.
+Other conventions are as common, and none of them fails by itself: the numbers that come out are wrong in silence. So
+each is looked for by what it does to cameras that look at one object, and named.
 """
 
 import math
@@ -23,13 +23,13 @@ _FOCAL = (0.044, 57.3)
 _SQUARE = 0.1
 # How far beside a view, in sides, the point may lie that all cameras look at: hands do not aim well.
 _BESIDE = 0.5
-# Another reading is right if it brings that point so much nearer to the middle of the views: to a share, less some sides.
+# Another reading is right if it brings that point much nearer to the middle of the views: to a share, less some sides.
 _BETTER, _CLEARLY = 0.5, 0.05
 # Cameras that are nearer to each other than this share of their distance from the object stand at one point.
 _APART = 1e-3
 _EXPECTED = (
-    "expected is world_to_camera [view 4 4] with OpenCV's axes (x right, y down, z forward) and intrinsics [view 3 3] to "
-    "the unit square"
+    "expected is world_to_camera [view 4 4] with OpenCV's axes (x right, y down, z forward) and intrinsics [view 3 3] "
+    "to the unit square"
 )
 
 
@@ -90,13 +90,16 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
         pixels = pixels | (focal > _FOCAL[1])
     if pixels.any():
         worst = inner[pixels.any(1)][0]
+        numbers = [f"{float(worst[row, column]):.4g}" for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))]
         return (
-            f"intrinsics look like pixels (focal lengths {float(worst[0, 0]):.4g} and {float(worst[1, 1]):.4g}, principal "
-            f"point {float(worst[0, 2]):.4g}, {float(worst[1, 2]):.4g}): divide the first row by the width of the picture "
-            "that they are for, and the second by its height"
+            "intrinsics look like pixels (focal lengths {} and {}, principal point {}, {}): divide the first row by "
+            "the width of the picture that they are for, and the second by its height".format(*numbers)
         )
     if middle.abs().max() < 0.05:
-        return "intrinsics look like those to −1…1 (the principal point is 0, 0): halve focal lengths and point, and add 0.5"
+        return (
+            "intrinsics look like those to −1…1 (the principal point is 0, 0): halve the first two rows, then add 0.5 "
+            "to the principal point"
+        )
     if not cameras.orthographic and (focal < _FOCAL[0]).any():
         return f"a focal length of {float(focal.min()):.3g} is a field of view of over 170°"
     ratio = focal[:, 0] / focal[:, 1] * (1.0 if aspect is None else aspect.to(focal))
@@ -118,15 +121,14 @@ def _poses(cameras: Cameras) -> str | None:
     flip = torch.diag(given.new_tensor([1.0, -1, -1, 1]))
     readings = {
         "camera-to-world: invert each matrix": inverse,
-        "world-to-camera in OpenGL's axes (y up, z backward): change the signs of the second and third row": flip
-        @ given,
-        "camera-to-world in OpenGL's axes (y up, z backward), as Blender and NeRF have it: change the signs of the second "
-        "and third column, then invert each matrix": flip @ inverse,
+        "world-to-camera in OpenGL's axes (y up, z back): change the signs of the second and third row": flip @ given,
+        "camera-to-world in OpenGL's axes (y up, z back), as in Blender and NeRF: change the signs of the second and "
+        "third column, then invert each matrix": flip @ inverse,
     }
     off = _off_centre(cameras)
     others = {words: _off_centre(Cameras(poses, cameras.intrinsics)) for words, poses in readings.items()}
     words, best = min(others.items(), key=lambda other: other[1])
-    # Of the wrong readings of cameras that aim well some look at a point roughly, by chance; the right one does so well.
+    # Of the wrong readings of cameras that aim well some look at a point roughly, by chance; the right one does well.
     if best <= 0.5 and (off > 0.5 + _BESIDE or best < _BETTER * off - _CLEARLY):
         return f"world_to_camera looks like {words}"
     return f"the cameras do not look at one object: {_lost(cameras)}" if off > 0.5 + _BESIDE else None

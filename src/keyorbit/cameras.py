@@ -122,7 +122,7 @@ class Cameras:
             if matrix.ndim != 3 or matrix.shape[1:] != (rows, rows):
                 raise ValueError(f"{name} has the shape {list(matrix.shape)}, not [view {rows} {rows}]")
             matrices.append(matrix)
-        return Cameras(*matrices, bool(data.get("orthographic", False)))
+        return Cameras(matrices[0], matrices[1], bool(data.get("orthographic", False)))
 
 
 def orbit_cameras(

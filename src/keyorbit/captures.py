@@ -1,6 +1,7 @@
 """A user's own photographs of one object with their cameras: JSON as the data sets write it, or a COLMAP text model."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from keyorbit.backends.base import middle_square
 from keyorbit.cameras import Cameras
-from keyorbit.data import IMAGE_SUFFIXES, ObjectViews, load_image, to_tensor
+from keyorbit.data import ObjectViews, check_given_cameras
 from keyorbit.errors import InputError
 from keyorbit.folder_names import name_of
+from keyorbit.pictures import IMAGE_SUFFIXES, load_image, load_stored, to_tensor
 from keyorbit.views import Layout
 
 # COLMAP's models without distortion: where fx, fy, cx and cy are among the parameters.
@@ -27,11 +29,13 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
     cameras: a JSON file with ``world_to_camera`` and ``intrinsics`` (to the unit square) of every view, alone or below
     ``cameras`` as in an object's meta.json; or a folder with COLMAP's cameras.txt and images.txt, which names the
     photographs. picture: another input picture. Photographs that are not square are cut to their middle square, and the
-    cameras with them; all are brought to ``side`` pixels. The world is the cameras' own: 3D comes in its units.
+    cameras with them; all are brought to ``side`` pixels. They are upright as viewers show them, but with
+    COLMAP's cameras as they are stored. The world is the cameras' own: 3D comes in its units.
 
     Raises:
         InputError: files are missing or damaged, photographs and cameras differ in number or name, the number of views
-            is not the layout's, or the cameras have distortion.
+            is not the layout's, the cameras have distortion, are for pictures of another shape, or look like those of
+            another convention.
     """
     if not views.is_dir():
         raise InputError(f"there is no folder of photographs at {views}")
@@ -41,10 +45,9 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
         missing = [path.name for path in paths if path.name not in found]
         if missing:
             raise InputError(f"{cameras / 'images.txt'} does not have {missing[0]}; remove it, or register it")
-        known = [found[path.name] for path in paths]
         rigs = None
     else:
-        rigs, known = _from_json(cameras), []
+        rigs, found = _from_json(cameras), {}
     if len(paths) != layout.num_views:
         raise InputError(
             f"{views} holds {len(paths)} photographs; the model tiles {layout.rows} rows × {layout.cols} columns of "
@@ -52,9 +55,14 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
         )
     if rigs is not None and len(rigs) != len(paths):
         raise InputError(f"{cameras} has {len(rigs)} cameras for the {len(paths)} photographs in {views}")
-    images = [load_image(path) for path in paths]
+    # COLMAP's cameras count the pixels that the files store, whatever their EXIF orientation.
+    images = [load_stored(path) if rigs is None else load_image(path) for path in paths]
     if rigs is None:
-        rigs = Cameras(torch.stack([pose for pose, _ in known]), torch.stack([inner for _, inner in known]))
+        posed = [found[path.name] for path in paths]
+        for path, image, one in zip(paths, images, posed, strict=True):
+            _check_size(cameras / "cameras.txt", path, image, one.size)
+        rigs = Cameras(torch.stack([one.pose for one in posed]), torch.stack([one.intrinsics for one in posed]))
+    check_given_cameras(rigs, cameras, [image.width / image.height for image in images])
     intrinsics = torch.stack([_squared(k, image) for k, image in zip(rigs.intrinsics, images, strict=True)])
     pictures = [to_tensor(_middle(image, side)) for image in images]
     masks = [mask for _, mask in pictures if mask is not None]
@@ -93,16 +101,37 @@ def _from_json(path: Path) -> Cameras:
         raise InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}") from error
 
 
-def _from_colmap(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Pose and intrinsics to the unit square by the photograph's name."""
-    inner: dict[str, Tensor] = {}
+def _check_size(path: Path, photograph: Path, image: Image.Image, size: tuple[float, float]) -> None:
+    """Cameras fit a photograph that was made larger or smaller, but not one that was cut, padded or turned."""
+    width, height = size
+    # What rounding to whole pixels leaves, in both.
+    slack = sum(1 / side for side in (*image.size, width, height))
+    if abs(image.width * height / (image.height * width) - 1) > slack:
+        raise InputError(
+            f"{path} is for pictures of {width:g}x{height:g} pixels, and {photograph.name} has {image.width}x"
+            f"{image.height} as stored: give the photographs as COLMAP had them, not cut, padded or turned"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    """A photograph's pose, its intrinsics to the unit square, and the width and height in pixels of these."""
+
+    pose: Float[Tensor, "4 4"]
+    intrinsics: Float[Tensor, "3 3"]
+    size: tuple[float, float]
+
+
+def _from_colmap(folder: Path) -> dict[str, _Posed]:
+    """Cameras by the photograph's name."""
+    inner: dict[str, tuple[Tensor, tuple[float, float]]] = {}
     for row in _rows(folder / "cameras.txt"):
         number, model, width, height, *values = row.split()
         if model not in _PINHOLES:
             raise InputError(f"{folder / 'cameras.txt'} has a {model} camera; undistort to PINHOLE first")
         fx, fy, cx, cy = (float(values[i]) for i in _PINHOLES[model])
         matrix = [[fx / float(width), 0, cx / float(width)], [0, fy / float(height), cy / float(height)], [0, 0, 1]]
-        inner[number] = torch.tensor(matrix)
+        inner[number] = torch.tensor(matrix), (float(width), float(height))
     found = {}
     # Every image has two rows; the second lists its points and may be empty.
     for row in _rows(folder / "images.txt", pairs=True):
@@ -112,7 +141,7 @@ def _from_colmap(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
             rigid = torch.eye(4)
             rigid[:3, :3] = torch.from_numpy(rotation)
             rigid[:3, 3] = torch.tensor([float(tx), float(ty), float(tz)])
-            found[name] = (rigid, inner[number])
+            found[name] = _Posed(rigid, *inner[number])
         except (ValueError, KeyError) as error:
             raise InputError(f"{folder / 'images.txt'} is damaged at {row[:60]!r}: {error}") from error
     return found

@@ -12,23 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from keyorbit.camera_checks import check_cameras
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
 from keyorbit.folder_names import name_of, readable
 from keyorbit.outputs import OutputKind, replaced_folder
+from keyorbit.pictures import IMAGE_SUFFIXES, as_shown, load_image, to_tensor
 from keyorbit.views import Layout, split_views
 
 FORMAT = "keyorbit-object-1"
 OBJECT = OutputKind("rendered object")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MIN_SIDE = 8
-GREY = 127 / 255
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +54,9 @@ class Truth:
 class ObjectViews:
     """One object. ``views`` are 0…1 with transparency on grey; ``masks`` are True on the object (from alpha).
 
-    input_elevation_deg: of the input picture's camera, where known.
+    input_image: kept as a viewer shows it, whoever hands it over: turned upright by an EXIF orientation that it still
+    carries, with 8 bits a channel (:func:`keyorbit.pictures.as_shown`). input_elevation_deg: of the input picture's
+    camera, where known.
     """
 
     name: str
@@ -67,6 +67,9 @@ class ObjectViews:
     caption: str = ""
     truth: Truth | None = None
     input_elevation_deg: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_image", as_shown(self.input_image))
 
 
 class ObjectDataset:
@@ -129,7 +132,8 @@ def _object_paths(path: Path) -> list[Path]:
             child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
         )
     if not objects:
-        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures")
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
     return objects
 
 
@@ -137,27 +141,6 @@ def _picture_names(paths: Sequence[Path]) -> list[str]:
     """What pictures are called; a difference in capitals only is none."""
     count = Counter(path.stem.casefold() for path in paths)
     return [readable(path.stem if count[path.stem.casefold()] == 1 else path.name) for path in paths]
-
-
-def load_image(path: Path) -> Image.Image:
-    """A picture, fully decoded, in its own mode.
-
-    Raises:
-        InputError: missing, empty, damaged, not a picture, or smaller than 8 pixels a side.
-    """
-    if not path.is_file():
-        raise InputError(f"there is no picture at {path}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is an empty file, not a picture")
-    try:
-        with Image.open(path) as file:
-            file.load()
-            image = file.copy()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a picture: {error}") from error
-    if min(image.size) < MIN_SIDE:
-        raise InputError(f"{path} is {image.width}x{image.height} pixels; a picture needs {MIN_SIDE} a side at least")
-    return image
 
 
 def load_object(folder: Path) -> ObjectViews:
@@ -178,8 +161,22 @@ def load_object(folder: Path) -> ObjectViews:
     views, masks = _views(folder, layout)
     if cameras is not None and len(cameras) != len(views):
         raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
+    if cameras is not None:
+        check_given_cameras(cameras, folder / "meta.json", [views.shape[-1] / views.shape[-2]] * len(views))
     picture, caption = load_image(folder / "cond.png"), meta.get("caption", "")
     return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation)
+
+
+def check_given_cameras(cameras: Cameras, path: Path, aspects: Sequence[float]) -> None:
+    """Whether what a file gave are cameras of pictures of these widths divided by heights.
+
+    Raises:
+        InputError: as :func:`keyorbit.camera_checks.check_cameras`, naming the file.
+    """
+    try:
+        check_cameras(cameras, torch.tensor(aspects))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def write_object(
@@ -200,18 +197,6 @@ def write_object(
         grid.save(partial / "grid.png")
         content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
         (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
-
-
-def to_tensor(
-    image: Image.Image,
-) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"] | None]:
-    """A picture as 0…1 with transparency on grey 127, and its silhouette where it has an alpha channel."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        rgb = np.asarray(image.convert("RGB"), np.float32) / 255
-        return torch.from_numpy(rgb).permute(2, 0, 1), None
-    rgba = torch.from_numpy(np.asarray(image.convert("RGBA"), np.float32) / 255).permute(2, 0, 1)
-    alpha = rgba[3:]
-    return rgba[:3] * alpha + GREY * (1 - alpha), alpha[0] > 0.5
 
 
 def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:

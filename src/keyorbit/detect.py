@@ -16,7 +16,7 @@ from keyorbit.attention import Pass
 from keyorbit.backends.base import Backend, middle_square
 from keyorbit.cameras import Cameras
 from keyorbit.constellation import read_constellation, upright
-from keyorbit.data import ObjectViews, load_dataset, to_tensor
+from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.discover import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
 from keyorbit.evidence import hull_points, read_evidence
@@ -33,6 +33,7 @@ from keyorbit.heatmaps import (
 from keyorbit.input_view import search_input_camera
 from keyorbit.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objective import token_heatmaps
+from keyorbit.pictures import to_tensor
 from keyorbit.pose import InputCamera
 from keyorbit.prepare import PrepareConfig, prepare, same_cameras
 from keyorbit.queries import LayerQueries, QueryCache

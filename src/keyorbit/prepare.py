@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from keyorbit.backends.base import Backend
 from keyorbit.cameras import Cameras
-from keyorbit.data import GREY, Objects, ObjectViews
+from keyorbit.data import Objects, ObjectViews
 from keyorbit.errors import InputError
 from keyorbit.heatmaps import resize
+from keyorbit.pictures import GREY
 from keyorbit.silhouettes import silhouette_distance, silhouettes
 from keyorbit.views import Layout, merge_views, split_views
 from keyorbit.warps import Warp, random_warps, warp_image
@@ -234,8 +235,10 @@ def on_one_rig(objects: Objects, backend: Backend) -> Iterator[tuple[ObjectViews
 
 
 def same_cameras(first: Cameras | None, second: Cameras | None) -> bool:
-    """Whether both stand in the same places, or there are none."""
+    """Whether both are the same to within 1e-4, or there are none."""
     if first is None or second is None:
         return first is second
-    ours, theirs = first.world_to_camera.cpu(), second.world_to_camera.cpu()
-    return ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4)
+    if len(first) != len(second) or first.orthographic != second.orthographic:
+        return False
+    pairs = (first.world_to_camera, second.world_to_camera), (first.intrinsics, second.intrinsics)
+    return all(torch.allclose(ours.cpu(), theirs.cpu(), atol=1e-4) for ours, theirs in pairs)

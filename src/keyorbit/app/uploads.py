@@ -6,8 +6,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from keyorbit.data import ObjectViews, load_image
+from keyorbit.data import ObjectViews
 from keyorbit.errors import InputError
+from keyorbit.pictures import load_image
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ def open_picture(path: str | Path | None, limits: Limits, name: str = "That file
     try:
         return load_image(path)
     except InputError as error:
-        raise InputError(f"{name} is damaged, or smaller than 8 pixels a side; give another picture.") from error
+        raise InputError(
+            f"{name} is damaged, has 32 bits a channel, or is smaller than 8 pixels a side; give another picture."
+        ) from error
 
 
 def open_pictures(paths: Sequence[str] | None, limits: Limits) -> list[ObjectViews]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from keyorbit.cameras import Cameras
-from keyorbit.errors import InputError
+from keyorbit.pictures import as_shown, has_alpha
 from keyorbit.views import Layout
 
 
@@ -110,14 +110,13 @@ class Backend(Protocol):
 
 
 def on_grey(image: Image.Image) -> Image.Image:
-    """An RGB picture; transparency becomes the grey 127 that Zero123++ was trained with.
+    """An RGB picture as a viewer shows it; transparency becomes the grey 127 that Zero123++ was trained with.
 
     Raises:
-        InputError: the picture has 16 or 32 bits a channel, which conversion to 8 would clip.
+        InputError: its values have no known range.
     """
-    if image.mode[0] in "IF":
-        raise InputError(f"a picture of mode {image.mode} does not have 8 bits a channel: scale it to 0…255 first")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    image = as_shown(image)
+    if has_alpha(image):
         rgba = image.convert("RGBA")
         ground = Image.new("RGB", rgba.size, (127, 127, 127))
         ground.paste(rgba, mask=rgba.getchannel("A"))

@@ -255,8 +255,8 @@ class Zero123PlusBackend:
 
         Raises:
             InputError: there is no picture, a number is out of range, the size does not divide into the layout's
-                views, prompts or depth images are not as many as pictures, a depth image has another size or there is
-                no ControlNet for it, or the tokens have another width than the text.
+                views, prompts or depth images are not as many as pictures, a depth image has another size or more than
+                8 bits or there is no ControlNet for it, or the tokens have another width than the text.
         """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         if not pictures or num_images_per_prompt < 1:
@@ -311,6 +311,12 @@ class Zero123PlusBackend:
         given = [depth_images] if isinstance(depth_images, Image.Image) else list(depth_images)
         if len(given) not in (1, count):
             raise InputError(f"there are {len(given)} depth images for {count} pictures: give one for all, or one each")
+        for image in given:
+            if image.mode[0] in "IF":
+                # Depth has no white: a map in millimetres, scaled as grey is, would be black.
+                raise InputError(
+                    f"a depth image of mode {image.mode} does not have 8 bits a channel: scale its depths to 0…255"
+                )
         return Control.from_pictures([on_grey(image) for image in given], size, scale)
 
     def _noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -9,7 +9,6 @@ from keyorbit.backends.loading import load_backend
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.commands.options import DeviceOption, DtypeOption
 from keyorbit.commands.terminal import console, errors, progress
-from keyorbit.data import load_image
 from keyorbit.discover import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.files import make_folder, write_json, write_text
@@ -19,6 +18,7 @@ from keyorbit.inspection.drift import Drift, measure_drift
 from keyorbit.inspection.report_text import markdown, show
 from keyorbit.inspection.shape_report import FORMAT, inspect_model, with_measurements
 from keyorbit.outputs import check_file
+from keyorbit.pictures import load_image
 
 
 def inspect_command(

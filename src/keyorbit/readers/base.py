@@ -14,8 +14,9 @@ from numpy import ndarray
 from PIL import Image
 from scipy.io.matlab import MatReadError
 
-from keyorbit.data import ObjectDataset, ObjectViews, Truth, load_image
+from keyorbit.data import ObjectDataset, ObjectViews, Truth
 from keyorbit.errors import InputError
+from keyorbit.pictures import load_mask, load_stored
 
 Box = tuple[float, float, float, float]
 Pairs = tuple[tuple[int, int], ...]
@@ -25,9 +26,9 @@ Pairs = tuple[tuple[int, int], ...]
 class Annotation:
     """One annotated picture, which is squeezed to a square, as StableKeypoints squeezes.
 
-    xy and ``box`` (left, top, right, bottom; the object's) are in pixels of the file, from its corner, or where
-    ``side`` is given, in a square of that side. ``crop`` is cut out first. What the picture ``mask`` leaves out is
-    black.
+    xy and ``box`` (left, top, right, bottom; the object's) are in pixels as the file stores them, whatever its EXIF
+    orientation, from its corner, or where ``side`` is given, in a square of that side. ``crop`` is cut out first. What
+    the picture ``mask`` leaves out is black.
     """
 
     name: str
@@ -152,10 +153,10 @@ def check_split(split: str, known: Iterable[str], what: str) -> None:
 
 
 def _annotated(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> ObjectViews:
-    image = load_image(annotation.picture).convert("RGB")
+    image = load_stored(annotation.picture).convert("RGB")
     xy, box = np.asarray(annotation.xy, float), annotation.box
     if annotation.mask is not None:
-        mask = load_image(annotation.mask).convert("L").resize(image.size, Image.Resampling.BILINEAR)
+        mask = load_mask(annotation.mask).resize(image.size, Image.Resampling.BILINEAR)
         image = Image.composite(image, Image.new("RGB", image.size), _as_white(mask))
     if annotation.side is not None:
         xy = xy / annotation.side * [image.width, image.height]

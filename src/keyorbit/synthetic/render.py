@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
+from keyorbit.pictures import eight_bits
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.shapes import join
@@ -69,7 +70,7 @@ def load_surface(path: Path, up: str = "y") -> Surface:
     ``up`` names the file's upward axis (``"y"`` for glTF and most OBJ, ``"z"``); the result has +z up.
 
     Raises:
-        InputError: the file is missing, is not a mesh, or has no triangles.
+        InputError: the file is missing, is not a mesh, has no triangles, or a texture of 32 bits a channel.
     """
     if not path.is_file():
         raise InputError(f"no mesh file at {path}")
@@ -89,7 +90,7 @@ def load_surface(path: Path, up: str = "y") -> Surface:
     image = image or getattr(getattr(mesh.visual, "material", None), "baseColorTexture", None)
     uv = getattr(mesh.visual, "uv", None)
     if image is not None and uv is not None:
-        texture = np.asarray(image.convert("RGB"), float) / 255
+        texture = np.asarray(eight_bits(image, f"the texture of {path}").convert("RGB"), float) / 255
         return Surface(placed, np.full((len(mesh.faces), 3), 0.7), np.asarray(uv, float), texture)
     return Surface(placed, _face_colors(mesh))
 

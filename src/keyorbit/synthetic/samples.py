@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
-from keyorbit.data import GREY
+from keyorbit.pictures import GREY
 from keyorbit.synthetic.objects import SyntheticObject, make_object
 from keyorbit.synthetic.paint import COLORS, Part
 from keyorbit.synthetic.render import object_surface, random_light, render, sample_surface, visible

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.data import GREY
+from keyorbit.pictures import GREY
 from keyorbit.synthetic.render import object_surface, random_light, render
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, scene_of
 from keyorbit.synthetic.training_data import (
