@@ -74,11 +74,13 @@ def as_shown(image: Image.Image) -> Image.Image:
     Raises:
         InputError: its values have no known range.
     """
-    # Pillow turns a TIFF as it decodes it, and some versions leave the tag.
     image.load()
-    orientation = 1 if image.format == "TIFF" else _orientation(image)
     shown = eight_bits(image)
-    return shown if orientation not in _TURNS else _turned(shown, orientation)
+    if image.format == "TIFF":
+        # Pillow has turned it as it decoded it; some versions leave the tag on the file, but not on a copy.
+        return _turned(shown, 1)
+    orientation = _orientation(image)
+    return _turned(shown, orientation) if orientation in _TURNS else shown
 
 
 def eight_bits(image: Image.Image, name: str = "a picture") -> Image.Image:
