@@ -1,6 +1,7 @@
 """Pictures are taken as every viewer shows them: upright, with 8 bits a channel; data sets and COLMAP as stored."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from keyorbit.app.uploads import Limits, open_picture
 from keyorbit.backends.base import on_grey
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.cache_index import object_fingerprint
-from keyorbit.cameras import zero123plus_cameras
+from keyorbit.cameras import Cameras, zero123plus_cameras
 from keyorbit.captures import load_capture
 from keyorbit.colmap import write_colmap
 from keyorbit.data import ObjectViews, load_dataset, load_object

@@ -122,6 +122,8 @@ class Cameras:
             if matrix.ndim != 3 or matrix.shape[1:] != (rows, rows):
                 raise ValueError(f"{name} has the shape {list(matrix.shape)}, not [view {rows} {rows}]")
             matrices.append(matrix)
+        if len(matrices[0]) != len(matrices[1]):
+            raise ValueError(f"there are {len(matrices[0])} matrices world_to_camera and {len(matrices[1])} intrinsics")
         return Cameras(matrices[0], matrices[1], bool(data.get("orthographic", False)))
 
 

@@ -105,7 +105,7 @@ def _check_size(path: Path, photograph: Path, image: Image.Image, size: tuple[fl
     """Cameras fit a photograph that was made larger or smaller, but not one that was cut, padded or turned."""
     width, height = size
     # What rounding to whole pixels leaves, in both.
-    slack = sum(1 / side for side in (*image.size, width, height))
+    slack = sum(0.5 / side for side in (*image.size, width, height))
     if abs(image.width * height / (image.height * width) - 1) > slack:
         raise InputError(
             f"{path} is for pictures of {width:g}x{height:g} pixels, and {photograph.name} has {image.width}x"
