@@ -66,11 +66,12 @@ class CacheIndex:
     objects_per_shard: int
     program: str
     format: str = FORMAT
+    cameras_of: str = ""
 
     @property
     def identity(self) -> str:
         """A short hash of everything above; every file of the cache carries it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def object_bytes(self) -> int:
@@ -99,7 +100,12 @@ class CacheIndex:
 
     def to_json(self) -> str:
         """What ``index.json`` holds."""
-        return json.dumps({"identity": self.identity, **asdict(self)}, indent=1) + "\n"
+        return json.dumps({"identity": self.identity, **self._plain()}, indent=1) + "\n"
+
+    def _plain(self) -> dict[str, Any]:
+        """All fields; without cameras of somebody's choice as versions wrote it that had no choice."""
+        values = asdict(self)
+        return values if self.cameras_of else {name: value for name, value in values.items() if name != "cameras_of"}
 
     def differing(self, other: "CacheIndex") -> list[str]:
         """Names of what two caches differ in."""
@@ -188,6 +194,7 @@ def plan_cache(
         objects=tuple(listed),
         objects_per_shard=1,
         program=version("keyorbit"),
+        cameras_of=backend.cameras_of,
     )
     return replace(index, objects_per_shard=max(1, _SHARD_BYTES // index.object_bytes))
 

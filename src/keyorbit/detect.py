@@ -103,7 +103,7 @@ class KeypointDetector:
     """Reads discovered tokens on new objects.
 
     Raises:
-        InputError: the tokens were made for other weights than the backend's.
+        InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of.
     """
 
     def __init__(self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None) -> None:
@@ -112,6 +112,11 @@ class KeypointDetector:
             raise InputError(
                 f"these tokens were discovered on model {tokens.info.model} ({made_for}), not on {backend.name} "
                 f"({backend.fingerprint}); use that model, or discover tokens on this one"
+            )
+        if tokens.info.cameras_of and not backend.cameras_of:
+            raise InputError(
+                f"these tokens were discovered with the cameras of {tokens.info.cameras_of}: load the model with "
+                f"cameras_of={tokens.info.cameras_of!r}"
             )
         self.backend, self.tokens = backend, tokens
         self.config = config or DetectConfig()

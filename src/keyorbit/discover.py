@@ -137,7 +137,9 @@ def discover_from(
         check_run(out, resume, overwrite)
     by_constellation = config.method == "constellation" and source.facts.cameras is not None
     run = (ConstellationRun if by_constellation else DiscoveryRun)(source, config, ranks)
-    settings = plain_settings(config, model=source.facts.fingerprint, queries=queries)
+    # No cameras of somebody's choice are None, as in checkpoints of versions that had no choice.
+    chosen = source.facts.cameras_of or None
+    settings = plain_settings(config, model=source.facts.fingerprint, queries=queries, cameras_of=chosen)
     start = run.restore(out, settings) if resume and out else 0
     sizes = (
         f"{len(source)} objects in {source.versions} versions each, maps of kind {config.maps}, {run.side} x {run.side}"
@@ -229,6 +231,7 @@ def _info(facts: ModelFacts, config: DiscoverConfig, queries: str = "float32") -
         libraries={name: version(name) for name in ("torch", "diffusers", "transformers")},
         settings=plain_settings(config),
         queries=queries,
+        cameras_of=facts.cameras_of,
     )
 
 

@@ -120,7 +120,7 @@ def patterns(layers: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
     return (layers,) if isinstance(layers, str) else layers
 
 
-def plain_settings(config: DiscoverConfig, **more: str) -> dict[str, Any]:
+def plain_settings(config: DiscoverConfig, **more: str | None) -> dict[str, Any]:
     """The config as JSON keeps it, where tuples are lists."""
     settings: dict[str, Any] = json.loads(json.dumps(asdict(config) | more))
     return settings

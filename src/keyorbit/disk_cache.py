@@ -107,7 +107,8 @@ def open_cache(folder: str | Path, device: str = "cpu") -> DiskCache:
         )
     cameras = None if index.cameras is None else Cameras.from_dict(index.cameras)
     layout = Layout(*index.layout)
-    facts = ModelFacts(index.model, index.model_fingerprint, index.layers, layout, cameras, index.latent_side, rows)
+    names = index.model, index.model_fingerprint, index.layers
+    facts = ModelFacts(*names, layout, cameras, index.latent_side, rows, index.cameras_of)
     held = (
         f"{len(index.objects)} objects in {index.versions} versions each, {index.bytes / 1e6:.1f} MB of {index.dtype}"
     )

@@ -45,6 +45,7 @@ class ModelFacts:
     cameras: Cameras | None
     latent_side: int
     text_rows: Float[Tensor, "row width"]
+    cameras_of: str = ""
 
 
 def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras | None) -> ModelFacts:
@@ -60,6 +61,7 @@ def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras 
         cameras,
         backend.latent_size(backend.view_size, backend.view_size)[0],
         backend.text_statistics(torch.Generator().manual_seed(0)).float().cpu(),
+        backend.cameras_of,
     )
 
 

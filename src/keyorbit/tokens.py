@@ -25,6 +25,7 @@ class TokensInfo:
     look at; see :mod:`keyorbit.constellation`. Those of the helpers follow. Empty for tokens that were found without.
     form: of the object that has them there, in the same unit: the mean of its surface, and its covariance's three rows;
     see :mod:`keyorbit.stretch`.
+    cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of.
     """
 
     model: str = ""
@@ -41,6 +42,7 @@ class TokensInfo:
     pairs: tuple[tuple[int, int], ...] = ()
     places: tuple[tuple[float, float, float], ...] = ()
     form: tuple[tuple[float, float, float], ...] = ()
+    cameras_of: str = ""
 
 
 class Tokens(nn.Module, HubTokens):

@@ -182,7 +182,13 @@ def loss_charts(losses: Sequence[dict[str, float]]) -> str:
 
 
 def open_studio(
-    run: Path | None, model: str | None, device: str, dtype: str, unet: Path | None, scratch: Path
+    run: Path | None,
+    model: str | None,
+    device: str,
+    dtype: str,
+    unet: Path | None,
+    scratch: Path,
+    cameras_of: str | None = None,
 ) -> Studio:
     """The studio of a run, or of the tokens for chairs that come with keyorbit.
 
@@ -191,7 +197,8 @@ def open_studio(
     """
     path = EXAMPLES / "tokens.safetensors" if run is None else run if run.is_file() else run / "tokens.safetensors"
     tokens = Tokens.load(path)
-    backend = load_backend(model or tokens.info.model or "tiny", device, dtype, unet)
+    chosen = cameras_of or tokens.info.cameras_of or None
+    backend = load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)
     KeypointDetector(backend, tokens)  # whether they fit
     return Studio(backend, tokens, scratch)
 

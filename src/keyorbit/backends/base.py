@@ -63,6 +63,10 @@ class Backend(Protocol):
         """The cameras of the views; None where there are none, and so no 3D."""
 
     @property
+    def cameras_of(self) -> str:
+        """Whose cameras these are, where somebody chose them; empty where the model's own folder tells."""
+
+    @property
     def view_size(self) -> int:
         """Side of one view in pixels."""
 

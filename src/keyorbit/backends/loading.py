@@ -14,11 +14,10 @@ from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CL
 from keyorbit.backends.base import Backend
 from keyorbit.backends.components import check_fit, load_component, load_controlnet, load_unet
 from keyorbit.backends.folders import model_folder
+from keyorbit.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.backends.zero123plus import Components, Zero123PlusBackend
-from keyorbit.cameras import zero123plus_cameras
 from keyorbit.errors import InputError
-from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +44,7 @@ def load_backend(
     dtype: str = "float32",
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
+    cameras_of: str | None = None,
 ) -> Backend:
     """Load a Zero123++ or a Stable Diffusion model; its ``model_index.json`` says which it is.
 
@@ -56,23 +56,29 @@ def load_backend(
         unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
         controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
             :meth:`~keyorbit.backends.zero123plus.Zero123PlusBackend.generate`.
+        cameras_of: ``"v1.1"``, ``"v1.2"`` or a rig such as ``"instantmesh"``: the cameras of a Zero123++'s views; by
+            default those that its folder tells of, see :func:`keyorbit.backends.known_cameras.cameras_in`.
 
     Raises:
         InputError: the folder or a component is missing, damaged, foreign or stored as a pickle, the parts do not fit
-            each other, or the device or dtype does not exist.
+            each other, there are no such cameras, or the device or dtype does not exist.
     """
+    if cameras_of is not None:
+        check_choice(cameras_of)
     folder = source_folder(str(model))
     target, kind = device_and_dtype(device, dtype)
     index, other = _read_index(folder), None if unet is None else Path(unet)
     name, began = str(model), time.monotonic()
     if "ramping_coefficients" in index:
+        ramp = _ramp(folder, index)
         backend = Zero123PlusBackend(
-            Components(**_parts(folder, _CLASSES, target, kind, other), ramping_coefficients=_ramp(folder, index)),
-            Layout(3, 2),
-            zero123plus_cameras(camera_version(index, name)).to(target),
+            Components(**_parts(folder, _CLASSES, target, kind, other), ramping_coefficients=ramp),
+            LAYOUT,
+            chosen_cameras(cameras_of or cameras_in(index, folder)).to(target),
             int(index.get("view_size", 320)),
             name,
             fingerprint(folder, other),
+            cameras_of or "",
         )
         check_fit(backend.parts, folder)
         if controlnet is not None:
@@ -81,6 +87,8 @@ def load_backend(
     if index.get("_class_name") == "StableDiffusionPipeline":
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
+        if cameras_of is not None:
+            raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras")
         parts = _parts(folder, _STABLE_DIFFUSION_CLASSES, target, kind, other)
         found = StableDiffusionBackend(StableDiffusionComponents(**parts), name, fingerprint(folder, other))
         return _told(found, dtype, began)
@@ -99,11 +107,6 @@ def _told(backend: Backend, dtype: str, began: float) -> Backend:
     took = time.monotonic() - began
     log.info("model %s (%s): %s, %s, loaded in %.1f s", backend.name, backend.fingerprint, views, place, took)
     return backend
-
-
-def camera_version(index: dict[str, Any], name: str) -> str:
-    """Whose cameras a Zero123++ has: its ``model_index.json`` says it, or, as those published do not, its name."""
-    return "v1.1" if "v1.1" in index.get("version", name) else "v1.2"
 
 
 def _ramp(folder: Path, index: dict[str, Any]) -> tuple[float, ...]:

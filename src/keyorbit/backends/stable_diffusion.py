@@ -43,6 +43,7 @@ class StableDiffusionBackend:
     """
 
     cameras = None
+    cameras_of = ""
     has_condition_pass = False
     # The last of 50 DDIM steps as StableKeypoints counts them (0, 20, …, 980): next to no noise.
     default_timestep = 0

@@ -44,7 +44,7 @@ class Zero123PlusBackend:
     """A frozen Zero123++ with its layout and cameras.
 
     ``view_size`` is the side of one view in pixels (320 for the published weights). The ``fingerprint`` tells
-    two sets of weights apart.
+    two sets of weights apart. ``cameras_of`` names the cameras where they are not those that the folder tells of.
     """
 
     has_condition_pass = True
@@ -59,9 +59,10 @@ class Zero123PlusBackend:
         view_size: int,
         name: str,
         fingerprint: str = "",
+        cameras_of: str = "",
     ) -> None:
         self.parts, self.layout, self.cameras = parts, layout, cameras
-        self.view_size, self.name, self.fingerprint = view_size, name, fingerprint
+        self.view_size, self.name, self.fingerprint, self.cameras_of = view_size, name, fingerprint, cameras_of
         self.unet = parts.unet
         self.controlnet: Any = None
         for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):

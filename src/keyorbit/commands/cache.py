@@ -9,6 +9,7 @@ from keyorbit.backends.loading import load_backend
 from keyorbit.cache_build import build_cache, check_folder, check_room
 from keyorbit.cache_index import STORED, plan_cache
 from keyorbit.commands.options import (
+    CamerasOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
@@ -39,6 +40,7 @@ def cache_command(
     seed: Annotated[int, typer.Option(help="Of warps and noise.")] = 0,
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED)}: what queries are kept in.")] = "float32",
     unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -46,7 +48,7 @@ def cache_command(
     check_folder(out)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
-    backend = load_backend(model, device, dtype, unet)
+    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of)
     prepare = prepare_config(timestep, warps, noises, DiscoverConfig().prepare)
     wanted = DiscoverConfig(layers=layers, maps=map_kind(maps), seed=seed, prepare=prepare)
     with progress(ranks.main) as tick:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from keyorbit.captures import load_capture
 from keyorbit.commands.options import (
+    CamerasOption,
     DeviceOption,
     DtypeOption,
     OverwriteOption,
@@ -59,6 +60,7 @@ def detect_command(
     seed: int = 0,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -82,7 +84,7 @@ def detect_command(
         raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
     check_output(out, DETECTION, overwrite)
     objects = [] if views else [thing for path in pictures for thing in load_all(path)]
-    backend = run_backend(tokens, model, device, dtype, unet)
+    backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]

@@ -10,6 +10,7 @@ import typer
 from keyorbit.attention import Mode
 from keyorbit.backends.loading import load_backend, model_fingerprint
 from keyorbit.commands.options import (
+    CamerasOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
@@ -75,6 +76,7 @@ def discover_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -87,6 +89,7 @@ def discover_command(
         raise InputError("give either DATA or --cache")
     if cache is not None:
         given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
+        given["--cameras-of"] = cameras_of
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
     check_run(out, resume, overwrite)
@@ -124,7 +127,7 @@ def discover_command(
         else:
             assert data is not None
             objects = load_all(data)
-            backend = load_backend(model or "tiny", device, dtype, unet)
+            backend = load_backend(model or "tiny", device, dtype, unet, cameras_of=cameras_of)
             count = len(objects)
             found = discover(backend, objects, wanted, out, resume, report, ranks, overwrite=overwrite)
     if not ranks.main:

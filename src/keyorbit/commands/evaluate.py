@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.commands.options import DeviceOption, DtypeOption, RunArgument, UnetOption, load_tokens, run_backend
+from keyorbit.commands.options import (
+    CamerasOption,
+    DeviceOption,
+    DtypeOption,
+    RunArgument,
+    UnetOption,
+    load_tokens,
+    run_backend,
+)
 from keyorbit.commands.terminal import console, progress
 from keyorbit.data import ObjectViews
 from keyorbit.detect import KeypointDetector
@@ -43,6 +51,7 @@ def evaluate_command(
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -57,7 +66,7 @@ def evaluate_command(
         return [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
-    backend = run_backend(tokens, model, device, dtype, unet)
+    backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
     seen, seen_moved = (_without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args
 import typer
 
 from keyorbit.backends.base import Backend
+from keyorbit.backends.known_cameras import camera_choices
 from keyorbit.backends.loading import load_backend
 from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.errors import InputError
@@ -21,6 +22,12 @@ ModelOption = Annotated[
     str, typer.Option(help="'tiny' (shipped), or a folder or Hub id of Zero123++ or Stable Diffusion.")
 ]
 UnetOption = Annotated[Path | None, typer.Option(help="A .safetensors file with other weights for the model's UNet.")]
+CamerasOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cameras-of", help=f"{', '.join(camera_choices())}: a Zero123++'s cameras, if not those its folder tells of."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs, such as cpu or cuda.")]
 DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 MapsOption = Annotated[
@@ -99,6 +106,13 @@ def load_tokens(run: Path) -> Tokens:
     return Tokens.load(run if run.is_file() else run / "tokens.safetensors")
 
 
-def run_backend(tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None) -> Backend:
-    """The model asked for, else the one that the tokens were found on. Raises InputError where it does not load."""
-    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet)
+def run_backend(
+    tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None, cameras_of: str | None
+) -> Backend:
+    """The model asked for, else the one that the tokens were found on, and its cameras likewise.
+
+    Raises:
+        InputError: it does not load.
+    """
+    chosen = cameras_of or tokens.info.cameras_of or None
+    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)

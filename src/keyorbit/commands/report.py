@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.commands.options import DeviceOption, DtypeOption, RunArgument, UnetOption, run_backend
+from keyorbit.commands.options import CamerasOption, DeviceOption, DtypeOption, RunArgument, UnetOption, run_backend
 from keyorbit.commands.terminal import console, progress
 from keyorbit.detect import Detection, KeypointDetector
 from keyorbit.errors import InputError
@@ -25,6 +25,7 @@ def report_command(
     out: Annotated[Path | None, typer.Option(help="The page; default RUN/report.html.")] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
@@ -39,7 +40,7 @@ def report_command(
     found: list[Detection] = []
     if shown:
         with progress() as tick:
-            backend = run_backend(about.tokens, model, device, dtype, unet)
+            backend = run_backend(about.tokens, model, device, dtype, unet, cameras_of)
             found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
     write_text(path, report_html(about, found, shown, figures))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)

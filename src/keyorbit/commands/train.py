@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from keyorbit.backends.loading import load_backend
-from keyorbit.commands.options import ModelOption, OverwriteOption, UnetOption, base_settings, changed, load_tokens
+from keyorbit.commands.options import (
+    CamerasOption,
+    ModelOption,
+    OverwriteOption,
+    UnetOption,
+    base_settings,
+    changed,
+    load_tokens,
+)
 from keyorbit.commands.terminal import console, progress
 from keyorbit.data import load_dataset
 from keyorbit.files import write_json
@@ -46,6 +54,7 @@ def train_command(
     overwrite: OverwriteOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
     unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
 ) -> None:
     """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
     base = base_settings(TrainConfig, config, out / SETTINGS, resume)
@@ -61,7 +70,7 @@ def train_command(
     check_run(out, resume, overwrite)
     objects = load_dataset(data)
     accelerator = make_accelerator(settings, out, cpu)
-    backend = load_backend(model, str(accelerator.device), unet=unet)
+    backend = load_backend(model, str(accelerator.device), unet=unet, cameras_of=cameras_of)
     began = time.monotonic()
     with progress(accelerator.is_main_process) as tick:
         found = train(

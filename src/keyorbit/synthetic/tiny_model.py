@@ -218,7 +218,7 @@ def _widen(value: Tensor, shape: torch.Size, generator: torch.Generator, rows: b
 
 def save_folder(parts: Components, folder: Path, view_size: int) -> None:
     """Write the components in the layout of ``sudo-ai/zero123plus-v1.2``; model weights as fp16 safetensors."""
-    index: dict[str, object] = {"_class_name": "Zero123PlusPipeline"}
+    index: dict[str, object] = {"_class_name": "Zero123PlusPipeline", "version": "v1.2"}
     for name in Components.__dataclass_fields__:
         part = getattr(parts, name)
         if name == "ramping_coefficients":

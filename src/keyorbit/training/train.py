@@ -113,6 +113,7 @@ def train(
         "objects": len(objects),
         "tokens": _digest(learned),
         "processes": accelerator.num_processes,
+        "cameras_of": model.cameras_of or None,  # as in checkpoints of versions that had no choice
     }
     what = (
         f"{len(learned)} tokens" if config.train == "tokens" else f"{len(learned)} tokens and the UNet ({config.train})"
@@ -154,7 +155,8 @@ def train(
         if config.train != "tokens":
             save_model(model, out / "model")
             place = (out / "model").resolve()
-            learned.info = replace(learned.info, model=str(place), model_fingerprint=fingerprint(place))
+            # The folder tells of its cameras.
+            learned.info = replace(learned.info, model=str(place), model_fingerprint=fingerprint(place), cameras_of="")
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()
     return learned.cpu()

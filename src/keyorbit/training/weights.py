@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from keyorbit.backends.loading import camera_version, source_folder
+from keyorbit.backends.known_cameras import cameras_in
+from keyorbit.backends.loading import source_folder
 from keyorbit.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
 from keyorbit.outputs import OutputKind, replaced_folder
@@ -75,7 +76,7 @@ def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
     """
     source = source_folder(backend.name)
     index = json.loads((source / "model_index.json").read_text())
-    index["version"] = camera_version(index, backend.name)
+    index["version"] = backend.cameras_of or cameras_in(index, source)
     with replaced_folder(folder, MODEL, overwrite=True) as partial:
         for part in sorted(path for path in source.iterdir() if path.is_dir() and path.name in index):
             if part.name != "unet":
