@@ -203,13 +203,11 @@ def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     where it is nearest to the origin.
     """
     direction, centre = cameras.directions.double(), cameras.centers.double()
-    across = torch.eye(3, dtype=direction.dtype) - direction[:, :, None] * direction[:, None, :]
+    unit = torch.eye(3).to(direction)
+    across = unit - direction[:, :, None] * direction[:, None, :]
     right = (across @ centre[..., None]).sum(0)
-    middle = torch.linalg.solve(across.sum(0) + 1e-9 * torch.eye(3, dtype=direction.dtype), right)[:, 0]
-    if cameras.orthographic:
-        depth = torch.ones(len(cameras), dtype=direction.dtype)
-    else:
-        depth = cameras.depth(middle[None])[:, 0].abs()
+    middle = torch.linalg.solve(across.sum(0) + 1e-9 * unit, right)[:, 0]
+    depth = torch.ones_like(direction[:, 0]) if cameras.orthographic else cameras.depth(middle[None])[:, 0].abs()
     focal = cameras.intrinsics[:, [0, 1], [0, 1]].double().abs().amax(-1)
     return middle.to(cameras.world_to_camera), float((0.5 * depth / focal).min())
 

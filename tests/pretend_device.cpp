@@ -1,0 +1,125 @@
+// A device "pretend" whose memory is the CPU's, for machines without an accelerator: operations run on the CPU, and an operation
+// that gets tensors of both devices is refused, as on a GPU.
+#include <torch/extension.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/native/CPUFallback.h>
+#include <ATen/native/Resize.h>
+#include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/view_native.h>
+#include <ATen/ops/_reshape_alias_native.h>
+#include <ATen/ops/unfold_native.h>
+#include <ATen/ops/set_native.h>
+#include <c10/core/impl/alloc_cpu.h>
+#include <cstring>
+
+struct Memory final : at::Allocator {
+  at::DataPtr allocate(size_t bytes) override {
+    void* data = c10::alloc_cpu(bytes);
+    return {data, data, &c10::free_cpu, at::Device(at::kPrivateUse1, 0)};
+  }
+  at::DeleterFnPtr raw_deleter() const override { return &c10::free_cpu; }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
+};
+static Memory memory;
+REGISTER_ALLOCATOR(c10::DeviceType::PrivateUse1, &memory);
+static const c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
+
+static at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>, std::optional<at::Device>,
+                        std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  return at::detail::empty_generic(size, &memory, keys, c10::dtype_or_default(dtype), format);
+}
+static at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
+                                std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
+  return at::detail::empty_strided_generic(size, stride, &memory, keys, c10::dtype_or_default(dtype));
+}
+// The same memory, seen as the CPU's.
+static at::Tensor here(const at::Tensor& t) {
+  if (!t.is_privateuseone()) return t;
+  return at::from_blob(t.storage().mutable_data(), {static_cast<int64_t>(t.storage().nbytes() / std::max<size_t>(1, t.element_size()))},
+                       [keep = t](void*) {}, at::TensorOptions().dtype(t.dtype()))
+      .as_strided(t.sizes(), t.strides(), t.storage_offset());
+}
+static at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+  here(to).copy_(here(from));
+  return to;
+}
+static at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
+  if (to.sizes() != from.sizes()) to.resize_(from.sizes());  // a view that keeps its size keeps its strides
+  here(to).copy_(here(from));
+  return to;
+}
+static const at::Tensor& resize(const at::Tensor& self, c10::SymIntArrayRef size, std::optional<at::MemoryFormat>) {
+  auto wanted = C10_AS_INTARRAYREF_SLOW(size);
+  if (self.sizes() == wanted) return self;
+  auto* impl = self.unsafeGetTensorImpl();
+  int64_t count = 1; for (auto n : wanted) count *= n;
+  size_t bytes = (count + self.storage_offset()) * self.element_size();
+  if (bytes > self.storage().nbytes()) {
+    auto fresh = memory.allocate(bytes);
+    if (self.storage().nbytes()) std::memcpy(fresh.get(), self.storage().data(), self.storage().nbytes());
+    self.storage().set_data_ptr_noswap(std::move(fresh));
+    self.storage().unsafeGetStorageImpl()->set_nbytes(bytes);
+  }
+  impl->set_sizes_contiguous(wanted);
+  return self;
+}
+static at::Tensor view(const at::Tensor& self, c10::SymIntArrayRef size) { return at::native::view(self, C10_AS_INTARRAYREF_SLOW(size)); }
+static at::Tensor as_strided(const at::Tensor& self, c10::SymIntArrayRef size, c10::SymIntArrayRef stride, std::optional<c10::SymInt> offset) {
+  std::optional<int64_t> at_ = offset ? std::optional<int64_t>(offset->guard_int(__FILE__, __LINE__)) : std::nullopt;
+  return at::native::as_strided_tensorimpl(self, C10_AS_INTARRAYREF_SLOW(size), C10_AS_INTARRAYREF_SLOW(stride), at_);
+}
+static at::Tensor reshape_alias(const at::Tensor& self, c10::SymIntArrayRef size, c10::SymIntArrayRef stride) {
+  return at::native::_reshape_alias(self, C10_AS_INTARRAYREF_SLOW(size), C10_AS_INTARRAYREF_SLOW(stride));
+}
+static at::Scalar local_scalar(const at::Tensor& self) { return here(self).item(); }
+
+static at::Tensor there(const at::Tensor& t) {
+  if (!t.defined()) return t;
+  auto to = at::empty(t.sizes(), t.options().device(at::Device(at::kPrivateUse1, 0)));
+  here(to).copy_(t);
+  return to;
+}
+static at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                              c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups) {
+  std::optional<at::Tensor> b = bias && bias->defined() ? std::optional<at::Tensor>(here(*bias)) : std::nullopt;
+  return there(at::convolution_symint(here(x), here(w), b, stride, padding, dilation, transposed, output_padding, groups));
+}
+static std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& w, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups, std::array<bool, 3> mask) {
+  std::vector<c10::SymInt> bias_size = {grad.sym_size(1)};
+  auto [gx, gw, gb] = at::convolution_backward_symint(here(grad), here(x), here(w), c10::SymIntArrayRef(bias_size), stride, padding, dilation, transposed, output_padding, groups, mask);
+  return {there(gx), there(gw), there(gb)};
+}
+static void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto& name = op.schema().name();
+  bool there = false; bool cpu = false; bool generator = false;
+  for (const auto& value : torch::jit::last(stack, op.schema().arguments().size())) {
+    auto look = [&](const at::Tensor& t) {
+      if (!t.defined()) return;
+      if (t.is_privateuseone()) there = true; else if (t.dim() > 0 && t.is_cpu()) cpu = true;
+    };
+    if (value.isGenerator()) generator |= value.toGenerator().device().is_cpu();
+    else if (value.isTensor()) look(value.toTensor());
+    else if (value.isTensorList()) for (const at::Tensor& t : value.toTensorVector()) look(t);
+  }
+  TORCH_CHECK(!(there && generator), "Expected a 'pretend' device type for generator but found 'cpu' (", name, ")");
+  bool index = name.rfind("aten::index", 0) == 0 || name.rfind("aten::_index_put", 0) == 0;  // a GPU takes indices of the CPU
+  TORCH_CHECK(!(there && cpu) || index, "Expected all tensors to be on the same device, but found at least two devices, pretend:0 and cpu! (", name, ")");
+  at::native::cpu_fallback(op, stack);
+}
+TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>()); }
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("empty.memory_format", &empty);
+  m.impl("empty_strided", &empty_strided);
+  m.impl("_copy_from", &copy_from);
+  m.impl("_copy_from_and_resize", &copy_from_and_resize);
+  m.impl("resize_", &resize);
+  m.impl("view", &view);
+  m.impl("as_strided", &as_strided);
+  m.impl("_reshape_alias", &reshape_alias);
+  m.impl("_local_scalar_dense", &local_scalar);
+  m.impl("convolution_overrideable", &convolution);
+  m.impl("convolution_backward_overrideable", &convolution_backward);
+}
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {}
