@@ -111,10 +111,11 @@ class Cameras:
     @classmethod
     def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Cameras":
         """Cameras from what `to_dict` gave. Raises ValueError when a part is missing or no list of matrices."""
-        matrices = []
-        for name, rows in (("world_to_camera", 4), ("intrinsics", 3)):
+        sides, matrices = {"world_to_camera": 4, "intrinsics": 3}, []
+        for name in sides:
             if name not in data:
                 raise ValueError(f"the cameras lack {name!r}: write them with Cameras.to_dict")
+        for name, rows in sides.items():
             try:
                 matrix = torch.tensor(data[name], dtype=dtype)
             except (TypeError, ValueError, RuntimeError, OverflowError) as error:
