@@ -101,3 +101,15 @@ def test_detect_on_own_photographs(backend, model_folder, photographs, tmp_path)
     alone = CliRunner().invoke(app, arguments)
     assert isinstance(alone.exception, InputError)
     assert "--views and --cameras belong together" in str(alone.exception)
+
+
+@pytest.mark.parametrize(
+    "row", ["1 PINHOLE 64", "1 PINHOLE 0 0 9 9 9 9", "1 PINHOLE 64 64 9 9 9", "PINHOLE", "1 PINHOLE w h 1 1 1 1"]
+)
+def test_a_damaged_line_of_colmaps_cameras_is_told(row, photographs, tmp_path):
+    (tmp_path / "model").mkdir()
+    # As some editors save it, with a byte order mark.
+    (tmp_path / "model" / "cameras.txt").write_text(f"# cameras\n{row}\n", encoding="utf-8-sig")
+    (tmp_path / "model" / "images.txt").write_text("")
+    with pytest.raises(InputError, match=r"cameras.txt is damaged at"):
+        load_capture(photographs, tmp_path / "model", LAYOUT, 16)

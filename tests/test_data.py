@@ -66,6 +66,28 @@ def test_an_object_comes_back_as_it_was_written(folder):
     assert thing.truth.keypoints_2d.shape == (7, 3, 2)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"keypoints_2d": [[[8.0, 8.0]] * 3] * 7}, r"keypoints_2d look like pixels, or are not finite \(up to 8\)"),
+        ({"keypoints_2d": [[[float("nan"), 0.5]] * 3] * 7}, "keypoints_2d look like pixels, or are not finite"),
+        ({"input_elevation_deg": 120.0}, "input_elevation_deg is 120, and an elevation is -90 to 90"),
+        ({"input_elevation_deg": float("nan")}, "input_elevation_deg is nan"),
+    ],
+)
+def test_numbers_in_another_unit_are_told(change, words, folder):
+    (folder / "meta.json").write_text(json.dumps({"format": "keyorbit-object-1", "layout": [3, 2], **meta(), **change}))
+    with pytest.raises(InputError, match=words):
+        load_object(folder)
+
+
+def test_landmarks_that_are_not_seen_may_be_anywhere(folder):
+    places = [[[0.5, 0.5], [80.0, 80.0], [80.0, 80.0]]] * 7  # the second is hidden, the third unknown
+    content = {"format": "keyorbit-object-1", "layout": [3, 2], **meta(), "keypoints_2d": places}
+    (folder / "meta.json").write_text(json.dumps(content))
+    assert load_object(folder).truth.keypoints_2d.max() == 80
+
+
 def test_separate_views_read_like_a_grid(folder):
     expected = load_object(folder)
     views, _ = pictures()

@@ -126,12 +126,17 @@ def _from_colmap(folder: Path) -> dict[str, _Posed]:
     """Cameras by the photograph's name."""
     inner: dict[str, tuple[Tensor, tuple[float, float]]] = {}
     for row in _rows(folder / "cameras.txt"):
-        number, model, width, height, *values = row.split()
-        if model not in _PINHOLES:
+        number, model, *numbers = row.split() if " " in row else (row, "")
+        if model.isupper() and model not in _PINHOLES:
             raise InputError(f"{folder / 'cameras.txt'} has a {model} camera; undistort to PINHOLE first")
-        fx, fy, cx, cy = (float(values[i]) for i in _PINHOLES[model])
-        matrix = [[fx / float(width), 0, cx / float(width)], [0, fy / float(height), cy / float(height)], [0, 0, 1]]
-        inner[number] = torch.tensor(matrix), (float(width), float(height))
+        try:
+            width, height, *values = numbers
+            fx, fy, cx, cy = (float(values[i]) for i in _PINHOLES[model])
+            sides = float(width), float(height)
+            matrix = [[fx / sides[0], 0, cx / sides[0]], [0, fy / sides[1], cy / sides[1]], [0, 0, 1]]
+        except (ValueError, IndexError, ZeroDivisionError) as error:
+            raise InputError(f"{folder / 'cameras.txt'} is damaged at {row[:60]!r}: {error}") from error
+        inner[number] = torch.tensor(matrix), sides
     found = {}
     # Every image has two rows; the second lists its points and may be empty.
     for row in _rows(folder / "images.txt", pairs=True):
@@ -149,7 +154,7 @@ def _from_colmap(folder: Path) -> dict[str, _Posed]:
 
 def _rows(path: Path, pairs: bool = False) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines() if not line.startswith("#")]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if not line.startswith("#")]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     return lines[::2] if pairs else [line for line in lines if line]

@@ -156,6 +156,7 @@ def load_object(folder: Path) -> ObjectViews:
         truth = _truth(meta)
         elevation = meta.get("input_elevation_deg")
         elevation = None if elevation is None else float(elevation)
+        _check_numbers(truth, elevation)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'meta.json'} is not a whole object description: {error}") from error
     views, masks = _views(folder, layout)
@@ -237,6 +238,21 @@ def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
         raise InputError(f"the views in {folder} differ in size")
     masks = [mask for _, mask in pairs if mask is not None]
     return torch.stack([picture for picture, _ in pairs]), torch.stack(masks) if len(masks) == len(pairs) else None
+
+
+def _check_numbers(truth: Truth | None, elevation: float | None) -> None:
+    """Raises ValueError for what would be taken as it is, and give nonsense."""
+    if elevation is not None and not abs(elevation) <= 90:
+        raise ValueError(f"input_elevation_deg is {elevation:g}, and an elevation is -90 to 90 degrees")
+    if truth is None:
+        return
+    seen = truth.keypoints_2d[truth.visible & truth.known]
+    if not ((seen > -1) & (seen < 2)).all():
+        furthest = float(seen.abs().max())
+        raise ValueError(
+            f"keypoints_2d look like pixels, or are not finite (up to {furthest:g}): divide x by the width of the view "
+            "and y by its height"
+        )
 
 
 def _truth(meta: dict[str, Any]) -> Truth | None:

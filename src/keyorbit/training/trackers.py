@@ -7,6 +7,8 @@ from typing import Any
 from keyorbit.errors import InputError
 
 PROJECT = "keyorbit"
+# What TensorBoard writes below a folder of that name; the others write elsewhere.
+TRACKED = ("*events.out.tfevents.*", "*hparams.yml")
 
 
 def check_tracker(name: str) -> None:

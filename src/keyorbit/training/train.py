@@ -28,7 +28,7 @@ from keyorbit.training.batch import check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, optimise
 from keyorbit.training.step import TrainingStep
-from keyorbit.training.trackers import PROJECT, check_tracker, plain_values
+from keyorbit.training.trackers import PROJECT, TRACKED, check_tracker, plain_values
 from keyorbit.training.weights import LORA, MODEL, learning, save_lora, save_model
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ RUN = OutputKind(
         "run.json",
         f"{NAME}/{NAME}_*.safetensors",  # earlier checkpoints
         *(f"{name}/" for name in WRITTEN),
-        f"{PROJECT}/*",  # of trackers that write files
+        *(f"{PROJECT}/{name}" for name in TRACKED),
     ),
     resumable=True,
 )
