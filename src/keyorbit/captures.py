@@ -126,11 +126,13 @@ def _from_colmap(folder: Path) -> dict[str, _Posed]:
     """Cameras by the photograph's name."""
     inner: dict[str, tuple[Tensor, tuple[float, float]]] = {}
     for row in _rows(folder / "cameras.txt"):
-        number, model, *numbers = row.split() if " " in row else (row, "")
-        if model.isupper() and model not in _PINHOLES:
+        try:
+            number, model, width, height, *values = row.split()
+        except ValueError as error:
+            raise InputError(f"{folder / 'cameras.txt'} is damaged at {row[:60]!r}: it is too short") from error
+        if model not in _PINHOLES:
             raise InputError(f"{folder / 'cameras.txt'} has a {model} camera; undistort to PINHOLE first")
         try:
-            width, height, *values = numbers
             fx, fy, cx, cy = (float(values[i]) for i in _PINHOLES[model])
             sides = float(width), float(height)
             matrix = [[fx / sides[0], 0, cx / sides[0]], [0, fy / sides[1], cy / sides[1]], [0, 0, 1]]
