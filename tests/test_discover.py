@@ -289,3 +289,21 @@ def test_a_place_is_read_near_the_common_point_and_scored_by_the_heat_there(back
     nowhere = detector._read(heatmaps, None, zero123plus_cameras().select([0]), far)
     torch.testing.assert_close(nowhere.xy, far, atol=0.02, rtol=0)
     assert nowhere.score[0, 0] < 0.01
+
+
+def test_an_earlier_run_and_somebody_elses_files_are_kept_before_the_model_runs(backend, objects, tmp_path):
+    def never(*_):
+        raise AssertionError("the model was run")
+
+    first = discover(backend, objects, SMALL, tmp_path / "run")
+    checkpoint = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "checkpoint.txt").write_text("mine")
+    for folder, words in (("run", "holds a discovery run already"), ("mine", "did not mark as its own")):
+        with pytest.raises(InputError, match=words):
+            discover(backend, objects, SMALL, tmp_path / folder, report=never)
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == checkpoint
+    other = discover(backend, objects, replace(SMALL, seed=1), tmp_path / "run", overwrite=True)
+    assert not torch.equal(other.embedding, first.embedding)
+    again = discover(backend, objects, SMALL, tmp_path / "run", overwrite=True)
+    assert torch.equal(again.embedding, first.embedding)

@@ -19,12 +19,12 @@ from keyorbit.outputs import (
     begin_output,
     check_file,
     check_output,
-    check_resumable,
+    check_run,
     replaced_folder,
 )
 
 THING, OTHER = OutputKind("thing"), OutputKind("other thing")
-RUN = OutputKind("run", ("state", "sheet_*.png", "model/", "logs/*"), resumable=True)
+RUN = OutputKind("run", ("state", "sheet_*.png", "model/", "logs/*"), checkpoint="state")
 
 
 def contents(folder):
@@ -305,18 +305,18 @@ def test_a_place_where_nobody_may_write_is_told_at_the_door(tmp_path, monkeypatc
 
 
 def test_a_run_goes_on_beside_what_others_put_there(tmp_path):
-    check_resumable(tmp_path / "new", RUN, "state")
+    check_run(tmp_path / "new", RUN, resume=True)
     put(tmp_path / "old", {"state": "of a version without markers", "notes": "mine"})
-    check_resumable(tmp_path / "old", RUN, "state")
+    check_run(tmp_path / "old", RUN, resume=True)
     begin_output(tmp_path / "old", RUN, resume=True)
     assert contents(tmp_path / "old") == {"state": b"of a version without markers", "notes": b"mine"}
     (tmp_path / "old" / "state").unlink()
-    check_resumable(tmp_path / "old", RUN, "state")
+    check_run(tmp_path / "old", RUN, resume=True)
     put(tmp_path / "foreign", {"notes": "mine"})
     make(tmp_path / "thing", {"one": "1"})
     for name, words in (("foreign", "notes"), ("thing", "holds a thing")):
         with pytest.raises(InputError, match=words):
-            check_resumable(tmp_path / name, RUN, "state")
+            check_run(tmp_path / name, RUN, resume=True)
 
 
 def test_a_single_file_is_replaced_if_it_is_of_the_kind(tmp_path):

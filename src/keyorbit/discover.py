@@ -17,7 +17,7 @@ from keyorbit.discover_constellation import ConstellationRun
 from keyorbit.discover_run import CHECKPOINT, DiscoveryRun, initial_tokens
 from keyorbit.disk_cache import DiskCache
 from keyorbit.errors import InputError
-from keyorbit.outputs import OutputKind, begin_output, check_output, check_resumable
+from keyorbit.outputs import OutputKind, begin_output, check_run
 from keyorbit.ranks import Ranks
 from keyorbit.sources import ModelFacts, Source, check_shares, model_facts, open_source
 from keyorbit.tokens import Tokens, TokensInfo
@@ -25,7 +25,6 @@ from keyorbit.tokens import Tokens, TokensInfo
 __all__ = [
     "RUN",
     "DiscoverConfig",
-    "check_run",
     "config_from_settings",
     "discover",
     "discover_cached",
@@ -41,7 +40,7 @@ RUN = OutputKind(
     "discovery run",
     # Of the commands discover, evaluate and report.
     (CHECKPOINT, "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json", "scores.json", "report.html"),
-    resumable=True,
+    CHECKPOINT,
 )
 
 Report = Callable[[str, int, int, dict[str, float]], None]
@@ -80,6 +79,8 @@ def discover(
     assert config.layers is not None
     assert config.maps is not None
     tell, ranks = report or _silent, ranks or Ranks()
+    if out and ranks.main:  # before the model is run on every object
+        check_run(out, RUN, resume, overwrite)
     stage = "cache" if config.mode == "isolated" else "prepare"
 
     def progress(done: int, total: int) -> None:
@@ -134,7 +135,7 @@ def discover_from(
     """
     ranks, report = ranks or Ranks(), report or _silent
     if out and ranks.main:
-        check_run(out, resume, overwrite)
+        check_run(out, RUN, resume, overwrite)
     by_constellation = config.method == "constellation" and source.facts.cameras is not None
     run = (ConstellationRun if by_constellation else DiscoveryRun)(source, config, ranks)
     # No cameras of somebody's choice are None, as in checkpoints of versions that had no choice.
@@ -170,21 +171,6 @@ def discover_from(
         claim()
     log.info("%d steps in %.1f s", config.steps - start, time.monotonic() - began)
     return _chosen(run, source, queries)
-
-
-def check_run(out: Path, resume: bool, overwrite: bool) -> None:
-    """Whether a discovery can be written into a folder.
-
-    Raises:
-        InputError: as :func:`keyorbit.outputs.check_output`, or with ``resume`` as
-            :func:`keyorbit.outputs.check_resumable`.
-    """
-    if resume and overwrite:
-        raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
-    if resume:
-        check_resumable(out, RUN, CHECKPOINT)
-    else:
-        check_output(out, RUN, overwrite)
 
 
 def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:

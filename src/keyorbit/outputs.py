@@ -34,12 +34,12 @@ class OutputKind:
 
     name: in sentences, such as "detection". files: of a run, whose files come over time: their names below the folder,
     patterns such as ``samples_*.png``, and with a slash at the end (``model/``) folders that have a marker of their
-    own; none for what is written at once. resumable: whether the command knows ``--resume``.
+    own; none for what is written at once. checkpoint: the file that such a run goes on from, where it can.
     """
 
     name: str
     files: tuple[str, ...] = ()
-    resumable: bool = False
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> Non
             f"nothing there was touched: give a new or an empty folder for the {kind.name}"
         )
     if marker is not None and first and not overwrite:
-        ways = "go on with it (--resume), replace it (--overwrite)" if kind.resumable else "replace it (--overwrite)"
+        ways = "go on with it (--resume), replace it (--overwrite)" if kind.checkpoint else "replace it (--overwrite)"
         raise InputError(f"{folder} holds a {kind.name} already: {ways}, or give another folder")
 
 
@@ -106,17 +106,20 @@ def check_file(path: Path, mark: str) -> None:
         raise InputError(f"{path} is not what this command writes, so it was not touched: give another name")
 
 
-def check_resumable(folder: Path, kind: OutputKind, checkpoint: str) -> None:
-    """Whether a run in ``folder`` can go on, or begin there: its marker or its checkpoint shows whose it is.
+def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: bool = False) -> None:
+    """Whether ``folder`` can take a run, or with ``resume`` holds one that can go on; for a command's door.
 
-    Files of others beside it stay where they are.
+    A run goes on where a marker or its checkpoint shows whose it is; files of others beside it stay where they are.
 
     Raises:
-        InputError: it holds files, and neither.
+        InputError: both are asked for, or as :func:`check_output`; with ``resume`` only where there are files, and
+            neither marker nor checkpoint.
     """
-    if folder.is_dir() and (_checked_marker(folder, kind) or (folder / checkpoint).is_file()):
-        return
-    check_output(folder, kind)
+    if resume and overwrite:
+        raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
+    goes_on = resume and folder.is_dir() and (_checked_marker(folder, kind) or (folder / kind.checkpoint).is_file())
+    if not goes_on:
+        check_output(folder, kind, overwrite)
 
 
 def begin_output(folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False) -> None:

@@ -28,12 +28,13 @@ from keyorbit.commands.options import (
     prepare_config,
 )
 from keyorbit.commands.terminal import console, progress
-from keyorbit.discover import DiscoverConfig, check_run, discover, discover_cached
+from keyorbit.discover import RUN, DiscoverConfig, discover, discover_cached
 from keyorbit.discover_config import Method
 from keyorbit.disk_cache import DiskCache, open_cache
 from keyorbit.errors import InputError
 from keyorbit.files import make_folder, write_json, write_text
 from keyorbit.loss_log import LossLog
+from keyorbit.outputs import check_run
 from keyorbit.ranks import start_ranks
 from keyorbit.settings_file import to_toml
 
@@ -92,7 +93,7 @@ def discover_command(
         given["--cameras-of"] = cameras_of
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
-    check_run(out, resume, overwrite)
+    check_run(out, RUN, resume, overwrite)
     base = base_settings(DiscoverConfig, config, out / DISCOVER_SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
     most = base.num_candidates if candidates is None else candidates

@@ -22,7 +22,7 @@ from keyorbit.data import load_dataset
 from keyorbit.files import write_json
 from keyorbit.tokens import Tokens
 from keyorbit.training.config import TrainConfig
-from keyorbit.training.train import SETTINGS, check_run, make_accelerator, train
+from keyorbit.training.train import SETTINGS, check_place, make_accelerator, train
 
 
 def train_command(
@@ -67,7 +67,7 @@ def train_command(
     }  # fmt: skip
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
-    check_run(out, resume, overwrite)
+    check_place(out, resume, overwrite)
     objects = load_dataset(data)
     accelerator = make_accelerator(settings, out, cpu)
     backend = load_backend(model, str(accelerator.device), unet=unet, cameras_of=cameras_of)

@@ -19,7 +19,7 @@ from keyorbit.data import Objects
 from keyorbit.discover import tokens_info
 from keyorbit.errors import InputError
 from keyorbit.files import make_folder, whole_file, write_text
-from keyorbit.outputs import OutputKind, begin_output, check_output, check_resumable
+from keyorbit.outputs import OutputKind, begin_output, check_output, check_run
 from keyorbit.ranks import launched, named_failure, start_ranks
 from keyorbit.settings_file import to_toml
 from keyorbit.synthetic.probe import sample_sheet
@@ -49,7 +49,7 @@ RUN = OutputKind(
         *(f"{name}/" for name in WRITTEN),
         *(f"{PROJECT}/{name}" for name in TRACKED),
     ),
-    resumable=True,
+    f"{NAME}.safetensors",
 )
 
 
@@ -106,6 +106,8 @@ def train(
     """
     model = _checked(backend, objects, tokens)
     accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
+    if accelerator.is_main_process:
+        check_place(out, resume, overwrite)
     reading = config.reading(model, tokens)
     learned = _start(model, config, tokens).to(model.device)
     settings = config.settings() | {
@@ -122,7 +124,6 @@ def train(
     log.info("training %s on %s, with %d processes, on %s", what, sizes, accelerator.num_processes, model.device)
     with learning(model, config):
         if accelerator.is_main_process:
-            check_run(out, resume, overwrite)
             begin_output(out, RUN, overwrite, resume)
             _write_settings(out, config)
         with named_failure():
@@ -162,19 +163,13 @@ def train(
     return learned.cpu()
 
 
-def check_run(out: Path, resume: bool, overwrite: bool) -> None:
-    """Whether a training run can be written into a folder.
+def check_place(out: Path, resume: bool, overwrite: bool) -> None:
+    """Whether a training run can be written into a folder, and in the end its model.
 
     Raises:
-        InputError: as :func:`keyorbit.outputs.check_output`, or with ``resume`` as
-            :func:`keyorbit.outputs.check_resumable`; or what is to be written at the end has no place there.
+        InputError: as :func:`keyorbit.outputs.check_run`, or somebody's files are where the model is to be.
     """
-    if resume and overwrite:
-        raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
-    if not resume:
-        check_output(out, RUN, overwrite)
-        return
-    check_resumable(out, RUN, f"{NAME}.safetensors")
+    check_run(out, RUN, resume, overwrite)
     for name, kind in WRITTEN.items():
         check_output(out / name, kind, overwrite=True)
 
