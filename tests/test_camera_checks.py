@@ -178,12 +178,20 @@ def test_orthographic_cameras_have_focal_lengths_of_any_size():
         ({"intrinsics": [[10**400] * 3] * 3}, "intrinsics holds other things"),
         ({"world_to_camera": RIG.world_to_camera[:, :3].tolist()}, r"has the shape \[6, 3, 4\], not \[view 4 4\]"),
         ({"intrinsics": RIG.intrinsics[0].tolist()}, r"intrinsics has the shape \[3, 3\]"),
+        ({"orthographic": "no"}, "orthographic is true or false, not 'no'"),
         ({"intrinsics": RIG.intrinsics[:5].tolist()}, "6 matrices world_to_camera and 5 intrinsics"),
     ],
 )
 def test_lists_that_are_no_matrices_are_told(change, words):
     with pytest.raises(ValueError, match=words):
         Cameras.from_dict(RIG.to_dict() | change)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "7", "", '{"cameras": [1]}', '{"cameras": null}', "[" * 100_000, "{}"])
+def test_files_that_hold_no_cameras_are_told(text, photographs, tmp_path):
+    (tmp_path / "cameras.json").write_text(text)
+    with pytest.raises(InputError, match=r"cameras.json cannot be read as cameras"):
+        load_capture(photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
 
 
 @pytest.fixture

@@ -109,9 +109,13 @@ class Cameras:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Cameras":
-        """Cameras from what `to_dict` gave. Raises ValueError when a part is missing or no list of matrices."""
+    def from_dict(cls, data: Any, dtype: torch.dtype = torch.float32) -> "Cameras":
+        """Cameras from what `to_dict` gave. Raises ValueError when a part is missing or is something else."""
         sides, matrices = {"world_to_camera": 4, "intrinsics": 3}, []
+        if not isinstance(data, dict):
+            raise ValueError("cameras are an object with world_to_camera and intrinsics, as Cameras.to_dict gives it")
+        if not isinstance(data.get("orthographic", False), bool):
+            raise ValueError(f"orthographic is true or false, not {data['orthographic']!r}")
         for name in sides:
             if name not in data:
                 raise ValueError(f"the cameras lack {name!r}: write them with Cameras.to_dict")

@@ -95,9 +95,9 @@ def _squared(intrinsics: Float[Tensor, "3 3"], image: Image.Image) -> Float[Tens
 
 def _from_json(path: Path) -> Cameras:
     try:
-        content: Any = json.loads(path.read_text())
-        return Cameras.from_dict(content.get("cameras", content))
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as error:
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        return Cameras.from_dict(content.get("cameras", content) if isinstance(content, dict) else content)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}") from error
 
 
