@@ -52,6 +52,8 @@ WRONG = {
     "pixels of tiny views": (scaled([0, 1], 16.0), "look like pixels"),
     "one row in pixels": (scaled([1], 64.0), "look like pixels"),
     "-1 to 1": (seen_through(lambda k: k * 2 - torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 0, 1]])), "to −1…1"),
+    "for pictures twice as large": (scaled([0, 1], 2.0), "of a picture 2 times as large as what they were divided by"),
+    "for pictures half as large": (scaled([0, 1], 0.5), "of a picture 0.5 times as large as what they were divided by"),
     "negative focal": (seen_through(lambda k: k * torch.tensor([[1.0], [-1], [1]])), "principal|negative"),
     "zero focal": (seen_through(lambda k: k * torch.tensor([0.0, 1, 1])), "a focal length is 0"),
     "divided twice": (scaled([0, 1], torch.tensor([1 / 320, 1 / 320, 1.0])), "over 170°"),
@@ -158,6 +160,15 @@ def test_pictures_of_another_shape_show():
         check_cameras(RIG, torch.full((6,), 4 / 3))
     with pytest.raises(ValueError, match="view 4 are for"):
         check_cameras(wide, torch.tensor([4 / 3] * 4 + [1.0] + [4 / 3]))
+
+
+def test_the_middle_square_of_cut_pictures_passes():
+    """Photographs that were cut by hand, each elsewhere, have principal points anywhere."""
+    inner = RIG.intrinsics.clone()
+    inner[:, 0, 2] += torch.tensor([0.3, -0.3, 0.2, 0.0, 0.25, -0.1])
+    inner[:, 1, 2] += torch.tensor([0.3, 0.1, -0.2, 0.0, 0.25, -0.1])
+    check_cameras(Cameras(RIG.world_to_camera, inner), torch.ones(6))
+    check_cameras(Cameras(RIG.world_to_camera, RIG.intrinsics + torch.tensor([[0, 0, 0.1], [0, 0, 0.1], [0, 0, 0]])))
 
 
 def test_orthographic_cameras_have_focal_lengths_of_any_size():

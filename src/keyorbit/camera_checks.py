@@ -19,6 +19,9 @@ _RIGID = 0.02
 # are no camera's.
 _FAR_OUT = 1.5
 _FOCAL = (0.044, 57.3)
+# A principal point that is the same multiple of the middle in all views (to within a share), and not 1 (by more than a
+# share), is in the unit of another picture size; those of pictures that were cut are anywhere.
+_SIZED, _RESIZED = 0.05, 0.3
 # Pixels are as wide as high, within this share.
 _SQUARE = 0.1
 # How far beside a view, in sides, the point may lie that all cameras look at: hands do not aim well.
@@ -99,6 +102,13 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
         return (
             "intrinsics look like those to −1…1 (the principal point is 0, 0): halve the first two rows, then add 0.5 "
             "to the principal point"
+        )
+    times = float(2 * middle.mean())
+    if len(inner) > 1 and ((2 * middle - times).abs() <= _SIZED).all() and abs(times - 1) > _RESIZED:
+        return (
+            f"intrinsics look like those of a picture {times:.3g} times as large as what they were divided by (the "
+            f"principal point of all views is {times / 2:.3g}, {times / 2:.3g}): divide by the width and the height of the "
+            "picture that they are for"
         )
     if not cameras.orthographic and (focal < _FOCAL[0]).any():
         return f"a focal length of {float(focal.min()):.3g} is a field of view of over 170°"
