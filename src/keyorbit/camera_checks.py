@@ -107,8 +107,8 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
     if len(inner) > 1 and ((2 * middle - times).abs() <= _SIZED).all() and abs(times - 1) > _RESIZED:
         return (
             f"intrinsics look like those of a picture {times:.3g} times as large as what they were divided by (the "
-            f"principal point of all views is {times / 2:.3g}, {times / 2:.3g}): divide by the width and the height of the "
-            "picture that they are for"
+            f"principal point of all views is {times / 2:.3g}, {times / 2:.3g}): divide by the width and the height of "
+            "the picture that they are for"
         )
     if not cameras.orthographic and (focal < _FOCAL[0]).any():
         return f"a focal length of {float(focal.min()):.3g} is a field of view of over 170°"
