@@ -81,8 +81,16 @@ def test_each_wrong_convention_is_named(name):
 
 
 @pytest.mark.parametrize("name", known_rigs())
-def test_every_published_rig_passes(name):
-    check_cameras(known_rigs()[name].cameras)
+def test_every_published_rig_passes_anywhere_and_its_wrong_readings_do_not(name):
+    cameras = known_rigs()[name].cameras
+    check_cameras(cameras)
+    shift = torch.eye(4)
+    shift[:3, 3] = torch.tensor([0.7, -1.3, 0.4])
+    for poses in (cameras.world_to_camera, cameras.world_to_camera @ shift):
+        check_cameras(posed(poses, cameras))
+        inverse = torch.linalg.inv(poses)
+        for words, wrong in ((CAMERA_TO_WORLD, inverse), (OPENGL, FLIP @ poses), (BLENDER, inverse @ FLIP)):
+            assert re.search(words, said_of(wrong, cameras))
 
 
 def turned(number, degrees, generator):
@@ -94,6 +102,12 @@ def turned(number, degrees, generator):
     return rigid
 
 
+def place_of(seed, away, unit):
+    """Where the object is."""
+    point = torch.randn(3, generator=torch.Generator().manual_seed(seed + 10**6), dtype=torch.float64)
+    return point / point.norm() * away * unit
+
+
 def planted(seed, views, fov, away, jitter, unit, spread=1.0):
     """Cameras that look at a point ``away`` from the origin, each aimed with an error, in a world of that ``unit``."""
     generator = torch.Generator().manual_seed(seed)
@@ -103,8 +117,7 @@ def planted(seed, views, fov, away, jitter, unit, spread=1.0):
     far = ((0.6 + torch.rand(views, generator=generator)) / math.tan(math.radians(fov / 2)) * unit).tolist()
     cameras = orbit_cameras(azimuth, elevation, far, fov, dtype=torch.float64, roll_deg=roll)
     shift = torch.eye(4, dtype=torch.float64)
-    point = torch.randn(3, generator=generator, dtype=torch.float64)
-    shift[:3, 3] = -point / point.norm() * away * unit
+    shift[:3, 3] = -place_of(seed, away, unit)
     poses = turned(views, jitter, generator) @ cameras.world_to_camera @ shift
     return Cameras(poses.float(), cameras.intrinsics.float())
 
@@ -169,6 +182,20 @@ def test_the_middle_square_of_cut_pictures_passes():
     inner[:, 1, 2] += torch.tensor([0.3, 0.1, -0.2, 0.0, 0.25, -0.1])
     check_cameras(Cameras(RIG.world_to_camera, inner), torch.ones(6))
     check_cameras(Cameras(RIG.world_to_camera, RIG.intrinsics + torch.tensor([[0, 0, 0.1], [0, 0, 0.1], [0, 0, 0]])))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(**PLANTED, cut=st.floats(1, 40))
+def test_pictures_cut_round_the_object_pass(cut, **facts):
+    """Of wide pictures in which the object is anywhere, the piece that shows it, with the intrinsics of that piece."""
+    cameras = planted(**facts, views=6, jitter=0.4 * facts["fov"])
+    place = place_of(facts["seed"], facts["away"], facts["unit"]).float()
+    where = cameras.project(place[None])[:, 0] + torch.tensor([0.2, -0.1]) / cut
+    inner = cameras.intrinsics.clone()
+    inner[:, :2, 2] = (inner[:, :2, 2] - where) * cut + 0.5
+    inner[:, 0, 0] *= cut
+    inner[:, 1, 1] *= cut
+    check_cameras(Cameras(cameras.world_to_camera, inner), torch.ones(6))
 
 
 def test_orthographic_cameras_have_focal_lengths_of_any_size():

@@ -112,6 +112,20 @@ def test_the_search_fits_any_rig():
     assert search_volume(orbit_cameras((0.0, 90.0), 0.0, orthographic=True, scale=1.2))[1] == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("orthographic", [False, True])
+def test_the_volume_of_cut_pictures_is_what_they_show(orthographic):
+    """Pieces of the views that all show one place, which is not where the optical axes meet."""
+    cameras = orbit_cameras([0.0, 70.0, 160.0, 250.0], [20.0, -10.0, 40.0, 0.0], orthographic=orthographic)
+    place = torch.tensor([0.2, -0.1, 0.15])
+    inner = cameras.intrinsics.clone()
+    inner[:, :2, 2] += 0.5 - cameras.project(place[None])[:, 0]
+    inner[:, :2, :2] *= 4
+    inner[:, :2, 2] = 0.5 + 4 * (inner[:, :2, 2] - 0.5)
+    middle, radius = search_volume(type(cameras)(cameras.world_to_camera, inner, orthographic))
+    torch.testing.assert_close(middle, place, atol=1e-5, rtol=0)
+    assert radius == pytest.approx(search_volume(cameras)[1] / 4, rel=0.2)
+
+
 def planted(wrong, trials=6, count=16, scatter=0.006):
     """Points, and keypoints read from noisy heatmaps: some views hidden (flat), and `wrong` of them elsewhere."""
     cases = []

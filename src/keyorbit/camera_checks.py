@@ -5,6 +5,7 @@ each is looked for by what it does to cameras that look at one object, and named
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from keyorbit.evidence import search_volume
 
 # How far the columns of a rotation may be from unit length and right angles: matrices are often rounded to two digits.
 _RIGID = 0.02
-# A principal point further from the middle than this many sides, and fields of view of less than 1° or more than 170°,
+# A principal point so many sides from the corner of every view, and fields of view of less than 1° or more than 170°,
 # are no camera's.
 _FAR_OUT = 1.5
 _FOCAL = (0.044, 57.3)
@@ -88,11 +89,12 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
         return "a focal length is 0"
     if (focal < 0).any():
         return "a focal length is negative, as in OpenGL's axes: make it positive and turn that axis of world_to_camera"
-    pixels = (middle - 0.5).abs() > _FAR_OUT
+    # In all views: that of a picture that was cut is anywhere, and its focal length is as many sides as it was cut to.
+    pixels = (middle > _FAR_OUT).all(0)
     if not cameras.orthographic:  # whose focal lengths are sides of the view in world units, which are any
-        pixels = pixels | (focal > _FOCAL[1])
+        pixels = pixels | ((focal > _FOCAL[1]) & (middle >= 0)).all(0)
     if pixels.any():
-        worst = inner[pixels.any(1)][0]
+        worst = inner[0]
         numbers = [f"{float(worst[row, column]):.4g}" for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))]
         return (
             "intrinsics look like pixels (focal lengths {} and {}, principal point {}, {}): divide the first row by "
@@ -124,9 +126,9 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
 
 
 def _poses(cameras: Cameras) -> str | None:
-    """What is wrong with the poses together; an orthographic camera may stand anywhere on its axis, even behind."""
-    if cameras.orthographic or len(cameras) < 2:
-        return None
+    """What is wrong with the poses together."""
+    if len(cameras) < 2 or (cameras.orthographic and not cameras.world_to_camera[:, :3, 3].any()):
+        return None  # orthographic cameras may stand anywhere on their axes, even at the middle
     given, inverse = cameras.world_to_camera, torch.linalg.inv(cameras.world_to_camera)
     flip = torch.diag(given.new_tensor([1.0, -1, -1, 1]))
     readings = {
@@ -136,7 +138,7 @@ def _poses(cameras: Cameras) -> str | None:
         "third column, then invert each matrix": flip @ inverse,
     }
     off = _off_centre(cameras)
-    others = {words: _off_centre(Cameras(poses, cameras.intrinsics)) for words, poses in readings.items()}
+    others = {words: _off_centre(replace(cameras, world_to_camera=poses)) for words, poses in readings.items()}
     words, best = min(others.items(), key=lambda other: other[1])
     # Of the wrong readings of cameras that aim well some look at a point roughly, by chance; the right one does well.
     if best <= 0.5 and (off > 0.5 + _BESIDE or best < _BETTER * off - _CLEARLY):

@@ -197,12 +197,12 @@ def hull_points(
 
 
 def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
-    """Middle and radius of what all views look at: the point nearest to their axes, and the smallest view's half side.
+    """Middle and radius of what all views look at: the point nearest to their middles' rays, the smallest half side.
 
-    World units, so it fits every rig and a user's own cameras. A single axis, or parallel ones, leave the middle
-    where it is nearest to the origin.
+    The ray through the middle of a picture that was cut is not its optical axis. World units, so it fits every rig and
+    a user's own cameras. A single ray, or parallel ones, leave the middle where it is nearest to the origin.
     """
-    direction, centre = cameras.directions.double(), cameras.centers.double()
+    centre, direction = _central_rays(cameras)
     unit = torch.eye(3).to(direction)
     across = unit - direction[:, :, None] * direction[:, None, :]
     right = (across @ centre[..., None]).sum(0)
@@ -210,6 +210,19 @@ def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     depth = torch.ones_like(direction[:, 0]) if cameras.orthographic else cameras.depth(middle[None])[:, 0].abs()
     focal = cameras.intrinsics[:, [0, 1], [0, 1]].double().abs().amax(-1)
     return middle.to(cameras.world_to_camera), float((0.5 * depth / focal).min())
+
+
+def _central_rays(cameras: Cameras) -> tuple[Float[Tensor, "view 3"], Float[Tensor, "view 3"]]:
+    """Where the rays through the middles of the views start, and their unit directions, in double precision."""
+    inner, axes = cameras.intrinsics.double(), cameras.world_to_camera[:, :3, :3].double()
+    # Beside the optical axis, in camera space at depth 1; exactly 0 where the principal point is the middle.
+    down = (0.5 - inner[:, 1, 2]) / inner[:, 1, 1]
+    across = (0.5 - inner[:, 0, 2] - inner[:, 0, 1] * down) / inner[:, 0, 0]
+    beside = across[:, None] * axes[:, 0] + down[:, None] * axes[:, 1]
+    centre, axis = cameras.centers.double(), cameras.directions.double()
+    if cameras.orthographic:
+        return centre + beside, axis
+    return centre, (axis + beside) / (1 + across**2 + down**2).sqrt()[:, None]
 
 
 def _reach(cameras: Cameras) -> float:

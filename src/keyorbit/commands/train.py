@@ -70,7 +70,8 @@ def train_command(
     check_place(out, resume, overwrite)
     objects = load_dataset(data)
     accelerator = make_accelerator(settings, out, cpu)
-    backend = load_backend(model, str(accelerator.device), unet=unet, cameras_of=cameras_of)
+    chosen = cameras_of or (start.info.cameras_of if start else "") or None
+    backend = load_backend(model, str(accelerator.device), unet=unet, cameras_of=chosen)
     began = time.monotonic()
     with progress(accelerator.is_main_process) as tick:
         found = train(
