@@ -7,6 +7,7 @@ Run by `test_other_device.py` in a process of its own, since a device is registe
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,9 @@ from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.triangulation import point_covariance, robust_triangulate, triangulate
 from keyorbit.views import Layout
 from keyorbit.warps import Warp
+
+# The stand-in would copy what is a view elsewhere, and lose what is written into it.
+pytestmark = pytest.mark.filterwarnings("error:.*appears to be a view operator")
 
 DEVICE = pretend_device.NAME
 # Some sums are made in another order there.
@@ -68,11 +72,28 @@ def tokens(backend, objects):
 def test_the_device_is_as_strict_as_a_gpu():
     ours = torch.ones(3, device=DEVICE)
     beside = torch.ones(3)
-    for mixed in (lambda: ours + beside, lambda: torch.eye(3) @ ours, lambda: torch.stack([ours, beside])):
+    place, number = torch.tensor([0]), torch.tensor(0.0)
+    for mixed in (
+        lambda: ours + beside,
+        lambda: torch.eye(3) @ ours,
+        lambda: torch.stack([ours, beside]),
+        lambda: torch.stack([ours[0], number]),
+        lambda: ours.index_select(0, place),
+        lambda: ours.gather(0, place),
+        lambda: beside[place.to(DEVICE)],
+        lambda: beside[ours > 0],
+        lambda: beside.index_put_((place.to(DEVICE),), number),
+        lambda: number.add_(ours[0]),
+        lambda: torch.where(beside > 0, ours, 0.0),
+        lambda: torch.nn.functional.conv1d(ours[None, None], torch.ones(1, 1, 2)),
+    ):
         with pytest.raises(RuntimeError, match="same device"):
             mixed()
-    with pytest.raises(TypeError, match="numpy"):
-        ours.numpy()
+    assert torch.equal(ours[place].cpu(), beside[place])  # which a GPU takes
+    assert torch.equal((ours + number).cpu(), beside)
+    for read in (lambda: ours.numpy(), lambda: np.asarray(ours)):
+        with pytest.raises(TypeError, match="numpy"):
+            read()
     with pytest.raises(RuntimeError, match="generator"):
         torch.randn(3, generator=torch.Generator(), device=DEVICE)
 
@@ -85,6 +106,7 @@ def test_the_device_counts_as_the_cpu_does():
         lambda x: x[1:].copy_(x[:1]),
         lambda x: x.index_put_((torch.tensor([0, 1]).to(x.device),), x[:2] * 2),
         lambda x: x[0].clamp_(0.2, 0.8),
+        lambda x: x.unfold(1, 2, 2).mul_(2.0),
     ):
         here, there = torch.rand(3, 4, 4), torch.empty(3, 4, 4, device=DEVICE)
         there.copy_(here)

@@ -68,6 +68,7 @@ static at::Tensor as_strided(const at::Tensor& self, c10::SymIntArrayRef size, c
   std::optional<int64_t> at_ = offset ? std::optional<int64_t>(offset->guard_int(__FILE__, __LINE__)) : std::nullopt;
   return at::native::as_strided_tensorimpl(self, C10_AS_INTARRAYREF_SLOW(size), C10_AS_INTARRAYREF_SLOW(stride), at_);
 }
+static at::Tensor unfold(const at::Tensor& self, int64_t dimension, int64_t size, int64_t step) { return at::native::unfold(self, dimension, size, step); }
 static at::Tensor reshape_alias(const at::Tensor& self, c10::SymIntArrayRef size, c10::SymIntArrayRef stride) {
   return at::native::_reshape_alias(self, C10_AS_INTARRAYREF_SLOW(size), C10_AS_INTARRAYREF_SLOW(stride));
 }
@@ -81,6 +82,8 @@ static at::Tensor there(const at::Tensor& t) {
 }
 static at::Tensor convolution(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                               c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups) {
+  TORCH_CHECK(x.is_privateuseone() && w.is_privateuseone() && (!bias || !bias->defined() || bias->is_privateuseone()),
+              "Expected all tensors to be on the same device, but found at least two devices, pretend:0 and cpu! (aten::convolution)");
   std::optional<at::Tensor> b = bias && bias->defined() ? std::optional<at::Tensor>(here(*bias)) : std::nullopt;
   return there(at::convolution_symint(here(x), here(w), b, stride, padding, dilation, transposed, output_padding, groups));
 }
@@ -91,21 +94,27 @@ static std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   auto [gx, gw, gb] = at::convolution_backward_symint(here(grad), here(x), here(w), c10::SymIntArrayRef(bias_size), stride, padding, dilation, transposed, output_padding, groups, mask);
   return {there(gx), there(gw), there(gb)};
 }
+// A GPU takes from the CPU single numbers and the places of x[places], and nothing else; nor can it write into the CPU's memory.
 static void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& name = op.schema().name();
-  bool there = false; bool cpu = false; bool generator = false;
-  for (const auto& value : torch::jit::last(stack, op.schema().arguments().size())) {
+  const auto& arguments = op.schema().arguments();
+  bool there = false; bool cpu = false; bool written = false; bool generator = false;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const auto& value = torch::jit::peek(*stack, i, arguments.size());
+    const bool writes = arguments[i].alias_info() && arguments[i].alias_info()->isWrite();
     auto look = [&](const at::Tensor& t) {
       if (!t.defined()) return;
-      if (t.is_privateuseone()) there = true; else if (t.dim() > 0 && t.is_cpu()) cpu = true;
+      if (t.is_privateuseone()) there = true;
+      else if (t.is_cpu()) { cpu |= t.dim() > 0; written |= writes; }
     };
     if (value.isGenerator()) generator |= value.toGenerator().device().is_cpu();
     else if (value.isTensor()) look(value.toTensor());
     else if (value.isTensorList()) for (const at::Tensor& t : value.toTensorVector()) look(t);
+    else if (value.isList())  // optional tensors: the places
+      for (const c10::IValue& place : value.toListRef()) if (place.isTensor() && place.toTensor().is_privateuseone()) there = true;
   }
   TORCH_CHECK(!(there && generator), "Expected a 'pretend' device type for generator but found 'cpu' (", name, ")");
-  bool index = name.rfind("aten::index", 0) == 0 || name.rfind("aten::_index_put", 0) == 0;  // a GPU takes indices of the CPU
-  TORCH_CHECK(!(there && cpu) || index, "Expected all tensors to be on the same device, but found at least two devices, pretend:0 and cpu! (", name, ")");
+  TORCH_CHECK(!(there && (cpu || written)), "Expected all tensors to be on the same device, but found at least two devices, pretend:0 and cpu! (", name, ")");
   at::native::cpu_fallback(op, stack);
 }
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>()); }
@@ -118,6 +127,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("view", &view);
   m.impl("as_strided", &as_strided);
   m.impl("_reshape_alias", &reshape_alias);
+  m.impl("unfold", &unfold);
   m.impl("_local_scalar_dense", &local_scalar);
   m.impl("convolution_overrideable", &convolution);
   m.impl("convolution_backward_overrideable", &convolution_backward);
