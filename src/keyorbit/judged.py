@@ -107,5 +107,5 @@ def _in_picture(detection: Detection) -> Float[Tensor, "keypoint 2"] | None:
 def _extent(covered: Bool[Tensor, " pixel"]) -> Float[Tensor, ""]:
     """From the first to the last covered pixel, as a share of all."""
     where = covered.nonzero()
-    count = where.max() - where.min() + 1 if len(where) else torch.tensor(0)
+    count = where.max() - where.min() + 1 if len(where) else covered.sum()
     return count.float() / len(covered)
