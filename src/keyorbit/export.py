@@ -90,8 +90,8 @@ def coco_dict(
     images, annotations = [], []
     for i, (file, width, height, xy, score) in enumerate(items, 1):
         images.append({"id": i, "file_name": file, "width": width, "height": height})
-        pixels = xy.double().numpy() * [width, height]
-        shown = score.numpy() >= threshold
+        pixels, scores = xy.double().cpu().numpy() * [width, height], score.cpu().numpy()
+        shown = scores >= threshold
         flat = [[*np.round(p, 3).tolist(), 2] if s else [0, 0, 0] for p, s in zip(pixels, shown, strict=True)]
         low, high = (pixels[shown].min(0), pixels[shown].max(0)) if shown.any() else (np.zeros(2), np.zeros(2))
         size = high - low
@@ -105,7 +105,7 @@ def coco_dict(
                 "bbox": np.round([*low, *size], 3).tolist(),
                 "area": round(float(size[0] * size[1]), 3),
                 "iscrowd": 0,
-                "score": round(float(score.numpy()[shown].mean()), 6) if shown.any() else 0.0,
+                "score": round(float(scores[shown].mean()), 6) if shown.any() else 0.0,
             }
         )
     category = {

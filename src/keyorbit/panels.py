@@ -182,7 +182,7 @@ def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) 
     assert cameras is not None
     colors = palette(len(points.score))
     named = [
-        {"k": k, "name": keypoint_name(k), "color": color, "ink": ink(color), "xyz": _round(points.xyz[k])}
+        {"k": k, "name": keypoint_name(k), "color": color, "ink": ink(color), "xyz": _round(points.xyz[k].tolist())}
         | {"score": round(float(points.score[k]), 3), "faint": float(points.score[k]) < FAINT}
         for k, color in enumerate(colors)
     ]
@@ -198,7 +198,7 @@ def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) 
     landmarks = []
     if truth is not None and truth.keypoints_3d is not None:
         pairs = zip(truth.names, truth.keypoints_3d, truth.known.tolist(), strict=True)
-        landmarks = [{"name": name, "xyz": _round(xyz)} for name, xyz, known in pairs if known]
+        landmarks = [{"name": name, "xyz": _round(xyz.tolist())} for name, xyz, known in pairs if known]
     return {"points": named, "edges": [list(e) for e in skeleton], "frusta": frusta, "landmarks": landmarks}
 
 
@@ -210,7 +210,7 @@ def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], 
         error = 100 * float(points.reprojection_error.median())
         facts.append(("reprojection error, median", f"{error:.1f} % of a view's side"))
         if truth is not None and truth.keypoints_3d is not None and truth.known.any():
-            away = torch.cdist(truth.keypoints_3d[truth.known], points.xyz).min(1).values
+            away = torch.cdist(truth.keypoints_3d[truth.known].to(points.xyz), points.xyz).min(1).values
             facts.append(("landmark to nearest keypoint, mean", f"{100 * float(away.mean()):.1f} % of the size"))
     if camera is not None and float(camera.score) > 0:
         angle, spread = float(camera.elevation_deg), float(camera.elevation_std_deg)
