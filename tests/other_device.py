@@ -5,19 +5,20 @@ Run by `test_other_device.py` in a process of its own, since a device is registe
 """
 
 import json
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
+import layouts
 import pretend_device
 from keyorbit import losses, metrics
 from keyorbit.backends.loading import load_backend
 from keyorbit.cache_build import build_cache
 from keyorbit.cache_index import plan_cache
 from keyorbit.camera_checks import check_cameras
-from keyorbit.cameras import zero123plus_cameras
+from keyorbit.cameras import Cameras, zero123plus_cameras
 from keyorbit.canonical import canonical_points, symmetric_pairs
 from keyorbit.data import ObjectViews, load_dataset
 from keyorbit.detect import PEAKS, DetectConfig, KeypointDetector
@@ -27,10 +28,16 @@ from keyorbit.evaluate import detect_all, evaluate
 from keyorbit.evidence import hull_points, read_evidence
 from keyorbit.heatmaps import normalize
 from keyorbit.input_view import search_input_camera
+from keyorbit.inspection.cost import CAPTURES, Subject, measure
+from keyorbit.inspection.drift import measure_drift
+from keyorbit.judged import view_boxes
 from keyorbit.layerwise import attention_by_layer
 from keyorbit.multiview import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
+from keyorbit.outputs import MARKER
 from keyorbit.panels import make_panel, render_panel
 from keyorbit.pose import solve_input_camera
+from keyorbit.protocol import ProtocolConfig, run_protocol
+from keyorbit.readers import read_dataset
 from keyorbit.results import FORMATS, write_detection
 from keyorbit.skeleton import co_moving_skeleton
 from keyorbit.synthetic.dataset import make_dataset
@@ -184,6 +191,73 @@ def test_evaluation(backend, there, objects, tokens):
         assert known == {name for name, value in found.items() if value is not None}
         assert len(known) > 15
         assert {k: found[k] for k in known} == pytest.approx({k: here[k] for k in known}, abs=1e-3)
+
+
+def moved(thing):
+    """The same with every tensor and camera in it on the device."""
+    if isinstance(thing, torch.Tensor | Cameras):
+        return thing.to(DEVICE)
+    if is_dataclass(thing):
+        return replace(thing, **{f.name: moved(getattr(thing, f.name)) for f in fields(thing) if f.init})
+    return thing
+
+
+@pytest.fixture(scope="module")
+def detection(backend, objects, tokens):
+    return KeypointDetector(backend, tokens, DetectConfig(noises=1)).detect_object(objects[0])
+
+
+def test_keypoints_that_were_moved_are_written_the_same(detection, tmp_path):
+    pytest.importorskip("rerun", reason="rerun is an extra: pip install 'keyorbit[rerun]'")
+    for folder, found in (("here", detection), ("there", moved(detection))):
+        write_detection(tmp_path / folder, found, FORMATS, [(0, 1)])
+    here, there = (
+        {path.relative_to(tmp_path / folder): path for path in (tmp_path / folder).rglob("*") if path.is_file()}
+        for folder in ("here", "there")
+    )
+    assert here.keys() == there.keys()
+    # A recording holds the time at which it was made, and the folder's marker a sum of it.
+    same = [file for file in here if file.suffix != ".rrd" and file.name != MARKER]
+    assert len(same) > len(detection.views) + 5
+    assert [file for file in same if here[file].read_bytes() != there[file].read_bytes()] == []
+
+
+def test_keypoints_that_were_moved_make_the_same_panel(detection, objects):
+    here, there = (make_panel(found, objects[0].truth) for found in (detection, moved(detection)))
+    assert there.facts == here.facts
+    assert json.loads(there.scene)["points"] == json.loads(here.scene)["points"]
+
+
+def test_boxes_of_masks_that_were_moved(detection, objects):
+    """One view's mask is empty, so its box is 0 by 0."""
+    masks = detection.masks.clone()
+    masks[0] = False
+    truth, found = replace(objects[0].truth, boxes=None), replace(detection, masks=masks)
+    here, there = (view_boxes(one, truth, slice(1, None)) for one in (found, moved(found)))
+    assert here[0].tolist() == [0, 0]
+    assert torch.equal(there.cpu(), here)
+
+
+def test_the_published_protocol(stable_diffusion, stable_diffusion_folder, tmp_path):
+    layouts.write_taichi(tmp_path)
+    train, test = (read_dataset("taichi", tmp_path, split) for split in ("train", "test"))
+    config = ProtocolConfig(2, 4, 2, 2, pictures=2, fit=2, test=1, augmentations=1, map_size=16)
+    models = stable_diffusion, load_backend(stable_diffusion_folder, device=DEVICE)
+    here, there = (run_protocol(model, "taichi", train, test, config).value for model in models)
+    assert there == pytest.approx(here, rel=1e-3)
+
+
+def test_drift(backend, there):
+    here, found = (measure_drift(model, counts=(2,), norms=(1.0,), steps=1)[0] for model in (backend, there))
+    assert found.isolated_equal
+    assert found.psnr == pytest.approx(here.psnr, abs=0.1)
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_cost(random, model_folder):
+    for cost in measure(Subject(str(model_folder), 4, random, DEVICE), CAPTURES, repeats=1):
+        assert cost.median > 0
+        assert cost.peak_bytes == 0  # the stand-in counts none
 
 
 def test_files_and_pages(there, objects, tokens, tmp_path):

@@ -28,6 +28,12 @@ class _Module(_DummyBackendModule):
     def synchronize(self, device=None):
         pass
 
+    def reset_peak_memory_stats(self, device=None):
+        pass
+
+    def max_memory_allocated(self, device=None):
+        return 0
+
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
 load("pretend_device_ext", [str(Path(__file__).with_suffix(".cpp"))], extra_cflags=["-O0"], verbose=False)
