@@ -170,6 +170,16 @@ def test_a_link_stays_a_link(tmp_path):
     assert (tmp_path / "target").read_text() == "new"
 
 
+def test_links_that_lead_round_in_a_circle_are_told(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for folder in (tmp_path / "a", tmp_path / "a" / "below"):
+        with pytest.raises(InputError, match="cannot be read"):
+            make(folder, {"one": "1"})
+    with pytest.raises(InputError, match="cannot write"):
+        write_text(tmp_path / "a", "text")
+
+
 def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)

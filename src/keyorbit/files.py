@@ -59,8 +59,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk refuses.
     """
-    special = path.exists() and not path.is_file()
-    target = Path(tempfile.mkdtemp()) / path.name if special else path.resolve()
+    try:
+        special = path.exists() and not path.is_file()
+        target = Path(tempfile.mkdtemp()) / path.name if special else path.resolve()
+    except (OSError, RuntimeError) as error:  # the latter where links lead round in a circle
+        raise InputError(f"cannot write {path}: {error}") from error
     partial = beside(target)
     try:
         yield partial

@@ -72,7 +72,7 @@ def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> Non
         first = next(there, None)
         others = (name for _, name, ours in chain([first] if first else [], there) if not ours)
         strangers = list(islice(others, _NAMED + 1))  # not all: it may be a whole disk
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter where links lead round in a circle
         raise InputError(f"{folder} cannot be read: {error}") from error
     if strangers:
         names = ", ".join(strangers[:_NAMED]) + (" and more" if len(strangers) > _NAMED else "")
