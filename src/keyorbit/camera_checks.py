@@ -20,6 +20,7 @@ _RIGID = 0.02
 # are no camera's.
 _FAR_OUT = 1.5
 _FOCAL = (0.044, 57.3)
+_ALIKE = 0.3
 # A principal point that is the same multiple of the middle in all views (to within a share), and not 1 (by more than a
 # share), is in the unit of another picture size; those of pictures that were cut are anywhere.
 _SIZED, _RESIZED = 0.05, 0.3
@@ -89,10 +90,11 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
         return "a focal length is 0"
     if (focal < 0).any():
         return "a focal length is negative, as in OpenGL's axes: make it positive and turn that axis of world_to_camera"
-    # In all views: that of a picture that was cut is anywhere, and its focal length is as many sides as it was cut to.
-    pixels = (middle > _FAR_OUT).all(0)
+    # The same in all views: those of pictures that were cut are anywhere.
+    alike = middle.amax(0) - middle.amin(0) <= _ALIKE * middle.mean(0).abs()
+    pixels = alike & (middle > _FAR_OUT).all(0)
     if not cameras.orthographic:  # whose focal lengths are sides of the view in world units, which are any
-        pixels = pixels | ((focal > _FOCAL[1]) & (middle >= 0)).all(0)
+        pixels = pixels | (alike & (focal > _FOCAL[1]).all(0))
     if pixels.any():
         worst = inner[0]
         numbers = [f"{float(worst[row, column]):.4g}" for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))]
