@@ -53,6 +53,7 @@ WRONG = {
     "one row in pixels": (scaled([1], 64.0), "look like pixels"),
     "-1 to 1": (seen_through(lambda k: k * 2 - torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 0, 1]])), "to −1…1"),
     "for pictures twice as large": (scaled([0, 1], 2.0), "of a picture 2 times as large as what they were divided by"),
+    "for pictures a quarter larger": (scaled([0, 1], 1.25), "of a picture 1.25 times as large"),
     "for pictures half as large": (scaled([0, 1], 0.5), "of a picture 0.5 times as large as what they were divided by"),
     "negative focal": (seen_through(lambda k: k * torch.tensor([[1.0], [-1], [1]])), "principal|negative"),
     "zero focal": (seen_through(lambda k: k * torch.tensor([0.0, 1, 1])), "a focal length is 0"),
@@ -181,7 +182,7 @@ def test_the_middle_square_of_cut_pictures_passes():
     inner[:, 0, 2] += torch.tensor([0.3, -0.3, 0.2, 0.0, 0.25, -0.1])
     inner[:, 1, 2] += torch.tensor([0.3, 0.1, -0.2, 0.0, 0.25, -0.1])
     check_cameras(Cameras(RIG.world_to_camera, inner), torch.ones(6))
-    check_cameras(Cameras(RIG.world_to_camera, RIG.intrinsics + torch.tensor([[0, 0, 0.1], [0, 0, 0.1], [0, 0, 0]])))
+    check_cameras(Cameras(RIG.world_to_camera, RIG.intrinsics + torch.tensor([[0, 0, 0.05], [0, 0, 0.05], [0, 0, 0]])))
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)

@@ -133,6 +133,18 @@ def test_a_run_of_an_earlier_version_goes_on_and_is_not_replaced(words_of, tmp_p
     assert command(*words, "--overwrite") == 0
 
 
+def test_a_trainings_own_names_are_no_wider_than_what_it_writes(words_of, tmp_path, command, capsys):
+    out, words = tmp_path / "out", words_of("train", tmp_path / "out")
+    assert command(*words) == 0
+    for mine in ("samples_holiday/beach.png", "samples_of_my_own.png", "train/train_best.safetensors"):
+        (out / mine).parent.mkdir(exist_ok=True)
+        (out / mine).write_text("mine")
+        assert command(*words, "--overwrite") == 2
+        assert mine in capsys.readouterr().err
+        assert (out / mine).read_text() == "mine"
+        (out / mine).unlink()
+
+
 def test_what_a_finished_training_writes_is_checked_before_it_goes_on(words_of, tmp_path, command, capsys):
     out, words = tmp_path / "out", words_of("full", tmp_path / "out")
     assert command(*words) == 0

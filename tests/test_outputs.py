@@ -301,6 +301,18 @@ def test_what_lies_behind_a_link_is_not_a_runs_own(tmp_path):
     assert contents(tmp_path / "thesis") == {"a.tex": b"mine"}
 
 
+def test_long_names_that_begin_alike_do_not_meet(tmp_path):
+    assert beside(tmp_path / ("x" * 60 + "a")) != beside(tmp_path / ("x" * 60 + "b"))
+    assert len(beside(tmp_path / ("椅" * 80)).name.encode()) < 255
+
+
+def test_a_folder_in_a_files_place_is_seen_before_anything_moves(tmp_path):
+    (tmp_path / "x" / "two").mkdir(parents=True)
+    with pytest.raises(InputError, match="two is a folder there"):
+        make(tmp_path / "x", {"one": "1", "two": "2"})
+    assert contents(tmp_path) == {}
+
+
 def test_a_name_with_a_star_is_no_pattern(tmp_path):
     make(tmp_path, {"a*": "1"})
     put(tmp_path, {"ab": "mine"})

@@ -29,7 +29,7 @@ from keyorbit.sources import AT_ONCE, model_facts
 
 log = logging.getLogger(__name__)
 
-CACHE = OutputKind("query cache", ("index.json", "model.safetensors", "shard_*.safetensors"))
+CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
 
 
 def build_cache(

@@ -23,7 +23,7 @@ _FOCAL = (0.044, 57.3)
 _ALIKE = 0.3
 # A principal point that is the same multiple of the middle in all views (to within a share), and not 1 (by more than a
 # share), is in the unit of another picture size; those of pictures that were cut are anywhere.
-_SIZED, _RESIZED = 0.05, 0.3
+_SIZED, _RESIZED = 0.05, 0.15
 # Pixels are as wide as high, within this share.
 _SQUARE = 0.1
 # How far beside a view, in sides, the point may lie that all cameras look at: hands do not aim well.

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import hashlib
 import json
 import logging
 import os
@@ -92,7 +93,10 @@ def beside(path: Path) -> Path:
 
     It is always the same name, so that what a killed process left is found, and written over, by the next one.
     """
-    return path.with_name(f".{path.name[:_LONGEST]}.keyorbit.partial")
+    name = path.name
+    if len(name) > _LONGEST:  # others may begin alike
+        name = f"{name[: _LONGEST - 9]}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return path.with_name(f".{name}.keyorbit.partial")
 
 
 def make_folder(folder: Path) -> Path:

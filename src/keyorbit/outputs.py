@@ -194,6 +194,8 @@ def _stage(target: Path, kind: OutputKind) -> Path:
 
 
 def _move_in(partial: Path, target: Path, kind: OutputKind, files: Mapping[str, int]) -> None:
+    if in_the_way := [name for name in files if (target / name).is_dir()]:
+        raise IsADirectoryError(f"{in_the_way[0]} is a folder there")  # before anything has moved
     before = _read_marker(target)
     both = {**(before.files if before else {}), **files}
     # Until all have moved, old and new ones are ours, whatever their size: what is killed here can be repeated.

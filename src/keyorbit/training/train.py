@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 NAME = "train"  # of the checkpoint and of its line in the log
 SETTINGS = "config.toml"
+DIGITS = "[0-9]" * 7  # of a step, in the names of files
 WRITTEN = {"model": MODEL, "lora": LORA}  # folders that a finished run has below its own
 RUN = OutputKind(
     "training run",
@@ -42,10 +43,10 @@ RUN = OutputKind(
         f"{NAME}.safetensors",
         SETTINGS,
         "log.jsonl",
-        "samples_*.png",
+        f"samples_{DIGITS}.png",
         "tokens.safetensors",
         "run.json",
-        f"{NAME}/{NAME}_*.safetensors",  # earlier checkpoints
+        f"{NAME}/{NAME}_{DIGITS}.safetensors",  # earlier checkpoints
         *(f"{name}/" for name in WRITTEN),
         *(f"{PROJECT}/{name}" for name in TRACKED),
     ),
