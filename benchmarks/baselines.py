@@ -7,21 +7,22 @@ import numpy as np
 import torch
 from einops import rearrange
 from scipy.cluster.vq import kmeans2
-from shared_work import SharedWork
 from torch import Tensor
 
 import keyorbit as ko
-from keyorbit.backends.base import Backend
-from keyorbit.data import Objects, stack_truths
-from keyorbit.detect import Detection
-from keyorbit.discover import map_side, untrained
-from keyorbit.heatmaps import LayerMaps, argmax_xy, normalize
-from keyorbit.keypoints import Keypoints2D
-from keyorbit.losses import localization, pixel_consistency
-from keyorbit.objective import SingleViewWeights, single_view_objective, token_maps
-from keyorbit.prepare import object_views
-from keyorbit.selection import select_tokens
-from keyorbit.views import Layout
+from keyorbit.detection.detector import Detection
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.maps import LayerMaps, token_maps
+from keyorbit.diffusion.prepare import object_views
+from keyorbit.discovery.discover import map_side, untrained
+from keyorbit.discovery.losses import localization, pixel_consistency
+from keyorbit.discovery.objective import SingleViewWeights, single_view_objective
+from keyorbit.discovery.selection import select_tokens
+from keyorbit.geometry.heatmaps import argmax_xy, normalize
+from keyorbit.geometry.keypoints import Keypoints2D
+from keyorbit.geometry.views import Layout
+from keyorbit.objects.dataset import Objects, stack_truths
+from shared_work import SharedWork
 
 # Six views of 40 × 40 in a latent of 120 × 80 are 3 rows × 2 columns; the shape analysis reads it as 80 × 120, 2 × 3.
 MISREAD = Layout(2, 3)

@@ -23,23 +23,22 @@ from rich.table import Table
 from transformers import CLIPImageProcessorPil
 
 import keyorbit as ko
-from keyorbit.attention import TEXT_TOKENS, cross_attention_layers
-from keyorbit.backends.base import Backend
-from keyorbit.backends.stable_diffusion import first_up_layers
-from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.discover_run import DiscoveryRun
-from keyorbit.evaluate import detect_all
-from keyorbit.heatmaps import resize
-from keyorbit.inspection.architectures import load_architecture
-from keyorbit.inspection.cost import random_weights
-from keyorbit.prepare import PrepareConfig, Prepared, prepare_numbered
-from keyorbit.queries import QueryCache
-from keyorbit.query_cache import layer_outlines, object_queries, run_unet
+from keyorbit.diffusion.attention import TEXT_TOKENS, cross_attention_layers
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.stable_diffusion import first_up_layers
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.inspection.architectures import load_architecture
+from keyorbit.diffusion.inspection.cost import random_weights
+from keyorbit.diffusion.prepare import PrepareConfig, Prepared, prepare_numbered
+from keyorbit.diffusion.queries import QueryCache
+from keyorbit.diffusion.recording import layer_outlines, object_queries, run_unet
+from keyorbit.discovery.run import DiscoveryRun
+from keyorbit.discovery.sources import MemorySource, model_facts
+from keyorbit.evaluation.evaluate import detect_all
+from keyorbit.geometry.heatmaps import resize
 from keyorbit.ranks import Ranks
-from keyorbit.sources import MemorySource, model_facts
-from keyorbit.synthetic.probe import as_object
-from keyorbit.synthetic.samples import SampleSpec, make_samples
-from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny
+from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
+from tiny_model.model import TinyConfig, make_tiny
 
 SECTIONS = ("losses", "enlarging", "quality", "cached", "unet")
 GRIDS = 4  # a step, in every comparison

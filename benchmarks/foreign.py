@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 import keyorbit as ko
-from keyorbit.evaluate import SEEN
-from keyorbit.palette import palette, rgb
-from keyorbit.results import to_uint8
+from keyorbit.evaluation.evaluate import SEEN
+from keyorbit.objects.pictures import to_uint8
+from keyorbit.output.palette import palette, rgb
 from keyorbit.synthetic.dataset import render_mesh
 from keyorbit.synthetic.shapes import rotation_about
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from keyorbit.inspection.cost import MEANING, VARIANTS, Cost, Subject, measure
+from keyorbit.diffusion.inspection.cost import MEANING, VARIANTS, Cost, Subject, measure
 
 GOALS = {"time": 1.03, "memory": 1.05}
 

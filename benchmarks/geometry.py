@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quality import split
 from rich.console import Console
 from rich.table import Table
-from shared_work import SharedWork
 
 import keyorbit as ko
-from keyorbit.backends.base import Backend
-from keyorbit.data import Objects
-from keyorbit.evaluate import detect_all
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.evaluation.evaluate import detect_all
+from keyorbit.objects.dataset import Objects
+from quality import split
+from shared_work import SharedWork
 
 _DEFAULT = ko.LossWeights()
 _NONE = replace(_DEFAULT, geometric=0.0)

@@ -9,12 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from quality import split
 from rich.console import Console
 from rich.table import Table
 
 import keyorbit as ko
-from keyorbit.evaluate import detect_all
+from keyorbit.evaluation.evaluate import detect_all
+from quality import split
 
 BANDS = ((-20, 0), (0, 20), (20, 40), (40, 60))
 

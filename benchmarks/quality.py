@@ -16,23 +16,23 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-from baselines import mean_shape, optimise, shape_analysis_losses, sift_words, single_view_losses
 from rich.console import Console
 from rich.table import Table
-from shared_work import SharedWork
 
 import keyorbit as ko
-from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.data import Objects
-from keyorbit.detect import Detection, Space
-from keyorbit.discover import untrained
-from keyorbit.evaluate import detect_all
-from keyorbit.objective import LossWeights
+from baselines import mean_shape, optimise, shape_analysis_losses, sift_words, single_view_losses
+from keyorbit.detection.detector import Detection, Space
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.discovery.discover import untrained
+from keyorbit.discovery.objective import LossWeights
+from keyorbit.evaluation.evaluate import detect_all
+from keyorbit.objects.dataset import Objects
 from keyorbit.synthetic.dataset import MAX_OBJECTS
-from keyorbit.synthetic.probe import ProbeConfig, as_object, landmark_probe, probe_objects
-from keyorbit.synthetic.samples import SampleSpec, make_samples
-from keyorbit.synthetic.tiny_model import TinyConfig, make_tiny, save_folder
-from keyorbit.synthetic.train_tiny import TRAINED_CATEGORIES
+from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
+from shared_work import SharedWork
+from tiny_model.model import TinyConfig, make_tiny, save_folder
+from tiny_model.probe import ProbeConfig, landmark_probe, probe_objects
+from tiny_model.train import TRAINED_CATEGORIES
 
 SPLITS = {"train": 1, "validation": 2, "test": 3}
 # Evaluation's own fields, and some of its named metrics; the JSON has all.

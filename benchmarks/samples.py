@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 import keyorbit as ko
-from keyorbit.pictures import to_tensor
-from keyorbit.results import to_uint8
+from keyorbit.objects.pictures import to_tensor, to_uint8
 
 
 def psnr(first: torch.Tensor, second: torch.Tensor) -> float:

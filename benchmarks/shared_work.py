@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
-from keyorbit.attention import cross_attention_layers
-from keyorbit.backends.base import Backend
-from keyorbit.prepare import Prepared, prepare_all
-from keyorbit.queries import LayerQueries, QueryCache
-from keyorbit.query_cache import build_query_cache
+from keyorbit.diffusion.attention import cross_attention_layers
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.prepare import Prepared, prepare_all
+from keyorbit.diffusion.queries import LayerQueries, QueryCache
+from keyorbit.diffusion.recording import build_query_cache
 
 # The modules: `keyorbit.discover` is the function of that name.
-_DISCOVER, _DETECT = import_module("keyorbit.discover"), import_module("keyorbit.detect")
+_DISCOVER, _DETECT = import_module("keyorbit.discover"), import_module("keyorbit.detection.detector")
 _OPEN_SOURCE = _DISCOVER.open_source
 _PREPARE, _RECORD = _DETECT.prepare, _DETECT.record_passes
 
@@ -53,7 +53,7 @@ class SharedWork:
             yield
 
     def prepare_all(self, objects, backend: Backend, config, seed=0, progress=None):
-        """`keyorbit.prepare.prepare_all`, once for the same objects, model and settings."""
+        """`keyorbit.diffusion.prepare.prepare_all`, once for the same objects, model and settings."""
         key = (backend.fingerprint, tuple(thing.name for thing in objects), config)
         if key not in self._prepared:
             self._prepared[key] = prepare_all(objects, backend, config, 0, progress)
@@ -62,7 +62,7 @@ class SharedWork:
     def query_cache(
         self, backend: Backend, prepared: Sequence[Prepared], layers, progress=None, normalizer: bool = True, **more
     ) -> QueryCache:
-        """`keyorbit.query_cache.build_query_cache`, once for the same prepared objects."""
+        """`keyorbit.diffusion.recording.build_query_cache`, once for the same prepared objects."""
         normalizer = normalizer or (id(prepared), True) in self._caches
         whole = self._caches.get_or_make(
             (id(prepared), normalizer),
@@ -71,7 +71,7 @@ class SharedWork:
         return QueryCache(tuple(_chosen(backend, whole.layers, layers)), whole.versions)
 
     def _source(self, backend: Backend, objects, layers, kind, mode, prepare, ranks, progress):
-        """`keyorbit.sources.open_source`, once for the same objects, model, layers and settings."""
+        """`keyorbit.discovery.sources.open_source`, once for the same objects, model, layers and settings."""
         if mode != "isolated":
             return _OPEN_SOURCE(backend, objects, layers, kind, mode, prepare, ranks, progress)
         prepare = replace(prepare, seed=0)

@@ -13,16 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from quality import FIELDS, World, judge, split
 from rich.console import Console
 from rich.table import Table
-from shared_work import SharedWork
 
 import keyorbit as ko
-from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.data import Objects
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.objects.dataset import Objects
 from keyorbit.training.config import Terms
-from keyorbit.training.diffusion import alphas, velocity
+from keyorbit.training.step import alphas, velocity
+from quality import FIELDS, World, judge, split
+from shared_work import SharedWork
 
 SHOWN = {
     "landmark_3d": ("3D landmarks, % of size ↓", 100),

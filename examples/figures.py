@@ -19,13 +19,12 @@ from numpy import ndarray
 from torch import Tensor
 
 import keyorbit as ko
-from keyorbit.evidence import hull_points
-from keyorbit.palette import ink, palette
-from keyorbit.plotting import save_figure
-from keyorbit.results import square
-from keyorbit.scenes import frustum
-from keyorbit.selection import furthest_point_sampling
-from keyorbit.silhouettes import silhouette_distance
+from keyorbit.discovery.selection import furthest_point_sampling
+from keyorbit.geometry.hull import hull_points, silhouette_distance
+from keyorbit.objects.pictures import square
+from keyorbit.output.meshes import frustum
+from keyorbit.output.palette import ink, palette
+from keyorbit.output.plotting import save_figure
 
 # Objects to choose from, keypoints shown, of which the rays of so many are drawn, and points of the visual hull.
 OBJECTS, SHOWN, RAYS, HULL = 8, 10, 2, 4000

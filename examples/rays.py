@@ -12,10 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import keyorbit as ko
-from keyorbit.plotting import draw_keypoints, palette, save_figure
-from keyorbit.results import to_uint8
-from keyorbit.synthetic.probe import as_object
-from keyorbit.synthetic.samples import SampleSpec, make_sample
+from keyorbit.objects.pictures import to_uint8
+from keyorbit.output.plotting import draw_keypoints, palette, save_figure
+from keyorbit.synthetic.samples import SampleSpec, as_object, make_sample
 
 
 def draw_rays(cameras: ko.Cameras, xy: torch.Tensor, points: torch.Tensor, visible: torch.Tensor) -> Figure:

@@ -11,39 +11,42 @@ import numpy as np
 import pytest
 import torch
 
-import layouts
 import pretend_device
-from keyorbit import losses, metrics
-from keyorbit.backends.loading import load_backend
-from keyorbit.cache_build import build_cache
-from keyorbit.cache_index import plan_cache
-from keyorbit.camera_checks import check_cameras
-from keyorbit.cameras import Cameras, zero123plus_cameras
-from keyorbit.canonical import canonical_points, symmetric_pairs
-from keyorbit.data import ObjectViews, load_dataset
-from keyorbit.detect import PEAKS, DetectConfig, KeypointDetector
-from keyorbit.discover import DiscoverConfig, discover, discover_cached, untrained
-from keyorbit.disk_cache import open_cache
-from keyorbit.evaluate import detect_all, evaluate
-from keyorbit.evidence import hull_points, read_evidence
-from keyorbit.heatmaps import normalize
-from keyorbit.input_view import search_input_camera
-from keyorbit.inspection.cost import CAPTURES, Subject, measure
-from keyorbit.inspection.drift import measure_drift
-from keyorbit.judged import view_boxes
-from keyorbit.layerwise import attention_by_layer
-from keyorbit.multiview import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
-from keyorbit.outputs import MARKER
-from keyorbit.panels import make_panel, render_panel
-from keyorbit.pose import solve_input_camera
-from keyorbit.protocol import ProtocolConfig, run_protocol
-from keyorbit.readers import read_dataset
-from keyorbit.results import FORMATS, write_detection
-from keyorbit.skeleton import co_moving_skeleton
+from agreements import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
+from helpers import layouts
+from keyorbit.app.layers import attention_by_layer
+from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
+from keyorbit.detection.input_camera import search_input_camera
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.inspection.cost import CAPTURES, Subject, measure
+from keyorbit.diffusion.inspection.drift import measure_drift
+from keyorbit.discovery import losses
+from keyorbit.discovery.cache.build import build_cache
+from keyorbit.discovery.cache.disk import open_cache
+from keyorbit.discovery.cache.index import plan_cache
+from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cached, untrained
+from keyorbit.evaluation import metrics
+from keyorbit.evaluation.evaluate import detect_all, evaluate
+from keyorbit.evaluation.landmarks import view_boxes
+from keyorbit.evaluation.protocol import ProtocolConfig, run_protocol
+from keyorbit.evaluation.readers import read_dataset
+from keyorbit.geometry.alignment import canonical_points, symmetric_pairs
+from keyorbit.geometry.camera_checks import check_cameras
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.evidence import read_evidence
+from keyorbit.geometry.heatmaps import normalize
+from keyorbit.geometry.hull import hull_points
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.geometry.triangulation import point_covariance, robust_triangulate, triangulate
+from keyorbit.geometry.views import Layout
+from keyorbit.geometry.warps import Warp
+from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.output.page.panels import make_panel, render_panel
+from keyorbit.output.skeleton import co_moving_skeleton
+from keyorbit.output.write import FORMATS, write_detection
+from keyorbit.storage.outputs import MARKER
 from keyorbit.synthetic.dataset import make_dataset
-from keyorbit.triangulation import point_covariance, robust_triangulate, triangulate
-from keyorbit.views import Layout
-from keyorbit.warps import Warp
+from pnp import solve_input_camera
 
 # The stand-in would copy what is a view elsewhere, and lose what is written into it.
 pytestmark = pytest.mark.filterwarnings("error:.*appears to be a view operator")

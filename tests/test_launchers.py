@@ -12,10 +12,10 @@ import psutil
 import pytest
 import torch
 
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched, start_ranks
 from keyorbit.synthetic.dataset import make_dataset
-from keyorbit.tokens import Tokens
 
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.sources import check_shares
 from keyorbit.errors import InputError
 from keyorbit.ranks import Ranks, first_launched, start_ranks
-from keyorbit.sources import check_shares
 from keyorbit.synthetic.dataset import make_dataset
-from keyorbit.tokens import Tokens
 
-DRIVER = Path(__file__).with_name("ranks_driver.py")
+DRIVER = Path(__file__).parent / "helpers" / "ranks_driver.py"
 
 
 def start(job, model, data, folder, **more):

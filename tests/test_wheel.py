@@ -22,7 +22,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path, monkeypatch):
     there = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert names == {path.relative_to(PACKAGE.parent).as_posix() for path in there}
     assert {Path(name).suffix for name in names} == KINDS
-    for needed in ("assets/tiny/model_index.json", "assets/examples/tokens.safetensors", "pages/viewer.js", "py.typed"):
+    for needed in (
+        "assets/tiny/model_index.json",
+        "assets/examples/tokens.safetensors",
+        "output/page/viewer.js",
+        "py.typed",
+    ):
         assert f"keyorbit/{needed}" in names
     assert beside == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
     assert "keyorbit = keyorbit.cli:main" in entry

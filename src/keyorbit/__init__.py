@@ -1,27 +1,28 @@
 """Keypoints, named and in 3D, from the cross-attention of multi-view diffusion; no labels."""
 
-from keyorbit import losses, metrics
-from keyorbit.attention import capture_attention
-from keyorbit.backends.loading import load_backend
-from keyorbit.cache_build import build_cache
-from keyorbit.cache_index import plan_cache
-from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
-from keyorbit.data import ObjectViews, load_dataset
-from keyorbit.detect import DetectConfig, Detection, KeypointDetector
-from keyorbit.discover import DiscoverConfig, discover, discover_cached
-from keyorbit.disk_cache import open_cache
+from keyorbit.detection.detector import DetectConfig, Detection, KeypointDetector
+from keyorbit.diffusion.attention import capture_attention
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.maps import view_maps
+from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery import losses
+from keyorbit.discovery.cache.build import build_cache
+from keyorbit.discovery.cache.disk import open_cache
+from keyorbit.discovery.cache.index import plan_cache
+from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cached
+from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
-from keyorbit.evaluate import Evaluation, evaluate
-from keyorbit.heatmaps import view_maps
-from keyorbit.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.objective import LossWeights, SingleViewWeights
-from keyorbit.prepare import PrepareConfig
-from keyorbit.rigs import Rig, known_rigs, rig
-from keyorbit.tokens import Tokens
+from keyorbit.evaluation import metrics
+from keyorbit.evaluation.evaluate import Evaluation, evaluate
+from keyorbit.geometry.cameras import Cameras, orbit_cameras
+from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.geometry.rigs import Rig, known_rigs, rig, zero123plus_cameras
+from keyorbit.geometry.triangulation import triangulate
+from keyorbit.geometry.views import Layout, merge_views, split_views
+from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.train import train
-from keyorbit.triangulation import triangulate
-from keyorbit.views import Layout, merge_views, split_views
 
 __all__ = [
     "Cameras",

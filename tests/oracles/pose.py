@@ -2,7 +2,7 @@
 
 import torch
 
-from keyorbit.cameras import orbit_cameras
+from keyorbit.geometry.cameras import orbit_cameras
 
 
 def search_elevation(points, xy, weights, scale=0.02, step=0.1):

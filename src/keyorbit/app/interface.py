@@ -6,9 +6,9 @@ from typing import Any
 
 from keyorbit.app.studio import EXAMPLES, Job, Studio, examples, loss_charts
 from keyorbit.app.uploads import Limits, open_picture, open_pictures
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
-from keyorbit.panels import page_asset
-from keyorbit.tokens import Tokens
+from keyorbit.output.page.panels import page_asset
 
 CHAIRS, FOLDER = "The eight chairs that come with keyorbit", "A folder of my own pictures"
 TITLE = "keyorbit"

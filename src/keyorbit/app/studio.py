@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from keyorbit.backends.base import Backend
-from keyorbit.backends.loading import load_backend
-from keyorbit.data import ObjectViews, load_dataset
-from keyorbit.detect import Detection, KeypointDetector
-from keyorbit.discover import DiscoverConfig, discover
+from keyorbit.app.layers import attention_by_layer
+from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.discover import DiscoverConfig, discover
 from keyorbit.errors import InputError
-from keyorbit.heatmaps import resize
-from keyorbit.layerwise import attention_by_layer
-from keyorbit.palette import palette
-from keyorbit.panels import data_url, heat_strip, make_panel, render, render_panel
-from keyorbit.prepare import PrepareConfig
-from keyorbit.report import charts
-from keyorbit.results import square, to_uint8, write_detection
-from keyorbit.tokens import Tokens
+from keyorbit.geometry.heatmaps import resize
+from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.page.panels import data_url, heat_strip, make_panel, render, render_panel
+from keyorbit.output.page.report import charts
+from keyorbit.output.palette import palette
+from keyorbit.output.write import write_detection
 
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 DOWNLOADS = ("keypoints.json", "coco.json", "points.glb")

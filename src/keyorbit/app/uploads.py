@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from keyorbit.data import ObjectViews
 from keyorbit.errors import InputError
-from keyorbit.pictures import load_image
+from keyorbit.objects.dataset import ObjectViews
+from keyorbit.objects.pictures import load_image
 
 
 @dataclass(frozen=True)

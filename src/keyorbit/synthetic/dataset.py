@@ -11,15 +11,16 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from keyorbit.cameras import orbit_cameras, zero123plus_cameras
-from keyorbit.data import OBJECT, write_object
 from keyorbit.errors import InputError
-from keyorbit.outputs import check_output
+from keyorbit.geometry.cameras import orbit_cameras
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.geometry.views import Layout
+from keyorbit.objects.dataset import OBJECT, write_object
+from keyorbit.storage.outputs import check_output
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
-from keyorbit.views import Layout
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def write_sample(folder: Path, sample: Sample, overwrite: bool = False) -> None:
     """One sample as an object folder: the input picture on its background, the grid with its alpha channel.
 
     Raises:
-        InputError: as :func:`keyorbit.data.write_object`.
+        InputError: as :func:`keyorbit.objects.dataset.write_object`.
     """
     meta = {
         "category": sample.category,
@@ -113,7 +114,7 @@ def render_mesh(
     """A mesh file as an object folder: the input view and the six Zero123++ v1.2 views, ``size`` pixels each.
 
     Raises:
-        InputError: the mesh cannot be read, or as :func:`keyorbit.data.write_object`.
+        InputError: the mesh cannot be read, or as :func:`keyorbit.objects.dataset.write_object`.
     """
     check_output(folder, OBJECT, overwrite)
     surface = load_surface(mesh, up)

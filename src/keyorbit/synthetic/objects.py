@@ -8,16 +8,16 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.aeroplanes import AEROPLANE_KEYPOINTS, AEROPLANE_PAIRS, make_aeroplane
-from keyorbit.synthetic.animals import ANIMAL_KEYPOINTS, ANIMAL_PAIRS, make_animal
-from keyorbit.synthetic.cars import CAR_KEYPOINTS, CAR_PAIRS, make_car
-from keyorbit.synthetic.chairs import CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair
-from keyorbit.synthetic.lamps import LAMP_KEYPOINTS, LAMP_PAIRS, make_lamp
-from keyorbit.synthetic.mugs import MUG_KEYPOINTS, MUG_PAIRS, make_mug
+from keyorbit.synthetic.categories.aeroplanes import AEROPLANE_KEYPOINTS, AEROPLANE_PAIRS, make_aeroplane
+from keyorbit.synthetic.categories.animals import ANIMAL_KEYPOINTS, ANIMAL_PAIRS, make_animal
+from keyorbit.synthetic.categories.cars import CAR_KEYPOINTS, CAR_PAIRS, make_car
+from keyorbit.synthetic.categories.chairs import CHAIR_KEYPOINTS, CHAIR_PAIRS, make_chair
+from keyorbit.synthetic.categories.lamps import LAMP_KEYPOINTS, LAMP_PAIRS, make_lamp
+from keyorbit.synthetic.categories.mugs import MUG_KEYPOINTS, MUG_PAIRS, make_mug
+from keyorbit.synthetic.categories.people import PERSON_KEYPOINTS, PERSON_PAIRS, make_person
+from keyorbit.synthetic.categories.tables import TABLE_KEYPOINTS, TABLE_PAIRS, make_table
 from keyorbit.synthetic.paint import Part, captions, paint_pieces
-from keyorbit.synthetic.people import PERSON_KEYPOINTS, PERSON_PAIRS, make_person
 from keyorbit.synthetic.shapes import Build, Piece, Shape
-from keyorbit.synthetic.tables import TABLE_KEYPOINTS, TABLE_PAIRS, make_table
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
-from keyorbit.cameras import Cameras
 from keyorbit.errors import InputError
-from keyorbit.pictures import eight_bits
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.objects.pictures import eight_bits
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.shapes import join

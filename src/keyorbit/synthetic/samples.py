@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
+from PIL import Image
 
-from keyorbit.cameras import Cameras, orbit_cameras, zero123plus_cameras
-from keyorbit.pictures import GREY
+from keyorbit.geometry.cameras import Cameras, orbit_cameras
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.objects.dataset import ObjectViews, Truth
+from keyorbit.objects.pictures import GREY
 from keyorbit.synthetic.objects import SyntheticObject, make_object
 from keyorbit.synthetic.paint import COLORS, Part
-from keyorbit.synthetic.render import object_surface, random_light, render, sample_surface, visible
+from keyorbit.synthetic.render import composite, object_surface, random_light, render, sample_surface, visible
 from keyorbit.synthetic.shapes import Shape, rotation_about
 
 T = TypeVar("T")
@@ -173,3 +176,28 @@ def _turn(thing: SyntheticObject, angle_deg: float) -> SyntheticObject:
         return Part(part.name, Shape(part.shape.vertices @ rotation.T, part.shape.faces), paint)
 
     return replace(thing, parts=tuple(map(turned_part, thing.parts)), keypoints=thing.keypoints @ rotation.T)
+
+
+def as_object(sample: Sample) -> ObjectViews:
+    """A sample as the object that :func:`keyorbit.load_dataset` would read after it was written."""
+    views = torch.from_numpy(composite(sample.views)).movedim(-1, 1).float() / 255
+    truth = Truth(
+        sample.names,
+        sample.pairs,
+        torch.from_numpy(sample.keypoints_3d).float(),
+        torch.from_numpy(sample.known),
+        torch.from_numpy(sample.keypoints_2d).float(),
+        torch.from_numpy(sample.visible),
+        surface=torch.from_numpy(sample.surface).float(),
+    )
+    masks = torch.from_numpy(sample.views[..., 3] > 127)
+    picture = Image.fromarray(composite(sample.input_image, sample.background))
+    return ObjectViews(
+        f"{sample.category}_{sample.seed}",
+        picture,
+        views,
+        masks,
+        sample.cameras,
+        truth=truth,
+        input_elevation_deg=sample.input_elevation_deg,
+    )

@@ -8,13 +8,13 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from keyorbit.attention import without_autocast
-from keyorbit.backends.base import Condition
-from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.cameras import Cameras
-from keyorbit.data import Objects
+from keyorbit.diffusion.attention import without_autocast
+from keyorbit.diffusion.backends.base import Condition
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.prepare import PrepareConfig, object_views, warped_versions
 from keyorbit.errors import InputError
-from keyorbit.prepare import PrepareConfig, object_views, warped_versions
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.objects.dataset import Objects
 
 
 @dataclass(frozen=True, eq=False)

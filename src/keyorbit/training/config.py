@@ -4,12 +4,12 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from keyorbit.attention import Mode
-from keyorbit.backends.base import Backend
-from keyorbit.discover import DiscoverConfig, config_from_settings
+from keyorbit.diffusion.attention import Mode
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.discover import DiscoverConfig, config_from_settings
+from keyorbit.discovery.objective import LossWeights
 from keyorbit.errors import InputError
-from keyorbit.objective import LossWeights
-from keyorbit.tokens import Tokens
 from keyorbit.training.optimise import OptimiseConfig
 
 Trained = Literal["tokens", "lora", "full"]
@@ -98,8 +98,8 @@ class TrainConfig:
     beyond, the views are noise. min_snr: γ of the timesteps' weights, 0 for none. dropped: share of samples without
     condition, for guidance. token_rate, unet_rate: learning rates; None is 1e-4 for LoRA and 1e-5 for the full UNet.
     layers, start_temperature, temperature, weights: how maps are read and judged, see
-    :class:`~keyorbit.discover.DiscoverConfig`; None is what the given tokens were discovered with, at their final
-    temperature, or the default. sample_every: steps between sheets of generated views, 0 for none.
+    :class:`~keyorbit.discovery.discover.DiscoverConfig`; None is what the given tokens were discovered with, at their
+    final temperature, or the default. sample_every: steps between sheets of generated views, 0 for none.
     """
 
     train: Trained = "lora"

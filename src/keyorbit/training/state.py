@@ -13,9 +13,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from keyorbit.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.errors import InputError
 from keyorbit.ranks import named_failure
+from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 
 log = logging.getLogger(__name__)
 

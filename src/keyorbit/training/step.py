@@ -3,28 +3,29 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from keyorbit import losses
-from keyorbit.attention import AttentionRecord, capture_attention, without_autocast
-from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.data import Objects
-from keyorbit.discover import DiscoverConfig, map_side
-from keyorbit.heatmaps import resize
-from keyorbit.objective import Observed, objective, token_heatmaps, with_peak_one
-from keyorbit.silhouettes import grown_masks, silhouette_distance
-from keyorbit.tokens import Tokens
+from keyorbit.diffusion.attention import AttentionRecord, capture_attention, without_autocast
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.maps import token_heatmaps
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery import losses
+from keyorbit.discovery.discover import DiscoverConfig, map_side
+from keyorbit.discovery.objective import Observed, objective
+from keyorbit.geometry.heatmaps import resize, with_peak_one
+from keyorbit.geometry.hull import grown_masks, silhouette_distance
+from keyorbit.geometry.warps import Warp
+from keyorbit.objects.dataset import Objects
 from keyorbit.training.batch import Batch, Example, load_example
 from keyorbit.training.config import TrainConfig
-from keyorbit.training.diffusion import alphas, min_snr_weights, velocity
 from keyorbit.training.optimise import Draw
-from keyorbit.warps import Warp
 
-# Where the terms of keyorbit.objective belong; those that are not named here are geometric.
+# Where the terms of keyorbit.discovery.objective belong; those that are not named here are geometric.
 _GROUPS = {"spread": "localization", "sharpening": "localization", "geometric": "consistency"}
 
 
@@ -120,7 +121,7 @@ class TrainingStep:
 def keypoint_terms(
     example: Example, heatmaps: Float[Tensor, "version view token side side"], reading: DiscoverConfig, warped: bool
 ) -> dict[str, Float[Tensor, ""]]:
-    """The keypoint terms of one object: the parts of :func:`keyorbit.objective.objective` in three groups.
+    """The keypoint terms of one object: the parts of :func:`keyorbit.discovery.objective.objective` in three groups.
 
     localization, consistency and geometric are sums of its terms times their :class:`LossWeights`; equivariance, where
     asked for, compares heatmaps of peak 1, as StableKeypoints (Hedlin et al. 2024) compares its maps.
@@ -140,3 +141,30 @@ def keypoint_terms(
         still, moved = maps[:1].expand_as(maps[1:]), maps[1:]
         terms["equivariance"] = losses.equivariance(still, moved, Warp(example.warps[1:]))
     return terms
+
+
+def alphas(scheduler: Any, timestep: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
+    """ᾱ of a diffusers scheduler at each timestep, shaped to go with latents."""
+    schedule: Tensor = scheduler.alphas_cumprod.to(timestep.device)
+    return schedule[timestep].reshape(-1, 1, 1, 1)
+
+
+def velocity(
+    clean: Float[Tensor, "batch channel height width"],
+    noise: Float[Tensor, "batch channel height width"],
+    alpha: Float[Tensor, "batch 1 1 1"],
+) -> Float[Tensor, "batch channel height width"]:
+    """v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x, the target of v-prediction (Salimans & Ho 2022, appendix D)."""
+    return alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+
+
+def min_snr_weights(alpha: Float[Tensor, "batch 1 1 1"], gamma: float) -> Float[Tensor, " batch"]:
+    """min(SNR, γ) / (SNR + 1) with SNR = ᾱ / (1 - ᾱ): min-SNR-γ for v-prediction (Hang et al. 2023, section 3.4).
+
+    A γ of 0 turns it off: every timestep weighs 1. The paper's γ is 5.
+    """
+    alpha = alpha.flatten()
+    if gamma == 0:
+        return torch.ones_like(alpha)
+    snr = alpha / (1 - alpha)
+    return snr.clamp_max(gamma) / (snr + 1)

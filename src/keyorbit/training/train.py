@@ -3,32 +3,33 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
 from PIL import Image
 
-from keyorbit.backends.base import Backend
-from keyorbit.backends.loading import fingerprint
-from keyorbit.backends.zero123plus import Zero123PlusBackend
-from keyorbit.data import Objects
-from keyorbit.discover import tokens_info
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.loading import fingerprint
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.discovery.discover import tokens_info
 from keyorbit.errors import InputError
-from keyorbit.files import make_folder, whole_file, write_text
-from keyorbit.outputs import OutputKind, begin_output, check_output, check_run
+from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import launched, named_failure, start_ranks
-from keyorbit.settings_file import to_toml
-from keyorbit.synthetic.probe import sample_sheet
-from keyorbit.tokens import Tokens, TokensInfo
+from keyorbit.storage.files import make_folder, whole_file, write_text
+from keyorbit.storage.outputs import OutputKind, begin_output, check_output, check_run
+from keyorbit.storage.settings import to_toml
 from keyorbit.training.batch import check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, optimise
+from keyorbit.training.sheets import sample_sheet
 from keyorbit.training.step import TrainingStep
-from keyorbit.training.trackers import PROJECT, TRACKED, check_tracker, plain_values
 from keyorbit.training.weights import LORA, MODEL, learning, save_lora, save_model
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,13 @@ NAME = "train"  # of the checkpoint and of its line in the log
 SETTINGS = "config.toml"
 DIGITS = "[0-9]" * 7  # of a step, in the names of files
 WRITTEN = {"model": MODEL, "lora": LORA}  # folders that a finished run has below its own
+PROJECT = "keyorbit"
+
+
+# What TensorBoard writes below a folder of that name; the others write elsewhere.
+TRACKED = ("*events.out.tfevents.*", "*hparams.yml")
+
+
 RUN = OutputKind(
     "training run",
     (
@@ -168,7 +176,7 @@ def check_place(out: Path, resume: bool, overwrite: bool) -> None:
     """Whether a training run can be written into a folder, and in the end its model.
 
     Raises:
-        InputError: as :func:`keyorbit.outputs.check_run`, or somebody's files are where the model is to be.
+        InputError: as :func:`keyorbit.storage.outputs.check_run`, or somebody's files are where the model is to be.
     """
     check_run(out, RUN, resume, overwrite)
     for name, kind in WRITTEN.items():
@@ -226,3 +234,20 @@ def _sheets(
 def _digest(tokens: Tokens) -> str:
     """Tells two starts apart."""
     return hashlib.sha256(json.dumps(tokens.embedding.tolist()).encode()).hexdigest()[:16]
+
+
+def check_tracker(name: str) -> None:
+    """Raise InputError where the package of the tracker is not installed; ``none`` needs none."""
+    if name != "none" and find_spec(name) is None:
+        raise InputError(f"the tracker {name} needs a package of that name: pip install {name}, or give none")
+
+
+def plain_values(values: Mapping[str, Any], under: str = "") -> dict[str, int | float | str | bool]:
+    """Nested settings as one level of ``outer.inner``, of the types that every tracker takes."""
+    flat: dict[str, int | float | str | bool] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= plain_values(value, f"{under}{key}.")
+        else:
+            flat[under + key] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from keyorbit.backends.known_cameras import cameras_in
-from keyorbit.backends.loading import source_folder
-from keyorbit.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.backends.known_cameras import cameras_in
+from keyorbit.diffusion.backends.loading import source_folder
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
-from keyorbit.outputs import OutputKind, replaced_folder
+from keyorbit.storage.outputs import OutputKind, replaced_folder
 from keyorbit.training.config import Lora, TrainConfig
 
 MODEL, LORA = OutputKind("trained model"), OutputKind("trained LoRA")

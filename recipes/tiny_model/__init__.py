@@ -1,0 +1,1 @@
+"""How the tiny Zero123++ that ships with keyorbit was made."""

@@ -1,0 +1,181 @@
+"""Phrases that name a place on an object, and where that place is in its pictures.
+
+Published text-to-image models know what "the left arm of a chair" is from a billion captions. The tiny model has
+thousands of objects, so its attention is told: a phrase's token is to attend where the phrase is true (TokenCompose,
+Wang et al., CVPR 2024, does the same with nouns and segmentation masks). Only the names and the shapes of an object's
+parts are used, never its landmarks.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.synthetic.render import object_surface, seen_places
+from keyorbit.synthetic.samples import SampleSpec, in_parallel, scene_of
+from keyorbit.synthetic.shapes import rotation_about
+from tiny_model.training_data import Made, made_once, recipe_of
+
+NOTHING = 255
+_AXES = (("front", "rear"), ("left", "right"), ("upper", "lower"))
+# Shares of phrases about the whole object, about the middle of something, and of those that say what the part is of.
+_SHARES = (0.1, 0.2, 0.5)
+_REACH = 0.04  # how far from the utmost place, in object sizes, a phrase is e times less true
+_SIDES = 0.12  # a part that is shorter than this along an axis has no two ends to tell apart
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """What the pixels of the input picture (view 0) and the six views show.
+
+    part: the number of the part among the item's ``names``, :data:`NOTHING` beside the object; position: of the surface
+    in the object's own frame (+x front, +y left, +z up), 0…255 for -0.5…0.5. boxes: the least and the greatest position
+    of each part that is seen; of another the least is above the greatest. nouns: what each item is.
+    """
+
+    part: UInt8[Tensor, "item view side side"]
+    position: UInt8[Tensor, "item view side side 3"]
+    boxes: UInt8[Tensor, "item part 2 3"]
+    names: list[list[str]]
+    nouns: list[str]
+
+    def to(self, device: torch.device) -> "Places":
+        """With the pixels on a device; what phrases are made of stays."""
+        return replace(self, part=self.part.to(device), position=self.position.to(device))
+
+
+@dataclass(frozen=True)
+class _ObjectPlaces:
+    part: UInt8[np.ndarray, "view side side"]
+    position: UInt8[np.ndarray, "view side side 3"]
+    names: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Phrases:
+    """``words`` about items, and what makes them true.
+
+    part: which part each is about, :data:`NOTHING` for the whole object. target: of those that are ``middle``, the
+    position of the part's middle; else the direction in which the place lies.
+    """
+
+    words: list[list[str]]
+    part: UInt8[Tensor, "item phrase"]
+    middle: Bool[Tensor, "item phrase"]
+    target: Float[Tensor, "item phrase 3"]
+
+    def truth(
+        self, part: UInt8[Tensor, "item view side side"], position: UInt8[Tensor, "item view side side 3"]
+    ) -> Float[Tensor, "item phrase view side side"]:
+        """How true each phrase is of every pixel of its item: 1 at the utmost place, 0 beside the part.
+
+        "front left seat" is truest at the seat's corner and falls off within 4 % of the object's size; "middle seat" is
+        true round the seat's middle, "seat" everywhere on it. ``part`` and ``position`` as in :class:`Places`.
+        """
+        about, middle = (x.to(part.device)[:, :, None, None, None] for x in (self.part, self.middle))
+        target = self.target.to(part.device)[:, :, None, None, None]
+        on = torch.where(about == NOTHING, part[:, None] != NOTHING, part[:, None] == about)
+        at = (position.float() / 255 - 0.5)[:, None]
+        near = -(at - target).square().sum(-1) / (2 * _REACH**2)
+        score = torch.where(middle, near, (at * target).sum(-1) / _REACH).masked_fill(~on, -torch.inf)
+        return (score - score.amax((2, 3, 4), keepdim=True)).exp()
+
+
+def object_places(spec: SampleSpec) -> _ObjectPlaces:
+    """The places that the pictures of :func:`keyorbit.synthetic.samples.make_sample` show, ``spec.size`` a side."""
+    scene = scene_of(spec)
+    parts = scene.thing.parts
+    face, at = seen_places(object_surface(scene.thing), scene.all_cameras, spec.size)
+    back = rotation_about("z", scene.azimuth_deg)  # the scene is turned by as much the other way
+    owner = np.repeat(np.arange(len(parts)), [len(part.shape.faces) for part in parts])
+    part = np.where(face >= 0, owner[face], NOTHING).astype(np.uint8)
+    position = np.clip(np.round((at @ back.T + 0.5) * 255), 0, 255).astype(np.uint8)
+    return _ObjectPlaces(part, position, [part.name for part in parts])
+
+
+def render_places(specs: list[SampleSpec], workers: int, path: Path) -> Places:
+    """The places of all objects, kept in ``path``: a run that is resumed finds them there.
+
+    Raises:
+        InputError: ``path`` holds the places of others.
+    """
+
+    def make() -> Made:
+        made = list(in_parallel(object_places, specs, workers))
+        most = max((len(places.names) for places in made), default=0)
+        tensors = {
+            "part": torch.from_numpy(np.stack([places.part for places in made])),
+            "position": torch.from_numpy(np.stack([places.position for places in made])),
+            "boxes": torch.stack([_boxes(places, most) for places in made]),
+        }
+        nouns = [CATEGORIES[spec.category].noun for spec in specs]
+        return tensors, {"names": [places.names for places in made], "nouns": nouns}
+
+    tensors, metadata = made_once(path, "the places of", f"{recipe_of(specs)} with boxes", make)
+    return Places(tensors["part"], tensors["position"], tensors["boxes"], metadata["names"], metadata["nouns"])
+
+
+def _boxes(places: _ObjectPlaces, count: int) -> UInt8[Tensor, "part 2 3"]:
+    boxes = np.tile(np.array([[255], [0]], np.uint8), (count, 1, 3))
+    for part in np.unique(places.part[places.part != NOTHING]):
+        seen = places.position[places.part == part]
+        boxes[part] = seen.min(0), seen.max(0)
+    return torch.from_numpy(boxes)
+
+
+def draw_phrases(places: Places, items: Int[Tensor, " item"], count: int, generator: torch.Generator) -> Phrases:
+    """``count`` random phrases about each of the items. Sides are the object's own."""
+    shape = (len(items), count)
+    low, high = (places.boxes[items].float() / 255 - 0.5).unbind(2)
+    shown = (low <= high).all(-1)
+    which = torch.multinomial(shown.float(), count, replacement=True, generator=generator)
+    whole, middle, of_noun = (torch.rand((*shape, 3), generator=generator) < torch.tensor(_SHARES)).unbind(-1)
+    of_all = low.amin(1, keepdim=True), high.amax(1, keepdim=True)  # parts that are not seen change neither
+    low, high = (
+        torch.where(whole[..., None], outer, own.take_along_dim(which[..., None], 1))
+        for outer, own in zip(of_all, (low, high), strict=True)
+    )
+    sides = torch.randint(-1, 2, (*shape, 3), generator=generator)
+    sides = torch.where((high - low > _SIDES) & ~middle[..., None], sides, 0)
+    direction = sides / sides.float().norm(dim=-1, keepdim=True).clamp_min(1)
+    target = torch.where(middle[..., None], (low + high) / 2, direction)
+    chosen = torch.stack([which, whole, middle, of_noun], -1).tolist()
+    words = [
+        [_words(places.nouns[item], places.names[item], *how) for how in zip(chosen[i], sides[i].tolist(), strict=True)]
+        for i, item in enumerate(items.tolist())
+    ]
+    return Phrases(words, torch.where(whole, NOTHING, which).to(torch.uint8), middle, target)
+
+
+def _words(noun: str, parts: list[str], chosen: list[int], sides: list[int]) -> str:
+    part, whole, middle, of_noun = chosen
+    name = noun if whole else f"{parts[part]} of the {noun}" if of_noun else parts[part]
+    if middle:
+        return f"middle {name}"
+    return " ".join([_AXES[axis][0 if side > 0 else 1] for axis, side in enumerate(sides) if side] + [name])
+
+
+def grounding_loss(
+    maps: Float[Tensor, "item view phrase side side"],
+    truth: Float[Tensor, "item phrase view fine fine"],
+    temperature: float = 0.1,
+) -> Float[Tensor, " item"]:
+    """KL divergence from where each phrase is true to where its token attends, in nats, mean over what is seen.
+
+    ``maps`` are logits; a view in which a phrase is nowhere nearly true (below a fifth) does not count.
+    """
+    side = maps.shape[-1]
+    truth = rearrange(truth, "i p v h w -> i v p h w")
+    seen = truth.amax((-2, -1)) > 0.2
+    wanted = reduce(truth, "i v p (h a) (w b) -> i v p (h w)", "sum", h=side, w=side)
+    wanted = wanted / wanted.sum(-1, keepdim=True).clamp_min(1e-6)
+    found = F.log_softmax(maps.flatten(-2) / temperature, dim=-1)
+    divergence = (torch.special.xlogy(wanted, wanted) - wanted * found).sum(-1)
+    mean: Tensor = (divergence * seen).sum((1, 2)) / seen.sum((1, 2)).clamp_min(1)
+    return mean

@@ -1,0 +1,280 @@
+"""Train the tiny Zero123++ from nothing: ``python -m tiny_model.train --out runs/tiny``.
+
+Stages, each resumed where it stopped: render the objects, train the VAE, train the vision encoder alone, train the UNet
+with both encoders. ``--minutes`` ends a slice in time; the same command goes on from there.
+"""
+
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from accelerate import Accelerator
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.errors import InputError
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.geometry.views import Layout
+from keyorbit.storage.outputs import check_output, replaced_folder
+from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, append_line, learning, optimise
+from keyorbit.training.sheets import sample_sheet
+from keyorbit.training.weights import MODEL
+from tiny_model.denoising import DenoisingConfig, train_denoising
+from tiny_model.grounding import render_places
+from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
+from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
+from tiny_model.training_data import Rendered, encode_training_set, kinds, render_training_set, training_specs
+from tiny_model.vision import VisionConfig, VisionTask, train_vision
+
+log = logging.getLogger(__name__)
+TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
+
+
+@dataclass(frozen=True)
+class TrainTinyConfig:
+    """The recipe. objects: of each category; one that is named twice is drawn twice as often."""
+
+    categories: tuple[str, ...] = TRAINED_CATEGORIES
+    objects: int = 3000
+    seed: int = 0
+    vae: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(2000, 2e-3))
+    vae_batch: int = 16
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    denoising: DenoisingConfig = field(default_factory=DenoisingConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    workers: int = 2
+
+
+def train(
+    config: TrainTinyConfig,
+    out: Path,
+    folder: Path,
+    model: TinyConfig | None = None,
+    init: Path | None = None,
+    minutes: float | None = None,
+    accelerator: Accelerator | None = None,
+) -> bool:
+    """All stages; the averaged model of the last step done is written to ``folder``. Call it again to resume.
+
+    Args:
+        init: a model folder whose weights of the same name and shape are the start, instead of random ones.
+        minutes: stop in time, saved; the objects are rendered whole all the same.
+
+    Returns:
+        Whether the plan is done.
+    """
+    until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    model = model or TinyConfig()
+    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    check_output(folder, MODEL, overwrite=True)
+    out.mkdir(parents=True, exist_ok=True)
+    data = render_training_set(
+        config.categories, config.objects, config.seed, model.view_size, config.workers, out / "data.safetensors"
+    )
+    parts = make_tiny(model, config.seed)
+    if init is not None:
+        init_from(parts, init)
+    for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
+        module.to(accelerator.device)
+    cameras = zero123plus_cameras("v1.2").to(accelerator.device)
+    backend = Zero123PlusBackend(parts, Layout(3, 2), cameras, model.view_size, "tiny in training")
+    done = train_vae(config, data, backend, out, accelerator, until)
+    if done:
+        encoded = encode_training_set(data, backend, out / "encoded.safetensors").to(accelerator.device)
+        specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
+        vision = None
+        if config.vision.optimise.steps:
+            looks = out / "looks.safetensors"
+            vision = VisionTask(
+                config.vision, config.categories, config.seed, encoded, specs, backend, looks, config.workers
+            )
+            done = train_vision(vision, config.seed, out, accelerator, until)
+        if done:
+            places = render_places(specs, config.workers, out / "places.safetensors").to(accelerator.device)
+            done = train_denoising(
+                config.denoising,
+                config.categories,
+                config.seed,
+                encoded,
+                places,
+                vision,
+                backend,
+                out,
+                accelerator,
+                until,
+                _watch(config, backend, out),
+            )
+        with replaced_folder(folder, MODEL, overwrite=True) as partial:
+            save_folder(parts, partial, model.view_size)
+        log.info("the model is in %s", folder)
+    return done
+
+
+def train_vae(
+    config: TrainTinyConfig,
+    data: Rendered,
+    backend: Zero123PlusBackend,
+    out: Path,
+    accelerator: Accelerator,
+    until: float,
+) -> bool:
+    """Single views in, the same views out: squares and L1 on pixels, L1 on their gradients, and a little KL."""
+    vae, device = backend.parts.vae, backend.device
+    pictures = torch.cat([data.views.flatten(0, 1), data.inputs[:, 0]])
+    count = config.vae_batch
+
+    def loss_of(draw: Draw) -> dict[str, Tensor]:
+        generator = draw.generator()
+        picked = torch.randint(len(pictures), (count,), generator=generator)
+        images = _shown_to_vae(pictures[picked]).to(device)
+        distribution = vae.encode(images).latent_dist
+        noise = torch.randn(distribution.mean.shape, generator=generator).to(device)
+        restored = vae.decode(distribution.mean + distribution.std * noise).sample
+        edges = sum(F.l1_loss(restored.diff(dim=d), images.diff(dim=d)) for d in (2, 3))
+        kl = distribution.kl().mean() / images[0].numel()
+        # Squares first of all: with L1 alone the colours of small parts come last.
+        squares = F.mse_loss(restored, images)
+        return {"loss": 5 * squares + F.l1_loss(restored, images) + edges + 1e-3 * kl, "mse": squares, "kl": kl}
+
+    modules = {"vae": vae}
+    with learning(modules):
+        done = optimise("vae", modules, loss_of, config.vae, out, accelerator, config.seed, until)
+    with torch.no_grad():
+        sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)]).to(device)
+        latents = vae.encode(sample).latent_dist.mean
+    # Zero123++ multiplies scaled latents by 0.75; choose the factor that makes the UNet's input have spread 1.
+    vae.register_to_config(scaling_factor=1 / (0.75 * float(latents.std())))
+    return done
+
+
+def _watch(config: TrainTinyConfig, backend: Zero123PlusBackend, out: Path) -> Watch:
+    """The probe, every so often."""
+    judged = {
+        category: probe_objects(category, config.probe, backend.view_size, config.workers)
+        for category in kinds(config.categories)
+        if config.probe.every <= config.denoising.optimise.steps
+    }
+
+    def watch(step: int) -> None:
+        if step % config.probe.every == 0:
+            _look(config, backend, judged, out, step)
+
+    return watch
+
+
+def _look(
+    config: TrainTinyConfig, backend: Zero123PlusBackend, judged: dict[str, ProbeObjects], out: Path, step: int
+) -> None:
+    """The probe's figures into the log, and a sheet of generated views."""
+    found = {category: landmark_probe(backend, objects, config.probe) for category, objects in judged.items()}
+    mean = sum(found.values()) / len(found)
+    log.info("probe at step %d: PCK@0.1 %.3f %s", step, mean, json.dumps(found))
+    append_line(out / "log.jsonl", {"stage": "probe", "step": step, "mean": mean, **found})
+    shown = [thing for objects in judged.values() for thing in objects.test[: config.probe.samples]]
+    sheet = sample_sheet(backend, shown, config.probe.sample_steps)
+    Image.fromarray(sheet).save(out / f"samples_{step:06d}.png")
+
+
+def _shown_to_vae(pictures: Tensor) -> Tensor:
+    """uint8 pictures [item height width 3] in the range in which the pipeline shows inputs and grids to the VAE."""
+    return (rearrange(pictures, "i h w c -> i c h w").float() / 127.5 - 1) * (0.5 / 0.8)
+
+
+def _smoke(config: TrainTinyConfig) -> TrainTinyConfig:
+    few = OptimiseConfig(3, 1e-3, save_every=2, log_every=1)
+    probe = ProbeConfig(every=3, train_objects=2, test_objects=2, steps=2, sample_steps=2)
+    few_seen, few_grids = VisionConfig(4, looks=3, optimise=few), DenoisingConfig(2, optimise=few)
+    return replace(
+        config, objects=3, vae=few, vae_batch=4, vision=few_seen, denoising=few_grids, probe=probe, workers=1
+    )
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Where data, checkpoints, samples and the log are kept.")],
+    folder: Annotated[Path | None, typer.Option(help="Where the model goes; default OUT/model.")] = None,
+    categories: Annotated[
+        str, typer.Option(help="Kinds of objects, with commas; one named twice is drawn twice as often.")
+    ] = ",".join(TRAINED_CATEGORIES),
+    objects: Annotated[int, typer.Option(help="Objects of each kind.")] = TrainTinyConfig.objects,
+    seed: int = 0,
+    vae_steps: int = 2000,
+    vision_steps: Annotated[
+        int, typer.Option(help="Of the vision encoder alone; 0: it learns with the UNet only, at its rate.")
+    ] = 15000,
+    unet_steps: int = 20000,
+    vision_batch: Annotated[
+        int, typer.Option(help="Objects that the vision encoder sees a step, and as many looks.")
+    ] = VisionConfig.batch,
+    looks: Annotated[
+        int, typer.Option(help="Objects of each kind of which the vision encoder alone sees a picture.")
+    ] = VisionConfig.looks,
+    unet_batch: int = DenoisingConfig.batch,
+    unet_rate: float = 5e-4,
+    grounding: Annotated[
+        float, typer.Option(help="Weight of the loss that ties phrases to places.")
+    ] = DenoisingConfig.grounding,
+    coarse: Annotated[
+        float, typer.Option(help="Share of the UNet's steps at timesteps of 600 and more.")
+    ] = DenoisingConfig.coarse,
+    init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
+    fine_attention: Annotated[
+        bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
+    ] = TinyConfig.fine_attention,
+    minutes: Annotated[float | None, typer.Option(help="Stop in time; run the same command to go on.")] = None,
+    probe_every: Annotated[
+        int, typer.Option(help="UNet steps between two probes, which take minutes on a CPU.")
+    ] = 1000,
+    save_every: Annotated[
+        int, typer.Option(help="Steps between two checkpoints of 200 MB.")
+    ] = OptimiseConfig.save_every,
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16; bf16 on a GPU.")] = "no",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
+    smoke: Annotated[bool, typer.Option(help="A few steps of everything, to see that it runs.")] = False,
+) -> None:
+    """Train the tiny Zero123++; run the same command again to resume."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(threads)
+    names = tuple(categories.split(","))
+    unknown = [name for name in names if name not in CATEGORIES]
+    if unknown:
+        raise InputError(f"no category {', '.join(unknown)}; known are: {', '.join(CATEGORIES)}")
+    config = TrainTinyConfig(
+        names,
+        objects,
+        seed,
+        vae=OptimiseConfig(vae_steps, 2e-3),
+        vision=VisionConfig(vision_batch, looks, optimise=OptimiseConfig(vision_steps, 1e-3, save_every=save_every)),
+        denoising=DenoisingConfig(
+            unet_batch,
+            coarse,
+            grounding=grounding,
+            optimise=OptimiseConfig(unet_steps, unet_rate, save_every=save_every),
+        ),
+        probe=ProbeConfig(every=probe_every),
+        workers=workers,
+    )
+    config = _smoke(config) if smoke else config
+    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    out.mkdir(parents=True, exist_ok=True)
+    append_line(out / "log.jsonl", {"stage": "config", **asdict(config)})
+    model = TinyConfig(fine_attention=fine_attention)
+    train(config, out, folder or out / "model", model, init, minutes=minutes, accelerator=accelerator)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.stderr.write(f"train_tiny: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,152 @@
+"""The tiny model's training set: rendered once from seeds, encoded once by its VAE, then kept in memory."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.errors import InputError
+from keyorbit.geometry.views import merge_views
+from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
+from keyorbit.synthetic.render import composite
+from keyorbit.synthetic.samples import SampleSpec, make_samples
+
+log = logging.getLogger(__name__)
+Made = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """Input pictures on their backgrounds and on grey, six views on grey, captions in rising detail."""
+
+    inputs: UInt8[Tensor, "item background size size 3"]
+    views: UInt8[Tensor, "item view size size 3"]
+    captions: list[list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the UNet trains on: latents in half precision, the input pictures as the vision encoder will see them."""
+
+    grids: Float[Tensor, "item channel height width"]
+    conditions: Float[Tensor, "item background channel condition_height condition_width"]
+    inputs: UInt8[Tensor, "item background size size 3"]
+    captions: list[list[str]]
+
+    def to(self, device: torch.device) -> "Encoded":
+        """With all tensors on a device."""
+        moved = {key: getattr(self, key).to(device) for key in ("grids", "conditions", "inputs")}
+        return replace(self, **moved)
+
+
+def training_seed(seed: int, index: int) -> int:
+    """Objects that train the model have seeds from 10⁹ on; ``keyorbit dataset make`` never reaches them."""
+    return 10**9 + seed * 10**6 + index
+
+
+def kinds(categories: tuple[str, ...]) -> tuple[str, ...]:
+    """The categories, each once: one may be named twice to be drawn twice as often."""
+    return tuple(dict.fromkeys(categories))
+
+
+def training_specs(categories: tuple[str, ...], objects: int, seed: int, size: int) -> list[SampleSpec]:
+    """``objects`` of each kind, in turn."""
+    return [SampleSpec(kind, training_seed(seed, i), size) for i in range(objects) for kind in kinds(categories)]
+
+
+def draw_items(
+    categories: tuple[str, ...], items: int, count: int, generator: torch.Generator
+) -> Int[Tensor, " count"]:
+    """``count`` random ones of ``items`` that stand in the order of :func:`training_specs`.
+
+    A category that ``categories`` name twice is drawn twice as often.
+    """
+    different = kinds(categories)
+    place = torch.tensor([different.index(category) for category in categories])
+    named = torch.randint(len(categories), (count,), generator=generator)
+    return len(different) * torch.randint(items // len(different), (count,), generator=generator) + place[named]
+
+
+def recipe_of(specs: list[SampleSpec]) -> str:
+    """What tells one list of specs from another."""
+    return hashlib.sha256(json.dumps([astuple(spec) for spec in specs]).encode()).hexdigest()[:16]
+
+
+def made_once(path: Path, what: str, recipe: object, make: Callable[[], Made]) -> Made:
+    """Tensors and metadata of ``path``, where a run that is resumed finds what ``make`` made by ``recipe``.
+
+    Raises:
+        InputError: ``path`` was made by another recipe; ``what`` as in "pictures of" other objects.
+    """
+    if not path.exists():
+        tensors, metadata = make()
+        save_checkpoint(path, tensors, {**metadata, "recipe": recipe})
+    tensors, metadata = load_checkpoint(path)
+    known = metadata.get("recipe")
+    if known != recipe:
+        raise InputError(f"{path} holds {what} other objects, made by {known}, not by {recipe}; choose another folder")
+    return tensors, metadata
+
+
+def render_training_set(
+    categories: tuple[str, ...], objects: int, seed: int, size: int, workers: int, path: Path
+) -> Rendered:
+    """``objects`` of each kind, in turn, kept in ``path``: a run that is resumed finds them there.
+
+    Raises:
+        InputError: ``path`` holds another training set.
+    """
+    recipe = {"categories": list(kinds(categories)), "objects": objects, "seed": seed, "size": size}
+
+    def make() -> Made:
+        specs = training_specs(categories, objects, seed, size)
+        inputs, views, captions = [], [], []
+        for count, sample in enumerate(make_samples(specs, workers), 1):
+            both = [composite(sample.input_image, sample.background), composite(sample.input_image)]
+            inputs.append(torch.from_numpy(np.stack(both)))
+            views.append(torch.from_numpy(composite(sample.views)))
+            captions.append(list(sample.captions))
+            if count % 1000 == 0:
+                log.info("rendered %d of %d objects", count, len(specs))
+        return {"inputs": torch.stack(inputs), "views": torch.stack(views)}, {"captions": captions}
+
+    tensors, metadata = made_once(path, "pictures of", recipe, make)
+    return Rendered(tensors["inputs"], tensors["views"], metadata["captions"])
+
+
+@torch.no_grad()
+def encode_training_set(data: Rendered, backend: Zero123PlusBackend, path: Path, batch: int = 50) -> Encoded:
+    """The rendered set through the VAE, kept in ``path``: it takes minutes on a CPU."""
+    if not path.exists():
+        grids, conditions = [], []
+        for start in range(0, len(data.inputs), batch):
+            views = rearrange(data.views[start : start + batch], "i v h w c -> i c v h w").float() / 255
+            grids.append(backend.encode_images(merge_views(views, backend.layout)).half().cpu())
+            pictures = rearrange(data.inputs[start : start + batch], "i b h w c -> (i b) c h w").float() / 255
+            pixels = ((pictures - 0.5) / 0.8).to(backend.device, backend.dtype)
+            latent = backend.parts.vae.encode(pixels).latent_dist.mean
+            conditions.append(rearrange(latent, "(i b) c h w -> i b c h w", b=2).half().cpu())
+            if start % (20 * batch) == 0:
+                log.info("encoded %d of %d objects", start, len(data.inputs))
+        save_checkpoint(path, {"grids": torch.cat(grids), "conditions": torch.cat(conditions)}, {})
+    tensors, _ = load_checkpoint(path)
+    return Encoded(tensors["grids"], tensors["conditions"], data.inputs, data.captions)
+
+
+def seen_by_vision(
+    pictures: UInt8[Tensor, "item size size 3"], backend: Zero123PlusBackend
+) -> Float[Tensor, "item 3 size size"]:
+    """Input pictures as the backend's own preparation has them for its vision encoder."""
+    own = backend.parts.feature_extractor_clip
+    mean, std = (torch.tensor(v, device=backend.device).reshape(3, 1, 1) for v in (own.image_mean, own.image_std))
+    return (rearrange(pictures.to(backend.device), "i h w c -> i c h w").float() / 255 - mean) / std

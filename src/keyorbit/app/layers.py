@@ -1,0 +1,61 @@
+"""Where one token looks at every layer and resolution: the attention before anything is averaged over layers."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.maps import to_map
+from keyorbit.diffusion.prepare import PrepareConfig, prepare
+from keyorbit.diffusion.queries import LayerQueries
+from keyorbit.diffusion.recording import record_passes
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.errors import InputError
+from keyorbit.geometry.views import Layout, split_views
+from keyorbit.objects.dataset import ObjectViews
+
+
+@dataclass(frozen=True, eq=False)
+class LayerAttention:
+    """One layer's attention to one token, mean over its heads: probabilities of the softmax over text and token.
+
+    views: at the layer's own size; given: the same on the input picture, None for models that have no such pass.
+    """
+
+    name: str
+    heads: int
+    views: Float[Tensor, "view height width"]
+    given: Float[Tensor, "given_height given_width"] | None
+
+
+@torch.no_grad()
+def attention_by_layer(
+    backend: Backend, tokens: Tokens, thing: ObjectViews, token: int, seed: int = 0
+) -> tuple[Float[Tensor, "view 3 height width"], list[LayerAttention]]:
+    """The object's views, and the attention of every cross-attention layer in the order of the UNet.
+
+    Raises:
+        InputError: there is no such token, or the object does not fit the model.
+    """
+    if not 0 <= token < len(tokens):
+        raise InputError(f"there are keypoints 0 to {len(tokens) - 1}, and no {token}")
+    generator = torch.Generator().manual_seed(seed)
+    prepared, views, _ = prepare(thing, backend, PrepareConfig(timestep=tokens.info.timestep), generator)
+    passes = record_passes(backend, prepared, "*")
+    embedding = tokens.embedding.to(backend.device)
+    given = passes.get("condition", [])
+    found = []
+    for i, layer in enumerate(passes["grid"]):
+        maps = _maps(layer, embedding, token, backend.layout)
+        other = _maps(given[i], embedding, token, Layout(1, 1))[0] if given else None
+        found.append(LayerAttention(layer.name, layer.query.shape[1], maps, other))
+    return views, found
+
+
+def _maps(
+    layer: LayerQueries, tokens: Float[Tensor, "token width"], token: int, layout: Layout
+) -> Float[Tensor, "view map_height map_width"]:
+    share = layer.probabilities(tokens, torch.zeros(1, dtype=torch.long))[0, ..., token].mean(0)
+    return split_views(to_map(share[:, None], *layer.size)[0], layout)

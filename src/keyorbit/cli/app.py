@@ -1,0 +1,31 @@
+"""``keyorbit app``: the web app."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from keyorbit.app.interface import gradio, launch
+from keyorbit.app.studio import open_studio
+from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption
+from keyorbit.cli.terminal import console
+
+
+def app_command(
+    run: Annotated[Path | None, typer.Argument(help="A run; default tokens for chairs, which come along.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    host: Annotated[str, typer.Option(help="Who may come: 127.0.0.1 this machine, 0.0.0.0 everyone.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Default the first free one from 7860.")] = None,
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
+    gradio()
+    with TemporaryDirectory(prefix="keyorbit_") as scratch:
+        studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of)
+        served = launch(studio, host, port, block=False)
+        console.print(f"{served.local_url} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
+        served.block_thread()

@@ -1,0 +1,62 @@
+"""``keyorbit cache``: the model's queries, kept for discovery."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyorbit.cli.options import (
+    CamerasOption,
+    DeviceOption,
+    DtypeOption,
+    LayersOption,
+    MapsOption,
+    ModelOption,
+    NoisesOption,
+    TimestepOption,
+    UnetOption,
+    WarpsOption,
+    map_kind,
+    prepare_config,
+)
+from keyorbit.cli.terminal import console, errors, progress
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.discovery.cache.build import build_cache, check_folder, check_room
+from keyorbit.discovery.cache.index import STORED, plan_cache
+from keyorbit.discovery.discover import DiscoverConfig
+from keyorbit.objects.dataset import load_dataset
+from keyorbit.ranks import start_ranks
+
+
+def cache_command(
+    data: Annotated[Path, typer.Argument(help="A dataset folder, or a folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="The cache's folder; a build that was stopped there goes on.")],
+    model: ModelOption = "tiny",
+    maps: MapsOption = None,
+    layers: LayersOption = None,
+    timestep: TimestepOption = None,
+    warps: WarpsOption = None,
+    noises: NoisesOption = None,
+    seed: Annotated[int, typer.Option(help="Of warps and noise.")] = 0,
+    store: Annotated[str, typer.Option(help=f"{', '.join(STORED)}: what queries are kept in.")] = "float32",
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
+    check_folder(out)
+    ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
+    objects = load_dataset(data)
+    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of)
+    prepare = prepare_config(timestep, warps, noises, DiscoverConfig().prepare)
+    wanted = DiscoverConfig(layers=layers, maps=map_kind(maps), seed=seed, prepare=prepare)
+    with progress(ranks.main) as tick:
+        index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
+        check_room(index, out)
+        if ranks.main:
+            size = f"{index.bytes / 1e6:,.1f} MB for {len(index.objects)} objects in {index.versions} versions"
+            errors.print(f"{out} will take {size}", highlight=False, soft_wrap=True, markup=False)
+        build_cache(backend, objects, index, out, lambda i, n: tick("cache", i, n, {}), ranks)
+    if ranks.main:
+        console.print(f"{len(index.objects)} objects in {out}: keyorbit discover --cache {out} --out RUN")

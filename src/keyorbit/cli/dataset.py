@@ -1,0 +1,72 @@
+"""``keyorbit dataset``: objects with ground truth made, rendered and listed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from keyorbit.cli.options import OverwriteOption, load_all, one_of
+from keyorbit.cli.terminal import console, progress
+from keyorbit.errors import InputError
+from keyorbit.synthetic.dataset import make_dataset, render_mesh
+from keyorbit.synthetic.objects import CATEGORIES
+
+
+def dataset_make(
+    out: Annotated[Path, typer.Argument(help="The folder to fill.")],
+    category: Annotated[str, typer.Option(help="Which kind of object; see 'dataset list'.")] = "chair",
+    objects: Annotated[int, typer.Option(help="How many.")] = 60,
+    seed: Annotated[int, typer.Option(help="0 to 999; another seed, other objects.")] = 0,
+    size: Annotated[int, typer.Option(help="Pixels a view.")] = 64,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    turn: Annotated[float, typer.Option(help="The same objects seen from so many degrees further round.")] = 0.0,
+    shard: Annotated[
+        str, typer.Option(help="Such as 0/4: every fourth object from the first on, for one of 4 machines.")
+    ] = "0/1",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write procedural objects with six views and true keypoints."""
+    first, _, of = shard.partition("/")
+    if not (first.isdecimal() and of.isdecimal()):
+        raise InputError(f"--shard is a number and how many there are, such as 0/4, not '{shard}'")
+    part = int(first), int(of)
+    with progress() as tick:
+        written = make_dataset(
+            out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn, part, overwrite
+        )
+    console.print(f"{len(written)} objects in {out}")
+
+
+def dataset_render(
+    mesh: Annotated[Path, typer.Argument(help="A mesh file: OBJ, GLB, PLY, STL …")],
+    out: Annotated[Path, typer.Option(help="The object folder to write.")],
+    size: Annotated[int, typer.Option(help="Pixels a view.")] = 320,
+    elevation: Annotated[float, typer.Option(help="Of the input view, degrees.")] = 20.0,
+    azimuth: Annotated[float, typer.Option(help="Of the input view, degrees.")] = 0.0,
+    up: Annotated[str, typer.Option(help="The file's upward axis, y or z.")] = "y",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Render a mesh file: the input view and the model's six views."""
+    one_of("--up", up, ("y", "z"))
+    if not -89 <= elevation <= 89 or size < 8:
+        raise InputError("--elevation is -89 to 89 degrees, and --size 8 pixels or more")
+    render_mesh(mesh, out, size, elevation, azimuth, up, overwrite)
+    console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
+
+
+def dataset_list(
+    data: Annotated[Path | None, typer.Argument(help="A dataset folder; none for the known categories.")] = None,
+) -> None:
+    """List the known categories, or the objects of a folder."""
+    if data is None:
+        table = Table("category", "keypoints")
+        for name, category in CATEGORIES.items():
+            table.add_row(name, ", ".join(category.keypoint_names))
+    else:
+        table = Table("object", "views", "landmarks", "caption")
+        for thing in load_all(data):
+            views = "to be generated" if thing.views is None else str(len(thing.views))
+            known = "" if thing.truth is None else str(int(thing.truth.known.sum()))
+            table.add_row(thing.name, views, known, thing.caption)
+    console.print(table)

@@ -1,0 +1,115 @@
+"""``keyorbit detect``: a run's keypoints on new objects."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from keyorbit.cli.options import (
+    CamerasOption,
+    DeviceOption,
+    DtypeOption,
+    OverwriteOption,
+    RunArgument,
+    UnetOption,
+    load_all,
+    load_tokens,
+    one_of,
+    run_backend,
+)
+from keyorbit.cli.tables import percent
+from keyorbit.cli.terminal import console, progress
+from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
+from keyorbit.detection.input_camera import InputCamera
+from keyorbit.errors import InputError
+from keyorbit.evaluation.evaluate import SEEN, detect_all
+from keyorbit.objects.captures import load_capture
+from keyorbit.output.skeleton import check_edges
+from keyorbit.output.write import (
+    DEFAULT_FORMATS,
+    DETECTION,
+    FORMATS,
+    find_skeleton,
+    parse_formats,
+    parse_skeleton,
+    write_detections,
+)
+from keyorbit.storage.outputs import check_output
+
+
+def detect_command(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="Where the results go.")],
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures, object folders or dataset folders.", show_default=False)
+    ] = None,
+    views: Annotated[
+        Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
+    ] = None,
+    cameras: Annotated[
+        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP text model.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
+    warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = DetectConfig.warps,
+    peak: Annotated[str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map.")] = None,
+    formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
+    skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
+    seed: int = 0,
+    overwrite: OverwriteOption = False,
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
+
+    With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
+    """
+    if noises < 1:
+        raise InputError("--noises must be 1 or more")
+    if warps < 0:
+        raise InputError("--warps must be 0 or more")
+    if peak is not None:
+        one_of("--peak", peak, PEAKS)
+    chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
+    tokens = load_tokens(run)
+    check_edges(edges or (), len(tokens))
+    pictures = pictures or []
+    if (views is None) != (cameras is None):
+        raise InputError("--views and --cameras belong together: give both, or neither")
+    if len(pictures) > 1 if views else not pictures:
+        raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
+    check_output(out, DETECTION, overwrite)
+    objects = [] if views else [thing for path in pictures for thing in load_all(path)]
+    backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
+    if views and cameras:
+        picture = pictures[0] if pictures else None
+        objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
+    detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, peak, seed=seed))
+    with progress() as tick:
+        found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
+    edges = find_skeleton(found) if edges is None else edges
+    places = write_detections(out, found, chosen, edges, overwrite)
+    table = Table("object", "keypoints", "reprojection, % of side", "written to")
+    for place, detection in zip(places, found, strict=True):
+        points = detection.keypoints_3d
+        error = None if points is None else float(points.reprojection_error.median())
+        score = detection.keypoints_2d.score[0] if points is None else points.score
+        table.add_row(escape(detection.name), str(int((score > SEEN).sum())), percent(error), escape(str(place)))
+    console.print(table)
+    for detection in found:
+        if detection.input_camera is not None:
+            console.print(f"{detection.name}: {_input_line(detection.input_camera)}", markup=False, soft_wrap=True)
+    if any(detection.keypoints_3d is None for detection in found):
+        console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
+
+
+def _input_line(camera: InputCamera) -> str:
+    if float(camera.score) == 0:
+        return "the input picture's elevation cannot be known from these keypoints"
+    return (
+        f"the input picture's elevation is {float(camera.elevation_deg):.1f}° ± {float(camera.elevation_std_deg):.1f}°"
+    )

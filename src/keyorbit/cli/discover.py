@@ -1,0 +1,150 @@
+"""``keyorbit discover``: keypoint tokens from objects or from a cache."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from keyorbit.cli.options import (
+    CamerasOption,
+    DeviceOption,
+    DtypeOption,
+    LayersOption,
+    MapsOption,
+    NoisesOption,
+    OverwriteOption,
+    TimestepOption,
+    UnetOption,
+    WarpsOption,
+    base_settings,
+    changed,
+    load_all,
+    map_kind,
+    one_of,
+    prepare_config,
+)
+from keyorbit.cli.terminal import console, progress
+from keyorbit.diffusion.attention import Mode
+from keyorbit.diffusion.backends.loading import load_backend, model_fingerprint
+from keyorbit.discovery.cache.disk import DiskCache, open_cache
+from keyorbit.discovery.config import Method
+from keyorbit.discovery.discover import RUN, DiscoverConfig, discover, discover_cached
+from keyorbit.errors import InputError
+from keyorbit.output.loss_log import LossLog
+from keyorbit.ranks import start_ranks
+from keyorbit.storage.files import make_folder, write_json, write_text
+from keyorbit.storage.outputs import check_run
+from keyorbit.storage.settings import to_toml
+
+DISCOVER_SETTINGS = "discover.toml"
+
+
+def discover_command(
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="A dataset folder, or a folder of pictures; not needed with --cache.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="What 'keyorbit cache' wrote: needs no weights, and sets what is not given here."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="As for 'keyorbit cache'; 'tiny' unless told otherwise.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file of settings, such as a run's discover.toml; options win over it."),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Keypoints to find; default 16.")] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="Tokens optimised, the best of which become keypoints; default 32.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="constellation (default): tokens keep their places in a common shape; consistency: views agree."
+        ),
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="isolated (fast, the default) or joint (through the UNet).")] = None,
+    maps: MapsOption = None,
+    layers: LayersOption = None,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps; default 500.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Objects a step; default 8.")] = None,
+    timestep: TimestepOption = None,
+    warps: WarpsOption = None,
+    noises: NoisesOption = None,
+    seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    overwrite: OverwriteOption = False,
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Find keypoint tokens on the objects of DATA; no labels."""
+    if method is not None:
+        one_of("--method", method, get_args(Method))
+    if mode is not None:
+        one_of("--mode", mode, get_args(Mode))
+    if (data is None) == (cache is None):
+        raise InputError("give either DATA or --cache")
+    if cache is not None:
+        given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
+        given["--cameras-of"] = cameras_of
+        if besides := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
+    check_run(out, RUN, resume, overwrite)
+    base = base_settings(DiscoverConfig, config, out / DISCOVER_SETTINGS, resume)
+    count = base.num_tokens if tokens is None else tokens
+    most = base.num_candidates if candidates is None else candidates
+    wanted = changed(
+        base,
+        prepare=prepare_config(timestep, warps, noises, base.prepare),
+        num_tokens=count,
+        num_candidates=max(count, most),
+        method=method,
+        mode=mode,
+        maps=map_kind(maps),
+        layers=layers,
+        steps=steps,
+        batch=batch,
+        seed=seed,
+    )
+    ranks = start_ranks(device)
+    losses, settings = LossLog(out), to_toml(wanted)
+    began = time.monotonic()
+    with progress(ranks.main) as tick:
+
+        def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+            if stage == "step" and ranks.main:
+                if not losses.begun:
+                    write_text(make_folder(out) / DISCOVER_SETTINGS, settings)
+                losses.add(done, values)
+            tick(stage, done, total, values)
+
+        if cache is not None:
+            opened = _of_model(open_cache(cache, device), model)
+            count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks, overwrite)
+        else:
+            assert data is not None
+            objects = load_all(data)
+            backend = load_backend(model or "tiny", device, dtype, unet, cameras_of=cameras_of)
+            count = len(objects)
+            found = discover(backend, objects, wanted, out, resume, report, ranks, overwrite=overwrite)
+    if not ranks.main:
+        return
+    found.save(make_folder(out) / "tokens.safetensors")
+    write_text(out / DISCOVER_SETTINGS, settings)
+    about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
+    write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
+    console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")
+
+
+def _of_model(cache: DiskCache, model: str | None) -> DiskCache:
+    """The cache, if it was built with that model; without one, whatever it was built with."""
+    if model is not None and (found := model_fingerprint(model)) != cache.facts.fingerprint:
+        raise InputError(
+            f"{cache.folder} was built with {cache.facts.name} ({cache.facts.fingerprint}), not with {model} "
+            f"({found}): build it again, or leave --model out"
+        )
+    return cache

@@ -1,0 +1,91 @@
+"""``keyorbit evaluate``: a run against ground truth."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyorbit.cli.options import (
+    CamerasOption,
+    DeviceOption,
+    DtypeOption,
+    RunArgument,
+    UnetOption,
+    load_tokens,
+    run_backend,
+)
+from keyorbit.cli.tables import objects_table, summary_table
+from keyorbit.cli.terminal import console, progress
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.discovery.discover import config_from_settings, untrained
+from keyorbit.errors import InputError
+from keyorbit.evaluation.evaluate import Evaluation, detect_all, evaluate
+from keyorbit.evaluation.readers import DATASETS, read_dataset
+from keyorbit.objects.dataset import ObjectViews
+from keyorbit.storage.files import make_folder, write_json
+from keyorbit.storage.outputs import check_file
+
+# What a file of scores begins with.
+SCORES_MARK = '"discovered": {'
+
+
+def evaluate_command(
+    run: RunArgument,
+    data: Annotated[Path, typer.Argument(help="A dataset folder with ground truth.")],
+    fit: Annotated[
+        Path | None,
+        typer.Option(help="Objects on which landmark weights are fitted; default half of DATA for the other."),
+    ] = None,
+    moved: Annotated[
+        Path | None, typer.Option(help="The objects of DATA turned ('dataset make --turn'): adds repeatability.")
+    ] = None,
+    generate: Annotated[
+        bool,
+        typer.Option("--generate", help="Look at views that the model makes of each input picture, not at DATA's."),
+    ] = False,
+    dataset: Annotated[str, typer.Option(help=f"Layout of the folders: {', '.join(DATASETS)}.")] = "keyorbit",
+    split: Annotated[str, typer.Option(help="Which part of a published data set DATA is judged on.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Judge no more objects than the first so many.")] = None,
+    baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Measure a run's keypoints against ground truth, next to untrained tokens."""
+    if limit is not None and limit < 1:
+        raise InputError("--limit must be 1 or more")
+    if json_file:
+        check_file(json_file, SCORES_MARK)
+    tokens = load_tokens(run)
+
+    def load(folder: Path | None, part: str) -> list[ObjectViews]:
+        return [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
+
+    objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
+    backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
+    seen, seen_moved = (_without_views(things) if generate else things for things in (objects, moved_objects))
+    candidates = {"discovered": tokens}
+    if baseline and tokens.info.settings:
+        candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
+    results: dict[str, Evaluation] = {}
+    for name, chosen in candidates.items():
+        detector = KeypointDetector(backend, chosen)
+        with progress() as tick:
+            fitted = detect_all(detector, fit_objects, lambda i, n, s=name: tick(f"fit {s}", i, n, {}))  # type: ignore[misc]
+            found = detect_all(detector, seen, lambda i, n, s=name: tick(s, i, n, {}))  # type: ignore[misc]
+            again = detect_all(detector, seen_moved, lambda i, n, s=name: tick(f"moved {s}", i, n, {}))  # type: ignore[misc]
+        motion = (again, moved_objects) if moved else None
+        results[name] = evaluate(found, objects, fitted, fit_objects, motion)
+    if json_file:
+        make_folder(json_file.parent)
+        write_json(json_file, {name: result.to_dict() for name, result in results.items()})
+    console.print(objects_table(results))
+    console.print(summary_table(results))
+
+
+def _without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
+    return [replace(thing, views=None, masks=None) for thing in objects]

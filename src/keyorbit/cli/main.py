@@ -1,0 +1,111 @@
+"""The command line. Exit status 0; 2 for bad use or input, with one line that says what; 1 if we failed."""
+
+import logging
+import signal
+import sys
+import time
+from importlib.metadata import version as package_version
+from typing import Annotated
+
+import typer
+
+from keyorbit.cli.app import app_command
+from keyorbit.cli.cache import cache_command
+from keyorbit.cli.dataset import dataset_list, dataset_make, dataset_render
+from keyorbit.cli.detect import detect_command
+from keyorbit.cli.discover import discover_command
+from keyorbit.cli.evaluate import evaluate_command
+from keyorbit.cli.inspect import inspect_command
+from keyorbit.cli.protocol import protocol_command
+from keyorbit.cli.report import report_command
+from keyorbit.cli.terminal import bars, console, errors
+from keyorbit.cli.train import train_command
+from keyorbit.errors import InputError
+from keyorbit.ranks import first_launched, launched
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+dataset_app = typer.Typer(
+    help="Procedural objects with ground truth, and mesh files at the model's cameras.", no_args_is_help=True
+)
+app.add_typer(dataset_app, name="dataset")
+protocol_app = typer.Typer(
+    help="Published protocols from end to end, next to the published numbers.", no_args_is_help=True
+)
+app.add_typer(protocol_app, name="protocol")
+app.command("discover")(discover_command)
+app.command("cache")(cache_command)
+app.command("train")(train_command)
+app.command("detect")(detect_command)
+app.command("evaluate")(evaluate_command)
+protocol_app.command("stablekeypoints")(protocol_command)
+app.command("report")(report_command)
+app.command("app")(app_command)
+app.command("inspect")(inspect_command)
+dataset_app.command("make")(dataset_make)
+dataset_app.command("render")(dataset_render)
+dataset_app.command("list")(dataset_list)
+
+
+@app.callback(invoke_without_command=True)
+def _about(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results and errors only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell what is done, with what, where it goes and how long it takes.")
+    ] = False,
+) -> None:
+    if quiet and verbose:
+        raise InputError("--quiet and --verbose exclude each other")
+    bars.quiet = quiet
+    logging.getLogger("keyorbit").setLevel(logging.INFO if verbose and first_launched() else logging.WARNING)
+    if version:
+        console.print(package_version("keyorbit"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of ``keyorbit`` and ``python -m keyorbit``."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    several = launched() > 1
+    if several:  # a launcher ends all processes where one is gone
+        signal.signal(signal.SIGTERM, _terminated)
+    _quiet_libraries()
+    began = time.monotonic()
+    try:
+        app()
+    except InputError as error:
+        if several:  # one sentence is enough
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        errors.print(f"keyorbit: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("keyorbit: stopped", markup=False)
+        sys.exit(130)
+    finally:
+        log.info("%.1f s in all", time.monotonic() - began)
+        if several:  # the rest is the interpreter's, which may be ended without a word
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise InputError(
+        "stopped from outside, as when another process of the run is gone; what was finished is kept: start it again "
+        "('discover' and 'train' with --resume)"
+    )
+
+
+def _quiet_libraries() -> None:
+    """Bars and advice of the libraries below would drown ours."""
+    import diffusers
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.set_verbosity_error()

@@ -1,0 +1,55 @@
+"""``keyorbit protocol``: published protocols from end to end."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyorbit.cli.options import DeviceOption, DtypeOption, OverwriteOption, one_of
+from keyorbit.cli.tables import protocol_table
+from keyorbit.cli.terminal import console, progress
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.errors import InputError
+from keyorbit.evaluation.protocol import PROTOCOLS, ProtocolConfig, run_protocol
+from keyorbit.evaluation.readers import read_dataset
+from keyorbit.storage.files import write_json
+from keyorbit.storage.outputs import OutputKind, check_output, replaced_folder
+
+RUN = OutputKind("protocol run")
+
+
+def protocol_command(
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")],
+    data: Annotated[Path, typer.Option(help="The data set's folder in its published layout.")],
+    out: Annotated[Path, typer.Option(help="Where tokens and result go.")],
+    model: Annotated[str, typer.Option(help="A folder or Hub id of Stable Diffusion.")],
+    keypoints: Annotated[int, typer.Option(help="Keypoints kept.")] = ProtocolConfig.keypoints,
+    tokens: Annotated[int, typer.Option(help="Tokens optimised.")] = ProtocolConfig.tokens,
+    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = ProtocolConfig.steps,
+    batch: Annotated[int, typer.Option(help="Pictures a step.")] = ProtocolConfig.batch,
+    pictures: Annotated[int, typer.Option(help="Train pictures to optimise on.")] = ProtocolConfig.pictures,
+    fit: Annotated[int, typer.Option(help="Train pictures to regress on, at most.")] = ProtocolConfig.fit,
+    test: Annotated[int | None, typer.Option(help="Test pictures, at most; default all.")] = None,
+    augmentations: Annotated[int, typer.Option(help="Warps averaged in detection.")] = ProtocolConfig.augmentations,
+    map_size: Annotated[int, typer.Option(help="Side of the maps.")] = ProtocolConfig.map_size,
+    seed: int = 0,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """StableKeypoints: optimise, select, regress, evaluate, beside the paper's number."""
+    one_of("--dataset", dataset, tuple(PROTOCOLS))
+    if min(keypoints, tokens, pictures, fit, 1 if test is None else test, batch) < 1 or augmentations < 0:
+        raise InputError("numbers of keypoints, tokens and pictures are 1 or more, and --augmentations 0 or more")
+    check_output(out, RUN, overwrite)
+    config = ProtocolConfig(
+        keypoints, tokens, steps, batch, ProtocolConfig.rate, pictures, fit, test, augmentations, map_size, seed
+    )
+    train_objects, test_objects = read_dataset(dataset, data, "train"), read_dataset(dataset, data, "test")
+    backend = load_backend(model, device, dtype)
+    with progress() as tick:
+        result = run_protocol(backend, dataset, train_objects, test_objects, config, None, tick)
+    with replaced_folder(out, RUN, overwrite) as partial:
+        result.tokens.save(partial / "tokens.safetensors")
+        write_json(partial / "protocol.json", result.to_dict())
+    console.print(protocol_table(result))

@@ -1,0 +1,46 @@
+"""``keyorbit report``: a run as one HTML page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, RunArgument, UnetOption, run_backend
+from keyorbit.cli.terminal import console, progress
+from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.errors import InputError
+from keyorbit.evaluation.evaluate import detect_all
+from keyorbit.output.page.report import read_run, read_scores, report_html, run_objects
+from keyorbit.storage.files import write_text
+from keyorbit.storage.outputs import check_file
+
+
+def report_command(
+    run: RunArgument,
+    data: Annotated[Path | None, typer.Argument(help="Objects to show; default those of the run.")] = None,
+    objects: Annotated[int, typer.Option(help="How many of them.")] = 4,
+    scores: Annotated[
+        Path | None, typer.Option(help="What 'evaluate --json' wrote; default RUN/scores.json if there is one.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The page; default RUN/report.html.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+) -> None:
+    """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
+    if objects < 0:
+        raise InputError("--objects must be 0 or more")
+    about, path = read_run(run), out or run / "report.html"
+    check_file(path, '<meta name="generator" content="keyorbit')
+    beside = run / "scores.json"
+    figures = read_scores(scores or beside) if scores or beside.is_file() else None
+    shown = list(run_objects(about, data, objects))
+    found: list[Detection] = []
+    if shown:
+        with progress() as tick:
+            backend = run_backend(about.tokens, model, device, dtype, unet, cameras_of)
+            found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
+    write_text(path, report_html(about, found, shown, figures))
+    console.print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,95 @@
+"""``keyorbit train``: novel views and keypoints together."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyorbit.cli.options import (
+    CamerasOption,
+    ModelOption,
+    OverwriteOption,
+    UnetOption,
+    base_settings,
+    changed,
+    load_tokens,
+)
+from keyorbit.cli.terminal import console, progress
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.objects.dataset import load_dataset
+from keyorbit.storage.files import write_json
+from keyorbit.training.config import TrainConfig
+from keyorbit.training.train import SETTINGS, check_place, make_accelerator, train
+
+
+def train_command(
+    data: Annotated[Path, typer.Argument(help="A dataset folder whose objects have their views.")],
+    out: Annotated[Path, typer.Option(help="The run's folder.")],
+    model: ModelOption = "tiny",
+    tokens: Annotated[
+        str | None, typer.Option(help="How many, or a run or tokens file to start from; default 16.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file of settings; options win over it. With --resume the run's own.")
+    ] = None,
+    trained: Annotated[str | None, typer.Option("--train", help="tokens, lora or full.")] = None,
+    keypoint: Annotated[float | None, typer.Option(help="Times the keypoint losses' weights; 0 for none.")] = None,
+    equivariance: Annotated[float | None, typer.Option(help="The equivariance loss's weight.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Objects in a forward pass.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes in a step.")] = None,
+    unet_rate: Annotated[float | None, typer.Option(help="Learning rate of LoRA or the UNet.")] = None,
+    token_rate: Annotated[float | None, typer.Option(help="Learning rate of the tokens.")] = None,
+    mode: Annotated[str | None, typer.Option(help="joint or isolated.")] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16.")] = None,
+    checkpointing: Annotated[bool | None, typer.Option(help="Less memory for more time.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="none, tensorboard, trackio or wandb.")] = None,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    sample_every: Annotated[int | None, typer.Option(help="Steps between sheets of views; 0 for none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    overwrite: OverwriteOption = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+) -> None:
+    """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
+    base = base_settings(TrainConfig, config, out / SETTINGS, resume)
+    start, count = _tokens_or_number(tokens)
+    given = {
+        "train": trained, "num_tokens": count, "steps": steps, "batch": batch, "accumulate": accumulate,
+        "unet_rate": unet_rate, "token_rate": token_rate, "mode": mode, "precision": precision,
+        "checkpointing": checkpointing, "tracker": tracker, "save_every": save_every, "sample_every": sample_every,
+        "seed": seed,
+    }  # fmt: skip
+    warped = changed(base.terms.equivariance, weight=equivariance)
+    settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
+    check_place(out, resume, overwrite)
+    objects = load_dataset(data)
+    accelerator = make_accelerator(settings, out, cpu)
+    chosen = cameras_of or (start.info.cameras_of if start else "") or None
+    backend = load_backend(model, str(accelerator.device), unet=unet, cameras_of=chosen)
+    began = time.monotonic()
+    with progress(accelerator.is_main_process) as tick:
+        found = train(
+            backend, objects, settings, out, start, resume, accelerator,
+            lambda i, n, terms: tick("train", i, n, {k: v for k, v in terms.items() if k in ("nvs", "keypoint")}),
+            overwrite,
+        )  # fmt: skip
+    if not accelerator.is_main_process:
+        return
+    about = {"format": "keyorbit-training-1", "data": str(data), "objects": len(objects), "model": model}
+    write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(settings)})
+    console.print(f"{len(found)} tokens trained on {len(objects)} objects: {out / 'tokens.safetensors'}")
+
+
+def _tokens_or_number(given: str | None) -> tuple[Tokens | None, int | None]:
+    """``--tokens`` of training: tokens to start from, or how many fresh ones."""
+    if given is None:
+        return None, None
+    if given.isdecimal():
+        return None, int(given)
+    return load_tokens(Path(given)), None

@@ -1,1 +1,0 @@
-"""The commands of ``keyorbit``, a module for each."""

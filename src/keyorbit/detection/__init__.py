@@ -1,0 +1,1 @@
+"""Reading tokens on new objects."""

@@ -1,0 +1,112 @@
+"""What discovery, detection, preparation and the query cache need from a diffusion model, and nothing more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.views import Layout
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the model is told about an object: the input picture's latent, and the text rows of the context."""
+
+    latent: Float[Tensor, "batch channel height width"]
+    context: Float[Tensor, "batch text context_width"]
+
+    def join(self, other: "Condition") -> "Condition":
+        """This batch, then the other."""
+        return Condition(torch.cat([self.latent, other.latent]), torch.cat([self.context, other.context]))
+
+    def repeat(self, count: int) -> "Condition":
+        """Each item ``count`` times in a row."""
+        return Condition(
+            repeat(self.latent, "b c h w -> (b n) c h w", n=count),
+            repeat(self.context, "b t w -> (b n) t w", n=count),
+        )
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A frozen diffusion model whose cross-attention is read."""
+
+    @property
+    def name(self) -> str:
+        """What :func:`keyorbit.load_backend` was called with."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells two sets of weights apart."""
+
+    @property
+    def unet(self) -> Any:
+        """The diffusers UNet, for :func:`keyorbit.capture_attention`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+
+    @property
+    def layout(self) -> Layout:
+        """How the views are tiled."""
+
+    @property
+    def cameras(self) -> Cameras | None:
+        """The cameras of the views; None where there are none, and so no 3D."""
+
+    @property
+    def cameras_of(self) -> str:
+        """Whose cameras these are, where somebody chose them; empty where the model's own folder tells."""
+
+    @property
+    def view_size(self) -> int:
+        """Side of one view in pixels."""
+
+    @property
+    def has_condition_pass(self) -> bool:
+        """Whether :meth:`denoise` runs the UNet on the input picture first."""
+
+    @property
+    def default_timestep(self) -> int:
+        """How much noise its attention is read at, unless told otherwise: 0…999."""
+
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        """Names or patterns of the cross-attention layers that are read, unless told otherwise."""
+
+    def latent_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the latent of a picture of that size."""
+
+    def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
+        """Context rows of random words: what the model's text embeddings look like."""
+
+    def generate(self, images: Sequence[Image.Image], generator: torch.Generator) -> Float[Tensor, "batch 3 _ _"]:
+        """The grid of views of each picture, 0…1; a model of one view gives the picture itself, cropped to fit."""
+
+    def encode_condition(self, images: Sequence[Image.Image]) -> Condition:
+        """What the model is told about each picture; the latent has no channels where there is no condition pass."""
+
+    def encode_images(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch channel latent_height latent_width"]:
+        """Grid pictures (0…1) as the latents that the UNet denoises."""
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """Latents as the UNet expects them at ``timestep [batch]``."""
+
+    def denoise(
+        self,
+        latents: Float[Tensor, "batch channel height width"],
+        timestep: Tensor,
+        context: Float[Tensor, "batch all context_width"],
+        condition_latent: Float[Tensor, "batch condition_channel condition_height condition_width"],
+        condition_noise: Float[Tensor, "batch condition_channel condition_height condition_width"],
+    ) -> Float[Tensor, "batch channel height width"]:
+        """All passes of the UNet; its prediction for the grid."""

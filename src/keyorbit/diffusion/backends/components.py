@@ -1,0 +1,173 @@
+"""A model's parts from disk: the right class, complete, fitting each other, and never from a pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, ModelMixin, UNet2DConditionModel
+from safetensors import safe_open
+from transformers import CLIPImageProcessorPil, CLIPTokenizer
+
+from keyorbit.diffusion.backends.zero123plus import Components
+from keyorbit.errors import InputError
+
+_OTHER_NAMES = {
+    CLIPImageProcessorPil: {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"},
+    CLIPTokenizer: {"CLIPTokenizerFast"},
+}
+_PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+
+
+def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
+    """One part of a model folder, as the library's class ``kind``.
+
+    Raises:
+        InputError: it is missing, damaged, incomplete, stored as a pickle only, or of another class.
+    """
+    if not path.is_dir():
+        raise InputError(f"the model in {path.parent} lacks its {what}: there is no folder {path}")
+    _check_class(path, what, kind)
+    kwargs: dict[str, Any] = {}
+    if issubclass(kind, torch.nn.Module):
+        _refuse_pickle_only(path)
+        library_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
+        kwargs = {"use_safetensors": True, "output_loading_info": True, "variant": _variant(path), library_key: dtype}
+    try:
+        loaded = kind.from_pretrained(path, **kwargs)
+    except Exception as error:  # the libraries raise whatever they meet in a damaged file
+        raise InputError(f"the {what} in {path} cannot be loaded: {_first_line(error)}") from error
+    if not kwargs:
+        return loaded
+    component, info = loaded
+    if info["missing_keys"]:
+        raise InputError(f"the {what} in {path} lacks {_some(info['missing_keys'])}")
+    return component
+
+
+def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
+    """The UNet that ``folder`` describes, with the weights of a separately stored state dict.
+
+    InstantMesh's UNet for white backgrounds comes like this (huggingface.co/TencentARC/InstantMesh).
+
+    Raises:
+        InputError: the file is missing, damaged or no safetensors file, or its weights are not this UNet's.
+    """
+    if not file.is_file():
+        raise InputError(f"there is no UNet state dict at {file}")
+    if file.suffix != ".safetensors":
+        raise InputError(
+            f"{file} is not a .safetensors file, and pickles are never opened; convert it with "
+            "safetensors.torch.save_file(torch.load(file, weights_only=True), new_file)"
+        )
+    _check_class(folder, "unet", UNet2DConditionModel)
+    try:
+        # Without memory until the weights are put in.
+        with torch.device("meta"):
+            unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+        with safe_open(file, "pt") as stored:
+            shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
+            _check_weights(file, shapes, {key: tuple(value.shape) for key, value in unet.state_dict().items()})
+            unet.load_state_dict({key: stored.get_tensor(key).to(dtype) for key in shapes}, assign=True)
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        raise InputError(
+            f"the unet in {folder} with the weights of {file} cannot be loaded: {_first_line(error)}"
+        ) from error
+    return unet
+
+
+def load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
+    """A ControlNet stored in the layout of ``sudo-ai/controlnet-zp11-depth-v1``.
+
+    Raises:
+        InputError: as :func:`load_component`.
+    """
+    return load_component(folder, "ControlNet", ControlNetModel, dtype)
+
+
+def check_fit(parts: Components, folder: Path) -> None:
+    """Raise InputError, naming the first part of a Zero123++ that does not fit the others."""
+    width, rows = parts.text_encoder.config.hidden_size, parts.tokenizer.model_max_length
+    channels = parts.vae.config.latent_channels
+    for what, found, wanted, whose in (
+        ("unet takes a context of width", parts.unet.config.cross_attention_dim, width, "text_encoder's"),
+        (
+            "vision_encoder makes embeddings of width",
+            parts.vision_encoder.config.projection_dim,
+            width,
+            "text_encoder's",
+        ),
+        ("unet takes latents of channels", parts.unet.config.in_channels, channels, "vae's"),
+        ("unet makes latents of channels", parts.unet.config.out_channels, channels, "vae's"),
+        ("model_index.json holds ramping_coefficients of number", len(parts.ramping_coefficients), rows, "tokenizer's"),
+        ("text_encoder reads rows", parts.text_encoder.config.max_position_embeddings, rows, "tokenizer's"),
+    ):
+        if found != wanted:
+            raise InputError(f"the parts in {folder} do not fit: its {what} {found}, not the {whose} {wanted}")
+
+
+def _check_class(path: Path, what: str, kind: Any) -> None:
+    found = _stored_class(path)
+    known = {kind.__name__, *getattr(kind, "_compatibles", ()), *_OTHER_NAMES.get(kind, ())}
+    if found is not None and found not in known:
+        raise InputError(f"the {what} in {path} is a {found}, not a {kind.__name__}")
+
+
+def _stored_class(path: Path) -> str | None:
+    """The class that a part's own configuration names, if it names one."""
+    for name in ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        try:
+            config = json.loads((path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # loading says what is wrong
+        for key in (
+            "_class_name",
+            "architectures",
+            "image_processor_type",
+            "feature_extractor_type",
+            "tokenizer_class",
+        ):
+            if isinstance(config, dict) and config.get(key):
+                found = config[key]
+                return str(found[0] if isinstance(found, list) else found)
+    return None
+
+
+def _refuse_pickle_only(path: Path) -> None:
+    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
+    if pickles and not any(path.glob("*.safetensors")):
+        raise InputError(
+            f"{path} holds its weights as the pickle {pickles[0]} only, and pickles are never opened: "
+            "convert it to safetensors"
+        )
+
+
+def _variant(path: Path) -> str | None:
+    """``"fp16"`` where weights are stored in that form only."""
+    stored = [file.name for file in path.glob("*.safetensors") if ".non_ema" not in file.name]
+    return "fp16" if stored and all(".fp16" in name for name in stored) else None
+
+
+def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
+    complaints = []
+    if missing := wanted.keys() - found.keys():
+        complaints.append(f"lacks {_some(missing)}")
+    if unexpected := found.keys() - wanted.keys():
+        complaints.append(f"has besides {_some(unexpected)}")
+    if other := [key for key in wanted.keys() & found.keys() if found[key] != wanted[key]]:
+        complaints.append(f"has other shapes for {_some(other)}")
+    if complaints:
+        raise InputError(f"the state dict {file} is not of this model's UNet: it {'; it '.join(complaints)}")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _some(keys: Any) -> str:
+    """The first few of the names, and how many there are."""
+    names = sorted(keys)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,185 @@
+"""What a model looks like, without its weights: published facts by name, or the ``config.json`` files of a folder.
+
+Parameter counts of the named ones are tested against the published ones. Sources: the ``config.json`` files of
+``sudo-ai/zero123plus-v1.1`` and ``-v1.2``, ``stable-diffusion-v1-5`` and ``stabilityai/stable-diffusion-2-1``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from keyorbit.diffusion.backends.loading import model_folder
+from keyorbit.errors import InputError
+from keyorbit.geometry.views import Layout
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The configurations of a model's parts, in the words of their libraries, and its sizes in pixels.
+
+    ``condition_size`` is the side of the input picture that Zero123++'s condition pass reads; a model without one
+    (Stable Diffusion) has a single pass.
+    """
+
+    name: str
+    unet: Config
+    vae: Config
+    text_encoder: Config
+    layout: Layout
+    view_size: int
+    condition_size: int | None
+    prediction_type: str
+
+    @property
+    def text_tokens(self) -> int:
+        """Rows of the context before the learnable ones."""
+        return int(self.text_encoder.get("max_position_embeddings", 77))
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the picture of all views."""
+        return self.layout.rows * self.view_size, self.layout.cols * self.view_size
+
+    def build_unet(self, device: str = "meta") -> Any:
+        """The UNet; on the meta device shapes without numbers, elsewhere with the library's random weights."""
+        with torch.device(device):
+            return _frozen(UNet2DConditionModel.from_config(self.unet))
+
+    def build_vae(self) -> Any:
+        """The VAE on the meta device."""
+        with torch.device("meta"):
+            return _frozen(AutoencoderKL.from_config(self.vae))
+
+    def build_text_encoder(self) -> Any:
+        """The text encoder on the meta device."""
+        with torch.device("meta"):
+            return _frozen(CLIPTextModel(CLIPTextConfig(**self.text_encoder)))
+
+
+_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "scaling_factor": 0.18215,
+}
+_UNET = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "layers_per_block": 2,
+}
+# diffusers reads `attention_head_dim` as the number of heads.
+_UNET_1 = {**_UNET, "sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768}
+_UNET_2 = {
+    **_UNET,
+    "sample_size": 96,
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+_TEXT_1 = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+}
+_TEXT_2 = {
+    **_TEXT_1,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}
+_ZERO = Architecture("zero123plus-v1.2", _UNET_2, _VAE, _TEXT_2, Layout(3, 2), 320, 512, "v_prediction")
+_NAMED = (
+    _ZERO,
+    replace(_ZERO, name="zero123plus-v1.1"),
+    Architecture("stable-diffusion-1.5", _UNET_1, _VAE, _TEXT_1, Layout(1, 1), 512, None, "epsilon"),
+    Architecture("stable-diffusion-2.1", _UNET_2, _VAE, _TEXT_2, Layout(1, 1), 768, None, "v_prediction"),
+)
+ARCHITECTURES: Mapping[str, Architecture] = {known.name: known for known in _NAMED}
+
+
+def load_architecture(model: str | Path) -> Architecture:
+    """A model's architecture; reads no weights.
+
+    Args:
+        model: a name in :data:`ARCHITECTURES`, ``"tiny"``, a model folder, or a Hub id (of which only the
+            JSON files are downloaded).
+
+    Raises:
+        InputError: no such model, a configuration is missing or damaged, or the parts are of other classes.
+    """
+    if str(model) in ARCHITECTURES:
+        return ARCHITECTURES[str(model)]
+    folder = _config_folder(str(model))
+    index = _read(folder / "model_index.json")
+    unet, vae = _part(folder, "unet", "UNet2DConditionModel"), _part(folder, "vae", "AutoencoderKL")
+    text, scheduler = _read(folder / "text_encoder/config.json"), _read(folder / "scheduler/scheduler_config.json")
+    _check_fit(folder, unet, vae, text)
+    prediction = str(scheduler.get("prediction_type", "epsilon"))
+    if "ramping_coefficients" in index:
+        crop = _read(folder / "feature_extractor_vae/preprocessor_config.json").get("crop_size", {})
+        view, condition, layout = int(index.get("view_size", 320)), int(crop.get("height", 512)), Layout(3, 2)
+    else:
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        view, condition, layout = int(unet["sample_size"]) * factor, None, Layout(1, 1)
+    return Architecture(str(model), unet, vae, text, layout, view, condition, prediction)
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    return module.requires_grad_(False).eval()
+
+
+def _config_folder(model: str) -> Path:
+    names = ", ".join(("tiny", *ARCHITECTURES))
+    hint = f"no model at {model}; give one of {names}, a folder, or a Hub id such as owner/name"
+    return model_folder(model, ("*.json",), hint=hint)
+
+
+def _part(folder: Path, name: str, expected: str) -> dict[str, Any]:
+    config = _read(folder / name / "config.json")
+    found = config.get("_class_name", expected)
+    if found != expected:
+        raise InputError(f"the {name} in {folder} is a {found}; keyorbit inspects models with a {expected}")
+    return config
+
+
+def _check_fit(folder: Path, unet: Config, vae: Config, text: Config) -> None:
+    """Refuse models that take more than one text encoder or more than a latent: the UNet could not be run."""
+    pairs = (
+        ("text_encoder", text.get("hidden_size"), "cross_attention_dim", unet.get("cross_attention_dim")),
+        ("vae", vae.get("latent_channels"), "in_channels", unet.get("in_channels")),
+    )
+    for part, given, name, taken in pairs:
+        if given is None or given != taken:
+            raise InputError(f"the {part} in {folder} gives {given} channels and the unet's {name} is {taken}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the model lacks {path}, which tells its sizes") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no configuration: it is not a JSON object")
+    return content

@@ -1,0 +1,1 @@
+"""Finding tokens: settings, runs, losses, selection, and where maps come from."""

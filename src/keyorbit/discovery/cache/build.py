@@ -1,0 +1,136 @@
+"""Fill a query cache on disk, a shard at a time: little memory, and what is finished stays when the rest is killed."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.prepare import prepare_numbered
+from keyorbit.diffusion.recording import layer_outlines, object_queries
+from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
+from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
+from keyorbit.discovery.sources import AT_ONCE, model_facts
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import Objects
+from keyorbit.ranks import Ranks
+from keyorbit.storage.files import write_text
+from keyorbit.storage.outputs import OutputKind, begin_output, check_output
+
+log = logging.getLogger(__name__)
+
+CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
+
+
+def build_cache(
+    backend: Backend,
+    objects: Objects,
+    index: CacheIndex,
+    folder: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
+) -> DiskCache:
+    """Run every object once and keep its queries in ``folder``, or finish a build that was stopped there.
+
+    Each missing shard is built by one of the processes; memory is that of one shard. ``index`` comes from
+    :func:`keyorbit.discovery.cache.index.plan_cache`, for these objects.
+
+    Raises:
+        InputError: the folder holds a cache of other settings, the disk cannot hold this one, an object has changed
+            since the plan, values do not fit the type they are to be stored in, or a process is gone.
+    """
+    folder, ranks = Path(folder), ranks or Ranks()
+    if ranks.main:
+        check_room(index, folder)
+        _begin(backend, index, folder)
+    ranks.wait()
+    missing = missing_shards(index, folder)
+    ranks.wait()  # for all to have looked, before any has written
+    mine = missing[ranks.index :: ranks.count]
+    log.info("shards to build: %d of %d, %d of them here", len(missing), index.shards, len(mine))
+    done, total = 0, sum(len(index.in_shard(shard)) for shard in mine)
+    for shard in mine:
+        kept = []
+        for number in index.in_shard(shard):
+            kept.append(_object_tensors(backend, objects, index, number))
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        stacked = {name: torch.stack([tensors[name] for tensors in kept]) for name in kept[0]}
+        write_tensors(shard_path(folder, shard), stacked, index)
+        log.info("wrote %s", shard_path(folder, shard))
+    ranks.wait()
+    return open_cache(folder, str(backend.device))
+
+
+def check_folder(folder: Path) -> None:
+    """Whether a cache can be built or gone on with in a folder: one that has an index, ours by its marker, or empty.
+
+    Raises:
+        InputError: it holds other files.
+    """
+    if not (folder / "index.json").is_file():
+        check_output(folder, CACHE, overwrite=True)  # a build that was killed may have left its marker
+
+
+def check_room(index: CacheIndex, folder: Path) -> None:
+    """Raise InputError, with advice, if the folder is somebody else's or the disk cannot hold what is missing of it."""
+    check_folder(folder)
+    if (folder / "index.json").is_file() and (there := read_index(folder)) != index:
+        raise InputError(
+            f"{folder} holds another cache (it differs in {', '.join(index.differing(there))}): "
+            "give another folder, or remove it"
+        )
+    needed = sum(len(index.in_shard(shard)) for shard in missing_shards(index, folder)) * index.object_bytes
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise InputError(
+            f"the cache needs {needed / 1e9:.2f} GB more, and the disk of {folder} has {free / 1e9:.2f} GB free: store "
+            "float16 instead of float32, take fewer warps, layers or objects, or another disk"
+        )
+
+
+def missing_shards(index: CacheIndex, folder: Path) -> list[int]:
+    """Shards that are not there, or not whole."""
+    missing = []
+    for shard in range(index.shards):
+        try:
+            check_file(shard_path(folder, shard), index, shard_shapes(index, shard))
+        except InputError:
+            missing.append(shard)
+    return missing
+
+
+def _begin(backend: Backend, index: CacheIndex, folder: Path) -> None:
+    """Marker, index and key matrices."""
+    begin_output(folder, CACHE, resume=True)
+    write_text(folder / "index.json", index.to_json())
+    tensors = {"text_rows": model_facts(backend, index.layers, None).text_rows}
+    for i, outline in enumerate(layer_outlines(backend, index.pattern, index.maps)):
+        if outline.to_key is not None:
+            tensors[f"to_key.{i}"] = outline.to_key
+    write_tensors(folder / "model.safetensors", tensors, index)
+
+
+def _object_tensors(backend: Backend, objects: Objects, index: CacheIndex, number: int) -> dict[str, Tensor]:
+    """One object's part of its shard."""
+    thing = objects[number]
+    if object_fingerprint(thing) != index.objects[number][1]:
+        raise InputError(f"{thing.name} has changed since the cache was begun; build it again in another folder")
+    prepared = prepare_numbered(thing, number, backend, index.prepare)
+    shown = prepared.shown()
+    tensors = {"warps": shown.warps, "masks": shown.masks.to(torch.uint8), "distance": shown.distance}
+    for i, layer in enumerate(object_queries(backend, prepared, index.pattern, index.maps, AT_ONCE).layers):
+        query = layer.query.to(STORED[index.dtype])
+        if not query.isfinite().all():
+            raise InputError(f"the queries of {thing.name} do not fit {index.dtype}; store bfloat16 or float32")
+        tensors[f"query.{i}"] = query
+        if layer.text_normalizer is not None:
+            tensors[f"normalizer.{i}"] = layer.text_normalizer.float()
+    return tensors

@@ -1,0 +1,190 @@
+"""A query cache on disk: shards that are read through the page cache, so there may be more objects than memory.
+
+A folder of ``index.json``, ``model.safetensors`` (key matrices and text rows) and ``shard_00000.safetensors`` …, each
+with its objects along the first axis. Every file carries the index's identity.
+"""
+
+import logging
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.diffusion.prepare import Shown
+from keyorbit.diffusion.queries import LayerQueries, QueryCache
+from keyorbit.discovery.cache.index import CacheIndex, read_index
+from keyorbit.discovery.sources import ModelFacts
+from keyorbit.errors import InputError
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.views import Layout
+from keyorbit.storage.files import write_bytes
+
+log = logging.getLogger(__name__)
+
+# Where torch puts its own tensors: matrix products of others may differ in their last bits.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, eq=False)
+class DiskCache:
+    """An opened cache, a :class:`keyorbit.discovery.sources.Source`.
+
+    Queries are read from disk at each request, and not kept in memory.
+    """
+
+    folder: Path
+    index: CacheIndex
+    facts: ModelFacts
+    device: torch.device
+    keys: tuple[Tensor | None, ...]
+
+    @property
+    def versions(self) -> int:
+        return self.index.versions
+
+    def __len__(self) -> int:
+        return len(self.index.objects)
+
+    def shown(self, number: int) -> Shown:
+        warps, masks, distance = self._read(number, ("warps", "masks", "distance"))
+        return Shown(warps, masks.bool(), distance)
+
+    def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
+        return self.queries(number).maps(tokens, slice(None), self.index.maps)
+
+    def queries(self, number: int) -> QueryCache:
+        """One object's queries, as :func:`keyorbit.diffusion.recording.object_queries` returned them.
+
+        Queries of float32 are not copied.
+        """
+        count, normalized = len(self.index.stored), self.index.maps == "attention"
+        names = [f"query.{i}" for i in range(count)] + [f"normalizer.{i}" for i in range(count) if normalized]
+        read = [x.to(self.device, torch.float32) for x in self._read(number, names)]
+        normalizers: list[Tensor | None] = [*read[count:]] if normalized else [None] * count
+        layers = (
+            LayerQueries(layer.name, layer.size, query, normalizer, key)
+            for layer, query, normalizer, key in zip(
+                self.index.stored, read[:count], normalizers, self.keys, strict=True
+            )
+        )
+        return QueryCache(tuple(layers), self.versions)
+
+    def _read(self, number: int, names: tuple[str, ...] | list[str]) -> list[Tensor]:
+        shard, place = divmod(number, self.index.objects_per_shard)
+        path = shard_path(self.folder, shard)
+        try:
+            with safe_open(path, framework="pt") as file:
+                found = [file.get_slice(name)[place : place + 1][0] for name in names]
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} can no longer be read ({error}); build the cache again") from error
+        return [x if x.data_ptr() % _ALIGNMENT == 0 else x.clone() for x in found]
+
+
+def open_cache(folder: str | Path, device: str = "cpu") -> DiskCache:
+    """Open a finished cache for :func:`keyorbit.discover_cached`; every file is checked, none is read whole.
+
+    Raises:
+        InputError: naming the file that is missing, truncated or of another cache.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    missing = [shard for shard in range(index.shards) if not shard_path(folder, shard).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} is not finished: {len(missing)} of its {index.shards} shards are missing; "
+            "run the same 'keyorbit cache' again, it goes on where it was"
+        )
+    for shard in range(index.shards):
+        check_file(shard_path(folder, shard), index, shard_shapes(index, shard))
+    path = folder / "model.safetensors"
+    check_file(path, index, model_shapes(index))
+    with safe_open(path, framework="pt") as file:
+        rows = file.get_tensor("text_rows")
+        keys = tuple(
+            file.get_tensor(f"to_key.{i}").clone().to(device) if layer.key else None
+            for i, layer in enumerate(index.stored)
+        )
+    cameras = None if index.cameras is None else Cameras.from_dict(index.cameras)
+    layout = Layout(*index.layout)
+    names = index.model, index.model_fingerprint, index.layers
+    facts = ModelFacts(*names, layout, cameras, index.latent_side, rows, index.cameras_of)
+    held = (
+        f"{len(index.objects)} objects in {index.versions} versions each, {index.bytes / 1e6:.1f} MB of {index.dtype}"
+    )
+    log.info("cache %s: %s, from model %s (%s)", folder, held, index.model, index.model_fingerprint)
+    return DiskCache(folder, index, facts, torch.device(device), keys)
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Where a shard lies."""
+    return folder / f"shard_{shard:05d}.safetensors"
+
+
+def shard_shapes(index: CacheIndex, shard: int) -> dict[str, tuple[str, list[int]]]:
+    """Type and shape of every tensor of a shard, in safetensors' words."""
+    count, views, side = len(index.in_shard(shard)), index.layout[0] * index.layout[1], index.view_size
+    kind = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[index.dtype]
+    shapes = {
+        "warps": ("F32", [count, index.versions, views, 2, 3]),
+        "masks": ("U8", [count, index.versions, views, side, side]),
+        "distance": ("F32", [count, views, side, side]),
+    }
+    for i, layer in enumerate(index.stored):
+        positions = layer.size[0] * layer.size[1]
+        shapes[f"query.{i}"] = (kind, [count, index.versions, layer.heads, positions, layer.channels])
+        if index.maps == "attention":
+            shapes[f"normalizer.{i}"] = ("F32", [count, index.versions, layer.heads, positions])
+    return shapes
+
+
+def model_shapes(index: CacheIndex) -> dict[str, tuple[str, list[int] | None]]:
+    """The same of the file beside the shards; the number of text rows is the model's own affair."""
+    keys = {
+        f"to_key.{i}": ("F32", [layer.heads * layer.channels, index.width])
+        for i, layer in enumerate(index.stored)
+        if layer.key
+    }
+    return {"text_rows": ("F32", None), **keys}
+
+
+def check_file(path: Path, index: CacheIndex, shapes: Mapping[str, tuple[str, list[int] | None]]) -> None:
+    """Raise InputError, naming the file, unless it is whole and of this cache."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing; build the cache again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            identity = (file.metadata() or {}).get("keyorbit")
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (part.get_dtype(), list(part.get_shape())) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is truncated or damaged ({error}); remove it and run the same 'keyorbit cache' again"
+        ) from error
+    if identity != index.identity:
+        raise InputError(f"{path} belongs to another cache than {path.parent / 'index.json'}; build the cache again")
+    right = found.keys() == shapes.keys() and all(
+        found[name][0] == kind and shape in (None, found[name][1]) for name, (kind, shape) in shapes.items()
+    )
+    if not right:
+        raise InputError(f"{path} does not hold what {path.parent / 'index.json'} says; build the cache again")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], index: CacheIndex) -> None:
+    """Write one file of a cache, whole or not at all; its data start at a multiple of 64 bytes.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"keyorbit": index.identity})
+    header = 8 + struct.unpack("<Q", data[:8])[0]
+    padding = -header % _ALIGNMENT  # the header is JSON, to which spaces add nothing
+    whole = memoryview(data)
+    length = struct.pack("<Q", header - 8 + padding)
+    write_bytes(path, length, whole[8:header], b" " * padding, whole[header:])

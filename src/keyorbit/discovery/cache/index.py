@@ -1,0 +1,232 @@
+"""What a query cache on disk holds, as its index.json says: enough to tell whether it is whole, stale or another's."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from keyorbit.diffusion.attention import cross_attention_layers
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.maps import MapKind
+from keyorbit.diffusion.prepare import PrepareConfig, on_one_rig
+from keyorbit.diffusion.queries import LayerQueries
+from keyorbit.diffusion.recording import layer_outlines
+from keyorbit.discovery.config import DiscoverConfig, patterns
+from keyorbit.errors import InputError
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.objects.dataset import Objects, ObjectViews
+
+FORMAT = "keyorbit-queries-1"
+STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SHARD_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class CachedLayer:
+    """One layer's queries for a version, [head query channel]; key: whether a matrix makes tokens into their keys."""
+
+    name: str
+    size: tuple[int, int]
+    heads: int
+    channels: int
+    key: bool
+
+
+@dataclass(frozen=True)
+class CacheIndex:
+    """A cache's contents. Two caches with equal indices are the same.
+
+    model and model_fingerprint: as the tokens will say; unet_fingerprint: of the weights in memory when it was built;
+    layers: names of those read; pattern: what was asked for; stored: the layers as they are kept, which for maps of
+    kind logits are one for each size; prepare: with its timestep and seed; objects: name and fingerprint of each, in
+    order.
+    """
+
+    model: str
+    model_fingerprint: str
+    unet_fingerprint: str
+    layers: tuple[str, ...]
+    pattern: tuple[str, ...]
+    maps: MapKind
+    dtype: str
+    prepare: PrepareConfig
+    versions: int
+    layout: tuple[int, int]
+    cameras: dict[str, Any] | None
+    view_size: int
+    latent_side: int
+    width: int
+    stored: tuple[CachedLayer, ...]
+    objects: tuple[tuple[str, str], ...]
+    objects_per_shard: int
+    program: str
+    format: str = FORMAT
+    cameras_of: str = ""
+
+    @property
+    def identity(self) -> str:
+        """A short hash of everything above; every file of the cache carries it."""
+        return hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def object_bytes(self) -> int:
+        """Bytes of one object."""
+        item = STORED[self.dtype].itemsize
+        positions = [(x, x.size[0] * x.size[1]) for x in self.stored]
+        queries = sum(x.heads * n * x.channels * item for x, n in positions)
+        normalizers = sum(x.heads * n * 4 for x, n in positions) if self.maps == "attention" else 0
+        views, pixels = self.layout[0] * self.layout[1], self.view_size**2
+        return self.versions * (queries + normalizers + views * (pixels + 24)) + 4 * views * pixels
+
+    @property
+    def bytes(self) -> int:
+        """Predicted size of all shards; headers and key matrices come on top and are small."""
+        return len(self.objects) * self.object_bytes
+
+    @property
+    def shards(self) -> int:
+        """How many files the objects lie in."""
+        return -(-len(self.objects) // self.objects_per_shard)
+
+    def in_shard(self, shard: int) -> range:
+        """The numbers of its objects."""
+        start = shard * self.objects_per_shard
+        return range(start, min(start + self.objects_per_shard, len(self.objects)))
+
+    def to_json(self) -> str:
+        """What ``index.json`` holds."""
+        return json.dumps({"identity": self.identity, **self._plain()}, indent=1) + "\n"
+
+    def _plain(self) -> dict[str, Any]:
+        """All fields; without cameras of somebody's choice as versions wrote it that had no choice."""
+        values = asdict(self)
+        return values if self.cameras_of else {name: value for name, value in values.items() if name != "cameras_of"}
+
+    def differing(self, other: "CacheIndex") -> list[str]:
+        """Names of what two caches differ in."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
+
+
+def read_index(folder: Path) -> CacheIndex:
+    """The index of a cache folder.
+
+    Raises:
+        InputError: there is none, or it is damaged or not keyorbit's.
+    """
+    path = folder / "index.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is no query cache: it has no index.json; make one with 'keyorbit cache'")
+    try:
+        values = json.loads(path.read_text())
+        identity = values.pop("identity")
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
+        index = _from_plain(values)
+        if index.identity != identity:
+            raise ValueError("it was changed by hand")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} cannot be used: {error}; build the cache again") from error
+    return index
+
+
+def _from_plain(values: dict[str, Any]) -> CacheIndex:
+    """Lists are tuples again."""
+    prepare = dict(values["prepare"])
+    for name in ("scale", "timestep"):
+        prepare[name] = tuple(prepare[name]) if isinstance(prepare[name], list) else prepare[name]
+    stored = tuple(CachedLayer(**{**layer, "size": tuple(layer["size"])}) for layer in values["stored"])
+    lists = {name: tuple(values[name]) for name in ("layers", "pattern", "layout")}
+    objects = tuple((str(name), str(fingerprint)) for name, fingerprint in values["objects"])
+    return CacheIndex(**{**values, **lists, "prepare": PrepareConfig(**prepare), "stored": stored, "objects": objects})
+
+
+def plan_cache(
+    backend: Backend,
+    objects: Objects,
+    config: DiscoverConfig | None = None,
+    dtype: str = "float32",
+    progress: Callable[[int, int], None] | None = None,
+) -> CacheIndex:
+    """What a cache of these objects would hold, without running the model; reads every object once.
+
+    Of the discovery's settings, those of layers, maps, preparation and seed count.
+
+    Raises:
+        InputError: there is no object, one is damaged or does not fit the model, they share no set of cameras, or there
+            is no such dtype.
+    """
+    config = (config or DiscoverConfig()).settled(backend)
+    layers, maps = patterns(config.layers), config.maps
+    assert layers is not None
+    assert maps is not None
+    if dtype not in STORED:
+        raise InputError(f"queries are stored as {', '.join(STORED)}, not {dtype!r}")
+    cameras: Cameras | None = None
+    listed = []
+    for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
+        listed.append((thing.name, object_fingerprint(thing)))
+        if progress is not None:
+            progress(number + 1, len(objects))
+    if not listed:
+        raise InputError("there are no objects to work on")
+    width = int(backend.unet.config.cross_attention_dim)
+    index = CacheIndex(
+        model=backend.name,
+        model_fingerprint=backend.fingerprint,
+        unet_fingerprint=weights_fingerprint(backend.unet),
+        layers=tuple(cross_attention_layers(backend.unet, layers)),
+        pattern=layers,
+        maps=maps,
+        dtype=dtype,
+        prepare=config.prepare,
+        versions=config.prepare.versions(backend.default_timestep),
+        layout=(backend.layout.rows, backend.layout.cols),
+        cameras=None if cameras is None else cameras.to_dict(),
+        view_size=backend.view_size,
+        latent_side=backend.latent_size(backend.view_size, backend.view_size)[0],
+        width=width,
+        stored=tuple(_cached_layer(outline) for outline in layer_outlines(backend, layers, maps)),
+        objects=tuple(listed),
+        objects_per_shard=1,
+        program=version("keyorbit"),
+        cameras_of=backend.cameras_of,
+    )
+    return replace(index, objects_per_shard=max(1, _SHARD_BYTES // index.object_bytes))
+
+
+def _cached_layer(outline: LayerQueries) -> CachedLayer:
+    _, heads, _, channels = outline.query.shape
+    return CachedLayer(outline.name, outline.size, heads, channels, outline.to_key is not None)
+
+
+def object_fingerprint(thing: ObjectViews) -> str:
+    """A short hash of what the model is shown of an object: its pictures and silhouettes as they were read."""
+    digest = hashlib.sha256(f"{thing.input_image.mode} {thing.input_image.size}".encode())
+    digest.update(thing.input_image.tobytes())
+    for tensor in (thing.views, thing.masks):
+        if tensor is not None:
+            _feed(digest, tensor)
+    return digest.hexdigest()[:16]
+
+
+def weights_fingerprint(unet: nn.Module) -> str:
+    """A short hash of the weights in memory, adapters too: every tensor's name, type and shape, and 4096 of its values.
+
+    The values are spread evenly, so that any training step shows.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in unet.state_dict().items():
+        flat = tensor.detach().flatten()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        _feed(digest, flat[:: max(1, len(flat) // 4096)])
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest: Any, tensor: Tensor) -> None:
+    digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())

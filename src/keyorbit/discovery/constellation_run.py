@@ -1,0 +1,207 @@
+"""Discovery by a common constellation: tokens planted on one object, then placed on all others and fitted to it there.
+
+Expectation maximisation (Dempster et al. 1977). One object lends its surface: points far apart, a token fitted to each
+from its views. Then, at every step: of each object of a batch the turn is found in which most tokens are where they
+belong, every token is placed where its own evidence and its place in the constellation say, and the tokens are moved to
+mark that place in the views that see it. No label is used; that objects stand upright is.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.run import KEPT, DiscoveryRun
+from keyorbit.discovery.selection import Selection, furthest_point_sampling, usual_candidates
+from keyorbit.discovery.sources import Source
+from keyorbit.geometry.alignment import Form, form_of, middle_and_stray, stretched, symmetric_pairs
+from keyorbit.geometry.constellation import gathered, placed, turn_scores, turned, turns
+from keyorbit.geometry.evidence import heat_evidence, relative_heat
+from keyorbit.geometry.hull import SURFACE_SPACING, in_sight, search_volume, surface_points
+from keyorbit.geometry.warps import Warp
+from keyorbit.ranks import Ranks
+
+log = logging.getLogger(__name__)
+
+# The fewest points that stand for an object.
+_POINTS = 400
+# Heat that is as good as none, against a flat map: where a logarithm is taken of it.
+_NO_HEAT = 1e-3
+# Fresh tokens have logits of order 1: planting begins with a softmax this warm.
+_WARM = 0.2
+# Standard deviation of the spots that are planted, in radii.
+_SPOT = 0.06
+# Objects that choose among those that tokens were planted on.
+_JURY = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """Points on the surface of one object's visual hull; lengths are in radii of what the views look at.
+
+    turned: the points about the middle, under each of the angles that are tried; xy: where each version's views show
+    them; seen: whether they do: in sight, and within the picture.
+    """
+
+    turned: Float[Tensor, "angle point 3"]
+    xy: Float[Tensor, "version view point 2"]
+    seen: Bool[Tensor, "version view point"]
+
+
+@dataclass(frozen=True, eq=False)
+class Placing:
+    """Where tokens are placed on objects.
+
+    fit: log-likelihood of an object's best turn, nats a token; where: mean place in the constellation's frame, and on
+    an object of its form; evidence: of the views there, nats a view.
+    """
+
+    fit: Float[Tensor, " object"]
+    where: Float[Tensor, "object token 3"]
+    evidence: Float[Tensor, "object token"]
+
+
+class ConstellationRun(DiscoveryRun):
+    """The state of a discovery by constellation: also where each token belongs, about the middle, in radii.
+
+    form: of the object that tokens were planted on.
+    """
+
+    def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
+        super().__init__(source, config, ranks)
+        assert self.cameras is not None
+        self.rig = self.cameras
+        self.middle, self.radius = search_volume(self.rig)
+        self.places = torch.zeros(len(self.tokens), 3, device=source.device)
+        self.form = form_of(self.places)
+        self.settings = config.constellation
+        self.hulls: dict[int, Hull] = {}
+
+    def temperature_at(self, number: int) -> float:
+        """Always the last one: planting has begun with a warm one."""
+        return self.config.temperature
+
+    def begin(self, progress: Callable[[int, int], None]) -> None:
+        """Plant tokens on some objects, and keep those that fit the others best."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        order = torch.randperm(len(self.source), generator=generator).tolist()
+        start = self.tokens.embedding.detach().clone()
+        exemplars, steps, planted = order[: self.config.exemplars], self.config.planting, []
+        for count, number in enumerate(exemplars):
+            self.tokens.embedding.data.copy_(start)
+            for step in self._plant(number):
+                progress(count * steps + step, len(exemplars) * steps)
+            jury = [other for other in order if other != number][:_JURY] or [number]
+            score = float(self._place_all(jury).fit.mean())
+            log.info("planted on object %d: fits the others with %.2f nats a token", number, score)
+            planted.append((score, {name: value.detach().clone() for name, value in self.state().items()}))
+        _, best = max(planted, key=lambda one: one[0])
+        self.load_state(best)
+
+    def _plant(self, number: int) -> Iterator[int]:
+        """Fit the tokens to points of one object's surface that lie far apart; yields the steps done."""
+        hull = self._hull(number)
+        points = hull.turned[0]
+        self.form = form_of(points)
+        self.places = points[furthest_point_sampling(points[None], len(self.tokens))]
+        share = placed(points.new_zeros(len(self.places), len(points)), points, self.places, _SPOT)[None]
+
+        def terms(maps: Tensor) -> dict[str, Tensor]:
+            return _misplaced([hull], share, self._heat([hull], maps))
+
+        optimizer = torch.optim.Adam([self.tokens.embedding], lr=self.config.rate)
+        steps, end = self.config.planting, self.config.temperature
+        for step in range(steps):
+            warmth = max(0.0, 1 - step / (0.7 * steps))
+            temperature = end * (_WARM / end) ** warmth
+            self.descend([number], temperature, terms, optimizer, step / steps)
+            yield step + 1
+
+    def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
+        """How unlikely the places are that the tokens are given, in nats; and how sure these are."""
+        hulls = [self._hull(number) for number in objects]
+        heat = self._heat(hulls, maps)
+        share, placing = self._place(hulls, heat.detach())
+        terms = _misplaced(hulls, share, heat)
+        return terms | {"unfit": -placing.fit.mean(), "evidence": placing.evidence.mean()}
+
+    def _heat(self, hulls: Sequence[Hull], maps: Tensor) -> Float[Tensor, "object version view token point"]:
+        return relative_heat(self.heatmaps(maps), torch.stack([hull.xy for hull in hulls]))
+
+    def _place(
+        self, hulls: Sequence[Hull], heat: Float[Tensor, "object version view token point"]
+    ) -> tuple[Float[Tensor, "object token point"], Placing]:
+        """The chance of each of a hull's points to be each token's, and what follows from it."""
+        evidence = self.settings.trust * heat_evidence(heat).mean(1).sum(1)
+        under = torch.stack([hull.turned for hull in hulls])
+        scores = turn_scores(evidence, under, self.places, self.settings.wide, self.settings.absent)
+        best = scores.max(-1)
+        points = gathered(under, best.indices)
+        own = form_of(points) if self.settings.stretch else self.form
+        share = placed(evidence, points, stretched(self.places, self.form, own), self.settings.near)
+        where = stretched(einsum(share, points, "o t p, o p c -> o t c"), own, self.form)
+        told = (share * evidence).sum(-1) / (self.settings.trust * heat.shape[2])
+        return share, Placing(best.values, where, told)
+
+    @torch.no_grad()
+    def _place_all(self, numbers: Sequence[int]) -> Placing:
+        """The same for many objects, a batch at a time."""
+        found = []
+        for start in range(0, len(numbers), self.config.batch):
+            batch = numbers[start : start + self.config.batch]
+            maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
+            hulls = [self._hull(n) for n in batch]
+            found.append(self._place(hulls, self._heat(hulls, maps))[1])
+        return Placing(*(torch.cat([getattr(some, field.name) for some in found]) for field in fields(Placing)))
+
+    def _hull(self, number: int) -> Hull:
+        if number in self.hulls:
+            return self.hulls[number]
+        warps, _, distances = self.outlines([number])
+        draw = torch.Generator().manual_seed(number)
+        surface = surface_points(distances[0], self.rig, draw)
+        count = max(_POINTS, 3 * len(self.tokens))
+        points = surface[torch.randint(len(surface), (count,), generator=draw).to(surface.device)]
+        about = (points - self.middle.to(points)) / self.radius
+        xy = Warp(warps[0]).apply(self.rig.project(points).expand(len(warps[0]), -1, -1, -1))
+        seen = in_sight(points, surface, self.rig, SURFACE_SPACING) & ((xy > 0) & (xy < 1)).all(-1)
+        hull = Hull(turned(about, turns(self.settings.angles).to(points)), xy, seen)
+        if len(self.hulls) < KEPT:
+            self.hulls[number] = hull
+        return hull
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | {"places": self.places, "form": self.form.rows}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        super().load_state(tensors)
+        self.places = tensors["places"].to(self.places)
+        self.form = Form.from_rows(tensors["form"].to(self.places))
+
+    @torch.no_grad()
+    def select(self) -> Selection:
+        """Tokens with evidence on all objects, far apart in the constellation."""
+        placing = self._place_all(range(len(self.source)))
+        places, stray = middle_and_stray(placing.where)
+        evidence, count = placing.evidence.mean(0), self.config.num_tokens
+        pool = evidence.argsort(descending=True, stable=True)[: usual_candidates(count)]
+        picks = furthest_point_sampling(places[None], count, pool)
+        pairs = tuple(symmetric_pairs(places[picks], stray[picks]))
+        return Selection(picks, -evidence, stray, stray, pairs, places, self.form)
+
+
+def _misplaced(
+    hulls: Sequence[Hull],
+    share: Float[Tensor, "object token point"],
+    heat: Float[Tensor, "object version view token point"],
+) -> dict[str, Float[Tensor, ""]]:
+    """Cross-entropy of the heatmaps to the places, over the views and versions that show them; flat maps give 0."""
+    seen = torch.stack([hull.seen for hull in hulls])
+    weight = share[:, None, None] * seen[:, :, :, None].to(share)
+    loss = -(weight * (heat + _NO_HEAT).log()).sum() / weight.sum().clamp_min(1e-6)
+    return {"misplaced": loss, "total": loss}

@@ -1,0 +1,231 @@
+"""The steps of a discovery, by one process or several, and its checkpoints."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from keyorbit.diffusion.maps import token_maps
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.objective import Observed, objective, single_view_objective
+from keyorbit.discovery.selection import Selection, choose_tokens
+from keyorbit.discovery.sources import Source
+from keyorbit.errors import InputError
+from keyorbit.geometry.cameras import repeat_cameras
+from keyorbit.geometry.heatmaps import argmax_xy, gaussian_kl, normalize, resize, with_peak_one
+from keyorbit.geometry.hull import grown_masks
+from keyorbit.geometry.triangulation import reprojection_error, triangulate
+from keyorbit.ranks import Ranks
+from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+
+# Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
+# objects than memory does.
+KEPT = 1000
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class DiscoveryRun:
+    """The state of one discovery: what it reads, its tokens and optimizer.
+
+    Each process computes the maps of its own objects; they are then put together, and every process has the whole
+    batch, the same loss and the same step. Gradients are summed object by object in the order of the batch, so the
+    number of processes does not show in the tokens.
+    """
+
+    def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
+        assert config.maps is not None
+        self.source, self.config, self.ranks, self.kind = source, config, ranks, config.maps
+        self.side = config.map_size or 2 * source.facts.latent_side
+        self.cameras = None if source.facts.cameras is None else source.facts.cameras.to(source.device)
+        self.tokens = initial_tokens(source.facts.text_rows, config).to(source.device)
+        self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
+        self.known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def maps(
+        self, objects: Sequence[int], tokens: Sequence[Float[Tensor, "token width"]], temperature: float
+    ) -> Float[Tensor, "object version view token side side"]:
+        """Maps of the chosen objects as :func:`token_maps` makes them, each object with tokens of its own."""
+        layout = self.source.facts.layout
+        found: dict[int, Tensor] = {}
+        for place, number in enumerate(objects):
+            if self.ranks.owns(number):
+                layers = self.source.maps(number, tokens[place])
+                found[place] = token_maps(layers, layout, self.kind, self.side, temperature)
+        each = (self.source.versions, layout.num_views, len(tokens[0]), self.side, self.side)
+        return self._together(len(objects), found, each)
+
+    def _together(self, count: int, found: dict[int, Tensor], each: tuple[int, ...]) -> Tensor:
+        """What all processes found, in one tensor; ours keeps its gradient."""
+        if self.ranks.count == 1:
+            return torch.stack([found[place] for place in range(count)])
+        whole = torch.zeros(count, *each, device=self.source.device)
+        for place, value in found.items():
+            whole[place] = value.detach()
+        whole = self.ranks.sum(whole)
+        return torch.stack([found.get(place, whole[place]) for place in range(count)])
+
+    def observe(self, objects: Sequence[int], maps: Float[Tensor, "object version view token side side"]) -> Observed:
+        """The maps as heatmaps, with silhouettes and warps at their size."""
+        return Observed(self.heatmaps(maps), *self.outlines(objects))
+
+    def heatmaps(self, maps: Float[Tensor, "*batch side side"]) -> Float[Tensor, "*batch side side"]:
+        """Maps as heatmaps, which sum to 1."""
+        return maps if self.kind == "logits" else normalize(maps)
+
+    def outlines(
+        self, objects: Sequence[int]
+    ) -> tuple[
+        Float[Tensor, "object version view 2 3"],
+        Float[Tensor, "object version view side side"],
+        Float[Tensor, "object view side side"],
+    ]:
+        """Warps, silhouettes and distances from them, at the maps' size."""
+        versions, views, size = self.source.versions, self.source.facts.layout.num_views, (self.side, self.side)
+        warps, masks, distances = {}, {}, {}
+        for place, number in enumerate(objects):
+            if self.ranks.owns(number):
+                warps[place], masks[place], distances[place] = self._silhouettes(number)
+        count = len(objects)
+        return (
+            self._together(count, warps, (versions, views, 2, 3)),
+            self._together(count, masks, (versions, views, *size)),
+            self._together(count, distances, (views, *size)),
+        )
+
+    def _silhouettes(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Warps, silhouettes and distances from them of one of our objects, at the maps' size."""
+        if number in self.known:
+            return self.known[number]
+        shown, device, size = self.source.shown(number), self.source.device, (self.side, self.side)
+        warps, masks = shown.warps.to(device), grown_masks(shown.masks, size).to(device)
+        found = warps, masks, resize(shown.distance, size).to(device)
+        if len(self.known) < KEPT:
+            self.known[number] = found
+        return found
+
+    def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the objective on a batch."""
+        seen = self.observe(objects, maps)
+        if self.cameras is not None:
+            return objective(seen, self.cameras, self.config.weights)
+        maps = with_peak_one(maps) if self.kind == "logits" else maps
+        return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
+
+    def temperature_at(self, number: int) -> float:
+        """The temperature of step ``number``."""
+        return self.config.temperature_at(number)
+
+    def begin(self, progress: Callable[[int, int], None]) -> None:
+        """What comes before the first step, told as ``progress(done, total)``: nothing."""
+
+    def step(self, number: int) -> dict[str, float]:
+        """Step ``number``, from 0, on a batch drawn for it; the terms of its loss.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
+        generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
+        picked = torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
+        progress = number / max(1, self.config.steps)
+        return self.descend(picked, self.temperature_at(number), partial(self.terms, picked), self.optimizer, progress)
+
+    def descend(
+        self,
+        objects: Sequence[int],
+        temperature: float,
+        terms_of: Callable[[Tensor], dict[str, Tensor]],
+        optimizer: torch.optim.Optimizer,
+        progress: float,
+    ) -> dict[str, float]:
+        """One step down the total of ``terms_of(maps)`` on these objects, at a rate that falls with ``progress`` 0…1.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
+        copies = [self.tokens.embedding.detach().clone().requires_grad_() for _ in objects]
+        terms = terms_of(self.maps(objects, copies, temperature))
+        total = terms["total"]
+        if not total.isfinite():
+            raise InputError(
+                f"the loss is {total.item()} at {progress:.0%} of the steps; lower the rate or the weights"
+            )
+        if total.requires_grad:  # not where every object of this batch is another process's
+            total.backward()  # type: ignore[no-untyped-call]
+        gradients = torch.stack([torch.zeros_like(x) if x.grad is None else x.grad for x in copies])
+        self.tokens.embedding.grad = self.ranks.sum(gradients).sum(0)
+        # A linear decay to a tenth: the tokens settle instead of circling.
+        for group in optimizer.param_groups:
+            group["lr"] = self.config.rate * (1 - 0.9 * progress)
+        optimizer.step()
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    @torch.no_grad()
+    def select(self) -> Selection:
+        """Rank the candidates on all objects, a batch at a time."""
+        sharpness, points, errors, beside = [], [], [], []
+        for start in range(0, len(self.source), self.config.batch):
+            batch = range(start, min(start + self.config.batch, len(self.source)))
+            maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
+            seen = self.observe(batch, maps)
+            sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))
+            if self.cameras is not None:
+                beside.append((seen.heatmaps * (1 - seen.masks[:, :, :, None])).sum((-2, -1)).mean((1, 2)))
+            found, error = self._locate(seen)
+            points.append(found)
+            errors.append(error)
+        off_object = torch.cat(beside) if beside else None
+        ranked = torch.cat(sharpness), torch.cat(points), torch.cat(errors)
+        return choose_tokens(*ranked, self.config.num_tokens, off_object=off_object)
+
+    def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
+        """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
+        if self.cameras is None:
+            peaks = argmax_xy(seen.heatmaps[:, 0, 0])
+            return peaks, torch.zeros_like(peaks[..., 0])
+        places = seen.places()
+        cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
+        found = triangulate(places, cameras)
+        return found, reprojection_error(found, places, cameras).mean(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the method has learnt besides the optimizer's own state."""
+        return {"embedding": self.tokens.embedding}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave."""
+        self.tokens.embedding.data.copy_(tensors["embedding"])
+
+    def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
+        """Write the state after ``step`` steps."""
+        tensors = self.state() | optimizer_tensors(self.optimizer)
+        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings})
+
+    def restore(self, out: Path, settings: dict[str, Any]) -> int:
+        """Take up the state that :meth:`save` wrote, if there is one; the number of steps that are done.
+
+        Raises:
+            InputError: it was made with other settings.
+        """
+        path = out / CHECKPOINT
+        if not path.exists():
+            return 0
+        tensors, metadata = load_checkpoint(path)
+        differing = [key for key, value in settings.items() if metadata["settings"].get(key) != value]
+        if differing:
+            raise InputError(f"{path} was made with other settings ({', '.join(differing)}); start without --resume")
+        self.load_state(tensors)
+        restore_optimizer(self.optimizer, tensors)
+        return int(metadata["step"])
+
+
+def initial_tokens(text_rows: Float[Tensor, "row width"], config: DiscoverConfig) -> Tokens:
+    """The candidates before the first step."""
+    generator = torch.Generator().manual_seed(config.seed)
+    # As many draws as the words behind the rows took: with seed 0, words and noise are those of one generator.
+    torch.randint(2, (len(text_rows),), generator=generator)
+    return Tokens.initialise(text_rows, config.num_candidates, generator)

@@ -1,0 +1,278 @@
+"""How good keypoints are, against what is known of the objects."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.errors import InputError
+from keyorbit.evaluation.landmarks import Judged, judged, predict_landmarks, regress_landmarks, view_boxes
+from keyorbit.evaluation.measures import (
+    MEASURES,
+    NEAR,
+    motion_measures,
+    motion_of,
+    picture_measures,
+    planar_measures,
+    space_measures,
+    surface_measures,
+)
+from keyorbit.evaluation.metrics import mean_reprojection, mean_reprojection_px, on_object_rate, visible_error
+from keyorbit.evaluation.metrics.iou import geodesic_distances
+from keyorbit.geometry.keypoints import Keypoints3D
+from keyorbit.objects.dataset import Objects, Truth, stack_truths
+
+SEEN = 0.1
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """One object: keypoints with a score, median reprojection error (sides of a view), mean landmark error.
+
+    ``landmark_3d`` in object sizes; ``landmark_2d`` in sides of the view, for models of a single view.
+    """
+
+    name: str
+    keypoints: int
+    reprojection: float | None
+    landmark_3d: float | None
+    landmark_2d: float | None = None
+
+
+@dataclass(frozen=True)
+class InputScores:
+    """The input pictures' cameras, medians over objects: the elevation's error in degrees, the others in sides.
+
+    reprojection: from the projected keypoints to where the picture's own maps mark them; landmark_2d: from the 3D
+    landmarks, drawn onto the picture with the camera that was found, to the true places of those that it shows. A
+    camera that could not be known counts as infinitely wrong; None where half of them or more are, or none has a truth.
+    elevations: how many have a truth; unknown: objects whose camera could not be known.
+    """
+
+    elevation_error_deg: float | None
+    reprojection: float | None
+    elevations: int
+    unknown: int
+    landmark_2d: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All objects together. None: the objects have no truth.
+
+    reprojection and landmark_2d are in sides of a view, landmark_3d in object sizes. landmark_2d: the predicted 3D
+    landmarks in every view, against the true places of those that are visible there. Models of a single view have no
+    reprojection and no 3D: landmarks are then predicted in the picture, and dual alignment and coverage are of 2D
+    points, within the same share of the view's side. measures: every metric by its unambiguous name, see
+    :data:`keyorbit.evaluation.measures.MEASURES`; None where the truth does not allow it.
+    """
+
+    objects: tuple[ObjectScores, ...]
+    reprojection: float | None
+    on_object: float
+    landmark_3d: float | None
+    landmark_2d: float | None
+    dual_alignment: float | None
+    coverage: float | None
+    input: InputScores | None = None
+    measures: dict[str, float | None] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def detect_all(
+    detector: KeypointDetector,
+    objects: Objects,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Detection]:
+    """Detections of every object, in order."""
+    found = []
+    for i, thing in enumerate(objects):
+        found.append(detector.detect_object(thing))
+        if progress is not None:
+            progress(i + 1, len(objects))
+    return found
+
+
+def evaluate(
+    detections: Sequence[Detection],
+    objects: Objects,
+    fit_detections: Sequence[Detection] = (),
+    fit_objects: Objects = (),
+    moved: tuple[Sequence[Detection], Objects] | None = None,
+) -> Evaluation:
+    """Every metric that the objects' truth allows.
+
+    Landmarks are fixed weighted means of the keypoints, in 3D or, from a single view, in the input picture; they are
+    fitted on ``fit_objects``, or without those on one half of the objects for the other half, both ways. ``moved`` are
+    the same objects in the same order, turned and shifted as their landmarks tell.
+
+    Raises:
+        InputError: the moved objects are not the same.
+    """
+    objects, began = list(objects), time.monotonic()
+    flat = [d for d in detections if d.keypoints_3d is None]
+    reprojection = None
+    if not flat:
+        reprojection = float(torch.stack([_points(d).reprojection_error for d in detections]).median())
+    given = _input_scores(detections, objects)
+    rate = float(torch.stack([_on_object(d) for d in detections]).mean())
+    measures: dict[str, float | None] = dict.fromkeys(MEASURES)
+    measures |= {} if flat else _reprojection(detections)
+    test = fit = None
+    if not any(thing.truth is None for thing in objects):
+        truths = stack_truths(objects)
+        test = judged(detections, truths)
+    if test is None:
+        rows = tuple(_row(d, None) for d in detections)
+        return Evaluation(rows, reprojection, rate, None, None, None, None, given, measures)
+    if fit_detections:
+        fit = judged(fit_detections, stack_truths(fit_objects))
+    predicted = predict_landmarks(test, fit)
+    errors = torch.linalg.vector_norm(predicted - test.landmarks, dim=-1)
+    if given is not None and test.spatial:
+        given = replace(given, landmark_2d=_drawn_back(detections, truths, predicted))
+    in_pictures = _in_pictures(detections, truths, predicted)
+    measures |= _measures(test, fit, predicted, truths) | picture_measures(*in_pictures)
+    if moved is not None:
+        measures |= _motion(test, objects, *moved)
+    error = _known_mean(errors, test.known)
+    fitted = f"landmarks fitted on {len(fit_detections)} others" if fit is not None else "one half fitted on the other"
+    log.info("%d objects measured, %s, in %.1f s", len(objects), fitted, time.monotonic() - began)
+    return Evaluation(
+        tuple(_row(d, _known_mean(e, k)) for d, e, k in zip(detections, errors, test.known, strict=True)),
+        reprojection,
+        rate,
+        error if test.spatial else None,
+        _known_mean(torch.linalg.vector_norm(in_pictures[0] - in_pictures[1], dim=-1), in_pictures[2]),
+        measures["skeleton_merger_das"],
+        measures[f"landmark_coverage_{NEAR}"],
+        given,
+        measures,
+    )
+
+
+def _measures(test: Judged, fit: Judged | None, predicted: Tensor, truths: Sequence[Truth]) -> dict[str, float | None]:
+    if not test.spatial:
+        regressed = regress_landmarks(test, fit)
+        known = bool(test.known.any())
+        error = float(visible_error(regressed, test.landmarks, test.known)) if known else None
+        return planar_measures(test.points, test.landmarks, test.known) | {"thewlis_regression_2d": error}
+    found = space_measures(test.points, test.landmarks, test.known, predicted)
+    surfaces = [t.surface for t in truths if t.surface is not None]
+    if len(surfaces) == len(truths) and len({len(surface) for surface in surfaces}) == 1:
+        landmarks = test.landmarks.masked_fill(~test.known[..., None], 0)
+        geodesic = torch.stack([geodesic_distances(x, s) for x, s in zip(landmarks, surfaces, strict=True)])
+        found |= surface_measures(test.points, torch.stack(surfaces), landmarks, test.known, geodesic)
+    return found
+
+
+def _reprojection(detections: Sequence[Detection]) -> dict[str, float | None]:
+    """Mean over keypoints, views and objects, however little a view counted for its point."""
+    shares, pixels = [], []
+    for detection in detections:
+        height, width = detection.views.shape[-2:]
+        cameras = detection.keypoints_2d.cameras
+        assert cameras is not None
+        placed = _points(detection).xyz, detection.keypoints_2d.xy, cameras
+        pixels.append(float(mean_reprojection_px(*placed, height, width)))
+        shares.append(float(mean_reprojection(*placed)))
+    return {"reprojection_px": fmean(pixels), "reprojection_share": fmean(shares)}
+
+
+def _in_pictures(
+    detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Predicted and true landmarks in all views as items, which of them are seen, and the object's box."""
+    rows = []
+    for detection, truth, points in zip(detections, truths, predicted, strict=True):
+        cameras, first = detection.keypoints_2d.cameras, 1
+        if points.shape[-1] == 2:
+            xy, first = points[None], 0
+        else:
+            assert cameras is not None
+            xy = cameras.project(points)
+        views = slice(first, first + len(xy))
+        boxes = view_boxes(detection, truth, views)
+        rows.append((xy, truth.keypoints_2d[views], truth.visible[views] & truth.known, boxes))
+    xy, true, seen, boxes = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return xy, true, seen, boxes
+
+
+def _motion(
+    test: Judged, objects: Objects, moved_detections: Sequence[Detection], moved_objects: Objects
+) -> dict[str, float | None]:
+    if [thing.name for thing in moved_objects] != [thing.name for thing in objects]:
+        raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
+    after = judged(moved_detections, stack_truths(moved_objects))
+    if after is None or not (after.spatial and test.spatial):
+        return {}
+    motion = motion_of(test.landmarks, after.landmarks, test.known & after.known)
+    return motion_measures(test.points, after.points, motion)
+
+
+def _known_mean(errors: Tensor, known: Tensor) -> float | None:
+    return float(errors[known].mean()) if bool(known.any()) else None
+
+
+def _input_scores(detections: Sequence[Detection], objects: Objects) -> InputScores | None:
+    errors, residuals, unknown = [], [], 0
+    for detection, thing in zip(detections, objects, strict=True):
+        camera = detection.input_camera
+        if camera is None:
+            return None
+        known = float(camera.score) > 0
+        unknown += not known
+        residuals.append(float(camera.residual.median()) if known else math.inf)
+        if thing.input_elevation_deg is not None:
+            error = abs(float(camera.elevation_deg) - thing.input_elevation_deg)
+            errors.append(error if known else math.inf)
+    return InputScores(_finite_median(errors), _finite_median(residuals), len(errors), unknown)
+
+
+def _drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float | None:
+    """Median over objects of the mean distance of predicted landmarks, seen by the input camera, from the true ones."""
+    distances = []
+    for detection, truth, points in zip(detections, truths, predicted, strict=True):
+        camera, seen = detection.input_camera, truth.visible[0] & truth.known
+        assert camera is not None
+        if bool(seen.any()):
+            away = torch.linalg.vector_norm(camera.cameras.project(points)[0] - truth.keypoints_2d[0], dim=-1)
+            distances.append(float(away[seen].mean()) if float(camera.score) > 0 else math.inf)
+    return _finite_median(distances)
+
+
+def _finite_median(values: Sequence[float]) -> float | None:
+    middle = median(values) if values else math.inf
+    return middle if math.isfinite(middle) else None
+
+
+def _points(detection: Detection) -> Keypoints3D:
+    assert detection.keypoints_3d is not None
+    return detection.keypoints_3d
+
+
+def _row(detection: Detection, error: float | None) -> ObjectScores:
+    points = detection.keypoints_3d
+    if points is None:
+        seen = int((detection.keypoints_2d.score[0] > SEEN).sum())
+        return ObjectScores(detection.name, seen, None, None, error)
+    return ObjectScores(
+        detection.name, int((points.score > SEEN).sum()), float(points.reprojection_error.median()), error
+    )
+
+
+def _on_object(detection: Detection) -> Tensor:
+    cameras = detection.keypoints_2d.cameras
+    places = detection.keypoints_2d.xy if cameras is None else cameras.project(_points(detection).xyz)
+    return on_object_rate(places[None], detection.masks[None])

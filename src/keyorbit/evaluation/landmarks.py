@@ -1,0 +1,111 @@
+"""Detections beside the truth, stacked: what the metrics are computed from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyorbit.detection.detector import Detection
+from keyorbit.evaluation.metrics import (
+    apply_landmark_map,
+    apply_landmark_weights,
+    fit_landmark_map,
+    fit_landmark_weights,
+)
+from keyorbit.objects.dataset import Truth
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Keypoints and landmarks of several objects: in space, or in the input pictures where there is no space."""
+
+    points: Float[Tensor, "item keypoint dim"]
+    landmarks: Float[Tensor, "item landmark dim"]
+    known: Bool[Tensor, "item landmark"]
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the points are in space."""
+        return self.points.shape[-1] == 3
+
+    def select(self, chosen: Bool[Tensor, " item"]) -> "Judged":
+        """Some of the objects."""
+        return Judged(self.points[chosen], self.landmarks[chosen], self.known[chosen])
+
+
+def judged(detections: Sequence[Detection], truths: Sequence[Truth]) -> Judged | None:
+    """In space if all detections and truths are; else in the input pictures; None where those have no keypoints."""
+    spaces = [d.keypoints_3d.xyz for d in detections if d.keypoints_3d is not None]
+    places = [t.keypoints_3d for t in truths if t.keypoints_3d is not None]
+    if len(spaces) == len(detections) and len(places) == len(truths):
+        return Judged(torch.stack(spaces), torch.stack(places), torch.stack([t.known for t in truths]))
+    pictures = [_in_picture(d) for d in detections]
+    seen = [xy for xy in pictures if xy is not None]
+    if len(seen) < len(pictures):
+        return None
+    return Judged(
+        torch.stack(seen),
+        torch.stack([t.keypoints_2d[0] for t in truths]),
+        torch.stack([t.known & t.visible[0] for t in truths]),
+    )
+
+
+def predict_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item landmark dim"]:
+    """Landmarks as fixed weighted means of the keypoints, which turn with the object.
+
+    The weights are fitted on ``fit``, or without it on one half of the objects for the other, both ways.
+    """
+
+    def predict(fitted: Judged, points: Tensor) -> Tensor:
+        return apply_landmark_weights(fit_landmark_weights(fitted.points, fitted.landmarks, fitted.known), points)
+
+    return _either_way(predict, test, fit)
+
+
+def regress_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item landmark 2"]:
+    """Landmarks in pictures as the literature regresses them, linearly in all coordinates; ``fit`` as above."""
+
+    def predict(fitted: Judged, points: Tensor) -> Tensor:
+        return apply_landmark_map(fit_landmark_map(fitted.points, fitted.landmarks, fitted.known), points)
+
+    return _either_way(predict, test, fit)
+
+
+def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor, "view 2"]:
+    """Width and height of the object's box in some of the truth's views, in sides of the view.
+
+    As annotated, or else of the silhouettes of the views that were looked at; 0 where there is neither.
+    """
+    if truth.boxes is not None:
+        return truth.boxes[views]
+    count = len(truth.keypoints_2d[views])
+    if count != len(detection.masks):
+        return torch.zeros(count, 2)
+    return torch.stack([torch.stack([_extent(mask.any(-2)), _extent(mask.any(-1))]) for mask in detection.masks])
+
+
+def _either_way(predict: Callable[[Judged, Tensor], Tensor], test: Judged, fit: Judged | None) -> Tensor:
+    if fit is not None:
+        return predict(fit, test.points)
+    if len(test.points) < 2:
+        return predict(test, test.points)
+    even = torch.arange(len(test.points)) % 2 == 0
+    predicted = torch.empty_like(test.landmarks)
+    for half in (even, ~even):
+        predicted[half] = predict(test.select(~half), test.points[half])
+    return predicted
+
+
+def _in_picture(detection: Detection) -> Float[Tensor, "keypoint 2"] | None:
+    """Keypoints on the input picture: the only view, or what the condition pass saw."""
+    flat = detection.keypoints_2d
+    return flat.xy[0] if len(flat.xy) == 1 else flat.input_xy
+
+
+def _extent(covered: Bool[Tensor, " pixel"]) -> Float[Tensor, ""]:
+    """From the first to the last covered pixel, as a share of all."""
+    where = covered.nonzero()
+    count = where.max() - where.min() + 1 if len(where) else covered.sum()
+    return count.float() / len(covered)

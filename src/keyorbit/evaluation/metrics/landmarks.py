@@ -1,0 +1,112 @@
+"""Landmarks predicted from keypoints that were never told of them."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyorbit.evaluation.metrics.averages import known_or_zero
+from keyorbit.evaluation.metrics.points import point_error
+
+
+def fit_landmark_weights(
+    keypoints: Float[Tensor, "item keypoint dim"],
+    landmarks: Float[Tensor, "item landmark dim"],
+    mask: Bool[Tensor, "item landmark"] | None = None,
+    ridge: float = 1e-3,
+) -> Float[Tensor, "landmark keypoint"]:
+    """Weights, summing to 1, with which the keypoints' weighted mean comes nearest to each landmark.
+
+    An affine combination turns, moves and scales with the object. `mask` says which landmarks are known.
+    `ridge` (relative to the keypoints' own spread, so without unit) pulls towards equal weights 1/K:
+    keypoints that say nothing answer their mean, as does a landmark never seen. Closed form, any dimension.
+    """
+    known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(landmarks.dtype)
+    mean = keypoints.mean(dim=1, keepdim=True)
+    offsets, wanted = keypoints - mean, known_or_zero(landmarks - mean, mask)
+    # An item's offsets sum to 0, so the changes of a landmark's weights do too: they keep the sum 1.
+    normal = torch.einsum("il,ikd,ijd->lkj", known, offsets, offsets)
+    right = torch.einsum("il,ikd,ild->lk", known, offsets, wanted)
+    count = keypoints.shape[1]
+    diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    floor = torch.finfo(keypoints.dtype).tiny
+    eye = torch.eye(count, dtype=keypoints.dtype, device=keypoints.device)
+    # Equal changes of all weights have no say in the fit: filled in, lest rounding be blown up along them.
+    filled = normal + diagonal / count
+    change: Tensor = torch.linalg.solve(filled + (ridge * diagonal).clamp_min(floor) * eye, right[..., None])
+    return 1 / count + change[..., 0]
+
+
+def apply_landmark_weights(
+    weights: Float[Tensor, "landmark keypoint"], keypoints: Float[Tensor, "*batch keypoint dim"]
+) -> Float[Tensor, "*batch landmark dim"]:
+    """Landmarks as weighted means of keypoints."""
+    return torch.einsum("lk,...kd->...ld", weights, keypoints)
+
+
+def landmark_regression_3d(
+    train_keypoints: Float[Tensor, "train keypoint dim"],
+    train_landmarks: Float[Tensor, "train landmark dim"],
+    test_keypoints: Float[Tensor, "test keypoint dim"],
+    test_landmarks: Float[Tensor, "test landmark dim"],
+    train_mask: Bool[Tensor, "train landmark"] | None = None,
+    test_mask: Bool[Tensor, "test landmark"] | None = None,
+    ridge: float = 1e-3,
+    size: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Mean distance / `size` on the test items, of landmarks predicted with weights fitted on others.
+
+    See `fit_landmark_weights`: it turns with the object, as a regression on coordinates would not. The last
+    axis may also be 2. Raises ValueError when `test_mask` is empty.
+    """
+    weights = fit_landmark_weights(train_keypoints, train_landmarks, train_mask, ridge)
+    return point_error(apply_landmark_weights(weights, test_keypoints), test_landmarks, test_mask, size)
+
+
+def fit_landmark_map(
+    keypoints: Float[Tensor, "item keypoint 2"],
+    landmarks: Float[Tensor, "item landmark 2"],
+    mask: Bool[Tensor, "item landmark"] | None = None,
+    ridge: float = 1e-6,
+) -> Float[Tensor, "landmark keypoint_coordinate 2"]:
+    """The literature's regressor: one linear map without bias from all 2K keypoint coordinates to each landmark.
+
+    Least squares of (landmark − ½) on (keypoints − ½), that is, about the picture's centre, each landmark over
+    the pictures where it is known (Thewlis et al. 2017; so StableKeypoints, Hedlin et al. 2024:
+    github ubc-vision/StableKeypoints, keypoint_regressor.py). xy in sides of the picture. `ridge` is relative
+    and only guards against singularity, where the original takes a pseudo-inverse.
+    """
+    inputs = (keypoints - 0.5).flatten(1)
+    known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(inputs.dtype)
+    normal = torch.einsum("il,ia,ib->lab", known, inputs, inputs)
+    right = torch.einsum("il,ia,ild->lad", known, inputs, known_or_zero(landmarks - 0.5, mask))
+    diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    floor = torch.finfo(inputs.dtype).tiny
+    eye = torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)
+    linear: Tensor = torch.linalg.solve(normal + (ridge * diagonal).clamp_min(floor) * eye, right)
+    return linear
+
+
+def apply_landmark_map(
+    linear: Float[Tensor, "landmark keypoint_coordinate 2"], keypoints: Float[Tensor, "item keypoint 2"]
+) -> Float[Tensor, "item landmark 2"]:
+    """Landmarks from keypoints by `fit_landmark_map`'s map, in sides of the picture."""
+    return torch.einsum("lad,ia->ild", linear, (keypoints - 0.5).flatten(1)) + 0.5
+
+
+def landmark_regression_2d(
+    train_keypoints: Float[Tensor, "train keypoint 2"],
+    train_landmarks: Float[Tensor, "train landmark 2"],
+    test_keypoints: Float[Tensor, "test keypoint 2"],
+    test_landmarks: Float[Tensor, "test landmark 2"],
+    train_mask: Bool[Tensor, "train landmark"] | None = None,
+    test_mask: Bool[Tensor, "test landmark"] | None = None,
+    ridge: float = 1e-6,
+    size: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Mean distance / `size` on the test pictures, by the literature's linear regressor.
+
+    See `fit_landmark_map`, fitted on the train pictures. Landmarks outside the mask take no part.
+    Raises ValueError when `test_mask` is empty.
+    """
+    linear = fit_landmark_map(train_keypoints, train_landmarks, train_mask, ridge)
+    return point_error(apply_landmark_map(linear, test_keypoints), test_landmarks, test_mask, size)

@@ -1,0 +1,69 @@
+"""Published data sets, read from the folders in which they are published; nothing is downloaded, no pickle is read.
+
+Each reader gives objects as :func:`keyorbit.load_dataset` does; its module says which files it reads.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from keyorbit.errors import InputError
+from keyorbit.evaluation.readers.celeba import read_celeba_aligned, read_celeba_wild
+from keyorbit.evaluation.readers.coco import read_coco
+from keyorbit.evaluation.readers.cub import read_cub, read_cub_aligned
+from keyorbit.evaluation.readers.deepfashion import read_deepfashion
+from keyorbit.evaluation.readers.human36m import read_human36m
+from keyorbit.evaluation.readers.keypointnet import read_keypointnet
+from keyorbit.evaluation.readers.spair import read_spair
+from keyorbit.evaluation.readers.taichi import read_taichi
+from keyorbit.objects.dataset import Objects, load_dataset
+
+Reader = Callable[[Path, str], Objects]
+VIEW_SIZE = 256
+
+
+def _read_own(folder: Path, split: str) -> Objects:
+    """A folder of our own has one split, the whole."""
+    return load_dataset(folder)
+
+
+READERS: dict[str, Reader] = {
+    "keyorbit": _read_own,
+    "celeba-aligned": read_celeba_aligned,
+    "celeba-wild": read_celeba_wild,
+    "cub-aligned": read_cub_aligned,
+    **{f"cub-{which}": partial(read_cub, which=which) for which in ("001", "002", "003", "all")},
+    "deepfashion": read_deepfashion,
+    "taichi": read_taichi,
+    "human3.6m": read_human36m,
+    "coco": read_coco,
+}
+# These have a category behind a slash, such as spair-71k/cat.
+CATEGORY_READERS = ("spair-71k", "keypointnet")
+DATASETS = (*READERS, *(f"{name}/CATEGORY" for name in CATEGORY_READERS))
+
+
+def read_dataset(name: str, folder: str | Path, split: str = "test", size: int = VIEW_SIZE) -> Objects:
+    """The objects of a published data set's folder, each with its truth; ``size``: pixels a view, where rendered.
+
+    Args:
+        name: one of :data:`DATASETS`, such as ``celeba-aligned``, ``spair-71k/cat`` or ``keypointnet/chair``.
+        split: ``train`` or ``test``; SPair-71k and KeypointNet have ``validation`` too.
+
+    Raises:
+        InputError: the name is unknown, or the folder lacks a piece, which is named.
+    """
+    folder = Path(folder)
+    family, _, category = name.partition("/")
+    if name not in READERS and (family not in CATEGORY_READERS or not category):
+        raise InputError(f"no data set {name!r}; known are {', '.join(DATASETS)}")
+    if not folder.exists():
+        raise InputError(f"there is no folder at {folder}")
+    if family == "spair-71k":
+        return read_spair(folder, split, category)
+    if family == "keypointnet":
+        return read_keypointnet(folder, split, category, size)
+    return READERS[name](folder, split)
+
+
+__all__ = ["DATASETS", "read_dataset"]

@@ -1,0 +1,175 @@
+"""What the readers share: annotated pictures as objects, crops, and what is missing in words."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from PIL import Image
+from scipy.io.matlab import MatReadError
+
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
+from keyorbit.objects.pictures import load_mask, load_stored
+
+Box = tuple[float, float, float, float]
+Pairs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One annotated picture, which is squeezed to a square, as StableKeypoints squeezes.
+
+    xy and ``box`` (left, top, right, bottom; the object's) are in pixels as the file stores them, whatever its EXIF
+    orientation, from its corner, or where ``side`` is given, in a square of that side. ``crop`` is cut out first. What
+    the picture ``mask`` leaves out is black.
+    """
+
+    name: str
+    picture: Path
+    xy: Float[ndarray, "landmark 2"]
+    seen: Bool[ndarray, " landmark"]
+    box: Box | None = None
+    crop: Box | None = None
+    side: float | None = None
+    mask: Path | None = None
+
+
+def annotated_objects(
+    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str
+) -> ObjectDataset:
+    """The pictures as objects of one view with landmarks.
+
+    Raises:
+        InputError: there is none, or one of the picture files is missing; ``what`` names the data set.
+    """
+    if not annotations:
+        raise InputError(f"no picture of {what} is left to read: the lists in its folder are empty")
+    files = [path for a in annotations for path in (a.picture, a.mask) if path is not None]
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise InputError(f"{what}: {len(missing)} of {len(files)} pictures are missing, such as {missing[0]}")
+    return ObjectDataset(len(annotations), lambda i: _annotated(annotations[i], names, pairs))
+
+
+def squeezed_object(
+    name: str,
+    image: Image.Image,
+    xy: Float[ndarray, "landmark 2"],
+    seen: Bool[ndarray, " landmark"],
+    names: tuple[str, ...],
+    pairs: Pairs,
+    box: Box | None = None,
+) -> ObjectViews:
+    """A picture squeezed to a square, and its landmarks; xy and box in pixels of the picture as it was."""
+    side = max(image.size)
+    square = image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BILINEAR)
+    places = np.asarray(xy, float) / [image.width, image.height]
+    known = torch.from_numpy(np.asarray(seen, bool))
+    size = None
+    if box is not None:
+        size = torch.tensor([[(box[2] - box[0]) / image.width, (box[3] - box[1]) / image.height]], dtype=torch.float32)
+    flat = torch.from_numpy(np.where(np.asarray(seen, bool)[:, None], places, 0.5)).float()
+    return ObjectViews(name, square, truth=Truth(names, pairs, None, known, flat[None], known[None], size))
+
+
+def square_crop(box: Box, padding: float) -> Box:
+    """The square about a box's centre whose side is the longer one of the box, a share ``padding`` added all round."""
+    half = (0.5 + padding) * max(box[2] - box[0], box[3] - box[1])
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return x - half, y - half, x + half, y + half
+
+
+def need_file(path: Path, what: str) -> Path:
+    """The path, if a file is there.
+
+    Raises:
+        InputError: it is missing; ``what`` says whose file it is.
+    """
+    if not path.is_file():
+        raise InputError(f"{what} lacks {path.name}: there is no file at {path}")
+    return path
+
+
+def need_folder(path: Path, what: str) -> Path:
+    """The path, if a folder is there.
+
+    Raises:
+        InputError: it is missing; ``what`` says whose folder it is.
+    """
+    if not path.is_dir():
+        raise InputError(f"{what} lacks the folder {path.name}: there is none at {path}")
+    return path
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file without the empty ones.
+
+    Raises:
+        InputError: it is missing or no text.
+    """
+    try:
+        return [line for line in need_file(path, what).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text: {error}") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InputError: it is missing or no JSON.
+    """
+    try:
+        return json.loads(need_file(path, what).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def read_mat(path: Path, name: str, what: str) -> Any:
+    """A variable of a MATLAB file (no pickle inside: scipy.io), structures as objects with attributes.
+
+    Raises:
+        InputError: the file is missing, damaged, or has no such variable.
+    """
+    try:
+        return scipy.io.loadmat(need_file(path, what), struct_as_record=False, squeeze_me=True)[name]
+    except KeyError as error:
+        raise InputError(f"{path} holds no variable {name!r}") from error
+    except (OSError, ValueError, NotImplementedError, TypeError, MatReadError) as error:
+        raise InputError(f"{path} cannot be read as a MATLAB file: {error}") from error
+
+
+def check_split(split: str, known: Iterable[str], what: str) -> None:
+    """Raise InputError for a split that the data set does not have."""
+    if split not in (known := tuple(known)):
+        raise InputError(f"{what} has the splits {', '.join(known)}, not {split!r}")
+
+
+def _annotated(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> ObjectViews:
+    image = load_stored(annotation.picture).convert("RGB")
+    xy, box = np.asarray(annotation.xy, float), annotation.box
+    if annotation.mask is not None:
+        mask = load_mask(annotation.mask).resize(image.size, Image.Resampling.BILINEAR)
+        image = Image.composite(image, Image.new("RGB", image.size), _as_white(mask))
+    if annotation.side is not None:
+        xy = xy / annotation.side * [image.width, image.height]
+    if annotation.crop is not None:
+        left, top, right, bottom = (round(side) for side in annotation.crop)
+        image = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        xy = xy - [left, top]
+        if box is not None:
+            box = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    return squeezed_object(annotation.name, image, xy, annotation.seen, names, pairs, box)
+
+
+def _as_white(mask: Image.Image) -> Image.Image:
+    """A mask of 0 and 255; the published ones have 0 and 1."""
+    brightest = max(int(np.asarray(mask).max()), 1)
+    return mask.point(lambda value: value * 255 // brightest)

@@ -1,0 +1,190 @@
+"""KeypointNet (You et al. 2020): ShapeNet models with landmarks in space, seen by Zero123++'s cameras.
+
+    FOLDER/annotations/chair.json
+    FOLDER/ShapeNetCore.v2.ply/03001627/MODEL.ply       coloured meshes, or where one is missing
+    FOLDER/pcds/03001627/MODEL.pcd                       coloured points
+    FOLDER/splits/train.txt, val.txt, test.txt           lines CLASS-MODEL
+
+ShapeNet's models have y up and look along −z; in our world z is up and they look along +x.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from PIL import Image
+from scipy.spatial import cKDTree
+
+from keyorbit.errors import InputError
+from keyorbit.evaluation.readers.base import check_split, read_json, read_lines
+from keyorbit.geometry.cameras import orbit_cameras
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
+from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
+
+CLASSES = {
+    "airplane": "02691156",
+    "bathtub": "02808440",
+    "bed": "02818832",
+    "bottle": "02876657",
+    "cap": "02954340",
+    "car": "02958343",
+    "chair": "03001627",
+    "guitar": "03467517",
+    "helmet": "03513137",
+    "knife": "03624134",
+    "laptop": "03642806",
+    "motorcycle": "03790512",
+    "mug": "03797390",
+    "skateboard": "04225987",
+    "table": "04379243",
+    "vessel": "04530566",
+}
+LISTS = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+SURFACE_POINTS = 2048
+INPUT_ELEVATION_DEG = 20.0
+# A point of a cloud is drawn as a ball that reaches its neighbour of this rank, or one would see through the surface.
+_BALL_NEIGHBOUR = 5
+# A landmark is hidden if something lies so much before it; with balls, their radius more.
+_HIDDEN = 0.03
+
+
+def read_keypointnet(folder: Path, split: str, category: str, size: int) -> ObjectDataset:
+    """The models of one category, rendered when they are asked for: views of ``size`` pixels, landmarks in 2D and 3D.
+
+    A landmark is a semantic id of the category; of an id that a model has several times the first one counts.
+
+    Raises:
+        InputError: a piece of the folder is missing, the category is unknown, or the ray caster is not installed.
+    """
+    check_split(split, LISTS, "KeypointNet")
+    if category not in CLASSES:
+        raise InputError(f"KeypointNet has no category {category!r}; known are {', '.join(CLASSES)}")
+    number = CLASSES[category]
+    path = folder / "annotations" / f"{category}.json"
+    try:
+        told = {str(model["model_id"]): model["keypoints"] for model in read_json(path, "KeypointNet")}
+        landmarks = {name: {int(k["semantic_id"]): k["xyz"] for k in reversed(kps)} for name, kps in told.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not KeypointNet's annotations: {error!r}") from error
+    lines = [line.strip().partition("-") for line in read_lines(folder / "splits" / LISTS[split], "KeypointNet")]
+    models = [model for kind, _, model in lines if kind == number and model in landmarks]
+    if not models:
+        raise InputError(f"{folder / 'splits' / LISTS[split]} names no {category} that {path.name} has landmarks of")
+    files = [_file(folder, number, model) for model in models]
+    ids = sorted({i for points in landmarks.values() for i in points})
+
+    def make(i: int) -> ObjectViews:
+        return _object(models[i], files[i], landmarks[models[i]], ids, size)
+
+    return ObjectDataset(len(models), make)
+
+
+def _file(folder: Path, number: str, model: str) -> Path:
+    mesh = folder / "ShapeNetCore.v2.ply" / number / f"{model}.ply"
+    cloud = folder / "pcds" / number / f"{model}.pcd"
+    if not mesh.is_file() and not cloud.is_file():
+        raise InputError(f"KeypointNet lacks the model {model}: there is neither {mesh} nor {cloud}")
+    return mesh if mesh.is_file() else cloud
+
+
+def _object(name: str, path: Path, places: dict[int, Any], ids: list[int], size: int) -> ObjectViews:
+    vertices, faces, colors = read_pcd(path) if path.suffix == ".pcd" else _read_mesh(path)
+    vertices = _upright(vertices)
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    scale = 0.5 / max(float(np.linalg.norm(vertices - centre, axis=1).max()), 1e-9)
+    vertices = (vertices - centre) * scale
+    known = np.array([i in places for i in ids])
+    wanted = np.array([places.get(i, (0.0, 0.0, 0.0)) for i in ids], float).reshape(-1, 3)
+    points = np.where(known[:, None], (_upright(wanted) - centre) * scale, 0.0)
+    radius = 0.0
+    if faces is None:
+        radius = _ball_radius(vertices)
+        surface, spread = _balls(vertices, colors, radius), vertices
+    else:
+        surface = Surface(trimesh.Trimesh(vertices, faces, process=False), colors[faces].mean(1))
+        spread = sample_surface(surface, SURFACE_POINTS, 0)
+    truth = (points, known, spread, tuple(f"semantic {i}" for i in ids))
+    return _seen(name, surface, truth, size, _HIDDEN + radius)
+
+
+def _seen(
+    name: str, surface: Surface, told: tuple[ndarray, ndarray, ndarray, tuple[str, ...]], size: int, tolerance: float
+) -> ObjectViews:
+    points, known, spread, names = told
+    front, around = orbit_cameras([0.0], [INPUT_ELEVATION_DEG]), zero123plus_cameras("v1.2")
+    cameras = front.join(around)
+    pictures = render(surface, cameras, size)
+    places = torch.from_numpy(points).float()
+    truth = Truth(
+        names,
+        (),
+        places,
+        torch.from_numpy(known),
+        cameras.project(places),
+        torch.from_numpy(visible(surface, points, cameras, tolerance) & known),
+        surface=torch.from_numpy(spread).float(),
+    )
+    views = torch.from_numpy(composite(pictures[1:])).movedim(-1, 1).float() / 255
+    masks = torch.from_numpy(pictures[1:, ..., 3] > 127)
+    picture = Image.fromarray(composite(pictures[0]))
+    return ObjectViews(name, picture, views, masks, around, "", truth, INPUT_ELEVATION_DEG)
+
+
+def _upright(points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
+    """(x, y, z) with y up, looking along −z → z up, looking along +x."""
+    return np.stack([-points[:, 2], -points[:, 0], points[:, 1]], 1)
+
+
+def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
+    """Vertices, faces and the vertices' colours, 0…1."""
+    try:
+        mesh = trimesh.load(path, force="mesh", process=False)
+    except Exception as error:  # trimesh's readers raise whatever their parsers raise
+        raise InputError(f"{path} cannot be read as a mesh: {error}") from error
+    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
+        raise InputError(f"{path} holds no triangles")
+    colors = np.asarray(mesh.visual.vertex_colors, float)[:, :3] / 255
+    return np.asarray(mesh.vertices, float), np.asarray(mesh.faces), colors
+
+
+def read_pcd(path: Path) -> tuple[Float[ndarray, "point 3"], None, Float[ndarray, "point 3"]]:
+    """Points and colours (0…1) of an ASCII .pcd file with the fields x y z rgb, as KeypointNet has them; no faces.
+
+    Raises:
+        InputError: it is another kind of file.
+    """
+    lines = read_lines(path, "KeypointNet")
+    starts = [i for i, line in enumerate(lines) if line.strip() == "DATA ascii"]
+    if not starts or "FIELDS x y z rgb" not in (line.strip() for line in lines):
+        raise InputError(f"{path} is no ASCII .pcd file with the fields x y z rgb")
+    try:
+        rows = np.array([[float(value) for value in line.split()] for line in lines[starts[0] + 1 :]]).reshape(-1, 4)
+    except ValueError as error:
+        raise InputError(f"{path} holds a row that is not four numbers: {error}") from error
+    if not len(rows):
+        raise InputError(f"{path} holds no points")
+    return rows[:, :3], None, _unpacked(rows[:, 3].astype(np.int64)) / 255
+
+
+def _unpacked(packed: ndarray) -> UInt8[ndarray, "point 3"]:
+    """Red, green and blue of one number each."""
+    return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], 1).astype(np.uint8)
+
+
+def _ball_radius(points: ndarray) -> float:
+    neighbours = min(_BALL_NEIGHBOUR + 1, len(points))
+    return max(float(np.median(cKDTree(points).query(points, k=[neighbours])[0])), 1e-3)
+
+
+def _balls(points: ndarray, colors: ndarray, radius: float) -> Surface:
+    """A cloud as a mesh: a small ball at each point."""
+    ball = trimesh.creation.icosphere(subdivisions=0, radius=radius)
+    vertices = (points[:, None] + ball.vertices[None]).reshape(-1, 3)
+    faces = (ball.faces[None] + len(ball.vertices) * np.arange(len(points))[:, None, None]).reshape(-1, 3)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    return Surface(mesh, np.repeat(colors, len(ball.faces), axis=0))

@@ -1,0 +1,1 @@
+"""Views, cameras, maps and points: mathematics alone."""

@@ -1,0 +1,139 @@
+"""One constellation for all objects: keypoints turned about the vertical to their common mean."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Signs and angles of a mirror plane are tried at this many steps over half a turn.
+_PLANES = 180
+
+
+def canonical_points(points: Float[Tensor, "item token 3"], rounds: int = 5) -> Float[Tensor, "item token 3"]:
+    """Every item's points about their centroid, turned about +z to the mean of all items.
+
+    Generalised Procrustes analysis (Gower 1975) with turns about the vertical only: objects stand upright and keep
+    their size, and how they are turned is not known. Starts from the item nearest to the others' shape, by the
+    distances within it. The turns carry no gradient, the turned points do.
+    """
+    centred = points - points.mean(dim=1, keepdim=True)
+    with torch.no_grad():
+        inner = torch.cdist(centred, centred)
+        apart = (inner - inner.median(dim=0).values).square().mean(dim=(1, 2))
+        reference = centred[apart.nan_to_num(torch.inf).argmin()]
+        for _ in range(rounds):
+            turns = _turns(centred, reference)
+            reference = (centred @ turns.mT).mean(dim=0)
+    return centred @ turns.mT
+
+
+def repeatability(points: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor]:
+    """Where each token is on the mean object, [token 3], and how far it strays from there (root mean square), [token].
+
+    World units; the place that half of the items agree on counts (medians), not that of the objects it fails on.
+    """
+    return middle_and_stray(canonical_points(points))
+
+
+def middle_and_stray(aligned: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor]:
+    """The same of points that are turned to fit already."""
+    middle = aligned.median(dim=0).values
+    return middle, (aligned - middle).square().sum(-1).mean(dim=0).sqrt()
+
+
+def symmetric_pairs(
+    middle: Float[Tensor, "token 3"], stray: Float[Tensor, " token"], tolerance: float = 0.1
+) -> list[tuple[int, int]]:
+    """Tokens that are each other's mirror image in an upright plane through the centroid, nearest first.
+
+    The plane is the one that brings most points near a mirror image. A pair is mutually nearest, its images lie within
+    ``tolerance`` (of the largest distance between points), and it lies further than that from the plane.
+    stray: tokens that stray further than the tolerance belong to no pair.
+    """
+    size = torch.cdist(middle, middle).max()
+    if len(middle) < 2 or size <= 0:
+        return []
+    limit = tolerance * size
+    steady = (stray <= limit).nonzero()[:, 0]
+    points = middle[steady]
+    if len(points) < 2:
+        return []
+    angle = torch.arange(_PLANES).to(middle) * (torch.pi / _PLANES)
+    normals = torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], dim=-1)
+    height = points @ normals.T  # token plane
+    mirrored = points[None] - 2 * height.T[..., None] * normals[:, None]
+    apart = torch.cdist(mirrored, points.expand(_PLANES, -1, -1))
+    best = int((apart.amin(-1).clamp_max(limit)).mean(-1).argmin())
+    distance = apart[best] + apart[best].T
+    nearest = distance.argmin(-1)
+    pairs = []
+    for i, j in enumerate(nearest.tolist()):
+        if i < j and int(nearest[j]) == i and distance[i, j] <= 2 * limit:
+            aside = height[i, best].abs() > limit / 2 and height[j, best].abs() > limit / 2
+            if aside and height[i, best] * height[j, best] < 0:
+                pairs.append((float(distance[i, j]), int(steady[i]), int(steady[j])))
+    return [(i, j) for _, i, j in sorted(pairs)]
+
+
+def turns_by(angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotations about +z by angles in radians."""
+    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    rows = [torch.stack([c, -s, zero], -1), torch.stack([s, c, zero], -1), torch.stack([zero, zero, one], -1)]
+    return torch.stack(rows, -2)
+
+
+def _turns(centred: Tensor, reference: Tensor) -> Tensor:
+    """Rotations about +z, [item 3 3], that bring each item nearest to the reference: least squares in closed form."""
+    x, y = centred[..., 0], centred[..., 1]
+    along = (x * reference[:, 0] + y * reference[:, 1]).sum(-1)
+    across = (x * reference[:, 1] - y * reference[:, 0]).sum(-1)
+    return turns_by(torch.atan2(across, along))
+
+
+# Smallest standard deviation of a surface, in the points' unit: a flat object stays invertible.
+_FLAT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """Mean and covariance of points on objects' surfaces, that stand upright: no covariance with the vertical."""
+
+    middle: Float[Tensor, "*batch 3"]
+    covariance: Float[Tensor, "*batch 3 3"]
+
+    @property
+    def rows(self) -> Float[Tensor, "*batch 4 3"]:
+        """Both as one tensor: the mean, and the covariance's rows."""
+        return torch.cat([self.middle[..., None, :], self.covariance], dim=-2)
+
+    @classmethod
+    def from_rows(cls, rows: Float[Tensor, "*batch 4 3"]) -> "Form":
+        """From :attr:`rows`."""
+        return cls(rows[..., 0, :], rows[..., 1:, :])
+
+
+def form_of(points: Float[Tensor, "*batch point 3"]) -> Form:
+    """The form of an object's surface."""
+    middle = points.mean(-2)
+    away = points - middle[..., None, :]
+    upright = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]).to(points)
+    return Form(middle, upright * (away.mT @ away) / points.shape[-2])
+
+
+def stretched(points: Float[Tensor, "*#batch point 3"], here: Form, there: Form) -> Float[Tensor, "*#batch point 3"]:
+    """Points beside a surface of the form ``here``, moved to where they are beside one of the form ``there``.
+
+    The linear map is symmetric and positive: it stretches and never turns. It is the optimal transport between normal
+    distributions (Knott & Smith 1984; Peyré & Cuturi 2019, remark 2.31), and the way back is its inverse.
+    """
+    root, inverse = _power(here.covariance, 0.5), _power(here.covariance, -0.5)
+    by = inverse @ _power(root @ there.covariance.double() @ root, 0.5) @ inverse
+    moved: Tensor = (points - here.middle[..., None, :]) @ by.to(points) + there.middle[..., None, :]
+    return moved
+
+
+def _power(matrix: Float[Tensor, "*batch 3 3"], exponent: float) -> Float[Tensor, "*batch 3 3"]:
+    value, vector = torch.linalg.eigh(matrix.double())
+    found: Tensor = (vector * value.clamp_min(_FLAT**2).pow(exponent)[..., None, :]) @ vector.mT
+    return found

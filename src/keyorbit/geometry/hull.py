@@ -1,0 +1,160 @@
+"""Where the object is in its views, told from a plain background; and how far everything else is from it."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from torch.nn import functional as F
+
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.heatmaps import resize
+
+# Cells of the hull's grid a side, and draws from its surface.
+_SIDE, _SURFACE = 32, 1500
+SURFACE_SPACING = 2 / (_SIDE - 1)
+
+
+def silhouettes(
+    views: Float[Tensor, "view 3 height width"], threshold: float = 0.06
+) -> Bool[Tensor, "view height width"]:
+    """Where a view differs from its background, which is taken to be the median colour of its border."""
+    border = torch.cat([views[..., 0, :], views[..., -1, :], views[..., :, 0], views[..., :, -1]], dim=-1)
+    ground = border.median(dim=-1).values[..., None, None]
+    return (views - ground).abs().amax(1) > threshold
+
+
+def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """How far every pixel is from the nearest pixel of the silhouette, in sides of the view; 0 on it.
+
+    A view without any silhouette is 0 everywhere: it says nothing of where the object is.
+    """
+    height, width = masks.shape[-2:]
+    fields = [
+        distance_transform_edt(~mask, sampling=(1 / height, 1 / width)) if mask.any() else np.zeros(mask.shape)
+        for mask in masks.reshape(-1, height, width).cpu().numpy()
+    ]
+    return torch.from_numpy(np.stack(fields)).float().reshape(masks.shape).to(masks.device)
+
+
+def grown_masks(
+    masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
+) -> Float[Tensor, "version view new_height new_width"]:
+    """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
+    return F.max_pool2d(resize(masks.float(), size), 3, stride=1, padding=1)
+
+
+def sampled(
+    maps: Float[Tensor, "*batch view channel height width"],
+    xy: Float[Tensor, "*batch view point 2"],
+    edge: str = "zeros",
+) -> Float[Tensor, "*batch view channel point"]:
+    """Maps at places in the unit square, bilinear; ``edge`` says what is beyond it (``zeros`` or ``border``)."""
+    flat = maps.reshape(-1, *maps.shape[-3:])
+    places = (2 * xy - 1).reshape(-1, xy.shape[-2], 1, 2)
+    found = F.grid_sample(flat, places, mode="bilinear", padding_mode=edge, align_corners=False)
+    return found.reshape(*maps.shape[:-2], xy.shape[-2])
+
+
+def beside_silhouette(
+    distance: Float[Tensor, "*batch view height width"], xy: Float[Tensor, "*batch view point 2"]
+) -> Float[Tensor, "*batch view point"]:
+    """How far places lie from the object, by a map of the distance from its silhouette (0 on it), in sides.
+
+    Outside the picture the distance to the picture (along both axes) is added.
+    """
+    inside = xy.clamp(0, 1)
+    beyond: Tensor = (xy - inside).abs().sum(-1)
+    return sampled(distance.unsqueeze(-3), inside, "border")[..., 0, :] + beyond
+
+
+def hull_points(
+    distance: Float[Tensor, "view height width"],
+    cameras: Cameras,
+    count: int,
+    generator: torch.Generator,
+    side: int = 40,
+) -> Float[Tensor, "{count} 3"]:
+    """Random points on the surface of the visual hull: cells of a grid, ``side`` a side, that border on empty ones.
+
+    distance: from the silhouettes. A hull thinner than a cell is taken whole; where the silhouettes leave nothing, or
+    exclude nothing, points are of the whole searched cube.
+    """
+    grid, step = search_grid(cameras, side)
+    grid = grid.to(distance)
+    away = beside_silhouette(distance, cameras.project(grid)).amax(0)
+    within = (away <= 0.5 * step * float(cameras.intrinsics[0, 0, 0]) / _reach(cameras)).reshape(1, side, side, side)
+    solid = within.to(distance)
+    inner = -F.max_pool3d(-F.pad(solid, (1,) * 6), 3, stride=1) > 0
+    found = grid[(within & ~inner).flatten() if not within.all() else slice(None)]
+    found = found if len(found) else grid
+    draw = torch.rand(count, generator=generator).to(found.device)
+    return found[(draw * len(found)).long()]
+
+
+def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
+    """Middle and radius of what all views look at: the point nearest to their middles' rays, the smallest half side.
+
+    The ray through the middle of a picture that was cut is not its optical axis. World units, so it fits every rig and
+    a user's own cameras. A single ray, or parallel ones, leave the middle where it is nearest to the origin.
+    """
+    centre, direction = _central_rays(cameras)
+    unit = torch.eye(3).to(direction)
+    across = unit - direction[:, :, None] * direction[:, None, :]
+    right = (across @ centre[..., None]).sum(0)
+    middle = torch.linalg.solve(across.sum(0) + 1e-9 * unit, right)[:, 0]
+    depth = torch.ones_like(direction[:, 0]) if cameras.orthographic else cameras.depth(middle[None])[:, 0].abs()
+    focal = cameras.intrinsics[:, [0, 1], [0, 1]].double().abs().amax(-1)
+    return middle.to(cameras.world_to_camera), float((0.5 * depth / focal).min())
+
+
+def _central_rays(cameras: Cameras) -> tuple[Float[Tensor, "view 3"], Float[Tensor, "view 3"]]:
+    """Where the rays through the middles of the views start, and their unit directions, in double precision."""
+    inner, axes = cameras.intrinsics.double(), cameras.world_to_camera[:, :3, :3].double()
+    # Beside the optical axis, in camera space at depth 1; exactly 0 where the principal point is the middle.
+    down = (0.5 - inner[:, 1, 2]) / inner[:, 1, 1]
+    across = (0.5 - inner[:, 0, 2] - inner[:, 0, 1] * down) / inner[:, 0, 0]
+    beside = across[:, None] * axes[:, 0] + down[:, None] * axes[:, 1]
+    centre, axis = cameras.centers.double(), cameras.directions.double()
+    if cameras.orthographic:
+        return centre + beside, axis
+    return centre, (axis + beside) / (1 + across**2 + down**2).sqrt()[:, None]
+
+
+def _reach(cameras: Cameras) -> float:
+    """What a focal length is divided by to bring a world length at the object to sides of the view."""
+    middle, _ = search_volume(cameras)
+    return 1.0 if cameras.orthographic else float(cameras.depth(middle[None])[:, 0].abs().mean())
+
+
+def search_grid(cameras: Cameras, side: int) -> tuple[Tensor, float]:
+    middle, radius = search_volume(cameras)
+    return middle + cube(side).to(middle) * (2 * radius / (side - 1)), 2 * radius / (side - 1)
+
+
+def cube(side: int) -> Tensor:
+    axis = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
+    return torch.cartesian_prod(axis, axis, axis)
+
+
+def in_sight(
+    points: Float[Tensor, "point 3"], surface: Float[Tensor, "other 3"], cameras: Cameras, spacing: float
+) -> Bool[Tensor, "view point"]:
+    """Which views see the points, and not the surface before them.
+
+    surface: points of the object, ``spacing`` (radii of what the views look at) apart. A point is hidden where a
+    surface point that a view has at the same place is nearer by some spacings.
+    """
+    _, radius = search_volume(cameras)
+    near = torch.cdist(cameras.project(points), cameras.project(surface)) < spacing / 2
+    front = torch.where(near, cameras.depth(surface)[:, None, :], torch.inf).amin(-1)
+    return cameras.depth(points) <= front + 2.5 * spacing * radius
+
+
+def surface_points(
+    distance: Float[Tensor, "view height width"], cameras: Cameras, generator: torch.Generator | None = None
+) -> Float[Tensor, "point 3"]:
+    """Different points on the surface of the visual hull, ``SURFACE_SPACING`` radii apart; world units."""
+    draw = generator or torch.Generator().manual_seed(0)
+    found: Tensor = torch.unique(hull_points(distance, cameras, _SURFACE, draw, _SIDE), dim=0)
+    return found

@@ -1,0 +1,180 @@
+"""What is found on one object: keypoints in every view, and in space."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.triangulation import point_covariance, reprojection_error, robust_triangulate, triangulate
+
+# A reprojection error of this share of the view's side divides the score by e.
+_ERROR_SCALE = 0.05
+# A view agrees within three standard deviations of the noise, and within these shares of its side at least and at most.
+_AGREES = (0.005, 0.1)
+# Views of this share of the score have to agree, or the point has score 0.
+_QUORUM = 0.5
+# A keypoint's noise is its own residuals' and, with the weight of so many degrees of freedom, all keypoints'.
+_SHARED_FREEDOM = 6.0
+# The median length of a 2D normal error of standard deviation 1.
+_MEDIAN_LENGTH = 1.1774
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints3D:
+    """Keypoints of one object in world coordinates.
+
+    xyz: [keypoint 3]; score: [keypoint] in [0, 1], 0 for a point that the views do not tell; reprojection_error:
+    [keypoint], weighted median over the views, as a fraction of the view's side; residual: [view keypoint], the error
+    in each view. visible: which views agree on the point; the others mark another place, or do not see it.
+    covariance: of xyz, world units squared, from the residuals of those views. None in files that had neither.
+    """
+
+    xyz: Float[Tensor, "keypoint 3"]
+    score: Float[Tensor, " keypoint"]
+    reprojection_error: Float[Tensor, " keypoint"]
+    residual: Float[Tensor, "view keypoint"]
+    covariance: Float[Tensor, "keypoint 3 3"] | None = None
+    visible: Bool[Tensor, "view keypoint"] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, ready for JSON; without the parts that are None."""
+        parts = {name: getattr(self, name) for name in (*_NAMES_3D, "covariance", "visible")}
+        return {name: value.tolist() for name, value in parts.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Keypoints3D":
+        """Keypoints from what `to_dict` gave. Raises ValueError when a part is missing."""
+        return Keypoints3D(
+            **{name: _tensor(data, name, dtype) for name in _NAMES_3D},
+            covariance=_tensor(data, "covariance", dtype) if "covariance" in data else None,
+            visible=_tensor(data, "visible", torch.bool) if "visible" in data else None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints2D:
+    """Keypoints of one object in each of its views.
+
+    xy: [view keypoint 2] in the unit square of the view; score: [view keypoint] in [0, 1]; cameras of the
+    views where known; input_xy [keypoint 2] and input_score [keypoint]: the same keypoints on the input view.
+    Raises ValueError when cameras and views differ in number.
+    """
+
+    xy: Float[Tensor, "view keypoint 2"]
+    score: Float[Tensor, "view keypoint"]
+    cameras: Cameras | None = None
+    input_xy: Float[Tensor, "keypoint 2"] | None = None
+    input_score: Float[Tensor, " keypoint"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cameras is not None and len(self.cameras) != len(self.xy):
+            raise ValueError(f"{len(self.cameras)} cameras do not fit {len(self.xy)} views: give one camera per view")
+
+    def to_pixels(self, height: int, width: int) -> Float[Tensor, "view keypoint 2"]:
+        """x and y in pixels of a view of height × width, where the centre of pixel i is i: xy·n − 0.5."""
+        size = torch.tensor([width, height], dtype=self.xy.dtype, device=self.xy.device)
+        return self.xy * size - 0.5
+
+    def triangulate(self, robust: bool = True) -> Keypoints3D:
+        """The keypoints in space, from all views weighted by their scores.
+
+        robust: views that mark a wrong place lose their weight (see `robust_triangulate`); the point is then the least
+        squares answer of the views that agree. For score, covariance and visibility see `lift`. Raises ValueError
+        without cameras or with fewer than two views.
+        """
+        cameras = self._cameras()
+        if not robust:
+            return self.lift(triangulate(self.xy, cameras, self.score))
+        xyz, _ = robust_triangulate(self.xy, cameras, self.score)
+        for _ in range(2):
+            agreeing, _ = self._agreement(xyz)
+            # The little for all views keeps the point where it was if none agrees.
+            xyz = triangulate(self.xy, cameras, self.score * (agreeing + 1e-6))
+        return self.lift(xyz)
+
+    def lift(self, xyz: Float[Tensor, "keypoint 3"]) -> Keypoints3D:
+        """What the views say of these points: how well they agree, which of them do, how certain the points are.
+
+        A point's score is its mean score over the views times exp(−(error/0.05)²), error being the median over the
+        views (weighted by the 2D scores, not by their agreement: two views that agree by chance must not look certain).
+        It is 0 where fewer than two views, or less than half of the score, agree. Variances are those of the residuals
+        over their degrees of freedom, shrunk towards all keypoints' variance. Raises ValueError as `triangulate`.
+        """
+        cameras = self._cameras()
+        residual = reprojection_error(xyz, self.xy, cameras)
+        error = _weighted_median(residual, self.score)
+        agreeing, variance = self._agreement(xyz)
+        weights = self.score * agreeing
+        quorum = (agreeing.sum(0) >= 2) & (weights.sum(0) >= _QUORUM * self.score.sum(0)) & xyz.isfinite().all(-1)
+        score = self.score.mean(dim=0).clamp(0, 1) * (-(error / _ERROR_SCALE).square()).exp() * quorum
+        return Keypoints3D(xyz, score, error, residual, point_covariance(xyz, cameras, weights, variance), agreeing)
+
+    def _agreement(
+        self, xyz: Float[Tensor, "keypoint 3"]
+    ) -> tuple[Bool[Tensor, "view keypoint"], Float[Tensor, " keypoint"]]:
+        """Which views agree on the points, and the variance of a place of weight 1, squared sides."""
+        squared = reprojection_error(xyz, self.xy, self._cameras()).square()
+        median = _weighted_median(squared.sqrt().flatten()[:, None], self.score.flatten()[:, None])[0]
+        # Six views have 12 coordinates of which 3 are fitted; few views make the median too small by that much.
+        views = len(self.xy)
+        sigma = median / _MEDIAN_LENGTH * (2 * views / (2 * views - 3)) ** 0.5
+        for _ in range(2):
+            agreeing = (squared.sqrt() <= (3 * sigma).clamp(*_AGREES)) & (self.score > 0)
+            freedom = (2 * agreeing.sum(0) - 3).clamp_min(0)
+            total = (self.score * squared * agreeing).sum(0)
+            shared = total[freedom > 0].sum() / freedom.sum().clamp_min(1)
+            mean_score = (self.score * agreeing).sum() / agreeing.sum().clamp_min(1)
+            sigma = (shared / mean_score.clamp_min(1e-6)).sqrt()
+        variance = (_SHARED_FREEDOM * shared + total) / (_SHARED_FREEDOM + freedom)
+        return agreeing, variance.clamp_min(1e-8)
+
+    def _cameras(self) -> Cameras:
+        if len(self.xy) < 2:
+            raise ValueError("one view does not fix a point in space: triangulate from two or more views")
+        if self.cameras is None:
+            raise ValueError("keypoints without cameras cannot be triangulated: give Keypoints2D its cameras")
+        return self.cameras
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, ready for JSON; None where a part is absent."""
+        return {
+            "xy": self.xy.tolist(),
+            "score": self.score.tolist(),
+            "cameras": None if self.cameras is None else self.cameras.to_dict(),
+            "input_xy": None if self.input_xy is None else self.input_xy.tolist(),
+            "input_score": None if self.input_score is None else self.input_score.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Keypoints2D":
+        """Keypoints from what `to_dict` gave. Raises ValueError when xy or score is missing."""
+        cameras = data.get("cameras")
+        return Keypoints2D(
+            _tensor(data, "xy", dtype),
+            _tensor(data, "score", dtype),
+            None if cameras is None else Cameras.from_dict(cameras, dtype),
+            None if data.get("input_xy") is None else _tensor(data, "input_xy", dtype),
+            None if data.get("input_score") is None else _tensor(data, "input_score", dtype),
+        )
+
+
+_NAMES_3D = ("xyz", "score", "reprojection_error", "residual")
+
+
+def _tensor(data: dict[str, Any], name: str, dtype: torch.dtype) -> Tensor:
+    if name not in data:
+        raise ValueError(f"the keypoints lack {name!r}: write them with to_dict")
+    return torch.tensor(data[name], dtype=dtype)
+
+
+def _weighted_median(
+    values: Float[Tensor, "view keypoint"], weights: Float[Tensor, "view keypoint"]
+) -> Float[Tensor, " keypoint"]:
+    """Smallest value that holds at least half of the weight with those below it, per keypoint."""
+    ordered, order = values.sort(dim=0)
+    reached = weights.gather(0, order).cumsum(dim=0)
+    first = (reached >= reached[-1:] / 2).to(torch.uint8).argmax(dim=0)
+    return ordered.gather(0, first[None])[0]

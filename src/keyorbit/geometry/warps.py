@@ -1,0 +1,126 @@
+"""Affine warps of a view: draw them, warp pictures by them, and bring maps back."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from keyorbit.geometry.heatmaps import pixel_centers
+
+
+@dataclass(frozen=True, eq=False)
+class Warp:
+    """An affine map of the unit square: new_xy = A·xy + t, with matrix [*batch 2 3] = (A | t)."""
+
+    matrix: Float[Tensor, "*batch 2 3"]
+
+    def apply(self, xy: Float[Tensor, "*batch keypoint 2"]) -> Float[Tensor, "*batch keypoint 2"]:
+        """Where the points go."""
+        matrix = self.matrix.to(xy)  # Drawn on the generator's device, used on the maps'.
+        linear, offset = matrix[..., None, :, :2], matrix[..., None, :, 2]
+        return (linear * xy[..., None, :]).sum(-1) + offset
+
+    def inverse(self) -> "Warp":
+        """The warp that undoes this one."""
+        (a, b), (c, d) = (row.unbind(-1) for row in self.matrix[..., :2].unbind(-2))
+        adjugate = torch.stack([torch.stack([d, -b], dim=-1), torch.stack([-c, a], dim=-1)], dim=-2)
+        linear = adjugate / (a * d - b * c)[..., None, None]
+        offset = -(linear * self.matrix[..., None, :, 2]).sum(-1)
+        return Warp(torch.cat([linear, offset[..., None]], dim=-1))
+
+    def compose(self, other: "Warp") -> "Warp":
+        """`other` first, then this one: a.compose(b).apply(x) is a.apply(b.apply(x))."""
+        columns = other.matrix.transpose(-1, -2)[..., :, None, :]
+        product = (self.matrix[..., None, :, :2] * columns).sum(-1).transpose(-1, -2)
+        offset = torch.zeros_like(product)
+        offset[..., 2] = self.matrix[..., 2]
+        return Warp(product + offset)
+
+    @classmethod
+    def identity(
+        cls,
+        batch_shape: tuple[int, ...] = (),
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> "Warp":
+        """Warps that leave every point where it is."""
+        return Warp(torch.eye(2, 3, dtype=dtype, device=device).expand(*batch_shape, 2, 3))
+
+
+def random_warps(
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    rotation_deg: float = 15.0,
+    scale: tuple[float, float] = (0.8, 1.0),
+    shift: float = 0.125,
+    aspect: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Warp:
+    """Warps of batch shape `shape`, drawn evenly: a turn and a change of size about the centre, then a shift.
+
+    rotation_deg: greatest turn either way; scale: size of the content after over before, (low, high); shift:
+    greatest move, in sides of the view; aspect: width/height in pixels, so that the turn is one in pixels.
+    The numbers come from `generator`, on its device. Raises ValueError unless 0 < low ≤ high.
+
+    StableKeypoints (Hedlin et al. 2024) states the same ranges for the map from output to input in [-1, 1]:
+    its shift of 0.25 is 0.125 of a side, and its scale of 0.8-1 enlarges the content by 1-1.25.
+    """
+    low, high = scale
+    if not 0 < low <= high:
+        raise ValueError(f"a scale range of {scale} cannot be drawn from: give 0 < low ≤ high")
+    device = generator.device
+    draws = torch.rand((4, *shape), generator=generator, dtype=dtype, device=device)
+    angle = (2 * draws[0] - 1) * math.radians(rotation_deg)
+    size = low + (high - low) * draws[1]
+    moves = (2 * draws[2:].movedim(0, -1) - 1) * shift
+    cos, sin = size * angle.cos(), size * angle.sin()
+    # x is counted in widths and y in heights: the off-diagonal terms carry the ratio.
+    linear = torch.stack([torch.stack([cos, -sin / aspect], dim=-1), torch.stack([sin * aspect, cos], dim=-1)], dim=-2)
+    offset = 0.5 - 0.5 * linear.sum(-1) + moves
+    return Warp(torch.cat([linear, offset[..., None]], dim=-1))
+
+
+def warp_image(
+    images: Float[Tensor, "*batch channel height width"], warp: Warp, fill: float | Tensor | None = None
+) -> Float[Tensor, "*batch channel height width"]:
+    """Resample pictures so that what was at xy is at `warp.apply(xy)`; bilinear.
+
+    The warp's batch shape must be the pictures', or broadcast to it. fill: None repeats the border outwards;
+    a number, or one per channel [channel], paints what comes from outside the picture.
+    """
+    height, width = images.shape[-2:]
+    lead = images.shape[:-3]
+    matrix = warp.inverse().matrix.to(images).expand(*lead, 2, 3).reshape(-1, 2, 3)
+    centers = pixel_centers(height, width, images.dtype, images.device).reshape(1, -1, 2)
+    grid = Warp(matrix).apply(centers.expand(len(matrix), -1, -1)).reshape(-1, height, width, 2) * 2 - 1
+    flat = images.reshape(-1, *images.shape[-3:])
+    if fill is None:
+        return _sample(flat, grid, "border").reshape(images.shape)
+    colour = torch.as_tensor(fill, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
+    return (_sample(flat - colour, grid, "zeros") + colour).reshape(images.shape)
+
+
+def unwarp(maps: Float[Tensor, "*batch token height width"], warp: Warp) -> Float[Tensor, "*batch token height width"]:
+    """Bring maps of warped pictures back to the original's pixels; 0 where the warped picture ends."""
+    return warp_image(maps, warp.inverse(), fill=0.0)
+
+
+def inside(warp: Warp, height: int, width: int) -> Bool[Tensor, "*batch {height} {width}"]:
+    """Which pixels of the original a warped picture of the same size shows: [*batch height width].
+
+    A pixel counts when its bilinear neighbours all lie in the warped picture: `unwarp` is exact there.
+    """
+    matrix = warp.matrix
+    centers = pixel_centers(height, width, matrix.dtype, matrix.device).reshape(-1, 2)
+    xy = warp.apply(centers.expand(*matrix.shape[:-2], -1, -1))
+    size = torch.tensor([width, height], dtype=matrix.dtype, device=matrix.device)
+    margin = 0.5 - 1e-3  # A thousandth of a pixel of grace, or rounding would cut off the identity's border.
+    visible = ((xy * size >= margin) & (xy * size <= size - margin)).all(-1)
+    return visible.reshape(*matrix.shape[:-2], height, width)
+
+
+def _sample(images: Tensor, grid: Tensor, padding: str) -> Tensor:
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

@@ -1,0 +1,1 @@
+"""Objects as users have them: pictures, data sets, captures."""

@@ -1,0 +1,275 @@
+"""Objects on disk: an input picture, its views if they are known, and the truth if there is one.
+
+A dataset folder has one sub-folder per object with ``cond.png``, ``grid.png`` (or ``view_0.png`` …) and ``meta.json``.
+A plain folder of pictures, or one picture, works as well: the model then generates the views.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from keyorbit.errors import InputError
+from keyorbit.geometry.camera_checks import check_cameras
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.views import Layout, split_views
+from keyorbit.objects.pictures import IMAGE_SUFFIXES, as_shown, load_image, to_tensor
+from keyorbit.storage.folder_names import name_of, readable
+from keyorbit.storage.outputs import OutputKind, replaced_folder
+
+FORMAT = "keyorbit-object-1"
+OBJECT = OutputKind("rendered object")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of an object's landmarks.
+
+    keypoints_3d: in the cameras' world, None where pictures alone were annotated; keypoints_2d and visible: input view
+    first, then the views (if they are annotated); known: False where this object lacks the landmark; pairs: left/right
+    twins by index. boxes: width and height of the object's box in each of these views, in sides of the view; surface:
+    points spread evenly over the object.
+    """
+
+    names: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    keypoints_3d: Float[Tensor, "landmark 3"] | None
+    known: Bool[Tensor, " landmark"]
+    keypoints_2d: Float[Tensor, "all_views landmark 2"]
+    visible: Bool[Tensor, "all_views landmark"]
+    boxes: Float[Tensor, "all_views 2"] | None = None
+    surface: Float[Tensor, "point 3"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectViews:
+    """One object. ``views`` are 0…1 with transparency on grey; ``masks`` are True on the object (from alpha).
+
+    input_image: kept as a viewer shows it, whoever hands it over: turned upright by an EXIF orientation that it still
+    carries, with 8 bits a channel (:func:`keyorbit.objects.pictures.as_shown`). input_elevation_deg: of the input
+    picture's camera, where known.
+    """
+
+    name: str
+    input_image: Image.Image
+    views: Float[Tensor, "view 3 height width"] | None = None
+    masks: Bool[Tensor, "view height width"] | None = None
+    cameras: Cameras | None = None
+    caption: str = ""
+    truth: Truth | None = None
+    input_elevation_deg: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_image", as_shown(self.input_image))
+
+
+class ObjectDataset:
+    """A sequence of objects, each read or rendered when it is asked for; ``make(i)`` gives the i-th."""
+
+    def __init__(self, count: int, make: Callable[[int], ObjectViews]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> ObjectViews: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ObjectDataset": ...
+    def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
+        chosen = range(self._count)[index]
+        if isinstance(chosen, range):
+            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]))
+        return self._make(chosen)
+
+    def __iter__(self) -> Iterator[ObjectViews]:
+        return (self._make(i) for i in range(self._count))
+
+
+Objects = Sequence[ObjectViews] | ObjectDataset
+
+
+def load_dataset(path: str | Path) -> ObjectDataset:
+    """The objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture; by name.
+
+    A picture's name is its file's without the suffix, and with it where two pictures would have the same.
+
+    Raises:
+        InputError: nothing usable is there.
+    """
+    paths = _object_paths(Path(path))
+    names = _picture_names(paths)
+    log.info("objects in %s: %d", path, len(paths))
+
+    def read(i: int) -> ObjectViews:
+        place = paths[i]
+        return load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
+
+    return ObjectDataset(len(paths), read)
+
+
+def _object_paths(path: Path) -> list[Path]:
+    """The object folders or pictures that a path stands for."""
+    if path.is_file():
+        load_image(path)
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"there is no file or folder at {path}")
+    if (path / "meta.json").is_file():
+        return [path]
+    objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
+    if not objects:
+        objects = sorted(
+            child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
+        )
+    if not objects:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
+    return objects
+
+
+def _picture_names(paths: Sequence[Path]) -> list[str]:
+    """What pictures are called; a difference in capitals only is none."""
+    count = Counter(path.stem.casefold() for path in paths)
+    return [readable(path.stem if count[path.stem.casefold()] == 1 else path.name) for path in paths]
+
+
+def load_object(folder: Path) -> ObjectViews:
+    """One object folder.
+
+    Raises:
+        InputError: a file is missing or damaged, or the files contradict each other.
+    """
+    meta = _read_meta(folder)
+    try:
+        layout = Layout(*meta["layout"])
+        cameras = Cameras.from_dict(meta["cameras"]) if "cameras" in meta else None
+        truth = _truth(meta)
+        elevation = meta.get("input_elevation_deg")
+        elevation = None if elevation is None else float(elevation)
+        _check_numbers(truth, elevation)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'meta.json'} is not a whole object description: {error}") from error
+    views, masks = _views(folder, layout)
+    if cameras is not None and len(cameras) != len(views):
+        raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
+    if cameras is not None:
+        check_given_cameras(cameras, folder / "meta.json", [views.shape[-1] / views.shape[-2]] * len(views))
+    picture, caption = load_image(folder / "cond.png"), meta.get("caption", "")
+    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation)
+
+
+def check_given_cameras(cameras: Cameras, path: Path, aspects: Sequence[float]) -> None:
+    """Whether what a file gave are cameras of pictures of these widths divided by heights.
+
+    Raises:
+        InputError: as :func:`keyorbit.geometry.camera_checks.check_cameras`, naming the file.
+    """
+    try:
+        check_cameras(cameras, torch.tensor(aspects))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def write_object(
+    folder: Path,
+    input_image: Image.Image,
+    grid: Image.Image,
+    layout: Layout,
+    meta: dict[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write one object folder, whole or not at all. ``meta`` is completed with the format and the layout.
+
+    Raises:
+        InputError: there is an object already and no ``overwrite``, or as
+            :func:`keyorbit.storage.outputs.replaced_folder`.
+    """
+    with replaced_folder(folder, OBJECT, overwrite) as partial:
+        input_image.save(partial / "cond.png")
+        grid.save(partial / "grid.png")
+        content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
+        (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
+    """The truths of objects that all have one.
+
+    Raises:
+        InputError: an object has none.
+    """
+    truths = []
+    for thing in objects:
+        if thing.truth is None:
+            raise InputError(f"{thing.name} has no ground truth (keypoints_2d in its meta.json)")
+        truths.append(thing.truth)
+    return truths
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise InputError(f"{path} does not say format {FORMAT!r}")
+    return meta
+
+
+def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
+    if (folder / "grid.png").is_file():
+        picture, mask = to_tensor(load_image(folder / "grid.png"))
+        try:
+            views = split_views(picture, layout).movedim(1, 0)
+            return views, None if mask is None else split_views(mask, layout)
+        except ValueError as error:
+            raise InputError(f"{folder / 'grid.png'}: {error}") from error
+    pairs = [to_tensor(load_image(folder / f"view_{i}.png")) for i in range(layout.num_views)]
+    if len({picture.shape for picture, _ in pairs}) > 1:
+        raise InputError(f"the views in {folder} differ in size")
+    masks = [mask for _, mask in pairs if mask is not None]
+    return torch.stack([picture for picture, _ in pairs]), torch.stack(masks) if len(masks) == len(pairs) else None
+
+
+def _check_numbers(truth: Truth | None, elevation: float | None) -> None:
+    """Raises ValueError for what would be taken as it is, and give nonsense."""
+    if elevation is not None and not abs(elevation) <= 90:
+        raise ValueError(f"input_elevation_deg is {elevation:g}, and an elevation is -90 to 90 degrees")
+    if truth is None:
+        return
+    seen = truth.keypoints_2d[truth.visible & truth.known]
+    if not ((seen > -1) & (seen < 2)).all():
+        furthest = float(seen.abs().max())
+        raise ValueError(
+            f"keypoints_2d look like pixels, or are not finite (up to {furthest:g}): divide x by the width of the view "
+            "and y by its height"
+        )
+
+
+def _truth(meta: dict[str, Any]) -> Truth | None:
+    if "keypoints_2d" not in meta:
+        return None
+
+    def floats(name: str) -> Tensor | None:
+        return torch.tensor(meta[name], dtype=torch.float32) if name in meta else None
+
+    return Truth(
+        tuple(meta["keypoint_names"]),
+        tuple((int(left), int(right)) for left, right in meta.get("pairs", [])),
+        floats("keypoints_3d"),
+        torch.tensor(meta["known"], dtype=torch.bool),
+        torch.tensor(meta["keypoints_2d"], dtype=torch.float32),
+        torch.tensor(meta["visible"], dtype=torch.bool),
+        floats("boxes"),
+        floats("surface"),
+    )

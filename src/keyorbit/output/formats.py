@@ -1,0 +1,157 @@
+"""Keypoints in the formats of other tools: JSON, COCO and CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from keyorbit.detection.input_camera import InputCamera
+from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.output.palette import keypoint_name, palette
+from keyorbit.output.skeleton import Edge, check_edges
+from keyorbit.storage.files import write_text
+
+FORMAT = "keyorbit-keypoints-1"
+
+
+def keypoints_dict(
+    name: str,
+    flat: Keypoints2D,
+    points: Keypoints3D | None,
+    view_names: Sequence[str],
+    skeleton: Sequence[Edge] = (),
+    input_camera: InputCamera | None = None,
+    pairs: Sequence[tuple[int, int]] = (),
+) -> dict[str, Any]:
+    """One object's keypoints: in every view (unit square), and in 3D (world units), with the cameras.
+
+    ``pairs``: keypoints that mark mirror images of each other. See :class:`Keypoints3D` for what the numbers mean.
+    """
+    colors = palette(flat.xy.shape[1])
+    keypoints: list[dict[str, Any]] = [
+        {"index": i, "name": keypoint_name(i), "color": color} for i, color in enumerate(colors)
+    ]
+    if points is not None:
+        for i, entry in enumerate(keypoints):
+            entry["xyz"] = _rounded(points.xyz[i])
+            entry["score"] = _rounded(points.score[i])
+            entry["reprojection_error"] = _rounded(points.reprojection_error[i])
+            # Without two views that agree the covariance is infinite, which JSON has no word for.
+            if points.covariance is not None and points.covariance[i].isfinite().all():
+                entry["covariance"] = points.covariance[i].double().tolist()
+    views = []
+    for i in range(len(flat.xy)):
+        view = {"name": view_names[i], "xy": _rounded(flat.xy[i]), "score": _rounded(flat.score[i])}
+        if points is not None:
+            view["residual"] = _rounded(points.residual[i])
+            if points.visible is not None:
+                view["visible"] = points.visible[i].tolist()
+        views.append(view)
+    given = None
+    if flat.input_xy is not None and flat.input_score is not None:
+        given = {"xy": _rounded(flat.input_xy), "score": _rounded(flat.input_score)}
+    return {
+        "format": FORMAT,
+        "object": name,
+        "coordinates": "xy: unit square of a view, x right, y down, pixel i of n centred at (i+0.5)/n; "
+        "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side",
+        "keypoints": keypoints,
+        "skeleton": [list(edge) for edge in skeleton],
+        "pairs": [list(pair) for pair in pairs],
+        "input": given,
+        "input_camera": None if input_camera is None else input_camera.to_dict(),
+        "views": views,
+        "cameras": None if flat.cameras is None else flat.cameras.to_dict(),
+    }
+
+
+def coco_dict(
+    items: Sequence[tuple[str, int, int, Float[Tensor, "keypoint 2"], Float[Tensor, " keypoint"]]],
+    num_keypoints: int,
+    threshold: float = 0.1,
+    skeleton: Sequence[Edge] = (),
+) -> dict[str, Any]:
+    """Pictures (file, width, height, xy, score) as a COCO keypoint file.
+
+    COCO counts pixels from the picture's corner: x = xy·width, so the middle of the first pixel is 0.5. Keypoints of
+    a score below ``threshold`` are not labelled (v = 0); box and area are those of the others, and the annotation's
+    score is their mean. The skeleton counts keypoints from 1, as COCO does. ``keypoint_colors`` is our addition.
+
+    Raises:
+        InputError: an edge of the skeleton joins no two keypoints.
+    """
+    check_edges(skeleton, num_keypoints)
+    images, annotations = [], []
+    for i, (file, width, height, xy, score) in enumerate(items, 1):
+        images.append({"id": i, "file_name": file, "width": width, "height": height})
+        pixels, scores = xy.double().cpu().numpy() * [width, height], score.cpu().numpy()
+        shown = scores >= threshold
+        flat = [[*np.round(p, 3).tolist(), 2] if s else [0, 0, 0] for p, s in zip(pixels, shown, strict=True)]
+        low, high = (pixels[shown].min(0), pixels[shown].max(0)) if shown.any() else (np.zeros(2), np.zeros(2))
+        size = high - low
+        annotations.append(
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 1,
+                "keypoints": [value for point in flat for value in point],
+                "num_keypoints": int(shown.sum()),
+                "bbox": np.round([*low, *size], 3).tolist(),
+                "area": round(float(size[0] * size[1]), 3),
+                "iscrowd": 0,
+                "score": round(float(scores[shown].mean()), 6) if shown.any() else 0.0,
+            }
+        )
+    category = {
+        "id": 1,
+        "name": "object",
+        "supercategory": "object",
+        "keypoints": [keypoint_name(k) for k in range(num_keypoints)],
+        "skeleton": [[first + 1, second + 1] for first, second in skeleton],
+        "keypoint_colors": palette(num_keypoints),
+    }
+    info = {"description": "keypoints found without labels", "version": version("keyorbit"), "contributor": "keyorbit"}
+    return {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": [category]}
+
+
+def write_csv(
+    folder: Path, name: str, flat: Keypoints2D, points: Keypoints3D | None, view_names: Sequence[str]
+) -> None:
+    """Write ``keypoints_2d.csv``, one row a view and keypoint, and where there is 3D ``keypoints_3d.csv``.
+
+    xy in the unit square of the view, xyz in the world, errors as fractions of a view's side, as in the JSON file. The
+    input picture is the view ``input``.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    views = list(zip(view_names, flat.xy, flat.score, strict=True))
+    if flat.input_xy is not None and flat.input_score is not None:
+        views.insert(0, ("input", flat.input_xy, flat.input_score))
+    rows = [
+        [name, view, k, *_rounded(xy[k]), _rounded(score[k])] for view, xy, score in views for k in range(len(score))
+    ]
+    write_text(folder / "keypoints_2d.csv", _table(["object", "view", "keypoint", "x", "y", "score"], rows))
+    if points is not None:
+        columns = zip(points.xyz, points.score, points.reprojection_error, strict=True)
+        rows = [
+            [name, k, *_rounded(xyz), _rounded(score), _rounded(error)] for k, (xyz, score, error) in enumerate(columns)
+        ]
+        header = ["object", "keypoint", "x", "y", "z", "score", "reprojection_error"]
+        write_text(folder / "keypoints_3d.csv", _table(header, rows))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
+def _rounded(values: Tensor) -> Any:
+    return np.round(values.detach().double().cpu().numpy(), 6).tolist()

@@ -1,0 +1,1 @@
+"""The report: one HTML page, and the panel that the app shares."""

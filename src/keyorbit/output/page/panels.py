@@ -1,0 +1,222 @@
+"""What a page shows of one object: its pictures with keypoints, heatmaps, and the scene that turns. Report and app
+fill the same template from it."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib import colormaps
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from keyorbit.detection.detector import Detection
+from keyorbit.objects.dataset import Truth
+from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.meshes import frustum
+from keyorbit.output.palette import ink, keypoint_name, palette
+from keyorbit.output.plotting import HEAT
+from keyorbit.output.skeleton import Edge
+
+# Below this score a keypoint is drawn faint, as in overlay.png.
+FAINT = 0.1
+# Share of the first camera's distance at which a view hangs in front of its camera.
+_FRUSTUM_DEPTH = 0.42
+_LARGEST_PNG = 160
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A keypoint on a picture; x and y in percent of its sides."""
+
+    index: int
+    x: float
+    y: float
+    score: float
+
+    @property
+    def faint(self) -> bool:
+        """Whether it is drawn faint."""
+        return self.score < FAINT
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with its keypoints, and the true landmarks that are visible on it."""
+
+    title: str
+    source: str
+    marks: tuple[Mark, ...]
+    landmarks: tuple[tuple[str, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One keypoint in the table: shares of a view's side and of the object's size are in percent."""
+
+    index: int
+    score: float
+    error: float | None
+    strip: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Everything of one object. Pictures are data URLs; scene is JSON for ``viewer.js``."""
+
+    name: str
+    tiles: tuple[Tile, ...]
+    rows: tuple[Row, ...]
+    pictures: str
+    scene: str | None
+    facts: tuple[tuple[str, str], ...]
+
+
+def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Sequence[Edge] = ()) -> Panel:
+    """The panel of one detection; with ``truth``, the landmarks too."""
+    flat, points = detection.keypoints_2d, detection.keypoints_3d
+    pictures = [to_uint8(view) for view in detection.views]
+    titles, places, scores = [f"view {i}" for i in range(len(pictures))], [*flat.xy], [*flat.score]
+    heat = detection.heatmaps
+    if flat.input_xy is not None and flat.input_score is not None:
+        titles, pictures = ["input", *titles], [square(detection.input_image), *pictures]
+        places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
+        given = torch.zeros_like(heat[0]) if detection.input_heatmaps is None else detection.input_heatmaps
+        heat = torch.cat([given[None].to(heat), heat])
+    # The truth has the input picture first; a model of a single view looks at that one.
+    first = 0 if titles[0] == "input" or len(titles) == 1 else 1
+    seen = [()] * len(pictures) if truth is None else _landmarks(truth, first, len(pictures))
+    tiles = tuple(
+        Tile(title, data_url(picture), _marks(xy, score), landmarks)
+        for title, picture, xy, score, landmarks in zip(titles, pictures, places, scores, seen, strict=True)
+    )
+    rows = tuple(
+        Row(
+            k,
+            float(flat.score[0, k] if points is None else points.score[k]),
+            None if points is None else 100 * float(points.reprojection_error[k]),
+            heat_strip(heat[:, k]),
+        )
+        for k in range(flat.xy.shape[1])
+    )
+    side = min(96, detection.views.shape[-1])
+    small = [np.asarray(Image.fromarray(picture).resize((side, side))) for picture in pictures]
+    scene = None if points is None else json.dumps(_scene(detection, truth, skeleton))
+    return Panel(detection.name, tiles, rows, data_url(np.concatenate(small, 1)), scene, _facts(detection, truth))
+
+
+def data_url(picture: UInt8[ndarray, "height width 3"]) -> str:
+    """A picture as a data URL: PNG where it is small, else JPEG."""
+    kind = "png" if picture.shape[0] <= _LARGEST_PNG else "jpeg"
+    return _encode(Image.fromarray(picture), kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
+
+
+def environment() -> Environment:
+    """The templates of the package, with HTML escaped."""
+    pages = Environment(
+        loader=PackageLoader("keyorbit.output", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    pages.globals |= {"palette": palette, "ink": ink, "keypoint_name": keypoint_name}
+    return pages
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of the package, filled."""
+    return environment().get_template(template).render(**values)
+
+
+def page_asset(name: str) -> Markup:
+    """A style sheet or script of the package, to be put in a page as it is."""
+    return Markup(files("keyorbit.output.page").joinpath(name).read_text(encoding="utf-8"))
+
+
+def render_panel(panel: Panel) -> str:
+    """One object's panel as HTML, for a page that has ``style.css``, ``viewer.js`` and ``page.js``."""
+    return render("one_panel.html", panel=panel)
+
+
+def _encode(image: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _marks(xy: Float[Tensor, "keypoint 2"], score: Float[Tensor, " keypoint"]) -> tuple[Mark, ...]:
+    values = zip((100 * xy).tolist(), score.tolist(), strict=True)
+    return tuple(Mark(k, round(x, 2), round(y, 2), round(value, 3)) for k, ((x, y), value) in enumerate(values))
+
+
+def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str, float, float], ...]]:
+    shown = []
+    chosen = slice(first, first + pictures)
+    for xy, visible in zip(truth.keypoints_2d[chosen], truth.visible[chosen], strict=True):
+        kept = (visible & truth.known).tolist()
+        named = zip(truth.names, (100 * xy).tolist(), kept, strict=True)
+        shown.append(tuple((name, round(x, 2), round(y, 2)) for name, (x, y), has in named if has))
+    return shown
+
+
+def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
+    """Heatmaps side by side, each scaled to its maximum; what is low is transparent."""
+    values = heatmaps.detach().float().cpu().numpy()
+    values = values / np.maximum(values.max((1, 2), keepdims=True), 1e-12)
+    image = Image.fromarray((np.concatenate(list(values), 1) * 255).round().astype(np.uint8)).convert("P")
+    colors = (colormaps[HEAT](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+    image.putpalette(colors.tobytes())
+    alpha = (255 * np.linspace(0, 1, 256) ** 0.6).astype(np.uint8)
+    return _encode(image, "png", transparency=alpha.tobytes(), optimize=True)
+
+
+def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) -> dict[str, Any]:
+    points, cameras = detection.keypoints_3d, detection.keypoints_2d.cameras
+    assert points is not None
+    assert cameras is not None
+    colors = palette(len(points.score))
+    named = [
+        {"k": k, "name": keypoint_name(k), "color": color, "ink": ink(color), "xyz": _round(points.xyz[k].tolist())}
+        | {"score": round(float(points.score[k]), 3), "faint": float(points.score[k]) < FAINT}
+        for k, color in enumerate(colors)
+    ]
+    first = 0 if detection.keypoints_2d.input_xy is None else 1
+    views = [(f"view {i}", cameras, i, first + i) for i in range(len(cameras))]
+    given = detection.input_camera
+    if first and given is not None and float(given.score) > 0:
+        views.insert(0, ("input", given.cameras, 0, 0))
+    frusta = []
+    for name, camera, i, tile in views:
+        tip, rim = frustum(camera, i, _FRUSTUM_DEPTH * float(cameras.centers[0].norm()))
+        frusta.append({"name": name, "tile": tile, "tip": _round(tip), "rim": _round(rim)})
+    landmarks = []
+    if truth is not None and truth.keypoints_3d is not None:
+        pairs = zip(truth.names, truth.keypoints_3d, truth.known.tolist(), strict=True)
+        landmarks = [{"name": name, "xyz": _round(xyz.tolist())} for name, xyz, known in pairs if known]
+    return {"points": named, "edges": [list(e) for e in skeleton], "frusta": frusta, "landmarks": landmarks}
+
+
+def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], ...]:
+    points, camera = detection.keypoints_3d, detection.input_camera
+    score = detection.keypoints_2d.score[0] if points is None else points.score
+    facts = [("keypoints with a score", f"{int((score > FAINT).sum())} of {len(score)}")]
+    if points is not None:
+        error = 100 * float(points.reprojection_error.median())
+        facts.append(("reprojection error, median", f"{error:.1f} % of a view's side"))
+        if truth is not None and truth.keypoints_3d is not None and truth.known.any():
+            away = torch.cdist(truth.keypoints_3d[truth.known].to(points.xyz), points.xyz).min(1).values
+            facts.append(("landmark to nearest keypoint, mean", f"{100 * float(away.mean()):.1f} % of the size"))
+    if camera is not None and float(camera.score) > 0:
+        angle, spread = float(camera.elevation_deg), float(camera.elevation_std_deg)
+        facts.append(("elevation of the input picture", f"{angle:.0f}° ± {spread:.0f}°"))
+    return tuple(facts)
+
+
+def _round(values: Any) -> Any:
+    return np.round(np.asarray(values, float), 4).tolist()

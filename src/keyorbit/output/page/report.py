@@ -1,0 +1,198 @@
+"""A run as one HTML page that needs nothing else: no server, no network, no other file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keyorbit.detection.detector import Detection
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import Objects, load_dataset
+from keyorbit.output.loss_log import read_losses
+from keyorbit.output.page.panels import make_panel, page_asset, render
+from keyorbit.output.plotting import loss_terms, running_mean
+from keyorbit.output.write import find_skeleton
+
+# The terms of the objectives (discover_constellation.py, objective.py) in words; others are shown by their names.
+TERMS = {
+    "total": "what is minimised: the weighted sum of the others",
+    "misplaced": "how unlikely the tokens make the places where they belong, nats; flat maps have 0",
+    "unfit": "how badly the tokens fit their constellation, nats a token",
+    "evidence": "how sure the views are of these places, nats a view",
+    "geometric": "how far the views disagree about a place, squared sides",
+    "spread": "how wide a heatmap is, squared sides",
+    "separation": "tokens nearer to each other than the margin",
+    "silhouette": "how far places lie off the object, sides",
+    "on_object": "share of a heatmap that lies off the object",
+    "sharpening": "difference to a round spot at the peak",
+    "equivariance": "difference to the maps of warped pictures",
+}
+# What keyorbit evaluate writes: key, words, unit factor and digits, whether less is better.
+FIGURES = (
+    ("reprojection", "reprojection error, % of a view's side", 100, 1, True),
+    ("landmark_3d", "3D landmark error, % of the object's size", 100, 1, True),
+    ("landmark_2d", "2D landmark error, % of a view's side", 100, 1, True),
+    ("coverage", "landmarks with a keypoint within a tenth of the size, %", 100, 1, False),
+    ("on_object", "keypoints on the object, %", 100, 1, False),
+    ("dual_alignment", "dual alignment score, 0…1", 1, 2, False),
+)
+_WIDTH, _HEIGHT, _MOST_POINTS = 300.0, 96.0, 240
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ``keyorbit discover`` left in a folder."""
+
+    folder: Path
+    tokens: Tokens
+    about: dict[str, Any]
+    losses: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One term over the steps: as measured and as a running mean, as points of an SVG polyline."""
+
+    name: str
+    words: str
+    raw: str
+    mean: str
+    first: str
+    last: str
+    steps: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure against ground truth, for the discovered tokens and for untrained ones."""
+
+    words: str
+    discovered: str
+    untrained: str | None
+    less_is_better: bool
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        InputError: there is none, or it is not finished or damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not the folder of a run; make one with 'keyorbit discover'")
+    if not (folder / "tokens.safetensors").is_file() and (folder / "checkpoint.safetensors").is_file():
+        raise InputError(f"the run in {folder} is not finished; go on with 'keyorbit discover … --resume'")
+    tokens = Tokens.load(folder / "tokens.safetensors")
+    about = _read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    return Run(folder, tokens, about, read_losses(folder))
+
+
+def run_objects(run: Run, data: Path | None, count: int) -> Objects:
+    """The first ``count`` objects of ``data``, or of what the run learned from if that is still where it was.
+
+    Raises:
+        InputError: ``data`` holds nothing usable.
+    """
+    if data is None:
+        data = Path(str(run.about.get("data", "")))
+        if not run.about.get("data") or not data.exists():
+            return []
+    return load_dataset(data)[:count]
+
+
+def report_html(
+    run: Run, detections: Sequence[Detection], objects: Objects, scores: dict[str, Any] | None = None
+) -> str:
+    """The page, with the detections of ``objects``; scores: what ``keyorbit evaluate --json`` wrote."""
+    skeleton = find_skeleton(detections) if len(detections) > 1 else []
+    panels = [make_panel(d, thing.truth, skeleton) for d, thing in zip(detections, objects, strict=True)]
+    figures = _figures(scores) if scores else []
+    return render(
+        "report.html",
+        run=run,
+        title=run.folder.resolve().name,
+        info=run.tokens.info,
+        count=len(run.tokens),
+        panels=panels,
+        figures=figures,
+        scored=len(scores["discovered"]["objects"]) if scores else 0,
+        charts=charts(run.losses),
+        settings=_flat(run.tokens.info.settings),
+        style=page_asset("style.css"),
+        viewer=page_asset("viewer.js"),
+        page=page_asset("page.js"),
+    )
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """What ``keyorbit evaluate --json`` wrote.
+
+    Raises:
+        InputError: it is something else.
+    """
+    scores = _read_json(path)
+    if not isinstance(scores.get("discovered"), dict) or "objects" not in scores["discovered"]:
+        raise InputError(f"{path} is not what 'keyorbit evaluate --json' writes")
+    return scores
+
+
+def charts(history: Sequence[dict[str, float]]) -> list[Chart]:
+    """The losses over the steps, one chart a term."""
+    made = []
+    for term in loss_terms(history):
+        steps, values = [entry["step"] for entry in history], [entry[term] for entry in history]
+        mean = running_mean(values)
+        low, high = min(mean), max(mean)
+        reach = (high - low) or abs(high) or 1.0
+        low, high = low - 0.08 * reach, high + 0.08 * reach
+        lines = [_line(steps, line, low, high) for line in (values, mean)]
+        first, last = _short(mean[0]), _short(mean[-1])
+        made.append(Chart(term, TERMS.get(term, ""), lines[0], lines[1], first, last, int(steps[-1])))
+    return made
+
+
+def _line(steps: Sequence[float], values: Sequence[float], low: float, high: float) -> str:
+    every = max(1, len(steps) // _MOST_POINTS)
+    kept = sorted({*range(0, len(steps), every), len(steps) - 1})
+    span = max(1.0, steps[-1] - steps[0])
+    points = []
+    for i in kept:
+        share = min(1.0, max(0.0, (values[i] - low) / (high - low)))
+        points.append(f"{_WIDTH * (steps[i] - steps[0]) / span:.1f},{_HEIGHT * (1 - share):.1f}")
+    return " ".join(points)
+
+
+def _figures(scores: dict[str, Any]) -> list[Figure]:
+    found, other = scores["discovered"], scores.get("untrained")
+    figures = []
+    for key, words, factor, digits, less in FIGURES:
+        if found.get(key) is not None:
+            untrained = None if other is None or other.get(key) is None else f"{factor * other[key]:.{digits}f}"
+            figures.append(Figure(words, f"{factor * found[key]:.{digits}f}", untrained, less))
+    return figures
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} cannot be read: it holds no JSON object")
+    return found

@@ -1,0 +1,174 @@
+"""Pictures of keypoints, heatmaps and losses. Functions return matplotlib figures and never show them; no pyplot."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy import ndarray
+from torch import Tensor
+
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.keypoints import Keypoints3D
+from keyorbit.output.palette import ink, palette
+from keyorbit.output.skeleton import Edge
+from keyorbit.storage.files import whole_file
+
+# Matplotlib's map that reads the same with and without red-green colour blindness.
+HEAT = "cividis"
+
+
+def draw_keypoints(
+    pictures: Sequence[UInt8[ndarray, "_ _ 3"]],
+    xy: Sequence[Float[Tensor, "keypoint 2"]],
+    score: Sequence[Float[Tensor, " keypoint"]] | None = None,
+    titles: Sequence[str] = (),
+    threshold: float = 0.1,
+    crosses: Float[Tensor, "keypoint 2"] | None = None,
+) -> Figure:
+    """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
+
+    pictures: of any sizes.  xy: in the unit square of each picture.  crosses: the same keypoints as projected from
+    space onto the first picture.
+    """
+    count = len(pictures)
+    figure = _figure(2.9 * count, 3.2)
+    colors = palette(len(xy[0]))
+    for i, picture in enumerate(pictures):
+        axes = figure.add_subplot(1, count, i + 1)
+        axes.imshow(picture, extent=(0, 1, 1, 0), interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(titles[i] if i < len(titles) else "", fontsize=10)
+        places = xy[i].detach().cpu().numpy()
+        away = places - places.mean(0)
+        away = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
+        for k, (place, direction) in enumerate(zip(places, away, strict=True)):
+            alpha = 1.0 if score is None or float(score[i][k]) >= threshold else 0.35
+            axes.plot(*place, "o", ms=6, mfc=colors[k], mec=ink(colors[k]), mew=0.8, alpha=alpha, clip_on=True)
+            axes.annotate(
+                str(k),
+                place,
+                xytext=tuple(9 * direction),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=colors[k],
+                alpha=alpha,
+                path_effects=[withStroke(linewidth=2, foreground=ink(colors[k]))],
+            )
+            if i == 0 and crosses is not None:
+                edge = [withStroke(linewidth=2.5, foreground=ink(colors[k]))]
+                x, y = crosses[k].tolist()
+                axes.plot(x, y, "x", ms=5, mew=1.2, color=colors[k], alpha=alpha, path_effects=edge, clip_on=True)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(1, 0)
+    return figure
+
+
+def draw_heatmaps(
+    heatmaps: Float[Tensor, "row col height width"],
+    row_titles: Sequence[str] = (),
+    col_titles: Sequence[str] = (),
+    pictures: Sequence[UInt8[ndarray, "_ _ 3"]] = (),
+) -> Figure:
+    """A grid of heatmaps, each scaled to its own maximum; over greyed ``pictures``, one per column, where given."""
+    rows, cols = heatmaps.shape[:2]
+    figure = _figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
+    values = heatmaps.detach().cpu().numpy()
+    for row in range(rows):
+        for col in range(cols):
+            axes = figure.add_subplot(rows, cols, row * cols + col + 1)
+            if col < len(pictures):
+                axes.imshow(pictures[col].mean(-1), extent=(0, 1, 1, 0), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(values[row, col], extent=(0, 1, 1, 0), cmap=HEAT, alpha=0.7 if len(pictures) else 1.0)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if row == 0 and col < len(col_titles):
+                axes.set_title(col_titles[col], fontsize=8)
+            if col == 0 and row < len(row_titles):
+                axes.set_ylabel(row_titles[row], fontsize=8, rotation=0, ha="right", va="center")
+    return figure
+
+
+def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
+    """One small plot per term over the steps, the total first, as measured and as a running mean.
+
+    history: what ``keyorbit discover`` logs: the step, and the value of every term. ValueError when it is empty.
+    """
+    terms = loss_terms(history)
+    if not terms:
+        raise ValueError("there are no losses to draw: the history is empty")
+    cols = min(3, len(terms))
+    rows = math.ceil(len(terms) / cols)
+    figure = _figure(3.2 * cols, 2.3 * rows)
+    steps = [entry["step"] for entry in history]
+    for i, term in enumerate(terms):
+        axes = figure.add_subplot(rows, cols, i + 1)
+        values = [entry[term] for entry in history]
+        axes.plot(steps, values, lw=0.7, color="#999999")
+        axes.plot(steps, running_mean(values), lw=1.8, color=palette(5)[4])
+        axes.set_title(term, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()) -> Figure:
+    """Numbered keypoints in space, z up, with the directions of the cameras; points of score 0 are left out."""
+    figure = _figure(5.0, 5.0)
+    axes: Any = figure.add_subplot(projection="3d")
+    xyz, colors = points.xyz.detach().cpu().numpy(), palette(len(points.xyz))
+    kept = [k for k in range(len(xyz)) if float(points.score[k]) > 0]
+    for edge in skeleton:
+        if set(edge) <= set(kept):
+            axes.plot(*xyz[list(edge)].T, color="#777777", lw=1)
+    for k in kept:
+        axes.plot(*xyz[k, :, None], "o", ms=7, mfc=colors[k], mec=ink(colors[k]))
+        axes.text(*xyz[k], f"  {k}", fontsize=8)
+    if cameras is not None:
+        reach = 1.3 * max(float(np.abs(xyz[kept]).max()) if kept else 0.5, 1e-3)
+        for i, center in enumerate(cameras.centers.cpu().numpy()):
+            place = center / max(float(np.linalg.norm(center)), 1e-9) * reach
+            axes.plot(*place[:, None], "^", ms=6, color="#777777")
+            axes.text(*place, f" view {i}", fontsize=7, color="#777777")
+    axes.set_aspect("equal")
+    axes.set(xlabel="x", ylabel="y", zlabel="z")
+    return figure
+
+
+def loss_terms(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """The terms of a loss history, ``total`` first; neither the step nor the time."""
+    names = [name for name in history[0] if name not in ("step", "seconds")] if history else []
+    return sorted(names, key=lambda name: name != "total")
+
+
+def running_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
+    """The mean of what lies within ``share`` of the whole length, to both sides."""
+    reach = round(share * len(values))
+    sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, float))])
+    index = np.arange(len(values))
+    low, high = np.maximum(0, index - reach), np.minimum(len(values), index + reach + 1)
+    mean: list[float] = ((sums[high] - sums[low]) / (high - low)).tolist()
+    return mean
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png")
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

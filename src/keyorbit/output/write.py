@@ -1,0 +1,147 @@
+"""A detection as files: a picture that shows it, and the formats asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from keyorbit.detection.detector import Detection
+from keyorbit.errors import InputError
+from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.colmap import fill_colmap
+from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
+from keyorbit.output.meshes import write_points
+from keyorbit.output.plotting import draw_keypoints, save_figure
+from keyorbit.output.rerun_log import write_rerun
+from keyorbit.output.skeleton import Edge, check_edges, co_moving_skeleton
+from keyorbit.storage.files import make_folder, write_json
+from keyorbit.storage.folder_names import folder_names
+from keyorbit.storage.outputs import OutputKind, replaced_folder
+
+FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
+DEFAULT_FORMATS = ("json", "coco", "glb")
+DETECTION = OutputKind("detection")
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Formats from a list with commas, such as ``json,ply``.
+
+    Raises:
+        InputError: one is unknown, or none is given.
+    """
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in names or (text,):
+        if name not in FORMATS:
+            raise InputError(f"the format {name!r} is unknown; give some of {', '.join(FORMATS)}")
+    return names
+
+
+def parse_skeleton(text: str) -> list[Edge] | None:
+    """Edges from words such as ``0-3,3-5``; None for ``auto``, none for the empty string.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text.strip() == "auto":
+        return None
+    try:
+        pairs = [tuple(map(int, pair.split("-"))) for pair in text.split(",") if pair.strip()]
+        return [(first, second) for first, second in pairs]
+    except ValueError as error:
+        raise InputError(f"the skeleton is 'auto' or edges such as 0-3,3-5, not {text!r}") from error
+
+
+def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
+    """The edges between keypoints that keep their distance over the detections: in 3D, or on the only view."""
+    places, seen = [], []
+    for detection in detections:
+        flat, points = detection.keypoints_2d, detection.keypoints_3d
+        places.append(flat.xy[0] if points is None else points.xyz)
+        seen.append((flat.score[0] if points is None else points.score) > 0)
+    return co_moving_skeleton(torch.stack(places), torch.stack(seen))
+
+
+def write_detection(
+    folder: Path,
+    detection: Detection,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    skeleton: Sequence[Edge] = (),
+    overwrite: bool = False,
+) -> None:
+    """Write ``overlay.png``, the pictures that the other files speak of, and the formats asked for.
+
+    json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
+    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``.
+    Of a single view there are no 3D points, so none of the files that hold them, and no
+    ``input.png``, which would be the view again.
+
+    All of it is there at the end, or nothing; with ``overwrite`` in place of what an earlier call wrote there.
+
+    Raises:
+        InputError: a format is unknown, an edge joins no two keypoints, the cameras are none of COLMAP's, or as
+            :func:`keyorbit.storage.outputs.replaced_folder`.
+    """
+    write_detections(folder, [detection], formats, skeleton, overwrite)
+
+
+def write_detections(
+    folder: Path,
+    detections: Sequence[Detection],
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    skeleton: Sequence[Edge] = (),
+    overwrite: bool = False,
+) -> list[Path]:
+    """The same for any number of detections: one in ``folder`` itself, several in folders below it.
+
+    These have the objects' names, changed where two would be one or where some system allows no such name.
+
+    Returns:
+        Where each of them is.
+
+    Raises:
+        InputError: as :func:`write_detection`.
+    """
+    formats = parse_formats(",".join(formats))
+    for detection in detections:
+        check_edges(skeleton, detection.keypoints_2d.xy.shape[1])
+    below = [""] if len(detections) == 1 else folder_names([detection.name for detection in detections])
+    with replaced_folder(folder, DETECTION, overwrite) as partial:
+        for name, detection in zip(below, detections, strict=True):
+            _write_all(make_folder(partial / name), detection, formats, skeleton)
+    return [folder / name for name in below]
+
+
+def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
+    flat, points = detection.keypoints_2d, detection.keypoints_3d
+    names = [f"view_{i}" for i in range(len(detection.views))]
+    if "json" in formats:
+        found = keypoints_dict(detection.name, flat, points, names, skeleton, detection.input_camera, detection.pairs)
+        write_json(folder / "keypoints.json", found)
+    if "csv" in formats:
+        write_csv(folder, detection.name, flat, points, names)
+    if points is not None:
+        for suffix in [name for name in ("glb", "ply") if name in formats]:
+            write_points(folder / f"points.{suffix}", points, flat.cameras, skeleton)
+        if "colmap" in formats:
+            height, width = detection.views.shape[-2:]
+            pictured = [f"{name}.png" for name in names]
+            fill_colmap(make_folder(folder / "colmap"), flat, points, width, height, pictured)
+    pictures = [to_uint8(view) for view in detection.views]
+    if "rrd" in formats:
+        write_rerun(folder / "keypoints.rrd", flat, points, pictures, skeleton)
+    places, scores = [*flat.xy], [*flat.score]
+    if flat.input_xy is not None and flat.input_score is not None:
+        names, pictures = ["input", *names], [square(detection.input_image), *pictures]
+        places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
+    items = []
+    for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):
+        Image.fromarray(picture).save(folder / f"{name}.png")
+        items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
+    if "coco" in formats:
+        write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton=skeleton))
+    titles = [name.replace("_", " ") for name in names]
+    camera, crosses = detection.input_camera, None
+    if camera is not None and points is not None and float(camera.score) > 0:
+        crosses = camera.cameras.project(points.xyz)[0]
+    save_figure(draw_keypoints(pictures, places, scores, titles, crosses=crosses), folder / "overlay.png")

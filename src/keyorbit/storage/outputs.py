@@ -1,0 +1,275 @@
+"""Folders that keyorbit writes: new or empty ones, or replaced where a marker proves that all in them is its own.
+
+Every such folder holds ``.keyorbit.json``, which names the kind of output and its files. What it does not name is
+somebody else's: a folder with anything of the kind is refused, and nothing in it is touched. Hidden files and those of
+the operating system (``.gitignore``, ``lost+found``) are in nobody's way: they are neither counted nor removed.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath
+
+from keyorbit.errors import InputError
+from keyorbit.storage.files import beside, make_folder, write_text
+
+log = logging.getLogger(__name__)
+
+MARKER = ".keyorbit.json"
+FORMAT = "keyorbit-output-1"
+_BEGINNING = 4096
+_NAMED = 3
+_SYSTEM = ("lost+found", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information")
+
+
+@dataclass(frozen=True)
+class OutputKind:
+    """One kind of output folder.
+
+    name: in sentences, such as "detection". files: of a run, whose files come over time: their names below the folder,
+    patterns such as ``samples_*.png``, and with a slash at the end (``model/``) folders that have a marker of their
+    own; none for what is written at once. checkpoint: the file that such a run goes on from, where it can.
+    """
+
+    name: str
+    files: tuple[str, ...] = ()
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True)
+class _Marker:
+    """What a folder's marker says; files: bytes by name, None where any size will do."""
+
+    kind: str
+    files: Mapping[str, int | None]
+
+
+def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> None:
+    """Whether ``folder`` can take an output of that kind; changes nothing. For a command's door.
+
+    Raises:
+        InputError: it is a file or cannot be written, it holds what keyorbit did not write, an output of another kind,
+            or without ``overwrite`` any output.
+    """
+    try:
+        place = folder.resolve()  # where a link leads
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise InputError(f"{place} is a file; give a folder for the {kind.name}")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(f"{folder} cannot be written: you may not write in {place}; give another folder")
+        if not folder.exists():
+            return
+        marker = _checked_marker(folder, kind)
+        there = _walk(folder, marker.files if marker else {})
+        first = next(there, None)
+        others = (name for _, name, ours in chain([first] if first else [], there) if not ours)
+        strangers = list(islice(others, _NAMED + 1))  # not all: it may be a whole disk
+    except (OSError, RuntimeError) as error:  # the latter where links lead round in a circle
+        raise InputError(f"{folder} cannot be read: {error}") from error
+    if strangers:
+        names = ", ".join(strangers[:_NAMED]) + (" and more" if len(strangers) > _NAMED else "")
+        raise InputError(
+            f"{folder} holds files that keyorbit did not mark as its own, or that were changed since ({names}); "
+            f"nothing there was touched: give a new or an empty folder for the {kind.name}"
+        )
+    if marker is not None and first and not overwrite:
+        ways = "go on with it (--resume), replace it (--overwrite)" if kind.checkpoint else "replace it (--overwrite)"
+        raise InputError(f"{folder} holds a {kind.name} already: {ways}, or give another folder")
+
+
+def check_file(path: Path, mark: str) -> None:
+    """Whether a command may write one file: there is none yet, or one of its own, told by what all of these begin with.
+
+    mark: text within the first few thousand characters.
+
+    Raises:
+        InputError: it is a folder, or another file.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file")
+    if not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            start = file.read(_BEGINNING)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if start and mark not in start:
+        raise InputError(f"{path} is not what this command writes, so it was not touched: give another name")
+
+
+def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: bool = False) -> None:
+    """Whether ``folder`` can take a run, or with ``resume`` holds one that can go on; for a command's door.
+
+    A run goes on where a marker or its checkpoint shows whose it is; files of others beside it stay where they are.
+
+    Raises:
+        InputError: both are asked for, or as :func:`check_output`; with ``resume`` only where there are files, and
+            neither marker nor checkpoint.
+    """
+    if resume and overwrite:
+        raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
+    goes_on = resume and folder.is_dir() and (_checked_marker(folder, kind) or (folder / kind.checkpoint).is_file())
+    if not goes_on:
+        check_output(folder, kind, overwrite)
+
+
+def begin_output(folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False) -> None:
+    """Mark the folder of a run whose files come over time; with ``overwrite`` an earlier run's own files go.
+
+    Raises:
+        InputError: as :func:`check_output` (not with ``resume``), or the disk refuses.
+    """
+    if not resume:
+        check_output(folder, kind, overwrite)
+    make_folder(folder.resolve())
+    try:
+        marker = _read_marker(folder)
+        if marker is not None and not resume:
+            _remove([path for path, _, ours in _walk(folder, marker.files) if ours], folder)
+    except OSError as error:
+        raise InputError(f"cannot replace what is in {folder}: {error}") from error
+    _write_marker(folder, kind, dict.fromkeys(kind.files))
+
+
+@contextmanager
+def replaced_folder(folder: Path, kind: OutputKind, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write in, whose files are ``folder``'s at the end of the block; if it fails all is as it was.
+
+    It is made beside ``folder`` and renamed, or inside where ``folder`` is there already: that may be a disk of its
+    own, such as a container's volume.
+
+    Raises:
+        InputError: as :func:`check_output`, before the block and again at its end, or the disk refuses.
+    """
+    check_output(folder, kind, overwrite)
+    target = folder.resolve()  # a link stays a link
+    new = [parent for parent in target.parents if not parent.exists()]
+    try:
+        partial = _stage(target, kind)
+        try:
+            yield partial
+            check_output(folder, kind, overwrite)
+            files = {name: path.stat().st_size for path, name, _ in _walk(partial, {})}
+            if target.is_dir():
+                _move_in(partial, target, kind, files)
+            else:
+                _write_marker(partial, kind, files)
+                partial.rename(target)
+            log.info("wrote %s: %s", folder, ", ".join(sorted({name.partition("/")[0] for name in files})))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error}") from error
+    finally:
+        for parent in new:
+            with suppress(OSError):  # it holds what was written
+                parent.rmdir()
+
+
+def _stage(target: Path, kind: OutputKind) -> Path:
+    """A new folder on the target's own disk, in place of one that a killed command left for this target."""
+    place = target if target.is_dir() else target.parent
+    place.mkdir(parents=True, exist_ok=True)
+    partial = beside(place / target.name)
+    if _read_marker(partial) is not None:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(exist_ok=True)
+    if next(_walk(partial, {}), None):
+        raise FileExistsError(f"{partial} is in the way, with files of somebody else's")
+    try:
+        _write_marker(partial, kind, {})
+    except InputError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return partial
+
+
+def _move_in(partial: Path, target: Path, kind: OutputKind, files: Mapping[str, int]) -> None:
+    if in_the_way := [name for name in files if (target / name).is_dir()]:
+        raise IsADirectoryError(f"{in_the_way[0]} is a folder there")  # before anything has moved
+    before = _read_marker(target)
+    both = {**(before.files if before else {}), **files}
+    # Until all have moved, old and new ones are ours, whatever their size: what is killed here can be repeated.
+    _write_marker(target, kind, dict.fromkeys(both))
+    for name in files:
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).replace(place)
+    _remove([path for path, name, ours in _walk(target, both) if ours and name not in files], target)
+    _write_marker(target, kind, files)
+
+
+def _walk(folder: Path, files: Mapping[str, int | None], above: str = "") -> Iterator[tuple[Path, str, bool]]:
+    """All that counts in a folder: its path, its name below the outermost folder, whether it is among ``files``."""
+    for path in sorted(folder.iterdir()):
+        name = above + path.name
+        if path.name.startswith(".") or path.name in _SYSTEM:
+            continue
+        if path.is_symlink() or not path.is_dir():
+            yield path, name, not path.is_symlink() and _listed(name, path.stat().st_size, files)
+        elif name + "/" in files:
+            marker = _read_marker(path)
+            inner = _walk(path, marker.files if marker else {})
+            yield from ((below, f"{name}/{rest}", ours) for below, rest, ours in inner)
+        else:
+            yield from _walk(path, files, name + "/")
+
+
+def _listed(name: str, size: int, files: Mapping[str, int | None]) -> bool:
+    if name in files:
+        return files[name] in (None, size)
+    return any(known is None and fnmatchcase(name, pattern) for pattern, known in files.items())
+
+
+def _remove(paths: list[Path], within: Path) -> None:
+    """Remove our own files, and the folders that then hold nothing but a marker or nothing at all."""
+    for path in paths:
+        path.unlink()
+    emptied = {
+        parent for path in paths for parent in path.parents if parent.is_relative_to(within) and parent != within
+    }
+    for parent in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # it still holds something
+            if [path.name for path in parent.iterdir()] == [MARKER]:
+                (parent / MARKER).unlink()
+            parent.rmdir()
+
+
+def _checked_marker(folder: Path, kind: OutputKind) -> _Marker | None:
+    """The folder's marker, if there is one. Raises InputError for another kind's."""
+    marker = _read_marker(folder)
+    if marker is not None and marker.kind != kind.name:
+        raise InputError(f"{folder} holds a {marker.kind}; give another folder for the {kind.name}")
+    return marker
+
+
+def _read_marker(folder: Path) -> _Marker | None:
+    """None where there is no marker, or none that can be trusted: then what is there is somebody else's."""
+    try:
+        content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        files = {str(name): None if size is None else int(size) for name, size in content["files"].items()}
+        if content["format"] == FORMAT and not any(_leaves(name) for name in files):
+            return _Marker(str(content["kind"]), files)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    return None
+
+
+def _leaves(name: str) -> bool:
+    """Whether a name leads out of its folder."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
+
+
+def _write_marker(folder: Path, kind: OutputKind, files: Mapping[str, int | None]) -> None:
+    content = {"format": FORMAT, "kind": kind.name, "files": dict(files)}
+    write_text(folder / MARKER, json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,167 @@
+"""The app's work without its page: limits, turns, discovery that stops and keeps, attention by layer."""
+
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from keyorbit.app.interface import gradio
+from keyorbit.app.layers import attention_by_layer
+from keyorbit.app.studio import Studio, Turns, examples, open_studio
+from keyorbit.app.uploads import Limits, open_picture, open_pictures
+from keyorbit.discovery.discover import DiscoverConfig, discover, untrained
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import ObjectViews
+
+
+@pytest.fixture
+def studio(backend, tmp_path):
+    return Studio(backend, untrained(backend, DiscoverConfig(num_tokens=3, num_candidates=3)), tmp_path)
+
+
+@pytest.fixture
+def pictures(generator):
+    noise = [torch.randint(0, 256, (24, 24, 3), generator=generator).byte().numpy() for _ in range(2)]
+    return [ObjectViews(f"noise_{i}", Image.fromarray(pixels)) for i, pixels in enumerate(noise)]
+
+
+def test_uploads_are_measured_before_they_are_decoded(tmp_path, monkeypatch):
+    limits = Limits(bytes=3000, pixels=10_000)
+    good = tmp_path / "good.png"
+    Image.new("RGB", (50, 50)).save(good)
+    assert open_picture(good, limits).size == (50, 50)
+    Image.new("RGB", (2000, 2000)).save(tmp_path / "wide.png")
+    (tmp_path / "heavy.png").write_bytes(b"x" * 3001)
+    (tmp_path / "text.png").write_text("no picture")
+    monkeypatch.setattr("keyorbit.app.uploads.load_image", None)  # whoever decodes fails
+    refused = {"heavy": "larger than", "text": "cannot be read"} | {"wide": "10000 pixels|2000 × 2000"}
+    for name, words in refused.items():
+        with pytest.raises(InputError, match=words) as caught:
+            open_picture(tmp_path / f"{name}.png", Limits(bytes=30_000 if name == "wide" else 3000, pixels=10_000))
+        assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(InputError, match="no picture yet"):
+        open_picture(None, limits)
+
+
+def test_a_cut_file_is_called_damaged(tmp_path):
+    Image.effect_noise((64, 64), 50).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
+    with pytest.raises(InputError, match="damaged") as caught:
+        open_picture(tmp_path / "cut.png", Limits())
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_folder_is_read_by_its_pictures(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    for name in "ba":
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.png")
+    paths = [str(path) for path in tmp_path.iterdir()]
+    assert [thing.name for thing in open_pictures(paths, Limits())] == ["a", "b"]
+    with pytest.raises(InputError, match="2 pictures; 1 are the most"):
+        open_pictures(paths, Limits(pictures=1))
+    with pytest.raises(InputError, match="no pictures in that folder"):
+        open_pictures([str(tmp_path / "notes.txt")], Limits())
+
+
+def test_who_waits_goes_first_when_another_gives_way():
+    turns, order = Turns(), []
+
+    def quick():
+        with turns.turn():
+            order.append("quick")
+
+    with turns.turn():
+        thread = threading.Thread(target=quick)
+        thread.start()
+        time.sleep(0.05)
+        assert order == []
+        for _ in range(200):
+            turns.give_way()
+            if order:
+                break
+        order.append("long")
+    thread.join()
+    assert order == ["quick", "long"]
+
+
+def test_two_visitors_at_once_get_what_each_would_get_alone(studio, pictures):
+    alone = [studio.detect(p.input_image, studio.tokens, lambda s, w: None)[2].keypoints_2d.xy for p in pictures]
+    got = [None, None]
+
+    def visit(i):
+        found = studio.detect(pictures[i].input_image, studio.tokens, lambda s, w: None)
+        got[i] = found[2].keypoints_2d.xy
+
+    job = studio.start(pictures, 2, 10)
+    threads = [threading.Thread(target=visit, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert job.finished.wait(120)
+    assert job.error is None
+    assert all(torch.equal(a, b) for a, b in zip(alone, got, strict=True))
+
+
+def test_a_stopped_discovery_keeps_what_is_there(studio, pictures):
+    job = studio.start(pictures, 2, 1000)
+    while not job.tokens and not job.finished.wait(0.02):
+        pass
+    job.stop()
+    assert job.finished.wait(120)
+    assert job.error is None
+    assert len(job.tokens) == 2
+    assert 10 <= len(job.losses) < 1000
+    assert job.tokens.info.objects == 2
+
+
+def test_stopping_before_the_first_step_says_that_there_is_nothing(studio, pictures):
+    with studio.turns.turn():
+        job = studio.start(pictures, 2, 10)
+        job.stop()
+    assert job.finished.wait(120)
+    assert "nothing to keep" in job.error
+
+
+def test_watching_a_discovery_does_not_change_it(backend, pictures):
+    config = DiscoverConfig(2, 3, steps=4, batch=2, save_every=2)
+    seen = []
+    watched = discover(backend, pictures, config, watch=lambda step, tokens: seen.append((step, tokens)) or True)
+    plain = discover(backend, pictures, config)
+    assert [step for step, _ in seen] == [2, 4]
+    assert torch.equal(watched.embedding, plain.embedding)
+    assert torch.equal(seen[1][1].embedding, plain.embedding)
+
+
+def test_attention_by_layer_is_what_capture_records(backend, studio, pictures):
+    views, layers = attention_by_layer(backend, studio.tokens, pictures[0], 1)
+    assert views.shape[0] == 6
+    assert len(layers) == len({layer.name for layer in layers}) > 2
+    for layer in layers:
+        height, width = layer.views.shape[-2:]
+        assert layer.views.shape[0] == 6
+        assert layer.given is not None
+        assert height == width
+        assert 0 < layer.views.max() <= 1
+    with pytest.raises(InputError, match="keypoints 0 to 2, and no 3"):
+        attention_by_layer(backend, studio.tokens, pictures[0], 3)
+    assert studio.attention(pictures[0].input_image, studio.tokens, 1).count("<tr>") == len(layers) + 1
+
+
+def test_the_app_starts_with_nothing_configured(tmp_path):
+    studio = open_studio(None, None, "cpu", "float32", None, tmp_path)
+    assert studio.backend.name == "tiny"
+    assert studio.tokens.info.model_fingerprint == studio.backend.fingerprint, (
+        "the tiny model has changed: make demo, then copy build/demo/run/tokens.safetensors to "
+        "src/keyorbit/assets/examples/"
+    )
+    assert [thing.truth is not None for thing in examples()] == [True] * 8
+
+
+def test_without_gradio_a_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(InputError, match=r"keyorbit\[app\]"):
+        gradio()

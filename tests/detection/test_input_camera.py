@@ -1,0 +1,81 @@
+"""The input picture's elevation, from maps at planted points and from the outline of a planted object."""
+
+import math
+
+import pytest
+import torch
+
+from keyorbit.detection.input_camera import search_input_camera
+from keyorbit.geometry.cameras import Cameras, orbit_cameras
+from keyorbit.geometry.heatmaps import gaussian, normalize, pixel_centers, soft_argmax_xy
+from keyorbit.geometry.hull import hull_points
+from keyorbit.geometry.rigs import zero123plus_cameras
+
+VIEWS, SIDE = zero123plus_cameras(), 48
+# Three unequal balls, so that no two elevations have the same outline.
+BALLS = torch.tensor([[0.2, 0.1, -0.1, 0.12], [-0.15, -0.1, 0.05, 0.16], [0.0, 0.15, 0.25, 0.08]])
+
+
+def outlines(cameras):
+    """Distance from the silhouette of the balls, in every view."""
+    centre = cameras.project(BALLS[:, :3])
+    radius = BALLS[:, 3] * cameras.intrinsics[:, :1, 0] / cameras.depth(BALLS[:, :3])
+    away = (pixel_centers(SIDE, SIDE) - centre[:, :, None, None]).norm(dim=-1) - radius[:, :, None, None]
+    return away.amin(1).clamp_min(0)
+
+
+def keypoints(camera, seed=0, count=12):
+    generator = torch.Generator().manual_seed(seed)
+    points = 0.6 * torch.rand(count, 3, generator=generator) - 0.3
+    maps = normalize(gaussian(camera.project(points)[0], SIDE, SIDE, 1.5))
+    return points, maps, soft_argmax_xy(maps)
+
+
+def zoomed(camera, zoom, shift):
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[:, :2, :2] *= zoom
+    intrinsics[:, :2, 2] += torch.tensor(shift)
+    return Cameras(camera.world_to_camera, intrinsics)
+
+
+@pytest.mark.parametrize("elevation", [-20.0, 5.0, 33.0, 60.0])
+def test_maps_alone_tell_the_elevation(elevation):
+    points, maps, xy = keypoints(orbit_cameras(0.0, elevation))
+    found = search_input_camera(points, torch.ones(12), maps, xy, VIEWS)
+    assert float(found.elevation_deg) == pytest.approx(elevation, abs=2)
+    # Maps count for a tenth of what they say, so the answer is surer than it admits.
+    assert float(found.elevation_std_deg) < 15
+    assert found.residual.max() < 0.03
+    assert 0.4 < float(found.score) <= 1
+
+
+@pytest.mark.parametrize(("zoom", "shift"), [(1.0, (0.0, 0.0)), (1.4, (0.06, -0.05))])
+def test_the_outline_tells_it_where_the_maps_do_not(zoom, shift):
+    hull = hull_points(outlines(VIEWS), VIEWS, 400, torch.Generator().manual_seed(0))
+    for elevation in (-10.0, 20.0, 50.0):
+        camera = zoomed(orbit_cameras(0.0, elevation), zoom, shift)
+        points, _, xy = keypoints(camera)
+        flat = torch.full((12, SIDE, SIDE), 1 / SIDE**2)
+        found = search_input_camera(points, torch.ones(12), flat, xy, VIEWS, hull, outlines(camera)[0])
+        assert float(found.elevation_deg) == pytest.approx(elevation, abs=6)
+        assert found.residual.median() < 0.05
+
+
+def test_nothing_known_is_said():
+    points, _, xy = keypoints(orbit_cameras(0.0, 20.0))
+    flat = torch.full((12, SIDE, SIDE), 1 / SIDE**2)
+    found = search_input_camera(points, torch.ones(12), flat, xy, VIEWS)
+    assert float(found.score) == 0
+    assert math.isinf(float(found.elevation_std_deg))
+    assert not found.inliers.any()
+    silent = search_input_camera(points, torch.zeros(12), *keypoints(orbit_cameras(0.0, 20.0))[1:], VIEWS)
+    assert float(silent.score) == 0
+
+
+def test_cameras_that_look_elsewhere_and_orthographic_ones():
+    rig = orbit_cameras((30.0, 90.0, 150.0), 10.0, orthographic=True, scale=1.1)
+    camera = orbit_cameras(0.0, 30.0, orthographic=True, scale=1.1)
+    points, maps, xy = keypoints(camera)
+    found = search_input_camera(points, torch.ones(12), maps, xy, rig)
+    assert float(found.elevation_deg) == pytest.approx(30, abs=2)
+    assert found.cameras.orthographic

@@ -1,0 +1,224 @@
+"""Capture: exact maps, an undisturbed image branch, both passes, any size."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from keyorbit.diffusion.attention import PASSES, capture_attention, cross_attention_layers
+from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.errors import InputError
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.geometry.views import Layout
+from oracles import attention as oracle
+from tiny_model.model import TinyConfig, make_tiny
+
+K = 5
+
+
+def inputs(backend, latent=(24, 16), batch=1, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    width = backend.unet.config.cross_attention_dim
+    return {
+        "latents": torch.randn(batch, 4, *latent, generator=g),
+        "timestep": torch.tensor(300),
+        "context": torch.randn(batch, 77, width, generator=g),
+        "condition_latent": torch.randn(batch, 4, 8, 8, generator=g),
+        "condition_noise": torch.randn(batch, 4, 8, 8, generator=g),
+    }
+
+
+def tokens_for(backend, count=K):
+    g = torch.Generator().manual_seed(9)
+    return Tokens(torch.randn(count, backend.unet.config.cross_attention_dim, generator=g))
+
+
+def run(backend, tokens=None, **kwargs):
+    given = inputs(backend, **kwargs)
+    if tokens is not None:
+        given["context"] = tokens.append_to(given["context"])
+    return backend.denoise(**given)
+
+
+@pytest.mark.parametrize("mode", ["isolated", "joint"])
+@pytest.mark.parametrize("latent", [(24, 16), (12, 8), (6, 12), (12, 12)])
+def test_maps_equal_a_plain_softmax(backend, mode, latent):
+    tokens = tokens_for(backend)
+    context = tokens.append_to(inputs(backend, latent)["context"])
+    with torch.no_grad():
+        seen, handles = oracle.watch(backend.unet)
+        with capture_attention(backend.unet, mode=mode) as record:
+            run(backend, tokens, latent=latent)
+        for handle in handles:
+            handle.remove()
+        recorded = record.layers("condition") + record.layers("grid")
+        assert len(recorded) == len(seen)
+        for layer, (name, module, hidden) in zip(recorded, seen, strict=True):
+            assert layer.name == name
+            torch.testing.assert_close(layer.probabilities, oracle.maps(module, hidden, context), atol=1e-6, rtol=0)
+            assert layer.token_logits.shape[-1] == K
+            assert layer.size[0] * layer.size[1] == hidden.shape[1]
+
+
+def test_isolated_leaves_the_output_bit_identical_and_joint_does_not(backend):
+    tokens = tokens_for(backend)
+    with torch.no_grad():
+        bare = run(backend)
+        with capture_attention(backend.unet, "up_blocks.*", mode="isolated"):
+            isolated = run(backend, tokens)
+        with capture_attention(backend.unet, "up_blocks.*", mode="joint"):
+            joint = run(backend, tokens)
+        plain_93 = run(backend, tokens)
+    assert torch.equal(isolated, bare)
+    assert not torch.equal(joint, bare)
+    assert torch.equal(joint, plain_93)
+
+
+def test_layers_and_passes_are_chosen_by_name(backend):
+    tokens = tokens_for(backend)
+    with capture_attention(backend.unet, "up_blocks.*.attn2", passes=("grid",)) as record, torch.no_grad():
+        run(backend, tokens)
+    assert {layer.name.split(".")[0] for layer in record.layers("grid")} == {"up_blocks"}
+    with pytest.raises(InputError, match="condition"):
+        record.layers("condition")
+    with pytest.raises(InputError, match="no_such"):
+        cross_attention_layers(backend.unet, "no_such*")
+
+
+def test_a_new_forward_replaces_the_records(backend):
+    tokens = tokens_for(backend)
+    with capture_attention(backend.unet) as record, torch.no_grad():
+        run(backend, tokens, seed=0)
+        first = record.layers()[0].token_logits
+        run(backend, tokens, seed=1)
+    assert [layer.name for layer in record.layers()] == cross_attention_layers(backend.unet)
+    assert not torch.equal(record.layers()[0].token_logits, first)
+
+
+def test_processors_are_chained_and_put_back_even_after_an_exception(backend):
+    before = dict(backend.unet.attn_processors)
+    calls = []
+    counted = {}
+    for name, processor in before.items():
+        if name.endswith("attn2.processor"):
+            counted[name] = Counting(processor, calls)
+    backend.unet.set_attn_processor({**before, **counted})
+    try:
+        with pytest.raises(RuntimeError, match="stop"), capture_attention(backend.unet), torch.no_grad():
+            run_and_fail(backend)
+        after = backend.unet.attn_processors
+        assert all(after[name] is counted.get(name, before[name]) for name in before)
+        assert len(calls) == 2 * len(counted)
+    finally:
+        backend.unet.set_attn_processor(dict(before))
+
+
+def run_and_fail(backend):
+    run(backend, tokens_for(backend))
+    raise RuntimeError("stop")
+
+
+class Counting(torch.nn.Module):
+    def __init__(self, chained, calls):
+        super().__init__()
+        self.chained, self.calls = chained, calls
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+        self.calls.append(encoder_hidden_states.shape[1])
+        return self.chained(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
+
+def test_nesting_is_refused(backend):
+    with capture_attention(backend.unet), pytest.raises(InputError, match="already"), capture_attention(backend.unet):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["isolated", "joint"])
+def test_gradients_reach_the_tokens_and_survive_checkpointing(backend, mode):
+    def gradient():
+        tokens = tokens_for(backend)
+        with capture_attention(backend.unet, mode=mode) as record:
+            run(backend, tokens)
+            parts = [layer.probabilities.square().sum() for which in PASSES for layer in record.layers(which)]
+            torch.stack(parts).sum().backward()
+        return tokens.embedding.grad
+
+    plain = gradient()
+    assert plain.abs().max() > 0
+    backend.unet.enable_gradient_checkpointing()
+    backend.unet.train()
+    try:
+        torch.testing.assert_close(gradient(), plain, atol=1e-6, rtol=1e-4)
+    finally:
+        backend.unet.eval()
+        backend.unet.disable_gradient_checkpointing()
+
+
+# Stable Diffusion 2.1's UNet, as Zero123++ uses it.
+SD21 = {
+    "sample_size": 96,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    """Every shape of the full 866M-parameter model, without its weights."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**SD21)
+    small = make_tiny(TinyConfig(view_size=16, vae_channels=(8, 8), unet_channels=(16, 32), heads=(2, 4)))
+    parts = Components(**{**vars(small), "unet": unet})
+    backend = Zero123PlusBackend(parts, Layout(3, 2), zero123plus_cameras(), 320, "meta")
+    context = torch.empty(1, 77, 1024, device="meta")
+    tokens = Tokens(torch.zeros(16, 1024)).to("meta")
+    timestep = torch.tensor([300], device="meta")
+    rows = tokens.append_to(context)
+    grid, condition = torch.empty(1, 4, 120, 80, device="meta"), torch.empty(1, 4, 64, 64, device="meta")
+    keys, handles = [], []
+    for name, module in unet.named_modules():
+        if name.endswith(("attn2.to_k", "attn2.to_v")):
+            handles.append(module.register_forward_hook(lambda m, args, out: keys.append(tuple(out.shape))))
+    with capture_attention(unet, mode="joint", queries=True) as record:
+        reference = {}
+        unet(condition, timestep, rows, cross_attention_kwargs={"mode": "w", "reference": reference})
+        unet(grid, timestep, rows, cross_attention_kwargs={"mode": "r", "reference": reference})
+    for handle in handles:
+        handle.remove()
+    assert backend.layout.view_size(120, 80) == (40, 40)
+    return rows, record, keys, reference
+
+
+def test_full_size_shape_table(full_size):
+    rows, record, keys, reference = full_size
+    assert rows.shape == (1, 93, 1024)
+    for which, top in (("condition", (64, 64)), ("grid", (120, 80))):
+        layers = record.layers(which)
+        assert len(layers) == 16
+        assert [layer.name.split("_")[0] for layer in layers] == ["down"] * 6 + ["mid"] + ["up"] * 9
+        for level, heads in enumerate((5, 10, 20)):
+            size = tuple(-(-side // 2**level) for side in top)
+            at_level = [x for x in layers if x.size == size]
+            assert len(at_level) == 5
+            for layer in at_level:
+                assert tuple(layer.token_logits.shape) == (1, heads, size[0] * size[1], 16)
+                assert tuple(layer.query.shape) == (1, heads, size[0] * size[1], 64)
+        assert [x.size for x in layers if x.name.startswith("mid")] == [tuple(-(-side // 8) for side in top)]
+    positions = {which: sorted({x.query.shape[2] for x in record.layers(which)}) for which in ("condition", "grid")}
+    assert positions == {"condition": [64, 256, 1024, 4096], "grid": [150, 600, 2400, 9600]}
+    # Keys and values of both passes, once each, have 93 rows everywhere.
+    assert len(keys) == 2 * 2 * 16
+    assert {shape[1] for shape in keys} == {93}
+    assert {shape[2] for shape in keys} == {320, 640, 1280}
+    assert len(reference) == 16
+
+
+def test_two_rows_of_three_do_not_fit_the_real_grid():
+    assert Layout(3, 2).view_size(120, 80) == (40, 40)
+    with pytest.raises(ValueError, match="divide"):
+        Layout(2, 3).check(120, 80)

@@ -1,0 +1,129 @@
+"""The evaluation knows perfect keypoints from bad ones, and says None where there is no truth."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers.worlds import CAMERAS, detections, make_world, seen_by
+from keyorbit.evaluation.evaluate import evaluate
+from keyorbit.geometry.cameras import orbit_cameras
+from keyorbit.geometry.keypoints import Keypoints2D
+
+
+def test_perfect_keypoints_have_no_error():
+    things = make_world()
+    scores = evaluate(detections(things), things)
+    assert scores.reprojection < 1e-4
+    assert scores.landmark_3d < 2e-3
+    assert scores.landmark_2d < 2e-3
+    assert scores.dual_alignment == 1.0
+    assert scores.coverage == 1.0
+    assert scores.on_object == 1.0
+    assert [row.keypoints for row in scores.objects] == [5] * 6
+
+
+def test_noise_makes_every_number_worse():
+    things = make_world()
+    good, bad = evaluate(detections(things, 0.005), things), evaluate(detections(things, 0.3), things)
+    assert bad.reprojection > good.reprojection > 1e-3
+    assert bad.landmark_3d > 3 * good.landmark_3d
+    assert bad.landmark_2d > 3 * good.landmark_2d
+    assert bad.dual_alignment < good.dual_alignment
+    assert bad.coverage < good.coverage
+
+
+def test_the_fit_comes_from_the_objects_given_for_it():
+    things, others = make_world(6), make_world(6, seed=5)
+    same = evaluate(detections(things), things, detections(things), things)
+    # The others' landmarks are combined otherwise: relabelled, their weights mislead.
+    relabelled = [replace(x, truth=replace(x.truth, keypoints_3d=x.truth.keypoints_3d.roll(1, 0))) for x in others]
+    mixed = evaluate(detections(things), things, detections(others), relabelled)
+    assert mixed.landmark_3d > 10 * same.landmark_3d
+
+
+def test_unknown_landmarks_do_not_count():
+    things = make_world()
+    spoiled = []
+    for thing in things:
+        known = thing.truth.known.clone()
+        known[2] = False
+        places = thing.truth.keypoints_3d.clone()
+        places[2] = 100.0
+        spoiled.append(replace(thing, truth=replace(thing.truth, keypoints_3d=places, known=known)))
+    scores = evaluate(detections(things), spoiled)
+    assert scores.landmark_3d < 2e-3
+    assert scores.coverage == 1.0
+
+
+def test_hidden_landmarks_do_not_count_in_2d():
+    things = make_world()
+    hidden = []
+    for thing in things:
+        places, visible = thing.truth.keypoints_2d.clone(), thing.truth.visible.clone()
+        places[3, 1], visible[3, 1] = 100.0, False
+        hidden.append(replace(thing, truth=replace(thing.truth, keypoints_2d=places, visible=visible)))
+    found = detections(things)
+    assert evaluate(found, hidden).landmark_2d < 2e-3
+    shown = [replace(x, truth=replace(x.truth, visible=torch.ones_like(x.truth.visible))) for x in hidden]
+    assert evaluate(found, shown).landmark_2d > 0.5
+
+
+def test_without_truth_only_what_needs_none_is_measured():
+    things = make_world()
+    found = detections(things)
+    blind = [replace(thing, truth=None) for thing in things]
+    scores = evaluate(found, blind)
+    assert scores.landmark_3d is None
+    assert scores.dual_alignment is None
+    assert scores.coverage is None
+    assert scores.reprojection < 1e-4
+    assert scores.objects[0].landmark_3d is None
+
+
+def test_points_beside_the_silhouette_are_counted():
+    things = make_world()
+    found = [replace(d, masks=torch.zeros(6, 8, 8, dtype=torch.bool)) for d in detections(things)]
+    assert evaluate(found, things).on_object == pytest.approx(0.0)
+
+
+def test_the_input_cameras_are_measured():
+    generator = torch.Generator().manual_seed(3)
+    things, found = [], []
+    for i, thing in enumerate(make_world()):
+        points = 0.6 * torch.rand(12, 3, generator=generator) - 0.3
+        seen = orbit_cameras(0.0, 10.0 * i).project(points)[0]
+        score = torch.full((12,), float(i != 0))
+        flat = Keypoints2D(CAMERAS.project(points), torch.ones(6, 12), CAMERAS, seen, score)
+        (detection,) = detections([thing])
+        found.append(replace(detection, input_camera=seen_by(flat, flat.triangulate())))
+        things.append(replace(thing, input_elevation_deg=10.0 * i + 4.0))
+    scores = evaluate(found, things).input
+    assert scores.elevation_error_deg == pytest.approx(4.0, abs=0.1)
+    assert scores.reprojection < 1e-3
+    # The first has no place on its picture: it is counted, as infinitely wrong.
+    assert (scores.elevations, scores.unknown) == (6, 1)
+    hopeless = [found[0]] * 4 + found[4:]
+    assert evaluate(hopeless, things).input.elevation_error_deg is None
+    assert evaluate(detections(things), things).input is None
+
+
+def test_landmarks_are_drawn_onto_the_input_picture_with_the_camera_that_was_found():
+    things, found = [], []
+    for i, (thing, detection) in enumerate(zip(make_world(), detections(make_world()), strict=True)):
+        truth, camera = thing.truth, orbit_cameras(0.0, 10.0 * i)
+        flat = replace(
+            detection.keypoints_2d, input_xy=camera.project(truth.keypoints_3d)[0], input_score=torch.ones(5)
+        )
+        found.append(replace(detection, input_camera=seen_by(flat, detection.keypoints_3d)))
+        true = truth.keypoints_2d.clone()
+        true[0] = camera.project(truth.keypoints_3d)[0] + torch.tensor([0.0, 0.02])
+        # What the picture does not show does not count.
+        true[0, 0], visible = 9.0, truth.visible.clone()
+        visible[0, 0] = False
+        things.append(replace(thing, truth=replace(truth, keypoints_2d=true, visible=visible)))
+    assert evaluate(found, things).input.landmark_2d == pytest.approx(0.02, abs=2e-3)
+    unseen = [replace(t, truth=replace(t.truth, visible=torch.zeros_like(t.truth.visible))) for t in things]
+    assert evaluate(found, unseen).input.landmark_2d is None
+    blind = [replace(thing, truth=None) for thing in things]
+    assert evaluate(found, blind).input.landmark_2d is None

@@ -1,0 +1,127 @@
+"""StableKeypoints' protocol: each data set's metric and regression, and the whole of it on a tiny Stable Diffusion."""
+
+import json
+
+import pytest
+import torch
+
+from helpers import layouts
+from helpers.command_line import call
+from keyorbit.errors import InputError
+from keyorbit.evaluation.metrics import HUMAN36M_SWAPS
+from keyorbit.evaluation.protocol import PROTOCOLS, ProtocolConfig, run_protocol, score
+from keyorbit.evaluation.readers import read_dataset
+
+
+def world(landmarks, items=80, seed=0):
+    """Keypoints anywhere, and landmarks that a linear map about the middle makes of them."""
+    generator = torch.Generator().manual_seed(seed)
+    keypoints = torch.rand(items, 6, 2, generator=generator)
+    linear = 0.2 * torch.randn(12, landmarks, 2, generator=generator)
+    return keypoints, torch.einsum("ia,ald->ild", (keypoints - 0.5).flatten(1), linear) + 0.5
+
+
+@pytest.mark.parametrize("dataset", PROTOCOLS)
+def test_landmarks_that_a_linear_map_makes_are_found(dataset):
+    keypoints, landmarks = world(32)
+    known = torch.ones(80, 32, dtype=torch.bool)
+    fit, test = slice(0, 60), slice(60, 80)
+    value = score(dataset, keypoints[fit], landmarks[fit], known[fit], keypoints[test], landmarks[test], known[test])
+    assert value == pytest.approx(100.0 if dataset == "deepfashion" else 0.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        # Everything is 0.03 too far right: of 0.5 between the eyes; of the side; 3 known landmarks of 7.68 px of 256;
+        # beyond 6 px of 256; 3.84 px of 128.
+        ("celeba-wild", 6.0),
+        ("cub-all", 3.0),
+        ("taichi", 3 * 7.68),
+        ("deepfashion", 0.0),
+        ("human3.6m", 3.84),
+    ],
+)
+def test_each_data_set_has_its_own_metric(dataset, expected):
+    keypoints, landmarks = world(32)
+    landmarks = landmarks.clone()
+    landmarks[60:, 1] = landmarks[60:, 0] + torch.tensor([0.0, 0.5])
+    predicted = landmarks.clone()
+    keypoints = torch.cat([keypoints, torch.zeros(80, 26, 2)], 1)
+    keypoints[:60] = landmarks[:60]
+    keypoints[60:] = predicted[60:]
+    known = torch.ones(80, 32, dtype=torch.bool)
+    if dataset in ("taichi",):
+        known[60:, 3:] = False
+    moved = landmarks[60:] - torch.tensor([0.03, 0.0])
+    generator = torch.Generator().manual_seed(1)
+    fit = torch.rand(300, 32, 2, generator=generator)
+    all_known = torch.ones(300, 32, dtype=torch.bool)
+    # Keypoints are the landmarks themselves, so the regression is the identity.
+    assert score(dataset, fit, fit, all_known, keypoints[60:], moved, known[60:]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_human36m_may_have_left_and_right_confused_as_a_whole():
+    generator = torch.Generator().manual_seed(1)
+    fit = torch.rand(300, 32, 2, generator=generator)
+    known = torch.ones(300, 32, dtype=torch.bool)
+    order = list(range(32))
+    for a, b in HUMAN36M_SWAPS:
+        order[a], order[b] = b, a
+    assert score("human3.6m", fit, fit, known, fit[:9], fit[:9, order], known[:9]) == pytest.approx(0.0, abs=0.05)
+    assert score("cub-all", fit, fit, known, fit[:9], fit[:9, order], known[:9]) > 5
+
+
+SMALL = ProtocolConfig(3, 6, 2, 2, pictures=2, fit=2, test=1, augmentations=1, map_size=16)
+
+
+def test_the_protocol_runs_on_stable_diffusion(stable_diffusion, tmp_path):
+    layouts.write_taichi(tmp_path)
+    stages = set()
+    result = run_protocol(
+        stable_diffusion,
+        "taichi",
+        read_dataset("taichi", tmp_path, "train"),
+        read_dataset("taichi", tmp_path, "test"),
+        SMALL,
+        report=lambda stage, done, total, values: stages.add(stage),
+    )
+    assert stages == {"cache", "step", "regress", "evaluate"}
+    told = result.to_dict()
+    assert (told["optimised_on"], told["fitted_on"], told["tested_on"]) == (2, 2, 1)
+    assert told["published"] == 234.89
+    assert "Hedlin" in told["published_source"]
+    assert len(result.tokens) == 3
+    assert result.tokens.info.settings["maps"] == "stablekeypoints"
+
+
+def test_the_command_puts_ours_beside_the_papers(stable_diffusion_folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "data").mkdir()
+    layouts.write_celeba(tmp_path / "data")
+    words = ["protocol", "stablekeypoints", "--dataset", "celeba-aligned", "--data", tmp_path / "data"]
+    words += ["--model", stable_diffusion_folder, "--out", tmp_path / "run", "--keypoints", 3, "--tokens", 6]
+    words += ["--steps", 2, "--batch", 2, "--map-size", 16, "--augmentations", 1]
+    assert call(monkeypatch, *words) == 0
+    assert "inter_eye_error" in capsys.readouterr().out
+    told = json.loads((tmp_path / "run" / "protocol.json").read_text())
+    assert told["value"] > 0
+    assert (tmp_path / "run" / "tokens.safetensors").is_file()
+    # The tokens are a run as any other.
+    words = ["evaluate", tmp_path / "run", tmp_path / "data", "--dataset", "celeba-aligned", "--fit", tmp_path / "data"]
+    assert call(monkeypatch, *words, "--no-baseline", "--json", tmp_path / "scores.json") == 0
+    measures = json.loads((tmp_path / "scores.json").read_text())["discovered"]["measures"]
+    assert measures["thewlis_regression_2d"] > 0
+    assert measures["mpjpe"] is None
+
+
+def test_what_has_no_protocol_is_refused(backend, stable_diffusion, tmp_path):
+    layouts.write_taichi(tmp_path)
+    train = read_dataset("taichi", tmp_path, "train")
+    with pytest.raises(InputError, match="no protocol"):
+        run_protocol(stable_diffusion, "coco", train, train, SMALL)
+    with pytest.raises(InputError, match="models of one view"):
+        run_protocol(backend, "taichi", train, train, SMALL)
+    nothing = torch.zeros(2, 18, dtype=torch.bool)
+    places, truth = torch.zeros(2, 3, 2), torch.zeros(2, 18, 2)
+    with pytest.raises(InputError, match="cannot be scored"):
+        score("taichi", places, truth, nothing, places, truth, nothing)

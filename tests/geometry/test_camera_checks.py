@@ -1,0 +1,284 @@
+"""Cameras of other conventions are named for what they are; those of any rig that looks at one object pass."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from keyorbit.diffusion.prepare import same_cameras
+from keyorbit.errors import InputError
+from keyorbit.geometry.camera_checks import check_cameras
+from keyorbit.geometry.cameras import Cameras, orbit_cameras
+from keyorbit.geometry.rigs import known_rigs, zero123plus_cameras
+from keyorbit.geometry.views import Layout
+from keyorbit.objects.captures import load_capture
+from keyorbit.objects.dataset import load_object
+
+RIG = zero123plus_cameras("v1.2")
+FLIP = torch.diag(torch.tensor([1.0, -1, -1, 1]))
+TURN = torch.tensor([[0.0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+SHEAR = torch.tensor([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+CAMERA_TO_WORLD = r"looks like camera-to-world: invert"
+OPENGL = r"looks like world-to-camera in OpenGL's axes"
+BLENDER = r"looks like camera-to-world in OpenGL's axes \(y up, z back\), as in Blender and NeRF"
+
+
+def posed(poses, cameras=RIG):
+    return Cameras(poses, cameras.intrinsics, cameras.orthographic)
+
+
+def seen_through(change):
+    """The rig with other intrinsics; ``change`` gets and gives them in double precision."""
+    return Cameras(RIG.world_to_camera, torch.as_tensor(change(RIG.intrinsics.double().clone())).float())
+
+
+def scaled(rows, factor):
+    def change(inner):
+        inner[:, rows] *= factor
+        return inner
+
+    return seen_through(change)
+
+
+WRONG = {
+    "pixels": (scaled([0, 1], 320.0), r"look like pixels \(focal lengths 597.1 and 597.1, principal point 160, 160\)"),
+    "pixels of tiny views": (scaled([0, 1], 16.0), "look like pixels"),
+    "one row in pixels": (scaled([1], 64.0), "look like pixels"),
+    "-1 to 1": (seen_through(lambda k: k * 2 - torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 0, 1]])), "to −1…1"),
+    "for pictures twice as large": (scaled([0, 1], 2.0), "of a picture 2 times as large as what they were divided by"),
+    "for pictures a quarter larger": (scaled([0, 1], 1.25), "of a picture 1.25 times as large"),
+    "for pictures half as large": (scaled([0, 1], 0.5), "of a picture 0.5 times as large as what they were divided by"),
+    "negative focal": (seen_through(lambda k: k * torch.tensor([[1.0], [-1], [1]])), "principal|negative"),
+    "zero focal": (seen_through(lambda k: k * torch.tensor([0.0, 1, 1])), "a focal length is 0"),
+    "divided twice": (scaled([0, 1], torch.tensor([1 / 320, 1 / 320, 1.0])), "over 170°"),
+    "intrinsics transposed": (seen_through(lambda k: k.mT), "intrinsics look transposed"),
+    "camera to world": (posed(torch.linalg.inv(RIG.world_to_camera)), CAMERA_TO_WORLD),
+    "OpenGL": (posed(FLIP @ RIG.world_to_camera), OPENGL),
+    "Blender": (posed(torch.linalg.inv(FLIP @ RIG.world_to_camera)), BLENDER),
+    "transposed": (posed(RIG.world_to_camera.mT), "looks transposed"),
+    "scaled": (posed(torch.diag(torch.tensor([2.0, 2, 2, 1])) @ RIG.world_to_camera), "is scaled by 2"),
+    "mirrored": (posed(torch.diag(torch.tensor([-1.0, 1, 1, 1])) @ RIG.world_to_camera), "is mirrored"),
+    "sheared": (posed(SHEAR @ RIG.world_to_camera), "not rigid"),
+    "not finite": (posed(RIG.world_to_camera * float("nan")), "not finite"),
+    "no last row": (posed(RIG.world_to_camera * torch.tensor([[1.0], [1], [1], [0]])), "last row"),
+    "one point": (posed(RIG.world_to_camera[:1].expand(6, 4, 4)), "all stand at one point"),
+    "past each other": (posed(TURN @ RIG.world_to_camera), "do not look at one object"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_wrong_convention_is_named(name):
+    cameras, words = WRONG[name]
+    with pytest.raises(ValueError, match=words) as told:
+        check_cameras(cameras)
+    assert "expected is world_to_camera [view 4 4] with OpenCV's axes" in str(told.value)
+
+
+@pytest.mark.parametrize("name", known_rigs())
+def test_every_published_rig_passes_anywhere_and_its_wrong_readings_do_not(name):
+    cameras = known_rigs()[name].cameras
+    check_cameras(cameras)
+    shift = torch.eye(4)
+    shift[:3, 3] = torch.tensor([0.7, -1.3, 0.4])
+    for poses in (cameras.world_to_camera, cameras.world_to_camera @ shift):
+        check_cameras(posed(poses, cameras))
+        inverse = torch.linalg.inv(poses)
+        for words, wrong in ((CAMERA_TO_WORLD, inverse), (OPENGL, FLIP @ poses), (BLENDER, inverse @ FLIP)):
+            assert re.search(words, said_of(wrong, cameras))
+
+
+def turned(number, degrees, generator):
+    """Small rotations as 4 x 4 matrices."""
+    axis = torch.nn.functional.normalize(torch.randn(number, 3, generator=generator, dtype=torch.float64), dim=-1)
+    angle = torch.rand(number, 1, generator=generator, dtype=torch.float64) * math.radians(degrees)
+    rigid = torch.eye(4, dtype=torch.float64).repeat(number, 1, 1)
+    rigid[:, :3, :3] = torch.from_numpy(Rotation.from_rotvec((axis * angle).numpy()).as_matrix())
+    return rigid
+
+
+def place_of(seed, away, unit):
+    """Where the object is."""
+    point = torch.randn(3, generator=torch.Generator().manual_seed(seed + 10**6), dtype=torch.float64)
+    return point / point.norm() * away * unit
+
+
+def planted(seed, views, fov, away, jitter, unit, spread=1.0):
+    """Cameras that look at a point ``away`` from the origin, each aimed with an error, in a world of that ``unit``."""
+    generator = torch.Generator().manual_seed(seed)
+    azimuth = (torch.rand(views, generator=generator) * 360 * spread).tolist()
+    elevation = ((torch.rand(views, generator=generator) - 0.5) * 120 * spread).tolist()
+    roll = ((torch.rand(views, generator=generator) - 0.5) * 60).tolist()
+    far = ((0.6 + torch.rand(views, generator=generator)) / math.tan(math.radians(fov / 2)) * unit).tolist()
+    cameras = orbit_cameras(azimuth, elevation, far, fov, dtype=torch.float64, roll_deg=roll)
+    shift = torch.eye(4, dtype=torch.float64)
+    shift[:3, 3] = -place_of(seed, away, unit)
+    poses = turned(views, jitter, generator) @ cameras.world_to_camera @ shift
+    return Cameras(poses.float(), cameras.intrinsics.float())
+
+
+PLANTED = {
+    "seed": st.integers(0, 10**6),
+    "fov": st.floats(20, 70),
+    "away": st.sampled_from([0.0, 0.3, 2.0, 20.0]),
+    "unit": st.sampled_from([1e-2, 1.0, 1e3]),
+}
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(**PLANTED, views=st.integers(1, 16), jitter=st.floats(0, 0.25))
+def test_cameras_that_look_at_one_object_pass(jitter, fov, **facts):
+    """Aimed within a quarter of the field of view, from anywhere, in any unit."""
+    check_cameras(planted(**facts, fov=fov, jitter=jitter * fov))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(**PLANTED)
+def test_photographs_from_one_side_pass(**facts):
+    check_cameras(planted(**facts, views=6, jitter=0.0, spread=0.08))
+
+
+def said_of(poses, cameras):
+    try:
+        check_cameras(posed(poses, cameras))
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+@pytest.mark.parametrize(("away", "least"), [(0.0, 100), (0.3, 97), (2.0, 97), (20.0, 97)])
+def test_wrong_readings_of_six_views_are_named(away, least):
+    """All, where the object is at the world's origin; elsewhere some wrong readings look at one point too."""
+    right = dict.fromkeys((CAMERA_TO_WORLD, OPENGL, BLENDER), 0)
+    for seed in range(100):
+        cameras = planted(seed, 6, 20.0 + seed % 50, away, 0.0, 10.0 ** (seed % 5 - 2))
+        poses = cameras.world_to_camera
+        inverse = torch.linalg.inv(poses)
+        for words, wrong in ((CAMERA_TO_WORLD, inverse), (OPENGL, FLIP @ poses), (BLENDER, inverse @ FLIP)):
+            right[words] += bool(re.search(words, said_of(wrong, cameras)))
+    assert min(right.values()) >= least, right
+
+
+def test_pictures_of_another_shape_show():
+    wide = seen_through(lambda inner: torch.diag(torch.tensor([0.75, 1, 1])).double() @ inner)
+    check_cameras(wide, torch.full((6,), 4 / 3))
+    check_cameras(RIG, torch.ones(6))
+    check_cameras(RIG, torch.full((6,), 1.05))
+    with pytest.raises(ValueError, match=r"view 0 are for a picture of another shape: .* 0.75 times as wide"):
+        check_cameras(RIG, torch.full((6,), 4 / 3))
+    with pytest.raises(ValueError, match="view 4 are for"):
+        check_cameras(wide, torch.tensor([4 / 3] * 4 + [1.0] + [4 / 3]))
+
+
+def test_the_middle_square_of_cut_pictures_passes():
+    """Photographs that were cut by hand, each elsewhere, have principal points anywhere."""
+    inner = RIG.intrinsics.clone()
+    inner[:, 0, 2] += torch.tensor([0.3, -0.3, 0.2, 0.0, 0.25, -0.1])
+    inner[:, 1, 2] += torch.tensor([0.3, 0.1, -0.2, 0.0, 0.25, -0.1])
+    check_cameras(Cameras(RIG.world_to_camera, inner), torch.ones(6))
+    check_cameras(Cameras(RIG.world_to_camera, RIG.intrinsics + torch.tensor([[0, 0, 0.05], [0, 0, 0.05], [0, 0, 0]])))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(**PLANTED, cut=st.floats(1, 40))
+def test_pictures_cut_round_the_object_pass(cut, **facts):
+    """Of wide pictures in which the object is anywhere, the piece that shows it, with the intrinsics of that piece."""
+    cameras = planted(**facts, views=6, jitter=0.4 * facts["fov"])
+    place = place_of(facts["seed"], facts["away"], facts["unit"]).float()
+    where = cameras.project(place[None])[:, 0] + torch.tensor([0.2, -0.1]) / cut
+    inner = cameras.intrinsics.clone()
+    inner[:, :2, 2] = (inner[:, :2, 2] - where) * cut + 0.5
+    inner[:, 0, 0] *= cut
+    inner[:, 1, 1] *= cut
+    check_cameras(Cameras(cameras.world_to_camera, inner), torch.ones(6))
+
+
+def test_orthographic_cameras_have_focal_lengths_of_any_size():
+    check_cameras(orbit_cameras([0.0, 90.0, 180.0], 0.0, orthographic=True, scale=1e-3))
+    check_cameras(orbit_cameras([0.0, 90.0, 180.0], 0.0, orthographic=True, scale=1e3))
+    inner = RIG.intrinsics * torch.tensor([[64.0], [64], [1]])
+    with pytest.raises(ValueError, match="pixels"):
+        check_cameras(Cameras(RIG.world_to_camera, inner, True))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"world_to_camera": [[1, 2], [3]]}, "world_to_camera holds other things than numbers, or lists of different"),
+        ({"world_to_camera": "there"}, "world_to_camera holds other things"),
+        ({"intrinsics": [[["a"] * 3] * 3] * 6}, "intrinsics holds other things"),
+        ({"intrinsics": None}, "intrinsics holds other things"),
+        ({"intrinsics": [[10**400] * 3] * 3}, "intrinsics holds other things"),
+        ({"world_to_camera": RIG.world_to_camera[:, :3].tolist()}, r"has the shape \[6, 3, 4\], not \[view 4 4\]"),
+        ({"intrinsics": RIG.intrinsics[0].tolist()}, r"intrinsics has the shape \[3, 3\]"),
+        ({"orthographic": "no"}, "orthographic is true or false, not 'no'"),
+        ({"intrinsics": RIG.intrinsics[:5].tolist()}, "6 matrices world_to_camera and 5 intrinsics"),
+    ],
+)
+def test_lists_that_are_no_matrices_are_told(change, words):
+    with pytest.raises(ValueError, match=words):
+        Cameras.from_dict(RIG.to_dict() | change)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "7", "", '{"cameras": [1]}', '{"cameras": null}', "[" * 100_000, "{}"])
+def test_files_that_hold_no_cameras_are_told(text, photographs, tmp_path):
+    (tmp_path / "cameras.json").write_text(text)
+    with pytest.raises(InputError, match=r"cameras.json cannot be read as cameras"):
+        load_capture(photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((24, 24, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_they_are_checked_wherever_they_come_in(name, photographs, tmp_path):
+    cameras = WRONG[name][0].to_dict()
+    text = json.dumps({"cameras": cameras})
+    (tmp_path / "cameras.json").write_text(text)
+    with pytest.raises(InputError, match=r"cameras\.json"):
+        load_capture(photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
+    meta = {"format": "keyorbit-object-1", "layout": [3, 2], "cameras": cameras}
+    (photographs / "meta.json").write_text(json.dumps(meta))
+    for path in sorted(photographs.glob("*.png")):
+        path.rename(path.with_name(f"view_{path.name}"))
+    Image.new("RGB", (24, 24)).save(photographs / "cond.png")
+    with pytest.raises(InputError, match=r"meta\.json|cameras"):
+        load_object(photographs)
+
+
+def test_colmaps_cameras_fit_photographs_made_smaller_and_no_others(photographs, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    rows = []
+    for i, rigid in enumerate(RIG.world_to_camera.double().numpy()):
+        x, y, z, w = Rotation.from_matrix(rigid[:3, :3]).as_quat()
+        rows += [f"{i + 1} {w} {x} {y} {z} {' '.join(map(str, rigid[:3, 3]))} 1 {i}.png", ""]
+    (model / "images.txt").write_text("\n".join(rows))
+    for width, height, fine in ((24, 24, True), (1001, 1000, True), (48, 32, False), (32, 48, False), (28, 24, False)):
+        focal = 1.866 * width
+        (model / "cameras.txt").write_text(f"1 PINHOLE {width} {height} {focal} {focal} {width / 2} {height / 2}\n")
+        if fine:
+            found = load_capture(photographs, model, Layout(3, 2), 16)
+            torch.testing.assert_close(found.cameras.intrinsics, RIG.intrinsics, atol=3e-3, rtol=0)
+            continue
+        with pytest.raises(InputError, match=rf"for pictures of {width}x{height} pixels, and 0.png has 24x24"):
+            load_capture(photographs, model, Layout(3, 2), 16)
+
+
+def test_rigs_of_other_lenses_are_not_the_same():
+    assert same_cameras(RIG, RIG)
+    assert not same_cameras(RIG, zero123plus_cameras("v1.1"))
+    assert not same_cameras(RIG, Cameras(RIG.world_to_camera, RIG.intrinsics * torch.tensor([[1.1], [1.1], [1]])))
+    assert not same_cameras(RIG, Cameras(RIG.world_to_camera, RIG.intrinsics, True))

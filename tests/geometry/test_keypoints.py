@@ -1,0 +1,99 @@
+import json
+
+import pytest
+import torch
+
+from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D, _weighted_median
+from keyorbit.geometry.rigs import zero123plus_cameras
+
+POINTS = torch.tensor([[0.1, 0.2, -0.1], [-0.3, 0.0, 0.2], [0.0, -0.1, 0.3]])
+
+
+def seen(score=1.0):
+    cameras = zero123plus_cameras()
+    return Keypoints2D(cameras.project(POINTS), torch.full((6, 3), score), cameras)
+
+
+@pytest.mark.parametrize("robust", [True, False])
+def test_triangulate_gives_the_points_back(robust):
+    found = seen(0.8).triangulate(robust)
+    assert torch.allclose(found.xyz, POINTS, atol=1e-4)
+    assert torch.allclose(found.score, torch.full((3,), 0.8), atol=1e-3)
+    assert found.reprojection_error.max() < 1e-5
+    assert found.residual.shape == (6, 3)
+
+
+def test_one_wrong_view_is_seen_through_only_when_robust():
+    clean = seen()
+    xy = clean.xy.clone()
+    xy[2, 1] += 0.3
+    wrong = Keypoints2D(xy, clean.score, clean.cameras)
+    robust, plain = wrong.triangulate(), wrong.triangulate(robust=False)
+    assert (robust.xyz - POINTS).norm(dim=-1).max() < 5e-3
+    assert (plain.xyz - POINTS).norm(dim=-1).max() > 0.03
+    assert robust.residual[2, 1] > 0.25
+    assert robust.reprojection_error[1] < 0.005
+    assert torch.equal(wrong.xy, xy)
+
+
+def test_views_that_disagree_score_low():
+    noise = 0.3 * torch.randn(6, 3, 2, generator=torch.Generator().manual_seed(0))
+    noise[:, 0] = 0
+    clean = seen()
+    score = Keypoints2D(clean.xy + noise, clean.score, clean.cameras).triangulate().score
+    assert score[0] > 0.99
+    assert score[1:].max() < 0.3
+    assert ((score >= 0) & (score <= 1)).all()
+
+
+def test_a_view_without_score_has_no_say():
+    clean = seen()
+    xy, score = clean.xy.clone(), clean.score.clone()
+    xy[4] += 0.4
+    score[4] = 0
+    found = Keypoints2D(xy, score, clean.cameras).triangulate(robust=False)
+    assert torch.allclose(found.xyz, POINTS, atol=1e-4)
+    assert found.reprojection_error.max() < 1e-4
+    assert torch.allclose(found.score, torch.full((3,), 5 / 6), atol=1e-3)
+
+
+def test_pixels_have_their_centre_at_whole_numbers():
+    xy = torch.tensor([[[0.5 / 40, 0.5 / 30], [39.5 / 40, 29.5 / 30]]])
+    pixels = Keypoints2D(xy, torch.ones(1, 2)).to_pixels(30, 40)
+    assert torch.allclose(pixels, torch.tensor([[[0.0, 0.0], [39.0, 29.0]]]), atol=1e-5)
+
+
+def test_json_round_trips():
+    full = seen()
+    full = Keypoints2D(full.xy, full.score, full.cameras, full.xy[0], full.score[0])
+    again = Keypoints2D.from_dict(json.loads(json.dumps(full.to_dict())))
+    assert torch.equal(again.xy, full.xy)
+    assert torch.equal(again.input_xy, full.input_xy)
+    assert torch.equal(again.input_score, full.input_score)
+    assert torch.equal(again.cameras.world_to_camera, full.cameras.world_to_camera)
+    bare = Keypoints2D.from_dict(json.loads(json.dumps(Keypoints2D(full.xy, full.score).to_dict())))
+    assert bare.cameras is None
+    assert bare.input_xy is None
+    points = full.triangulate()
+    back = Keypoints3D.from_dict(json.loads(json.dumps(points.to_dict())))
+    for name in ("xyz", "score", "reprojection_error", "residual"):
+        assert torch.equal(getattr(back, name), getattr(points, name))
+
+
+def test_what_cannot_be_triangulated_is_refused():
+    full = seen()
+    with pytest.raises(ValueError, match="without cameras"):
+        Keypoints2D(full.xy, full.score).triangulate()
+    with pytest.raises(ValueError, match="two or more views"):
+        Keypoints2D(full.xy[:1], full.score[:1], full.cameras.select([0])).triangulate()
+    with pytest.raises(ValueError, match="6 cameras do not fit 5 views"):
+        Keypoints2D(full.xy[:5], full.score[:5], full.cameras)
+    with pytest.raises(ValueError, match="'score'"):
+        Keypoints2D.from_dict({"xy": full.xy.tolist()})
+
+
+def test_weighted_median_by_hand():
+    values = torch.tensor([[5.0], [1.0], [3.0]])
+    assert _weighted_median(values, torch.ones(3, 1)).item() == 3
+    assert _weighted_median(values, torch.tensor([[10.0], [1.0], [1.0]])).item() == 5
+    assert _weighted_median(values, torch.tensor([[0.0], [1.0], [0.5]])).item() == 1

@@ -1,0 +1,426 @@
+"""Pictures are taken as every viewer shows them: upright, with 8 bits a channel; data sets and COLMAP as stored."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image, PngImagePlugin
+
+from helpers import layouts
+from keyorbit.app.uploads import Limits, open_picture
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.discovery.cache.index import object_fingerprint
+from keyorbit.discovery.discover import DiscoverConfig, untrained
+from keyorbit.errors import InputError
+from keyorbit.evaluation.readers import read_dataset
+from keyorbit.evaluation.readers.base import Annotation, annotated_objects
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.keypoints import Keypoints2D
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.geometry.views import Layout
+from keyorbit.objects.captures import load_capture
+from keyorbit.objects.dataset import ObjectViews, load_dataset, load_object
+from keyorbit.objects.pictures import (
+    as_shown,
+    eight_bits,
+    load_image,
+    load_mask,
+    load_stored,
+    on_grey,
+    square,
+    to_tensor,
+)
+from keyorbit.output.colmap import write_colmap
+from keyorbit.synthetic.render import load_surface
+
+CAMERAS, LAYOUT = zero123plus_cameras(), Layout(3, 2)
+ORIENTATIONS = range(1, 9)
+SUFFIXES = ("jpg", "png", "webp", "tif")
+# 16-bit grey and the 8 bits that it is: 257 grey levels of 16 bits round to one of 8.
+DEEP = (0, 128, 129, 385, 386, 32767, 32768, 65407, 65535)
+LEVELS = (0, 0, 1, 1, 2, 127, 128, 255, 255)
+
+
+def blocks(across=5, down=3):
+    """A picture of squares of one colour each, 8 pixels wide, which JPEG keeps wherever they are turned to."""
+    colors = np.random.default_rng(0).integers(0, 256, (down, across, 3), np.uint8)
+    return colors.repeat(8, 0).repeat(8, 1)
+
+
+def stored_for(pixels, orientation):
+    """The rows that a file has to store: where its row 0 and column 0 are to be seen is all that EXIF tells."""
+    turned = pixels.swapaxes(0, 1)
+    return {
+        1: pixels,
+        2: pixels[:, ::-1],  # row 0 is at the top, column 0 on the right
+        3: pixels[::-1, ::-1],  # at the bottom, on the right
+        4: pixels[::-1],  # at the bottom, on the left
+        5: turned,  # row 0 is on the left, column 0 at the top
+        6: turned[::-1],  # on the right, at the top
+        7: turned[::-1, ::-1],  # on the right, at the bottom
+        8: turned[:, ::-1],  # on the left, at the bottom
+    }[orientation]
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[274] = orientation
+    return tags
+
+
+def photograph(path, orientation=1, pixels=None):
+    """A file that stores a picture turned, as a phone does, and says how."""
+    image = Image.fromarray(np.ascontiguousarray(stored_for(blocks() if pixels is None else pixels, orientation)))
+    kind = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(path.suffix, {})
+    image.save(path, exif=exif(orientation), **kind)
+    return path
+
+
+def close(image, pixels):
+    """The same picture, but for what JPEG rounds."""
+    found = np.asarray(image)
+    return found.shape == pixels.shape and np.abs(found.astype(int) - pixels).max() <= 3
+
+
+def deep_picture(columns=9, rows=8):
+    """DEEP in the first row of a 16-bit picture."""
+    pixels = np.zeros((rows, columns), np.uint16)
+    pixels[0, :9] = DEEP
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def tokens(backend):
+    return untrained(backend, DiscoverConfig(num_tokens=3, num_candidates=3))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_picture_is_upright_by_every_door(orientation, suffix, tmp_path):
+    path, pixels = photograph(tmp_path / f"a.{suffix}", orientation), blocks()
+    (alone,), (inside,) = load_dataset(path), load_dataset(tmp_path)
+    with Image.open(path) as file:
+        handed = ObjectViews("a", file)
+        grey = on_grey(file)
+    with Image.open(path) as file:
+        tensor, _ = to_tensor(file)
+    images = [load_image(path), alone.input_image, inside.input_image, handed.input_image, grey]
+    images += [open_picture(path, Limits()), (tensor.permute(1, 2, 0) * 255).round().numpy()]
+    assert [close(image, pixels) for image in images] == [True] * 7
+    # Nobody can turn it again, not even who saves it and reads it back.
+    assert [image.getexif().get(274, 1) for image in images[:6]] == [1] * 6
+    assert close(ObjectViews("a", alone.input_image).input_image, pixels)
+    alone.input_image.save(tmp_path / "again.png")
+    assert close(load_image(tmp_path / "again.png"), pixels)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_stored_pixels_stay_where_they_are(orientation, suffix, tmp_path):
+    stored = load_stored(photograph(tmp_path / f"a.{suffix}", orientation))
+    assert close(stored, stored_for(blocks(), orientation))
+    # Whoever is handed them later does not turn them either.
+    assert close(ObjectViews("a", stored).input_image, stored_for(blocks(), orientation))
+
+
+def test_the_command_line_detects_on_upright_pictures(model_folder, tokens, tmp_path, run_here, monkeypatch):
+    # Steps of the sampler would take a second a picture.
+    monkeypatch.setattr(Zero123PlusBackend, "generate", lambda *_: torch.full((1, 3, 48, 32), 0.5))
+    run, folder = tmp_path / "run", tmp_path / "pictures"
+    run.mkdir()
+    folder.mkdir()
+    tokens.save(run / "tokens.safetensors")
+    for suffix in SUFFIXES[:3]:
+        for orientation in ORIENTATIONS:
+            photograph(folder / f"{suffix}_{orientation}.{suffix}", orientation)
+    options = ["--model", model_folder, "--noises", 1, "--format", "json,coco"]
+    run_here(["detect", run, folder, "--out", tmp_path / "out", *options])
+    for suffix in SUFFIXES[:3]:
+        found = [tmp_path / "out" / f"{suffix}_{orientation}" for orientation in ORIENTATIONS]
+        for folder in found:
+            # The middle square of the 40 × 24 pixels that one sees.
+            assert close(Image.open(folder / "input.png"), blocks()[:, 8:32])
+            shown = json.loads((folder / "coco.json").read_text())["images"][0]
+            assert (shown["file_name"], shown["width"], shown["height"]) == ("input.png", 24, 24)
+        places = [json.loads((folder / "keypoints.json").read_text())["input"]["xy"] for folder in found]
+        assert np.abs(np.array(places) - places[0]).max() < 0.02
+
+
+def test_a_picture_in_memory_is_detected_on_as_its_file_is(backend, tokens, tmp_path):
+    path = photograph(tmp_path / "a.png", 6)
+    detector = KeypointDetector(backend, tokens)
+    upright = detector.detect(Image.fromarray(blocks()))
+    with Image.open(path) as file:
+        for given in (path, file):
+            found = detector.detect_object(given)
+            torch.testing.assert_close(found.keypoints_2d.input_xy, upright.input_xy)
+            assert close(square(found.input_image), blocks()[:, 8:32])
+        made = [backend.generate([image], torch.Generator().manual_seed(0), 1) for image in (file, load_image(path))]
+        assert torch.equal(*made)
+    assert object_fingerprint(ObjectViews("a", load_image(path))) == object_fingerprint(
+        ObjectViews("a", Image.fromarray(blocks()))
+    )
+
+
+@pytest.mark.parametrize("words", ['tiff:Orientation="8"', "<tiff:Orientation>8</tiff:Orientation>"])
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_an_orientation_may_stand_in_xmp(suffix, words, tmp_path):
+    image = Image.fromarray(np.ascontiguousarray(stored_for(blocks(), 8)))
+    path, text = tmp_path / f"a.{suffix}", f"<x:xmpmeta {words}></x:xmpmeta>"
+    if suffix == "png":
+        told = PngImagePlugin.PngInfo()
+        told.add_itxt("XML:com.adobe.xmp", text)
+        image.save(path, pnginfo=told)
+    else:
+        image.save(path, lossless=True, xmp=text.encode())
+    assert close(load_image(path), blocks())
+    assert close(ObjectViews("a", load_image(path)).input_image, blocks())
+    assert close(load_stored(path), stored_for(blocks(), 8))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "tags",
+    [b"", b"nonsense", b"MM\x00\x2a\x00\x00\xff\xff", exif(6).tobytes()[6:-9], exif(0).tobytes()[6:], b"\xff" * 40],
+    ids=["empty", "text", "far", "cut", "0", "ones"],
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_leaves_a_picture_as_it_is(suffix, tags, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(blocks()).save(
+        path, exif=b"Exif\x00\x00" + tags, **({"lossless": True} if suffix == "webp" else {})
+    )
+    assert load_image(path).size == (40, 24)
+    with Image.open(path) as file:
+        assert ObjectViews("a", file).input_image.size == (40, 24)
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_sixteen_bits_of_grey_are_eight(turned, tmp_path):
+    deep = deep_picture()
+    for name in ("a.png", "a.tif"):
+        stored = Image.fromarray(np.ascontiguousarray(stored_for(np.asarray(deep), turned)))
+        stored.save(tmp_path / name, exif=exif(turned))
+        found = load_image(tmp_path / name)
+        assert (found.mode, found.size) == ("L", (9, 8))
+        assert np.asarray(found)[0].tolist() == list(LEVELS)
+    pixels = np.asarray(deep)
+    (tmp_path / "a.pgm").write_bytes(b"P5 9 8 65535\n" + pixels.astype(">u2").tobytes())
+    assert np.asarray(load_image(tmp_path / "a.pgm"))[0].tolist() == list(LEVELS)
+    for mode, kind in (("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2")):
+        image = Image.frombytes(mode, (9, 8), pixels.astype(kind).tobytes())
+        assert np.asarray(eight_bits(image))[0].tolist() == list(LEVELS)
+        assert (to_tensor(image)[0] * 255).round()[:, 0].tolist() == [list(LEVELS)] * 3
+        assert np.asarray(on_grey(image))[0, :, 0].tolist() == list(LEVELS)
+        assert np.asarray(ObjectViews("a", image).input_image)[0].tolist() == list(LEVELS)
+    # As Pillow 10.0 opens a 16-bit PNG.
+    older = Image.fromarray(pixels.astype(np.int32))
+    older.format = "PNG"
+    assert np.asarray(as_shown(older))[0].tolist() == list(LEVELS)
+
+
+def test_a_transparent_grey_of_sixteen_bits_is_a_silhouette(tmp_path):
+    deep_picture().save(tmp_path / "a.png", transparency=386)
+    found = load_image(tmp_path / "a.png")
+    assert found.mode == "LA"
+    assert np.asarray(found)[0, :, 0].tolist() == list(LEVELS)
+    mask = to_tensor(found)[1]
+    # 385 and 386 are one level apart in 16 bits; the others of that grey stay.
+    assert mask[0].tolist() == [value != 386 for value in DEEP]
+    assert mask[1:].all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_values_without_a_range_are_refused_in_one_sentence(kind, tmp_path, backend):
+    image = Image.fromarray(np.full((9, 9), 700, kind))
+    image.save(tmp_path / "a.tif")
+    words = f"mode {image.mode}, whose range is not known: scale them to 0…255"
+    with pytest.raises(InputError, match=rf"a\.tif has values of {words}"):
+        load_dataset(tmp_path / "a.tif")
+    for door in (to_tensor, on_grey, as_shown, lambda given: ObjectViews("a", given)):
+        with pytest.raises(InputError, match=words):
+            door(image)
+    with pytest.raises(InputError, match="32 bits a channel") as caught:
+        open_picture(tmp_path / "a.tif", Limits())
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_every_kind_of_picture_gives_its_colours(tmp_path):
+    """What modes and files Pillow has beside RGB: none is turned, clipped or taken for transparent by mistake."""
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    kinds = {mode: red.convert(mode) for mode in ("CMYK", "YCbCr", "HSV", "P", "RGBX")}
+    kinds["RGBa"] = Image.new("RGBA", (8, 8), (255, 0, 0, 128)).convert("RGBa")
+    for mode, image in kinds.items():
+        picture, mask = to_tensor(image)
+        expected = torch.tensor([255.0, 0, 0]) / 255
+        if mode == "RGBa":
+            expected, mask = expected * 128 / 255 + 127 / 255 * 127 / 255, None if mask.all() else "not whole"
+        assert mask is None, mode
+        assert (picture[:, 0, 0] - expected).abs().max() < 0.02, mode
+    assert to_tensor(Image.new("LAB", (8, 8)))[1] is None
+    # A premultiplied grey, which Pillow converts to nothing but its own kind.
+    assert to_tensor(Image.new("LA", (8, 8), (200, 0)).convert("La"))[1].eq(False).all()
+    assert to_tensor(Image.new("1", (8, 8), 1))[0].eq(1).all()
+    # A palette keeps its colours, its transparent entry and its orientation's place.
+    table = Image.fromarray(np.ascontiguousarray(stored_for(blocks(), 6))).quantize(16)
+    table.save(tmp_path / "a.png", exif=exif(6), transparency=0)
+    found = load_image(tmp_path / "a.png")
+    picture, mask = to_tensor(found)
+    assert found.size == (40, 24)
+    assert 0 < mask.sum() < mask.numel()
+    assert (picture * 255 - torch.tensor(blocks()).permute(2, 0, 1))[:, mask].abs().max() < 1
+
+
+@pytest.mark.parametrize(("suffix", "format"), [("gif", "GIF"), ("webp", "WEBP"), ("png", "PNG"), ("jpg", "MPO")])
+def test_of_several_frames_the_first_is_the_picture(suffix, format, tmp_path):
+    frames = [Image.new("RGB", (40, 24), color) for color in ("red", "blue")]
+    told = {} if format == "GIF" else {"exif": exif(6)}
+    frames[0].save(tmp_path / f"a.{suffix}", format, save_all=True, append_images=frames[1:], **told)
+    (found,) = load_dataset(tmp_path / f"a.{suffix}")
+    assert found.input_image.size == ((24, 40) if told else (40, 24))
+    red, _, blue = on_grey(found.input_image).getpixel((5, 5))
+    assert red > 240 > 20 > blue
+
+
+def test_a_heic_file_is_named_with_the_remedy(tmp_path):
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(99))
+    with pytest.raises(InputError, match="it is a HEIC picture; save it as JPEG or PNG"):
+        load_dataset(path)
+    with pytest.raises(InputError, match=r"no pictures \(\.png, \.jpg"):
+        load_dataset(tmp_path)
+
+
+def test_object_folders_are_read_upright_and_in_eight_bits(tmp_path):
+    (tmp_path / "meta.json").write_text(json.dumps({"format": "keyorbit-object-1", "layout": [3, 2]}))
+    photograph(tmp_path / "cond.png", 6)
+    for i in range(6):
+        deep_picture().save(tmp_path / f"view_{i}.png")
+    found = load_object(tmp_path)
+    assert close(found.input_image, blocks())
+    assert (found.views * 255).round()[:, 0, 0].tolist() == [list(LEVELS)] * 6
+    grid = np.tile(np.asarray(deep_picture()), (3, 2))
+    Image.fromarray(np.ascontiguousarray(stored_for(grid, 8))).save(tmp_path / "grid.png", exif=exif(8))
+    found = load_object(tmp_path)
+    assert found.views.shape == (6, 3, 8, 9)
+    assert (found.views * 255).round()[:, 0, 0].tolist() == [list(LEVELS)] * 6
+    deep_picture().save(tmp_path / "cond.png")
+    assert np.asarray(load_object(tmp_path).input_image)[0].tolist() == list(LEVELS)
+
+
+def laid_on(width, height):
+    """The model's cameras for pictures of these sides, whose middle square is a view of theirs."""
+    inner = CAMERAS.intrinsics.clone()
+    inner[:, 0, 0] *= min(width, height) / width
+    inner[:, 1, 1] *= min(width, height) / height
+    return Cameras(CAMERAS.world_to_camera, inner)
+
+
+@pytest.mark.parametrize("turned", [1, 3, 6])
+def test_photographs_with_cameras_are_upright_but_colmaps_as_stored(turned, tmp_path):
+    folder, given = tmp_path / "photographs", photograph(tmp_path / "given.jpg", 6)
+    folder.mkdir()
+    for i in range(6):
+        photograph(folder / f"view_{i}.png", turned)
+    height, width = blocks().shape[:2]
+    (tmp_path / "cameras.json").write_text(json.dumps(laid_on(width, height).to_dict()))
+    height, width = stored_for(blocks(), turned).shape[:2]
+    flat = Keypoints2D(CAMERAS.project(torch.zeros(1, 3)), torch.ones(6, 1), CAMERAS)
+    flat = replace(flat, cameras=laid_on(width, height))
+    write_colmap(tmp_path / "model", flat, flat.triangulate(), width, height, [f"view_{i}.png" for i in range(6)])
+
+    def expected(pixels):
+        top, left = ((side - 24) // 2 for side in pixels.shape[:2])
+        return pixels[top : top + 24, left : left + 24]
+
+    for cameras, pixels in (("cameras.json", blocks()), ("model", stored_for(blocks(), turned))):
+        found = load_capture(folder, tmp_path / cameras, LAYOUT, 24)
+        shown = (found.views.permute(0, 2, 3, 1) * 255).round().numpy()
+        assert all(close(view, expected(pixels)) for view in shown)
+        assert close(found.input_image, pixels)
+        # The middle square of either is what the model's own cameras see.
+        torch.testing.assert_close(found.cameras.intrinsics, CAMERAS.intrinsics, rtol=1e-4, atol=1e-4)
+        # An input picture of its own is the user's, whatever counted the views.
+        assert close(load_capture(folder, tmp_path / cameras, LAYOUT, 24, given).input_image, blocks())
+
+
+def test_photographs_of_sixteen_bits_are_not_white(tmp_path):
+    for i in range(6):
+        Image.fromarray(np.full((24, 24), 32768, np.uint16)).save(tmp_path / f"view_{i}.png")
+    (tmp_path / "cameras.json").write_text(json.dumps(CAMERAS.to_dict()))
+    found = load_capture(tmp_path, tmp_path / "cameras.json", LAYOUT, 16)
+    assert (found.views * 255).round().unique().tolist() == [128]
+
+
+def lay_down(path):
+    """Gives a picture file an orientation that its data set does not know of."""
+    if path.suffix == ".jpg":
+        tags = exif(6).tobytes()
+        segment = b"\xff\xe1" + (len(tags) + 2).to_bytes(2, "big") + tags
+        path.write_bytes(b"\xff\xd8" + segment + path.read_bytes()[2:])
+    else:
+        Image.open(path).save(path, exif=exif(6))
+    with Image.open(path) as file:
+        assert file.getexif()[274] == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("coco", layouts.write_coco), ("cub-aligned", layouts.write_cub), ("celeba-wild", layouts.write_celeba)],
+)
+def test_data_sets_count_stored_pixels(name, write, tmp_path):
+    write(tmp_path)
+    before = list(read_dataset(name, tmp_path, "test"))
+    files = [path for path in Path(tmp_path).rglob("*") if path.suffix in (".jpg", ".png")]
+    for path in files:
+        lay_down(path)
+    after = list(read_dataset(name, tmp_path, "test"))
+    assert [thing.name for thing in after] == [thing.name for thing in before]
+    assert before
+    for old, new in zip(before, after, strict=True):
+        assert np.array_equal(np.asarray(old.input_image), np.asarray(new.input_image))
+        assert np.array_equal(np.asarray(on_grey(new.input_image)), np.asarray(on_grey(old.input_image)))
+        assert torch.equal(old.truth.keypoints_2d, new.truth.keypoints_2d)
+
+
+@pytest.mark.parametrize(
+    ("kind", "one"), [(np.uint8, 1), (np.uint8, 255), (np.uint16, 1), (np.uint16, 65535), (np.int32, 1), (bool, True)]
+)
+def test_masks_of_any_depth_keep_what_they_show(kind, one, tmp_path):
+    shown = np.zeros((24, 40), bool)
+    shown[4:12, 6:30] = True
+    photograph(tmp_path / "a.png")
+    Image.fromarray(np.where(shown, kind(one), kind(0))).save(tmp_path / "mask.tif")
+    xy, seen = np.zeros((1, 2)), np.ones(1, bool)
+    listed = [Annotation("a", tmp_path / "a.png", xy, seen, mask=tmp_path / "mask.tif", crop=(0.0, 0.0, 24.0, 24.0))]
+    (found,) = annotated_objects(listed, ("tip",), (), "a set")
+    assert np.array_equal(np.asarray(found.input_image), (blocks() * shown[..., None])[:, :24])
+
+
+def test_labels_and_emptiness_of_deep_masks(tmp_path):
+    Image.fromarray(np.array([[0, 1, 2, 4]], np.uint16).repeat(8, 0).repeat(2, 1)).save(tmp_path / "labels.png")
+    assert np.asarray(load_mask(tmp_path / "labels.png"))[0, ::2].tolist() == [0, 64, 128, 255]
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "nothing.png")
+    assert load_mask(tmp_path / "nothing.png").getextrema() == (0, 0)
+
+
+def test_a_data_set_of_sixteen_bits_is_not_white(tmp_path):
+    Image.fromarray(np.full((24, 24), 32768, np.uint16)).save(tmp_path / "a.png")
+    (found,) = annotated_objects(
+        [Annotation("a", tmp_path / "a.png", np.zeros((1, 2)), np.ones(1, bool))], ("tip",), (), "a set"
+    )
+    assert found.input_image.getextrema() == ((128, 128),) * 3
+
+
+def test_a_meshs_texture_of_sixteen_bits_is_not_white(tmp_path):
+    plane = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
+    deep = Image.fromarray(np.full((8, 8), 32768, np.uint16))
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=deep)
+    plane.visual = trimesh.visual.TextureVisuals([[0, 0], [1, 0], [0, 1]], material=material)
+    plane.export(tmp_path / "a.glb")
+    assert np.unique(load_surface(tmp_path / "a.glb").texture * 255).tolist() == [128]

@@ -1,0 +1,153 @@
+"""The report is one file that asks for nothing, shows what was found where it was found, and its numbers are right."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from keyorbit.detection.detector import Detection
+from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.errors import InputError
+from keyorbit.geometry.keypoints import Keypoints2D
+from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.objects.dataset import ObjectViews, Truth
+from keyorbit.output.page.panels import heat_strip, make_panel, render_panel
+from keyorbit.output.page.report import charts, read_run, read_scores, report_html
+from keyorbit.output.palette import palette
+
+HISTORY = [{"step": float(i), "total": 1 / i, "geometric": 0.5 / i, "seconds": 0.1 * i} for i in range(1, 41)]
+SCORES = {
+    "discovered": {"objects": [{}, {}], "reprojection": 0.0281, "landmark_3d": 0.144, "dual_alignment": 0.46},
+    "untrained": {"objects": [{}, {}], "reprojection": 0.409, "landmark_3d": 0.527, "dual_alignment": 0.13},
+}
+
+
+@pytest.fixture
+def thing(generator):
+    """Three keypoints at known places, and two landmarks, of which one is not known."""
+    cameras = zero123plus_cameras("v1.2")
+    xyz = torch.tensor([[0.1, 0.2, 0.3], [0.0, -0.1, -0.2], [-0.2, 0.0, 0.1]])
+    flat = Keypoints2D(cameras.project(xyz), torch.ones(6, 3), cameras, torch.rand(3, 2), torch.tensor([1.0, 0.05, 1]))
+    points = flat.triangulate()
+    heat, given = torch.rand(6, 3, 8, 8, generator=generator), torch.rand(3, 8, 8, generator=generator)
+    found = Detection(
+        "a <b>thing</b>",
+        Image.new("RGB", (40, 30), "red"),
+        torch.rand(6, 3, 16, 16, generator=generator),
+        torch.ones(6, 16, 16) > 0,
+        heat,
+        flat,
+        points,
+        None,
+        given,
+    )
+    known, visible = torch.tensor([True, False]), torch.ones(7, 2) > 0
+    truth = Truth(("top & tip", "none"), (), xyz[:2] + torch.tensor([0.03, 0, 0]), known, torch.rand(7, 2, 2), visible)
+    return found, truth
+
+
+@pytest.fixture
+def run(tmp_path):
+    info = TokensInfo("tiny", "abc", ("a.attn2",), 300, version="0.1", settings={"steps": 40, "weights": {"a": 1}})
+    folder = tmp_path / "chairs"
+    folder.mkdir()
+    Tokens(torch.zeros(3, 8), info).save(folder / "tokens.safetensors")
+    (folder / "run.json").write_text(json.dumps({"objects": 60, "data": "gone", "seconds": 7.0}))
+    (folder / "losses.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in HISTORY))
+    return read_run(folder)
+
+
+def test_a_panel_has_every_keypoint_on_every_picture_where_it_was_found(thing):
+    found, truth = thing
+    panel = make_panel(found, truth)
+    assert [tile.title for tile in panel.tiles] == ["input", *(f"view {i}" for i in range(6))]
+    places = np.array([[(mark.x, mark.y) for mark in tile.marks] for tile in panel.tiles])
+    expected = torch.cat([found.keypoints_2d.input_xy[None], found.keypoints_2d.xy])
+    np.testing.assert_allclose(places, 100 * expected, atol=0.01)
+    assert [mark.faint for mark in panel.tiles[0].marks] == [False, True, False]
+    assert [name for tile in panel.tiles for name, _, _ in tile.landmarks] == ["top & tip"] * 7
+    # The landmark lies 0.03 from keypoint 0: 3 % of the object's size.
+    assert dict(panel.facts)["landmark to nearest keypoint, mean"].startswith("3.0 %")
+
+
+def test_the_scene_has_points_in_their_colours_and_views_before_their_cameras(thing):
+    found, truth = thing
+    scene = json.loads(make_panel(found, truth, [(0, 2)]).scene)
+    assert [p["color"] for p in scene["points"]] == palette(3)
+    np.testing.assert_allclose([p["xyz"] for p in scene["points"]], found.keypoints_3d.xyz, atol=1e-4)
+    assert scene["edges"] == [[0, 2]]
+    assert [entry["name"] for entry in scene["landmarks"]] == ["top & tip"]
+    cameras = found.keypoints_2d.cameras
+    for i, view in enumerate(scene["frusta"]):
+        assert view["tile"] == i + 1
+        np.testing.assert_allclose(view["tip"], cameras.centers[i].expand(4, 3), atol=1e-3)
+        corners = cameras.project(torch.tensor(view["rim"]))[i]
+        np.testing.assert_allclose(corners, [[0, 0], [1, 0], [1, 1], [0, 1]], atol=2e-3)
+
+
+def test_heatmaps_lie_side_by_side_each_to_its_maximum():
+    maps = torch.zeros(3, 4, 4)
+    maps[0, 1, 2], maps[1, 3, 0] = 0.5, 0.001
+    code = heat_strip(maps).split(",")[1]
+    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(code))).convert("RGBA"))
+    assert strip.shape == (4, 12, 4)
+    assert (np.argwhere(strip[..., 3] == 255) == [[1, 2], [3, 4]]).all()
+    assert (strip[:, 8:, 3] == 0).all()
+
+
+def test_the_page_is_whole_and_asks_for_nothing(run, thing):
+    found, truth = thing
+    shown = ObjectViews("thing", found.input_image, truth=truth)
+    html = report_html(run, [found], [shown], SCORES)
+    assert "<b>3 keypoints</b>" in html
+    assert "60 objects" in html
+    assert "2.8" in html
+    assert "52.7" in html
+    assert "weights.a" in html
+    assert "a &lt;b&gt;thing" in html
+    assert "<b>thing" not in html
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", html)
+    assert addresses
+    assert [a for a in addresses if not a.startswith(("data:", "${"))] == []
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "https://" not in html
+
+
+def test_a_page_without_objects_says_how_to_give_some(run):
+    assert "keyorbit report RUN DATA" in report_html(run, [], [])
+
+
+def test_charts_start_and_end_where_the_losses_do():
+    made = charts(HISTORY)
+    assert [chart.name for chart in made] == ["total", "geometric"]
+    points = np.array([p.split(",") for p in made[0].mean.split()], float)
+    assert points[0, 0] == 0
+    assert points[-1, 0] == 300
+    assert (np.diff(points[:, 1]) >= 0).all()  # down the page is down in value
+    assert charts([]) == []
+
+
+def test_unusable_runs_are_named(tmp_path):
+    with pytest.raises(InputError, match="keyorbit discover"):
+        read_run(tmp_path / "none")
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="not finished"):
+        read_run(tmp_path)
+    for words in ("{}", "[]", "oh"):
+        (tmp_path / "scores.json").write_text(words)
+        with pytest.raises(InputError, match=r"scores\.json"):
+            read_scores(tmp_path / "scores.json")
+
+
+def test_a_single_view_has_no_scene(thing):
+    found, _ = thing
+    flat = Keypoints2D(found.keypoints_2d.xy[:1], found.keypoints_2d.score[:1])
+    single = Detection("one", found.input_image, found.views[:1], found.masks[:1], found.heatmaps[:1], flat, None)
+    panel = make_panel(single)
+    assert panel.scene is None
+    assert "<canvas" not in render_panel(panel)
