@@ -6,11 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Signs and angles of a mirror plane are tried at this many steps over half a turn.
+# Mirror planes are tried at this many angles over half a turn.
 _PLANES = 180
+# Rounds of Procrustes analysis.
+_ROUNDS = 5
+# How far from its mirror image a token may lie, as a share of the largest distance between tokens.
+_TOLERANCE = 0.1
 
 
-def canonical_points(points: Float[Tensor, "item token 3"], rounds: int = 5) -> Float[Tensor, "item token 3"]:
+def canonical_points(points: Float[Tensor, "item token 3"]) -> Float[Tensor, "item token 3"]:
     """Every item's points about their centroid, turned about +z to the mean of all items.
 
     Generalised Procrustes analysis (Gower 1975) with turns about the vertical only: objects stand upright and keep
@@ -22,7 +26,7 @@ def canonical_points(points: Float[Tensor, "item token 3"], rounds: int = 5) -> 
         inner = torch.cdist(centred, centred)
         apart = (inner - inner.median(dim=0).values).square().mean(dim=(1, 2))
         reference = centred[apart.nan_to_num(torch.inf).argmin()]
-        for _ in range(rounds):
+        for _ in range(_ROUNDS):
             turns = _turns(centred, reference)
             reference = (centred @ turns.mT).mean(dim=0)
     return centred @ turns.mT
@@ -42,9 +46,7 @@ def middle_and_stray(aligned: Float[Tensor, "item token 3"]) -> tuple[Tensor, Te
     return middle, (aligned - middle).square().sum(-1).mean(dim=0).sqrt()
 
 
-def symmetric_pairs(
-    middle: Float[Tensor, "token 3"], stray: Float[Tensor, " token"], tolerance: float = 0.1
-) -> list[tuple[int, int]]:
+def symmetric_pairs(middle: Float[Tensor, "token 3"], stray: Float[Tensor, " token"]) -> list[tuple[int, int]]:
     """Tokens that are each other's mirror image in an upright plane through the centroid, nearest first.
 
     The plane is the one that brings most points near a mirror image. A pair is mutually nearest, its images lie within
@@ -54,7 +56,7 @@ def symmetric_pairs(
     size = torch.cdist(middle, middle).max()
     if len(middle) < 2 or size <= 0:
         return []
-    limit = tolerance * size
+    limit = _TOLERANCE * size
     steady = (stray <= limit).nonzero()[:, 0]
     points = middle[steady]
     if len(points) < 2:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from keyorbit.geometry.alignment import Form, form_of, stretched, turns_by
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.evidence import Evidence, EvidenceConfig, evidence_grid, refined
+from keyorbit.geometry.evidence import Evidence, evidence_grid, refined
 from keyorbit.geometry.hull import search_volume, surface_points
 
 # Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
@@ -88,7 +88,6 @@ def read_constellation(
     places: Float[Tensor, "token 3"],
     distance: Float[Tensor, "view mask_height mask_width"] | None = None,
     config: ConstellationConfig | None = None,
-    space: EvidenceConfig | None = None,
     count: int | None = None,
     form: Form | None = None,
 ) -> Evidence:
@@ -99,9 +98,9 @@ def read_constellation(
     the others only help to find the turn. form: of the object that the places are of; they are stretched to this one's,
     where there are silhouettes to tell it.
     """
-    config, space = config or ConstellationConfig(), space or EvidenceConfig()
+    config = config or ConstellationConfig()
     middle, radius = search_volume(cameras)
-    grid, step, value = evidence_grid(heatmaps, cameras, distance, space)
+    grid, step, value = evidence_grid(heatmaps, cameras, distance)
     likely = value.amax(0) > value.max() - _HOPELESS
     points, value = grid[likely], value[:, likely]
     rotations = turns(config.angles).to(points)
@@ -112,7 +111,7 @@ def read_constellation(
         surface = (surface_points(distance, cameras) - middle.to(points)) / radius
         own = stretched(own, form, form_of(surface @ rotations[best].mT))
     chance = placed(value[:count], under[best], own, config.read)
-    return refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance, space)
+    return refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance)
 
 
 def upright(cameras: Cameras) -> bool:

@@ -8,6 +8,8 @@ from keyorbit.geometry.cameras import Cameras
 
 # As in Cameras.project: no division by a depth of 0.
 _MIN_DEPTH = 1e-6
+# Robust triangulation: rounds of reweighting, and the scale of its Cauchy weights in sides of the view.
+_ROUNDS, _SCALE = 10, 0.02
 
 
 def reprojection_error(
@@ -64,8 +66,6 @@ def robust_triangulate(
     xy: Float[Tensor, "*batch view keypoint 2"],
     cameras: Cameras,
     weights: Float[Tensor, "*batch view keypoint"] | None = None,
-    iterations: int = 10,
-    scale: float = 0.02,
 ) -> tuple[Float[Tensor, "*batch keypoint 3"], Float[Tensor, "*batch view keypoint"]]:
     """Triangulation that views with a wrong place cannot pull away, and the weights it ended with.
 
@@ -78,11 +78,11 @@ def robust_triangulate(
     xy = xy.float() if xy.dtype in (torch.float16, torch.bfloat16) else xy
     prior = torch.ones_like(xy[..., 0]) if weights is None else weights.to(xy.dtype)
     with torch.no_grad():
-        points = _best_pair(xy, cameras, prior, scale)
-        used = _cauchy(prior, reprojection_error(points, xy, cameras), scale)
-        for _ in range(iterations):
+        points = _best_pair(xy, cameras, prior)
+        used = _cauchy(prior, reprojection_error(points, xy, cameras))
+        for _ in range(_ROUNDS):
             points = triangulate(xy, cameras, used, refine=1)
-            used = _cauchy(prior, reprojection_error(points, xy, cameras), scale)
+            used = _cauchy(prior, reprojection_error(points, xy, cameras))
     return triangulate(xy, cameras, used), used
 
 
@@ -180,11 +180,11 @@ def _solve(rows: Tensor, offset: Tensor, share: Tensor) -> Tensor:
     return solution[..., 0]
 
 
-def _cauchy(prior: Tensor, error: Tensor, scale: float) -> Tensor:
-    return prior / (1 + (error / scale).square())
+def _cauchy(prior: Tensor, error: Tensor) -> Tensor:
+    return prior / (1 + (error / _SCALE).square())
 
 
-def _best_pair(xy: Tensor, cameras: Cameras, prior: Tensor, scale: float) -> Tensor:
+def _best_pair(xy: Tensor, cameras: Cameras, prior: Tensor) -> Tensor:
     """For every keypoint the point from two views that all views, by their Cauchy cost, like best."""
     count = len(cameras)
     if count < 3:
@@ -197,6 +197,6 @@ def _best_pair(xy: Tensor, cameras: Cameras, prior: Tensor, scale: float) -> Ten
     chosen = members.reshape(*lead, count, 1).expand(many.shape[:-1])
     points = triangulate(many, cameras, chosen, refine=1)
     error = reprojection_error(points, many, cameras)
-    cost = (prior * (error / scale).square().log1p()).sum(-2)
+    cost = (prior * (error / _SCALE).square().log1p()).sum(-2)
     best = cost.argmin(dim=0)
     return points.gather(0, best[None, ..., None].expand(1, *points.shape[1:]))[0]

@@ -40,14 +40,9 @@ class Warp:
         return Warp(product + offset)
 
     @classmethod
-    def identity(
-        cls,
-        batch_shape: tuple[int, ...] = (),
-        dtype: torch.dtype | None = None,
-        device: torch.device | None = None,
-    ) -> "Warp":
+    def identity(cls, batch_shape: tuple[int, ...] = ()) -> "Warp":
         """Warps that leave every point where it is."""
-        return Warp(torch.eye(2, 3, dtype=dtype, device=device).expand(*batch_shape, 2, 3))
+        return Warp(torch.eye(2, 3).expand(*batch_shape, 2, 3))
 
 
 def random_warps(
