@@ -45,7 +45,7 @@ from keyorbit.output.page.panels import make_panel, render_panel
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.output.write import FORMATS, write_detection
 from keyorbit.storage.outputs import MARKER
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 from pnp import solve_input_camera
 
 # The stand-in would copy what is a view elsewhere, and lose what is written into it.
@@ -60,7 +60,7 @@ FEW = DiscoverConfig(num_tokens=2, num_candidates=4, steps=2, batch=2, planting=
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, "chair", 3, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
     return folder
 
 

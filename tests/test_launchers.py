@@ -15,7 +15,7 @@ import torch
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched, start_ranks
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
@@ -25,7 +25,7 @@ STEPS = 200
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, "chair", 3, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
     return folder
 
 

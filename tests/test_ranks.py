@@ -13,7 +13,7 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.sources import check_shares
 from keyorbit.errors import InputError
 from keyorbit.ranks import Ranks, first_launched, start_ranks
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 DRIVER = Path(__file__).parent / "helpers" / "ranks_driver.py"
 
@@ -29,7 +29,7 @@ def start(job, model, data, folder, **more):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, "chair", 3, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
     return folder
 
 

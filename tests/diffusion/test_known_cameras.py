@@ -17,7 +17,7 @@ from keyorbit.discovery.cache.index import plan_cache, read_index
 from keyorbit.discovery.discover import DiscoverConfig, untrained
 from keyorbit.errors import InputError
 from keyorbit.geometry.rigs import rig, zero123plus_cameras
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 from keyorbit.training.weights import save_model
 
 # As huggingface.co has them in sudo-ai/zero123plus-v1.1 and -v1.2, model_index.json.
@@ -116,7 +116,7 @@ def test_tokens_are_read_with_the_cameras_that_they_were_found_with(model_folder
 
 def test_every_command_remembers_them(model_folder, tmp_path, command, capsys):
     data, run = tmp_path / "data", tmp_path / "run"
-    make_dataset(data, "chair", 2, seed=1, size=16)
+    make_dataset(data, DatasetSpec("chair", 2, seed=1, size=16))
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for i, folder in enumerate(sorted(data.iterdir())):
@@ -147,7 +147,7 @@ def test_every_command_remembers_them(model_folder, tmp_path, command, capsys):
 
 
 def test_a_cache_without_a_choice_is_what_it_was_before_there_was_one(backend, tmp_path):
-    make_dataset(tmp_path, "chair", 1, seed=1, size=16)
+    make_dataset(tmp_path, DatasetSpec("chair", 1, seed=1, size=16))
     index = plan_cache(backend, ko.load_dataset(tmp_path))
     before = {name: value for name, value in asdict(index).items() if name != "cameras_of"}
     assert index.identity == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]

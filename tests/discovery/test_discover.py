@@ -17,7 +17,7 @@ from keyorbit.geometry.hull import beside_silhouette, silhouette_distance, silho
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
 from keyorbit.objects.dataset import load_dataset
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 SMALL = DiscoverConfig(
     num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2, planting=5
@@ -27,7 +27,7 @@ SMALL = DiscoverConfig(
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, "chair", 3, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
     return load_dataset(folder)
 
 

@@ -20,7 +20,7 @@ from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cache
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.storage.files import beside
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 CONFIG = DiscoverConfig(
     num_tokens=3, num_candidates=5, steps=4, batch=2, prepare=PrepareConfig(warps=1, timestep=(100, 300)), save_every=2
@@ -30,7 +30,7 @@ CONFIG = DiscoverConfig(
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, "chair", 3, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
     return load_dataset(folder)
 
 

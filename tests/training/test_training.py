@@ -22,7 +22,7 @@ from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.storage.checkpoint import load_checkpoint
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 from keyorbit.training import train as training
 from keyorbit.training.batch import Example, object_of
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
@@ -51,7 +51,7 @@ ALL_TERMS = Terms(equivariance=Term(1.0))
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, "chair", 3, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
     return folder
 
 

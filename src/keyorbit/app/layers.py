@@ -32,7 +32,7 @@ class LayerAttention:
 
 @torch.no_grad()
 def attention_by_layer(
-    backend: Backend, tokens: Tokens, thing: ObjectViews, token: int, seed: int = 0
+    backend: Backend, tokens: Tokens, thing: ObjectViews, token: int
 ) -> tuple[Float[Tensor, "view 3 height width"], list[LayerAttention]]:
     """The object's views, and the attention of every cross-attention layer in the order of the UNet.
 
@@ -41,7 +41,7 @@ def attention_by_layer(
     """
     if not 0 <= token < len(tokens):
         raise InputError(f"there are keypoints 0 to {len(tokens) - 1}, and no {token}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     prepared, views, _ = prepare(thing, backend, PrepareConfig(timestep=tokens.info.timestep), generator)
     passes = record_passes(backend, prepared, "*")
     embedding = tokens.embedding.to(backend.device)

@@ -9,7 +9,7 @@ from rich.table import Table
 from keyorbit.cli.options import OverwriteOption, load_all, one_of
 from keyorbit.cli.terminal import console, progress
 from keyorbit.errors import InputError
-from keyorbit.synthetic.dataset import make_dataset, render_mesh
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset, render_mesh
 from keyorbit.synthetic.objects import CATEGORIES
 
 
@@ -30,11 +30,9 @@ def dataset_make(
     first, _, of = shard.partition("/")
     if not (first.isdecimal() and of.isdecimal()):
         raise InputError(f"--shard is a number and how many there are, such as 0/4, not '{shard}'")
-    part = int(first), int(of)
+    spec = DatasetSpec(category, objects, seed, size, turn, (int(first), int(of)))
     with progress() as tick:
-        written = make_dataset(
-            out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn, part, overwrite
-        )
+        written = make_dataset(out, spec, workers, lambda i, n: tick("render", i, n, {}), overwrite)
     console.print(f"{len(written)} objects in {out}")
 
 

@@ -25,14 +25,13 @@ def write_colmap(
     width: int,
     height: int,
     image_names: Sequence[str],
-    overwrite: bool = False,
 ) -> None:
     """Write a COLMAP text model of views of width × height pixels, in a folder of its own.
 
     Raises:
         InputError: as :func:`fill_colmap`, or as :func:`keyorbit.storage.outputs.replaced_folder`.
     """
-    with replaced_folder(folder, COLMAP, overwrite) as partial:
+    with replaced_folder(folder, COLMAP) as partial:
         fill_colmap(partial, flat, points, width, height, image_names)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.output.palette import keypoint_name, palette
+from keyorbit.output.palette import FAINT, keypoint_name, palette
 from keyorbit.output.skeleton import Edge, check_edges
 from keyorbit.storage.files import write_text
 
@@ -74,13 +74,12 @@ def keypoints_dict(
 def coco_dict(
     items: Sequence[tuple[str, int, int, Float[Tensor, "keypoint 2"], Float[Tensor, " keypoint"]]],
     num_keypoints: int,
-    threshold: float = 0.1,
     skeleton: Sequence[Edge] = (),
 ) -> dict[str, Any]:
     """Pictures (file, width, height, xy, score) as a COCO keypoint file.
 
     COCO counts pixels from the picture's corner: x = xy·width, so the middle of the first pixel is 0.5. Keypoints of
-    a score below ``threshold`` are not labelled (v = 0); box and area are those of the others, and the annotation's
+    a score below 0.1 are not labelled (v = 0); box and area are those of the others, and the annotation's
     score is their mean. The skeleton counts keypoints from 1, as COCO does. ``keypoint_colors`` is our addition.
 
     Raises:
@@ -91,7 +90,7 @@ def coco_dict(
     for i, (file, width, height, xy, score) in enumerate(items, 1):
         images.append({"id": i, "file_name": file, "width": width, "height": height})
         pixels, scores = xy.double().cpu().numpy() * [width, height], score.cpu().numpy()
-        shown = scores >= threshold
+        shown = scores >= FAINT
         flat = [[*np.round(p, 3).tolist(), 2] if s else [0, 0, 0] for p, s in zip(pixels, shown, strict=True)]
         low, high = (pixels[shown].min(0), pixels[shown].max(0)) if shown.any() else (np.zeros(2), np.zeros(2))
         size = high - low

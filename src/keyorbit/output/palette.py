@@ -9,6 +9,8 @@ _COLOURS = (
     *("#2D2D00", "#001EB4", "#A53C0F", "#5AE1FF", "#B400FF", "#B4C3A5", "#69005A", "#784B69"),
 )
 _GOLDEN = 0.618034
+# Keypoints of a lower score are drawn faint, and are not labelled in COCO files.
+FAINT = 0.1
 
 
 def palette(count: int) -> list[str]:

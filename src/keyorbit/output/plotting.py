@@ -15,12 +15,14 @@ from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.keypoints import Keypoints3D
-from keyorbit.output.palette import ink, palette
+from keyorbit.output.palette import FAINT, ink, palette
 from keyorbit.output.skeleton import Edge
 from keyorbit.storage.files import whole_file
 
 # Matplotlib's map that reads the same with and without red-green colour blindness.
 HEAT = "cividis"
+# A running mean reaches so far to both sides, as a share of all steps.
+_REACH = 0.05
 
 
 def draw_keypoints(
@@ -28,10 +30,9 @@ def draw_keypoints(
     xy: Sequence[Float[Tensor, "keypoint 2"]],
     score: Sequence[Float[Tensor, " keypoint"]] | None = None,
     titles: Sequence[str] = (),
-    threshold: float = 0.1,
     crosses: Float[Tensor, "keypoint 2"] | None = None,
 ) -> Figure:
-    """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
+    """Pictures in a row, each with numbered coloured keypoints; those of a score below 0.1 are faint.
 
     pictures: of any sizes.  xy: in the unit square of each picture.  crosses: the same keypoints as projected from
     space onto the first picture.
@@ -48,7 +49,7 @@ def draw_keypoints(
         away = places - places.mean(0)
         away = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
         for k, (place, direction) in enumerate(zip(places, away, strict=True)):
-            alpha = 1.0 if score is None or float(score[i][k]) >= threshold else 0.35
+            alpha = 1.0 if score is None or float(score[i][k]) >= FAINT else 0.35
             axes.plot(*place, "o", ms=6, mfc=colors[k], mec=ink(colors[k]), mew=0.8, alpha=alpha, clip_on=True)
             axes.annotate(
                 str(k),
@@ -148,9 +149,9 @@ def loss_terms(history: Sequence[Mapping[str, float]]) -> list[str]:
     return sorted(names, key=lambda name: name != "total")
 
 
-def running_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """The mean of what lies within ``share`` of the whole length, to both sides."""
-    reach = round(share * len(values))
+def running_mean(values: Sequence[float]) -> list[float]:
+    """The mean of what lies within 5 % of the whole length, to both sides."""
+    reach = round(_REACH * len(values))
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, float))])
     index = np.arange(len(values))
     low, high = np.maximum(0, index - reach), np.minimum(len(values), index + reach + 1)

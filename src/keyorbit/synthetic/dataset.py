@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,47 +30,73 @@ MAX_OBJECTS = 10**6
 WHITE = 1.0
 
 
-def make_dataset(
-    out: Path,
-    category: str,
-    objects: int,
-    seed: int = 0,
-    size: int = 64,
-    workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-    turn_deg: float = 0.0,
-    shard: tuple[int, int] = (0, 1),
-    overwrite: bool = False,
-) -> list[Path]:
-    """Write ``objects`` procedural objects below ``out``; the same arguments write the same files.
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Which procedural objects a dataset holds; the same spec always gives the same files.
 
-    Seeds below 1000 give object seeds below 10⁹: never those that the tiny model was trained on. ``turn_deg`` shows the
-    same objects from further round: a known motion. ``shard`` (i, n) writes every n-th of the objects, from the i-th
-    on: n machines write what one would, under the same names. Objects that are there already are replaced with
-    ``overwrite`` only.
+    Attributes:
+        category: one of :data:`~keyorbit.synthetic.objects.CATEGORIES`.
+        objects: how many, 1 to 1,000,000.
+        seed: 0 to 999, default 0. Another seed gives other objects. Seeds in this range give object seeds below 10⁹,
+            none of which the tiny model was trained on.
+        size: pixels a side of a view, 8 or more, default 64.
+        turn_deg: degrees by which the input view stands further round the object, default 0. With it the same objects
+            are seen after a known motion.
+        shard: (i, n) for one of n machines: every n-th object from the i-th on. Default (0, 1): all objects. Names and
+            files are those that a single machine would write.
 
     Raises:
-        InputError: the category is unknown, a number is out of range, or in an object's place is something else.
+        InputError: the category is unknown, or a number is out of range.
     """
-    if category not in CATEGORIES:
-        raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
-    if not 1 <= objects <= MAX_OBJECTS or not 0 <= seed < 1000 or size < 8:
-        raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
-    first, step = shard
-    if not 0 <= first < step:
-        raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
-    numbers = range(first, objects, step)
-    folders = [out / f"{category}_{seed}_{i:05d}" for i in numbers]
+
+    category: str
+    objects: int
+    seed: int = 0
+    size: int = 64
+    turn_deg: float = 0.0
+    shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        if self.category not in CATEGORIES:
+            raise InputError(f"no category '{self.category}'; known are: {', '.join(CATEGORIES)}")
+        if not 1 <= self.objects <= MAX_OBJECTS or not 0 <= self.seed < 1000 or self.size < 8:
+            raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
+        first, step = self.shard
+        if not 0 <= first < step:
+            raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
+
+
+def make_dataset(
+    out: Path,
+    spec: DatasetSpec,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Render the objects of ``spec`` by ``workers`` processes, and write one folder for each below ``out``.
+
+    Args:
+        progress: called as ``progress(done, total)`` after each object.
+        overwrite: replace objects that are there already; default False.
+
+    Returns:
+        The objects' folders.
+
+    Raises:
+        InputError: one of the folders holds an object and ``overwrite`` is False, or holds something else.
+    """
+    numbers = range(spec.shard[0], spec.objects, spec.shard[1])
+    folders = [out / f"{spec.category}_{spec.seed}_{i:05d}" for i in numbers]
     for folder in folders:  # before any of them is rendered
         check_output(folder, OBJECT, overwrite)
-    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in numbers]
+    specs = [SampleSpec(spec.category, spec.seed * MAX_OBJECTS + i, spec.size, spec.turn_deg) for i in numbers]
     written, began = list[Path](), time.monotonic()
     for folder, sample in zip(folders, make_samples(specs, workers), strict=True):
         write_sample(folder, sample, overwrite)
         written.append(folder)
         if progress is not None:
             progress(len(written), len(specs))
-    drawn = f"{len(written)} of category {category}, seed {seed}, views of {size} pixels"
+    drawn = f"{len(written)} of category {spec.category}, seed {spec.seed}, views of {spec.size} pixels"
     log.info("rendered into %s: %s, in %.1f s", out, drawn, time.monotonic() - began)
     return written
 

@@ -219,7 +219,7 @@ def _shade(
     lit = light.ambient + light.diffuse * np.clip((normal * facing) @ lamp, 0, None)
     color = surface.face_colors[face]
     if surface.face_paint is not None:
-        color = _patterned(surface, face, color, origins, directions)
+        color = _patterned(surface, surface.face_paint[face], face, color, origins, directions)
     if surface.texture is not None and surface.uv is not None:
         at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
         weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
@@ -232,10 +232,10 @@ def _shade(
     return shaded
 
 
-def _patterned(surface: Surface, face: ndarray, color: ndarray, origins: ndarray, directions: ndarray) -> ndarray:
-    """The colours of the faces that were hit, with the second colour where a pattern puts it."""
-    assert surface.face_paint is not None
-    which = surface.face_paint[face]
+def _patterned(
+    surface: Surface, which: ndarray, face: ndarray, color: ndarray, origins: ndarray, directions: ndarray
+) -> ndarray:
+    """The faces' colours, the second one where their pattern puts it. which: [face], their patterns, -1 for none."""
     color = color.copy()
     for i in np.unique(which[which >= 0]):
         here = np.flatnonzero(which == i)

@@ -15,6 +15,7 @@ from keyorbit.diffusion.prepare import PrepareConfig, object_views, warped_versi
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects
+from keyorbit.training.config import TrainConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +60,8 @@ def load_example(
     backend: Zero123PlusBackend,
     objects: Objects,
     sample: int,
-    seed: int,
+    config: TrainConfig,
     warps: PrepareConfig,
-    timesteps: tuple[int, int],
-    dropped: float,
     blank: Condition,
 ) -> Example:
     """The sample of that number, all its random numbers its own.
@@ -73,12 +72,13 @@ def load_example(
         dropped: the probability of ``blank`` in place of the object's own condition.
         blank: the empty condition (:meth:`Zero123PlusBackend.empty_condition`), of one item.
     """
-    generator = sample_generator(seed, sample)
-    thing = objects[object_of(seed, sample, len(objects))]
-    timestep = int(torch.randint(*timesteps, (1,), generator=generator))
-    without = float(torch.rand(1, generator=generator)) < dropped
+    generator = sample_generator(config.seed, sample)
+    thing = objects[object_of(config.seed, sample, len(objects))]
+    timestep = int(torch.randint(*config.timesteps, (1,), generator=generator))
+    without = float(torch.rand(1, generator=generator)) < config.dropped
     views, masks, cameras = object_views(thing, backend, generator)
-    assert cameras is not None
+    if cameras is None:
+        raise InputError(f"{thing.name} has no cameras: training computes losses in space from them")
     matrices, grids, covered = warped_versions(views, masks, backend.layout, warps, generator)
     with without_autocast(backend.device.type):
         clean = backend.encode_images(grids)

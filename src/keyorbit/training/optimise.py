@@ -74,18 +74,38 @@ class Draw:
         return range(first, first + batch)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Which training it is, and where its state is kept.
+
+    Attributes:
+        name: of the checkpoint ``out/{name}.safetensors`` and of the lines in ``out/log.jsonl``.
+        out: folder of the run.
+        seed: default 0. All random numbers of a step come from it and from the number of the step.
+        settings: written into the checkpoint. A checkpoint with other settings is refused. Default None: not compared.
+        until: ``time.monotonic()`` at which to save and stop, for a single process. Default: never.
+    """
+
+    name: str
+    out: Path
+    seed: int = 0
+    settings: Mapping[str, Any] | None = None
+    until: float = math.inf
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that holds the state."""
+        return self.out / f"{self.name}.safetensors"
+
+
 def optimise(
-    name: str,
+    stage: Stage,
     modules: Mapping[str, nn.Module],
     loss_of: Callable[[Draw], dict[str, Tensor]],
     config: OptimiseConfig,
-    out: Path,
     accelerator: Accelerator,
-    seed: int = 0,
-    until: float = float("inf"),
     watch: Watch | None = None,
     report: Report | None = None,
-    settings: Mapping[str, Any] | None = None,
 ) -> bool:
     """Train ``modules`` on ``loss_of(draw)["loss"]``, from ``out/{name}.safetensors`` on if that exists.
 
@@ -105,14 +125,13 @@ def optimise(
     Raises:
         InputError: a checkpoint of other settings or weights, or a loss that is not finite (nothing is saved then).
     """
-    path = out / f"{name}.safetensors"
     state = TrainingState(modules, config.average, config.rate, accelerator)
-    step = state.restore(path, settings)
+    step = state.restore(stage.checkpoint, stage.settings)
     began, first, losses = time.monotonic(), step, list[dict[str, Tensor]]()
     main = accelerator.is_main_process
-    while step < config.steps and time.monotonic() < until:
+    while step < config.steps and time.monotonic() < stage.until:
         state.set_rates({module: config.rate_at(step, module) for module in modules})
-        losses.append(_step(state, loss_of, seed, step))
+        losses.append(_step(state, loss_of, stage.seed, step))
         step += 1
         ending = step == config.steps
         if report is not None and main:
@@ -123,17 +142,17 @@ def optimise(
         if due[0]:
             if main:
                 pace = (time.monotonic() - began) / (step - first)
-                log.info("%s %d/%d %s %.2f s/step", name, step, config.steps, json.dumps(means), pace)
-                append_line(out / "log.jsonl", {"stage": name, "step": step, **means})
+                log.info("%s %d/%d %s %.2f s/step", stage.name, step, config.steps, json.dumps(means), pace)
+                append_line(stage.out / "log.jsonl", {"stage": stage.name, "step": step, **means})
             accelerator.log(means, step=step)
             losses = []
         if due[1]:
-            state.save(path, step, settings, config.keep)
+            state.save(stage.checkpoint, step, stage.settings, config.keep)
         if watch is not None and (step % (config.watch_every or config.save_every) == 0 or ending):
             with state.averaged():
                 watch(step)
     if step > first and step < config.steps:
-        state.save(path, step, settings, config.keep)
+        state.save(stage.checkpoint, step, stage.settings, config.keep)
     state.use_average()
     return step >= config.steps
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Sheets of pictures that show what a model in training generates."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,8 @@ def sample_sheet(
     """
     rows = []
     for i, thing in enumerate(objects):
-        assert thing.views is not None
+        if thing.views is None:
+            raise ValueError(f"{thing.name} has no views to show beside the generated ones")
         grid = backend.generate([thing.input_image], torch.Generator().manual_seed(i), steps, tokens=tokens)[0].cpu()
         views = split_views(grid, backend.layout).movedim(1, 0)
         size = (backend.view_size, backend.view_size)

@@ -42,22 +42,23 @@ class TrainingStep:
     ) -> None:
         self.backend, self.objects, self.tokens = backend, objects, tokens
         self.config, self.reading = config, reading
+        if reading.layers is None or reading.maps is None:
+            raise ValueError("the tokens are read at no layers: settle the settings with DiscoverConfig.settled")
+        self.layers, self.kind = reading.layers, reading.maps
         self.blank = backend.empty_condition(1)
-        self.record: AttentionRecord | None = None
+        self._record: AttentionRecord | None = None
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Capture attention for a whole run: with gradient checkpointing, backward needs it as well."""
-        kind = self.reading.maps
-        assert self.reading.layers is not None
         with capture_attention(
             self.backend.unet,
-            self.reading.layers,
+            self.layers,
             ("grid",),
             self.config.mode,
-            heads="each" if kind == "stablekeypoints" else "mean",
-            normalizer=kind == "attention",
-        ) as self.record:
+            heads="each" if self.kind == "stablekeypoints" else "mean",
+            normalizer=self.kind == "attention",
+        ) as self._record:
             yield
 
     def __call__(self, draw: Draw) -> dict[str, Float[Tensor, ""]]:
@@ -76,13 +77,8 @@ class TrainingStep:
     def load(self, draw: Draw, weights: dict[str, float]) -> Batch:
         """The part's samples, warped versions among them where equivariance counts."""
         warps = replace(self.reading.prepare, warps=1 if "equivariance" in weights else 0)
-        c = self.config
-        return Batch.of(
-            [
-                load_example(self.backend, self.objects, i, c.seed, warps, c.timesteps, c.dropped, self.blank)
-                for i in draw.samples(c.batch)
-            ]
-        )
+        numbers = draw.samples(self.config.batch)
+        return Batch.of([load_example(self.backend, self.objects, i, self.config, warps, self.blank) for i in numbers])
 
     def novel_views(self, batch: Batch) -> Float[Tensor, ""]:
         """Run the UNet on the batch; the mean squared error of its v-prediction, on grids that are not warped."""
@@ -101,11 +97,11 @@ class TrainingStep:
         A sample with more noise than ``keypoint_timesteps`` has none; the others stand for it, so that the mean is
         the same in expectation and does not depend on how a step is cut into batches.
         """
-        assert self.record is not None, "outside recording()"
-        assert self.reading.maps is not None
-        kind, side = self.reading.maps, map_side(self.backend, self.reading.map_size)
-        layers = self.record.token_maps() if kind == "attention" else self.record.token_logits()
-        heatmaps = token_heatmaps(layers, self.backend.layout, kind, side, temperature)
+        if self._record is None:
+            raise RuntimeError("attention is captured inside recording(): run the step in its block")
+        side = map_side(self.backend, self.reading.map_size)
+        layers = self._record.token_maps() if self.kind == "attention" else self._record.token_logits()
+        heatmaps = token_heatmaps(layers, self.backend.layout, self.kind, side, temperature)
         first, last = self.config.timesteps
         share = (min(last, self.config.keypoint_timesteps) - first) / (last - first)
         names = ("localization", "consistency", "geometric", *(("equivariance",) if warped else ()))

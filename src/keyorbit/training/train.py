@@ -27,7 +27,7 @@ from keyorbit.storage.outputs import OutputKind, begin_output, check_output, che
 from keyorbit.storage.settings import to_toml
 from keyorbit.training.batch import check_objects
 from keyorbit.training.config import TrainConfig
-from keyorbit.training.optimise import Report, optimise
+from keyorbit.training.optimise import Report, Stage, optimise
 from keyorbit.training.sheets import sample_sheet
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.weights import LORA, MODEL, learning, save_lora, save_model
@@ -143,16 +143,13 @@ def train(
         watch = _sheets(model, objects, config, out, learned, accelerator)
         with step.recording():
             optimise(
-                NAME,
+                Stage(NAME, out, config.seed, settings),
                 {"tokens": learned, "unet": model.unet},
                 step,
                 config.optimise_config(),
-                out,
                 accelerator,
-                config.seed,
                 watch=watch,
                 report=report,
-                settings=settings,
             )
         if accelerator.is_main_process and config.train == "lora":
             save_lora(model.unet, out / "lora")

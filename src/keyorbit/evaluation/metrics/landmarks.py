@@ -51,15 +51,14 @@ def landmark_regression_3d(
     train_mask: Bool[Tensor, "train landmark"] | None = None,
     test_mask: Bool[Tensor, "test landmark"] | None = None,
     ridge: float = 1e-3,
-    size: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Mean distance / `size` on the test items, of landmarks predicted with weights fitted on others.
+    """Mean distance on the test items, of landmarks predicted with weights fitted on others.
 
     See `fit_landmark_weights`: it turns with the object, as a regression on coordinates would not. The last
     axis may also be 2. Raises ValueError when `test_mask` is empty.
     """
     weights = fit_landmark_weights(train_keypoints, train_landmarks, train_mask, ridge)
-    return point_error(apply_landmark_weights(weights, test_keypoints), test_landmarks, test_mask, size)
+    return point_error(apply_landmark_weights(weights, test_keypoints), test_landmarks, test_mask)
 
 
 def fit_landmark_map(
@@ -101,12 +100,11 @@ def landmark_regression_2d(
     train_mask: Bool[Tensor, "train landmark"] | None = None,
     test_mask: Bool[Tensor, "test landmark"] | None = None,
     ridge: float = 1e-6,
-    size: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Mean distance / `size` on the test pictures, by the literature's linear regressor.
+    """Mean distance on the test pictures, by the literature's linear regressor.
 
     See `fit_landmark_map`, fitted on the train pictures. Landmarks outside the mask take no part.
     Raises ValueError when `test_mask` is empty.
     """
     linear = fit_landmark_map(train_keypoints, train_landmarks, train_mask, ridge)
-    return point_error(apply_landmark_map(linear, test_keypoints), test_landmarks, test_mask, size)
+    return point_error(apply_landmark_map(linear, test_keypoints), test_landmarks, test_mask)

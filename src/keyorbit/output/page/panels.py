@@ -23,12 +23,11 @@ from keyorbit.detection.detector import Detection
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.meshes import frustum
-from keyorbit.output.palette import ink, keypoint_name, palette
+from keyorbit.output.palette import FAINT, ink, keypoint_name, palette
 from keyorbit.output.plotting import HEAT
 from keyorbit.output.skeleton import Edge
 
 # Below this score a keypoint is drawn faint, as in overlay.png.
-FAINT = 0.1
 # Share of the first camera's distance at which a view hangs in front of its camera.
 _FRUSTUM_DEPTH = 0.42
 _LARGEST_PNG = 160
@@ -110,8 +109,15 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
     )
     side = min(96, detection.views.shape[-1])
     small = [np.asarray(Image.fromarray(picture).resize((side, side))) for picture in pictures]
-    scene = None if points is None else json.dumps(_scene(detection, truth, skeleton))
-    return Panel(detection.name, tiles, rows, data_url(np.concatenate(small, 1)), scene, _facts(detection, truth))
+    scene = _scene(detection, truth, skeleton)
+    return Panel(
+        detection.name,
+        tiles,
+        rows,
+        data_url(np.concatenate(small, 1)),
+        None if scene is None else json.dumps(scene),
+        _facts(detection, truth),
+    )
 
 
 def data_url(picture: UInt8[ndarray, "height width 3"]) -> str:
@@ -176,10 +182,11 @@ def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
     return _encode(image, "png", transparency=alpha.tobytes(), optimize=True)
 
 
-def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) -> dict[str, Any]:
+def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) -> dict[str, Any] | None:
+    """Points, edges, cameras and landmarks for ``viewer.js``; None where there is no 3D."""
     points, cameras = detection.keypoints_3d, detection.keypoints_2d.cameras
-    assert points is not None
-    assert cameras is not None
+    if points is None or cameras is None:
+        return None
     colors = palette(len(points.score))
     named = [
         {"k": k, "name": keypoint_name(k), "color": color, "ink": ink(color), "xyz": _round(points.xyz[k].tolist())}
