@@ -1,7 +1,7 @@
-"""Whether cameras from outside are OpenCV's world-to-camera, with intrinsics to the unit square, as said.
+"""Check that cameras from outside are OpenCV's world-to-camera, with intrinsics that map to the unit square.
 
-Other conventions are as common, and none of them fails by itself: the numbers that come out are wrong in silence. So
-each is looked for by what it does to cameras that look at one object, and named.
+Other conventions are as common, and none of them fails by itself: the results are wrong without any error. So the check
+recognises each convention by what it does to cameras that look at one object, and names it.
 """
 
 import math
@@ -39,17 +39,17 @@ _EXPECTED = (
 
 
 def check_cameras(cameras: Cameras, aspect: Float[Tensor, " view"] | None = None) -> None:
-    """Say what is wrong with cameras, if anything is.
+    """Raise an error that names what is wrong with cameras, if anything is.
 
-    Cameras of one object pass that look at it roughly, from anywhere, in a world of any unit.
+    Cameras of one object pass if they look roughly at it, from any side, in world units of any size.
 
     Args:
-        aspect: width divided by height of each view's picture, in pixels, where pictures are known.
+        aspect: width divided by height of each view's picture, in pixels. Default None: the pictures are not known.
 
     Raises:
-        ValueError: there are none; a matrix is not finite, not rigid or transposed; intrinsics are in pixels, for
-            −1…1, or of a picture of another shape; poses are camera-to-world, in OpenGL's axes, or the cameras do not
-            look at one point. The words tell what it looks like and what is expected.
+        ValueError: there are no cameras; a matrix is not finite, not rigid or is transposed; intrinsics are in pixels,
+            for −1…1, or for a picture of another shape; poses are camera-to-world or in OpenGL's axes; or the cameras
+            do not look at one point. The message names the convention that it looks like, and the expected one.
     """
     complaint = _matrices(cameras) or _intrinsics(cameras, aspect) or _poses(cameras)
     if complaint:
@@ -57,7 +57,7 @@ def check_cameras(cameras: Cameras, aspect: Float[Tensor, " view"] | None = None
 
 
 def _matrices(cameras: Cameras) -> str | None:
-    """What is wrong with the matrices, each by itself."""
+    """Return what is wrong with single matrices, or None."""
     poses, inner = cameras.world_to_camera, cameras.intrinsics
     if not len(poses):
         return "there are no cameras"
@@ -81,7 +81,7 @@ def _matrices(cameras: Cameras) -> str | None:
 
 
 def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str | None:
-    """What is wrong with the intrinsics."""
+    """Return what is wrong with the intrinsics, or None."""
     inner = cameras.intrinsics
     if not torch.allclose(inner[:, 2], inner.new_tensor([0.0, 0, 1]).expand(len(inner), 3), atol=1e-4):
         return "intrinsics look transposed, or their last row is not 0 0 1"
@@ -128,7 +128,7 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
 
 
 def _poses(cameras: Cameras) -> str | None:
-    """What is wrong with the poses together."""
+    """Return what is wrong with the poses taken together, or None."""
     if len(cameras) < 2 or (cameras.orthographic and not cameras.world_to_camera[:, :3, 3].any()):
         return None  # orthographic cameras may stand anywhere on their axes, even at the middle
     given, inverse = cameras.world_to_camera, torch.linalg.inv(cameras.world_to_camera)
@@ -149,9 +149,9 @@ def _poses(cameras: Cameras) -> str | None:
 
 
 def _off_centre(cameras: Cameras) -> float:
-    """How far from the middle of the view, in sides, the worst camera has the point nearest to all axes.
+    """Compute how far, in sides, the point nearest to all axes lies from the middle of the view, for the worst camera.
 
-    Infinite where it is behind a camera, or where all cameras stand at one point.
+    The result is infinite where that point is behind a camera, or where all cameras stand at one point.
     """
     return math.inf if _at_one_point(cameras) else float(_aside(cameras).max())
 

@@ -1,4 +1,4 @@
-"""Keypoints read in space: the product of what all views' heatmaps say of a point, on a grid from coarse to fine."""
+"""Read keypoints in space from the product of all views' heatmaps, on grids from coarse to fine."""
 
 from dataclasses import dataclass
 
@@ -23,10 +23,12 @@ _FALLOFF = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Where the views' evidence has its peak, and how wide the peak is.
+    """The peak of the views' evidence for each keypoint.
 
-    xyz: world units; covariance: of the normalised evidence round the peak; strength: the logarithm of the evidence at
-    the peak, nats a view above what flat heatmaps have.
+    Attributes:
+        xyz: position of the peak, world units.
+        covariance: covariance of the normalised evidence round the peak, world units squared.
+        strength: logarithm of the evidence at the peak, in nats per view; 0 for flat heatmaps.
     """
 
     xyz: Float[Tensor, "*batch keypoint 3"]
@@ -39,10 +41,10 @@ def view_evidence(
     xy: Float[Tensor, "*batch view point 2"],
     outlier: float = _OUTLIER,
 ) -> Float[Tensor, "*batch view keypoint point"]:
-    """What each view says of points that it sees at xy: log((1 − o)·h·pixels + o), in nats.
+    """Compute the evidence of each view for points that it sees at xy: log((1 − o)·h·pixels + o), in nats.
 
-    h is the heatmap there (heatmaps sum to 1 over their pixels), o the chance of an outlier; flat heatmaps give 0.
-    Differentiable.
+    h is the value of the heatmap there (heatmaps sum to 1 over their pixels) and o is the probability that the view
+    marks another part. Flat heatmaps give 0. The result is differentiable.
     """
     return heat_evidence(relative_heat(heatmaps, xy), outlier)
 
@@ -50,12 +52,12 @@ def view_evidence(
 def relative_heat(
     heatmaps: Float[Tensor, "*batch view keypoint height width"], xy: Float[Tensor, "*batch view point 2"]
 ) -> Float[Tensor, "*batch view keypoint point"]:
-    """Heatmaps at places, as multiples of a flat map's: h·pixels."""
+    """Sample heatmaps at xy, as multiples of a flat map's value: h·pixels."""
     return sampled(heatmaps, xy) * (heatmaps.shape[-2] * heatmaps.shape[-1])
 
 
 def heat_evidence(heat: Float[Tensor, "*batch"], outlier: float = _OUTLIER) -> Float[Tensor, "*batch"]:
-    """`view_evidence` of what `relative_heat` gives."""
+    """Compute `view_evidence` from the result of `relative_heat`."""
     return ((1 - outlier) * heat + outlier).log()
 
 
@@ -65,9 +67,9 @@ def log_evidence(
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None = None,
 ) -> Float[Tensor, "*batch keypoint point"]:
-    """How likely each keypoint is at each point: `view_evidence` summed over the views.
+    """Compute the log-likelihood of each keypoint at each point: `view_evidence` summed over the views.
 
-    With ``distance`` from the silhouettes a point that some view sees beside the object is unlikely: the answer then
+    With ``distance`` from the silhouettes, a point that some view sees beside the object is unlikely, so that the peak
     lies in the visual hull (Laurentini 1994).
     """
     xy = cameras.project(points)
@@ -84,10 +86,10 @@ def read_evidence(
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None = None,
 ) -> Evidence:
-    """The most likely point of each keypoint (see `log_evidence`), on a coarse grid refined round its best point.
+    """Find the most likely point of each keypoint (see `log_evidence`), on a coarse grid and then on finer grids.
 
-    The peak is the mean of the evidence on the last grid, the covariance that on the first fine one. Where the heatmaps
-    are flat the answer is some point, of strength 0.
+    The peak is the mean of the evidence on the last grid; the covariance is that on the first fine grid. Where the
+    heatmaps are flat, the point is arbitrary and its strength is 0.
     """
     grid, step, value = evidence_grid(heatmaps, cameras, distance)
     return refined(grid[value.argmax(-1)], step, heatmaps, cameras, distance)
@@ -98,7 +100,7 @@ def evidence_grid(
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None,
 ) -> tuple[Float[Tensor, "point 3"], float, Float[Tensor, "*batch keypoint point"]]:
-    """The coarse grid of the searched space, its spacing, and `log_evidence` on it."""
+    """Return the coarse grid of the searched volume, its spacing in world units, and `log_evidence` on it."""
     grid, step = search_grid(cameras, _POINTS)
     grid = grid.to(heatmaps)
     shared = grid.expand(*heatmaps.shape[:-4], -1, 3)
@@ -112,7 +114,7 @@ def refined(
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None,
 ) -> Evidence:
-    """The peak of the evidence next to the best points of a grid, on finer and finer grids round them."""
+    """Find the peak of the evidence near the best points of a coarse grid, on finer and finer grids round them."""
     # From here on every keypoint has points of its own, so it becomes an axis of the batch.
     alone = rearrange(heatmaps, "... v k h w -> ... k v 1 h w")
     if distance is not None:
@@ -131,7 +133,7 @@ def refined(
 
 
 def _pooled(heatmaps: Tensor) -> Tensor:
-    """Heatmaps no finer than a grid of that many points can find a peak in; each still sums to 1."""
+    """Reduce heatmaps to a resolution at which the coarse grid cannot miss a peak; each still sums to 1."""
     height, width = heatmaps.shape[-2:]
     if min(height, width) <= 1.5 * _POINTS:
         return heatmaps
