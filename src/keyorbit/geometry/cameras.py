@@ -107,7 +107,7 @@ class Cameras:
 
     @classmethod
     def from_dict(cls, data: Any, dtype: torch.dtype = torch.float32) -> "Cameras":
-        """Build cameras from the result of `to_dict`. Raises ValueError when a part is missing or has the wrong type."""
+        """Build cameras from the result of `to_dict`. Raises ValueError when a part is missing or of the wrong type."""
         sides, matrices = {"world_to_camera": 4, "intrinsics": 3}, []
         if not isinstance(data, dict):
             raise ValueError("cameras are an object with world_to_camera and intrinsics, as Cameras.to_dict gives it")

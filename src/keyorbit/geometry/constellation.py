@@ -88,7 +88,7 @@ def placed(
     places: Float[Tensor, "*#batch token 3"],
     width: float,
 ) -> Float[Tensor, "*batch token point"]:
-    """Compute the probability that a point is the token's, from its evidence and its place; sums to 1 over the points."""
+    """Compute the probability of each point to be the token's, from evidence and place; sums to 1 over the points."""
     return (evidence + _log_prior(places, points, width)).softmax(-1)
 
 

@@ -46,7 +46,7 @@ def _interpolation(old: int, new: int, mode: str, like: Tensor) -> Float[Tensor,
 def spatial_softmax(
     logits: Float[Tensor, "*batch height width"], temperature: float = 1.0
 ) -> Float[Tensor, "*batch height width"]:
-    """Compute heatmaps from logits by a softmax over the pixels of each map. Raises ValueError unless temperature > 0."""
+    """Compute heatmaps by a softmax over the pixels of each map. Raises ValueError unless temperature > 0."""
     if temperature <= 0:
         raise ValueError(f"a temperature of {temperature} gives no softmax: use a number above 0")
     flat = at_least_float32(logits).flatten(-2) / temperature

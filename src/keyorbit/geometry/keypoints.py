@@ -188,7 +188,7 @@ def _tensor(data: dict[str, Any], name: str, dtype: torch.dtype) -> Tensor:
 def _weighted_median(
     values: Float[Tensor, "view keypoint"], weights: Float[Tensor, "view keypoint"]
 ) -> Float[Tensor, " keypoint"]:
-    """Return, for each keypoint, the smallest value such that it and those below it hold at least half of the weight."""
+    """Return the smallest value, per keypoint, such that it and those below it hold half of the weight or more."""
     ordered, order = values.sort(dim=0)
     reached = weights.gather(0, order).cumsum(dim=0)
     first = (reached >= reached[-1:] / 2).to(torch.uint8).argmax(dim=0)

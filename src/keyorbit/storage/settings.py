@@ -1,4 +1,4 @@
-"""Configuration dataclasses as TOML: one table for each, None left out."""
+"""Write settings (dataclasses) as TOML and read them. Each nested dataclass is a table; None is left out."""
 
 import json
 import tomllib
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def to_toml(config: Any, table: str = "") -> str:
-    """A dataclass of numbers, strings, booleans, tuples and further dataclasses as TOML text."""
+    """Write a dataclass of numbers, strings, booleans, tuples and further dataclasses as TOML text."""
     values = {item.name: getattr(config, item.name) for item in fields(config)}
     nested = {key: value for key, value in values.items() if is_dataclass(value)}
     lines = [f"[{table}]"] if table else []
@@ -26,10 +26,10 @@ def to_toml(config: Any, table: str = "") -> str:
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
-    """The dataclass ``kind`` from a TOML file; what is not there is as in ``kind()``.
+    """Read the dataclass ``kind`` from a TOML file. Fields that are not in the file are as in ``kind()``.
 
     Raises:
-        InputError: the file cannot be read, or holds a name or a value that the dataclass has not.
+        InputError: the file cannot be read, or holds a name or a value that the dataclass does not allow.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -39,9 +39,13 @@ def read_toml(path: Path, kind: type[T]) -> T:
 
 
 def from_values(kind: type[T], values: Mapping[str, Any], where: str, base: T | None = None) -> T:
-    """The dataclass from plain values; ``where`` names them in complaints.
+    """Build the dataclass from plain values.
 
-    base: what has no value stays as it is there, also within nested dataclasses; else it gets the class's defaults.
+    Args:
+        kind: the dataclass.
+        values: by the names of its fields.
+        where: names the values in error messages.
+        base: gives the fields that have no value, also within nested dataclasses. Default None: the class's defaults.
     """
     hints = get_type_hints(kind)
     unknown = values.keys() - hints.keys()
