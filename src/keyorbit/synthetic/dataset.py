@@ -1,4 +1,4 @@
-"""Synthetic objects and rendered mesh files as dataset folders."""
+"""Write synthetic objects and rendered mesh files as dataset folders."""
 
 import logging
 import time
@@ -102,7 +102,7 @@ def make_dataset(
 
 
 def write_sample(folder: Path, sample: Sample, overwrite: bool = False) -> None:
-    """One sample as an object folder: the input picture on its background, the grid with its alpha channel.
+    """Write one sample as an object folder: the input picture on its background, the grid with its alpha channel.
 
     Raises:
         InputError: as :func:`keyorbit.objects.dataset.write_object`.
@@ -138,7 +138,16 @@ def render_mesh(
     up: str = "y",
     overwrite: bool = False,
 ) -> None:
-    """A mesh file as an object folder: the input view and the six Zero123++ v1.2 views, ``size`` pixels each.
+    """Render a mesh file as an object folder: the input view and the six Zero123++ v1.2 views.
+
+    Args:
+        mesh: the file.
+        folder: the object folder to write.
+        size: pixels a side of a view. Default 64.
+        elevation_deg: of the input view. Default 20.
+        azimuth_deg: of the input view, about the mesh. Default 0.
+        up: the file's upward axis, ``y`` (default) or ``z``.
+        overwrite: replace an object that is there already. Default False.
 
     Raises:
         InputError: the mesh cannot be read, or as :func:`keyorbit.objects.dataset.write_object`.
