@@ -1,4 +1,4 @@
-"""Joint training: novel views and keypoints from one forward; tokens, LoRA or the whole UNet learn."""
+"""Joint training: novel views and keypoints from one forward pass. Tokens, a LoRA or the whole UNet learn."""
 
 import hashlib
 import json
@@ -63,10 +63,10 @@ RUN = OutputKind(
 
 
 def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
-    """An Accelerator of these settings; which processes and devices there are, ``accelerate launch`` says.
+    """Make an Accelerator with these settings. ``accelerate launch`` chooses processes and devices.
 
     Raises:
-        InputError: the tracker's package is missing, the precision is not to be had here, or as :func:`start_ranks`.
+        InputError: the tracker's package is missing, the precision is not available here, or as :func:`start_ranks`.
     """
     check_tracker(config.tracker)
     # Without a GPU Accelerate lets each process do the whole job, unless it is told that they are on a CPU.
@@ -96,22 +96,27 @@ def train(
     report: Report | None = None,
     overwrite: bool = False,
 ) -> Tokens:
-    """Train on objects with known views; everything is written below ``out``.
+    """Train on objects with known views; return the tokens. All files are written below ``out``.
 
-    tokens.safetensors; model/, a whole model folder, where the UNet learned; lora/, the same as a LoRA of diffusers
-    and peft; config.toml; log.jsonl; samples_*.png; and train.safetensors, from which ``resume`` goes on to end
-    bit-identical to a run that was never stopped. The backend's UNet holds the trained weights afterwards.
+    They are tokens.safetensors; model/, a whole model folder, if the UNet learned; lora/, the same as a LoRA of
+    diffusers and peft; config.toml; log.jsonl; samples_*.png; and train.safetensors, from which ``resume`` continues
+    and ends bit-identical to a run that was never stopped. Afterwards the backend's UNet holds the trained weights.
 
     Args:
-        tokens: to start from; fresh ones otherwise.
-        accelerator: from :func:`make_accelerator`; the backend has to be on its device.
+        backend: a Zero123++ model with v-prediction, in float32.
+        objects: with views, as many as the model has.
+        config: the settings.
+        out: folder of the run.
+        tokens: tokens to start from. Default None: random ones.
+        resume: continue the run in ``out``. Default False.
+        accelerator: from :func:`make_accelerator`; the backend has to be on its device. Default None: one is made.
         report: called as ``report(done, steps, terms)`` after each step.
-        overwrite: replace an earlier run in ``out``; other files are never touched.
+        overwrite: replace an earlier run in ``out``; other files are never touched. Default False.
 
     Raises:
-        InputError: the model is no Zero123++ with v-prediction, an object lacks views, the tokens belong to another
-            model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, or there are other files,
-            or the loss is no number any more.
+        InputError: the model is not a Zero123++ with v-prediction, an object lacks views, the tokens belong to another
+            model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, there are other files, or
+            the loss is not finite.
     """
     model = _checked(backend, objects, tokens)
     accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
@@ -170,10 +175,11 @@ def train(
 
 
 def check_place(out: Path, resume: bool, overwrite: bool) -> None:
-    """Whether a training run can be written into a folder, and in the end its model.
+    """Raise an error unless a training run, and its model at the end, can be written into a folder.
 
     Raises:
-        InputError: as :func:`keyorbit.storage.outputs.check_run`, or somebody's files are where the model is to be.
+        InputError: as :func:`keyorbit.storage.outputs.check_run`, or there are somebody else's files where the model is
+            to be written.
     """
     check_run(out, RUN, resume, overwrite)
     for name, kind in WRITTEN.items():
@@ -195,7 +201,7 @@ def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero1
 
 
 def _write_settings(out: Path, config: TrainConfig) -> None:
-    """Those of a run that begins: one that goes on has them, and may yet turn out to be another one's."""
+    """Write the settings of a new run. A resumed run has them, and may still turn out to be another one's."""
     if not (out / f"{NAME}.safetensors").exists():
         write_text(make_folder(out) / SETTINGS, to_toml(config))
 
@@ -215,7 +221,7 @@ def _sheets(
     tokens: Tokens,
     accelerator: Accelerator,
 ) -> Callable[[int], None] | None:
-    """Writes the first two objects' true views above those generated with the tokens."""
+    """Return a function that writes the first two objects' true views above generated ones, or None."""
     if not config.sample_every or not accelerator.is_main_process:
         return None
     shown = [objects[i] for i in range(min(2, len(objects)))]
@@ -229,7 +235,7 @@ def _sheets(
 
 
 def _digest(tokens: Tokens) -> str:
-    """Tells two starts apart."""
+    """Return a text that differs for different tokens."""
     return hashlib.sha256(json.dumps(tokens.embedding.tolist()).encode()).hexdigest()[:16]
 
 
@@ -240,7 +246,7 @@ def check_tracker(name: str) -> None:
 
 
 def plain_values(values: Mapping[str, Any], under: str = "") -> dict[str, int | float | str | bool]:
-    """Nested settings as one level of ``outer.inner``, of the types that every tracker takes."""
+    """Flatten nested settings to one level of ``outer.inner``, with types that every tracker accepts."""
     flat: dict[str, int | float | str | bool] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -48,7 +48,7 @@ def make_lamp(rng: np.random.Generator) -> Build:
 
 
 def _base(rng: np.random.Generator, radius: float) -> tuple[list[Piece], Points, float]:
-    """Make a disc, block, dome or cone, with a switch on its front half; return also the height where the arm starts."""
+    """Make a disc, block, dome or cone with a switch on its front half; also return the height of the arm's start."""
     style = str(rng.choice(["disc", "block", "dome", "cone"]))
     height = rng.uniform(0.07, 0.12)
     depth = radius
