@@ -1,4 +1,4 @@
-"""Where one token looks at every layer and resolution: the attention before anything is averaged over layers."""
+"""The attention of one token at every layer and resolution, before the average over layers."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,11 @@ from keyorbit.objects.dataset import ObjectViews
 class LayerAttention:
     """One layer's attention to one token, mean over its heads: probabilities of the softmax over text and token.
 
-    views: at the layer's own size; given: the same on the input picture, None for models that have no such pass.
+    Attributes:
+        name: of the layer.
+        heads: number of heads.
+        views: in each view, at the layer's own size.
+        given: in the input picture; None for models without a pass that reads it.
     """
 
     name: str
@@ -34,7 +38,7 @@ class LayerAttention:
 def attention_by_layer(
     backend: Backend, tokens: Tokens, thing: ObjectViews, token: int
 ) -> tuple[Float[Tensor, "view 3 height width"], list[LayerAttention]]:
-    """The object's views, and the attention of every cross-attention layer in the order of the UNet.
+    """Return the object's views, and the attention of every cross-attention layer in the order of the UNet.
 
     Raises:
         InputError: there is no such token, or the object does not fit the model.

@@ -1,4 +1,4 @@
-"""Pictures of keypoints, heatmaps and losses. Functions return matplotlib figures and never show them; no pyplot."""
+"""Figures of keypoints, heatmaps and losses. Functions return matplotlib figures and never show them; no pyplot."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,14 @@ def draw_keypoints(
     titles: Sequence[str] = (),
     crosses: Float[Tensor, "keypoint 2"] | None = None,
 ) -> Figure:
-    """Pictures in a row, each with numbered coloured keypoints; those of a score below 0.1 are faint.
+    """Draw pictures in a row, each with numbered coloured keypoints; those with a score below 0.1 are faint.
 
-    pictures: of any sizes.  xy: in the unit square of each picture.  crosses: the same keypoints as projected from
-    space onto the first picture.
+    Args:
+        pictures: of any sizes.
+        xy: in the unit square of each picture.
+        score: of each keypoint in each picture. Default None: none is faint.
+        titles: above the pictures. Default: none.
+        crosses: the same keypoints projected from space onto the first picture. Default None: no crosses.
     """
     count = len(pictures)
     figure = _figure(2.9 * count, 3.2)
@@ -78,7 +82,7 @@ def draw_heatmaps(
     col_titles: Sequence[str] = (),
     pictures: Sequence[UInt8[ndarray, "_ _ 3"]] = (),
 ) -> Figure:
-    """A grid of heatmaps, each scaled to its own maximum; over greyed ``pictures``, one per column, where given."""
+    """Draw a grid of heatmaps, each scaled to its own maximum, over greyed ``pictures`` (one a column) if given."""
     rows, cols = heatmaps.shape[:2]
     figure = _figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
     values = heatmaps.detach().cpu().numpy()
@@ -98,9 +102,10 @@ def draw_heatmaps(
 
 
 def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
-    """One small plot per term over the steps, the total first, as measured and as a running mean.
+    """Draw one small plot for each term over the steps, the total first: measured values and their running mean.
 
-    history: what ``keyorbit discover`` logs: the step, and the value of every term. ValueError when it is empty.
+    ``history`` is the log of ``keyorbit discover``: the step, and the value of every term. Raises ValueError when it is
+    empty.
     """
     terms = loss_terms(history)
     if not terms:
@@ -121,7 +126,7 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()) -> Figure:
-    """Numbered keypoints in space, z up, with the directions of the cameras; points of score 0 are left out."""
+    """Draw numbered keypoints in space, z up, with the directions of the cameras. Points of score 0 are left out."""
     figure = _figure(5.0, 5.0)
     axes: Any = figure.add_subplot(projection="3d")
     xyz, colors = points.xyz.detach().cpu().numpy(), palette(len(points.xyz))
@@ -144,13 +149,13 @@ def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: S
 
 
 def loss_terms(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """The terms of a loss history, ``total`` first; neither the step nor the time."""
+    """Return the terms of a loss history, ``total`` first, without step and time."""
     names = [name for name in history[0] if name not in ("step", "seconds")] if history else []
     return sorted(names, key=lambda name: name != "total")
 
 
 def running_mean(values: Sequence[float]) -> list[float]:
-    """The mean of what lies within 5 % of the whole length, to both sides."""
+    """Compute the running mean over a window that extends by 5 % of the whole length to both sides."""
     reach = round(_REACH * len(values))
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, float))])
     index = np.arange(len(values))
@@ -160,10 +165,10 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all.
+    """Write a PNG, all of it or nothing.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the file cannot be written.
     """
     with whole_file(path) as partial:
         figure.savefig(partial, format="png")

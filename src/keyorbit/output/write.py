@@ -1,4 +1,4 @@
-"""A detection as files: a picture that shows it, and the formats asked for."""
+"""Write a detection as files: an overlay picture, and the requested formats."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +25,10 @@ DETECTION = OutputKind("detection")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Formats from a list with commas, such as ``json,ply``.
+    """Parse a list of formats with commas, such as ``json,ply``.
 
     Raises:
-        InputError: one is unknown, or none is given.
+        InputError: a format is unknown, or the list is empty.
     """
     names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
     for name in names or (text,):
@@ -38,7 +38,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def parse_skeleton(text: str) -> list[Edge] | None:
-    """Edges from words such as ``0-3,3-5``; None for ``auto``, none for the empty string.
+    """Parse edges such as ``0-3,3-5``. ``auto`` gives None, and the empty string no edges.
 
     Raises:
         InputError: it is neither.
@@ -53,7 +53,7 @@ def parse_skeleton(text: str) -> list[Edge] | None:
 
 
 def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
-    """The edges between keypoints that keep their distance over the detections: in 3D, or on the only view."""
+    """Return the edges between keypoints that keep their distance over the detections, in 3D or on the only view."""
     places, seen = [], []
     for detection in detections:
         flat, points = detection.keypoints_2d, detection.keypoints_3d
@@ -69,17 +69,15 @@ def write_detection(
     skeleton: Sequence[Edge] = (),
     overwrite: bool = False,
 ) -> None:
-    """Write ``overlay.png``, the pictures that the other files speak of, and the formats asked for.
+    """Write ``overlay.png``, the pictures that the other files refer to, and the requested formats, or nothing.
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
-    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``.
-    Of a single view there are no 3D points, so none of the files that hold them, and no
-    ``input.png``, which would be the view again.
-
-    All of it is there at the end, or nothing; with ``overwrite`` in place of what an earlier call wrote there.
+    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``. A single view has no 3D
+    points: the files that hold them are not written, nor ``input.png``, which would be the view again. ``overwrite``
+    replaces what an earlier call wrote there.
 
     Raises:
-        InputError: a format is unknown, an edge joins no two keypoints, the cameras are none of COLMAP's, or as
+        InputError: a format is unknown, an edge does not join two keypoints, COLMAP cannot express the cameras, or as
             :func:`keyorbit.storage.outputs.replaced_folder`.
     """
     write_detections(folder, [detection], formats, skeleton, overwrite)
@@ -92,12 +90,13 @@ def write_detections(
     skeleton: Sequence[Edge] = (),
     overwrite: bool = False,
 ) -> list[Path]:
-    """The same for any number of detections: one in ``folder`` itself, several in folders below it.
+    """Write any number of detections: one in ``folder`` itself, several in folders below it.
 
-    These have the objects' names, changed where two would be one or where some system allows no such name.
+    These folders have the objects' names, changed where two would be the same or where some system does not allow the
+    name.
 
     Returns:
-        Where each of them is.
+        The folder of each detection.
 
     Raises:
         InputError: as :func:`write_detection`.

@@ -62,7 +62,7 @@ class TrainingStep:
             yield
 
     def __call__(self, draw: Draw) -> dict[str, Float[Tensor, ""]]:
-        """Compute every term that counts at this step, the weighted sum of the keypoint terms, and the total ``loss``."""
+        """Compute every term that counts at this step, the weighted sum of the keypoint terms, and ``loss``."""
         weights = self.config.terms.at(draw.step, self.config.steps)
         batch = self.load(draw, weights)
         terms = {"nvs": self.novel_views(batch)}

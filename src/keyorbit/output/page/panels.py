@@ -1,5 +1,4 @@
-"""What a page shows of one object: its pictures with keypoints, heatmaps, and the scene that turns. Report and app
-fill the same template from it."""
+"""The panel of one object in a page: its pictures with keypoints, heatmaps, and a 3D scene. Report and app share it."""
 
 import base64
 import io
@@ -35,7 +34,14 @@ _LARGEST_PNG = 160
 
 @dataclass(frozen=True)
 class Mark:
-    """A keypoint on a picture; x and y in percent of its sides."""
+    """A keypoint on a picture.
+
+    Attributes:
+        index: number of the keypoint.
+        x: in percent of the picture's width.
+        y: in percent of its height.
+        score: 0…1.
+    """
 
     index: int
     x: float
@@ -50,7 +56,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with its keypoints, and the true landmarks that are visible on it."""
+    """A picture with its keypoints.
+
+    Attributes:
+        title: such as "view 3".
+        source: the picture as a data URL.
+        marks: the keypoints.
+        landmarks: name and position, in percent, of the true landmarks that are visible.
+    """
 
     title: str
     source: str
@@ -60,7 +73,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """One keypoint in the table: shares of a view's side and of the object's size are in percent."""
+    """One keypoint in the table.
+
+    Attributes:
+        index: number of the keypoint.
+        score: 0…1.
+        error: reprojection error in percent of a view's side; None without 3D.
+        strip: its heatmaps as a data URL.
+    """
 
     index: int
     score: float
@@ -70,7 +90,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything of one object. Pictures are data URLs; scene is JSON for ``viewer.js``."""
+    """Everything that a page shows of one object.
+
+    Attributes:
+        name: of the object.
+        tiles: its pictures.
+        rows: its keypoints.
+        pictures: small pictures side by side, as a data URL.
+        scene: JSON for ``viewer.js``; None without 3D.
+        facts: pairs of a label and a value.
+    """
 
     name: str
     tiles: tuple[Tile, ...]
@@ -81,7 +110,7 @@ class Panel:
 
 
 def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Sequence[Edge] = ()) -> Panel:
-    """The panel of one detection; with ``truth``, the landmarks too."""
+    """Make the panel of one detection; with ``truth``, landmarks are shown too."""
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     pictures = [to_uint8(view) for view in detection.views]
     titles, places, scores = [f"view {i}" for i in range(len(pictures))], [*flat.xy], [*flat.score]
@@ -121,13 +150,13 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
 
 
 def data_url(picture: UInt8[ndarray, "height width 3"]) -> str:
-    """A picture as a data URL: PNG where it is small, else JPEG."""
+    """Encode a picture as a data URL: PNG if it is small, else JPEG."""
     kind = "png" if picture.shape[0] <= _LARGEST_PNG else "jpeg"
     return _encode(Image.fromarray(picture), kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
 
 
 def environment() -> Environment:
-    """The templates of the package, with HTML escaped."""
+    """Return the templates of the package, with HTML escaped."""
     pages = Environment(
         loader=PackageLoader("keyorbit.output", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -136,17 +165,17 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of the package, filled."""
+    """Fill a template of the package."""
     return environment().get_template(template).render(**values)
 
 
 def page_asset(name: str) -> Markup:
-    """A style sheet or script of the package, to be put in a page as it is."""
+    """Return a style sheet or script of the package, to be put into a page unchanged."""
     return Markup(files("keyorbit.output.page").joinpath(name).read_text(encoding="utf-8"))
 
 
 def render_panel(panel: Panel) -> str:
-    """One object's panel as HTML, for a page that has ``style.css``, ``viewer.js`` and ``page.js``."""
+    """Render one object's panel as HTML, for a page that has ``style.css``, ``viewer.js`` and ``page.js``."""
     return render("one_panel.html", panel=panel)
 
 
@@ -172,7 +201,7 @@ def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str,
 
 
 def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
-    """Heatmaps side by side, each scaled to its maximum; what is low is transparent."""
+    """Draw heatmaps side by side, each scaled to its maximum; low values are transparent."""
     values = heatmaps.detach().float().cpu().numpy()
     values = values / np.maximum(values.max((1, 2), keepdims=True), 1e-12)
     image = Image.fromarray((np.concatenate(list(values), 1) * 255).round().astype(np.uint8)).convert("P")

@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs nothing else: no server, no network, no other file."""
+"""The report of a run: one HTML page that needs no server, no network and no other file."""
 
 import json
 from collections.abc import Sequence
@@ -43,7 +43,14 @@ _WIDTH, _HEIGHT, _MOST_POINTS = 300.0, 96.0, 240
 
 @dataclass(frozen=True)
 class Run:
-    """What ``keyorbit discover`` left in a folder."""
+    """The result of ``keyorbit discover`` in a folder.
+
+    Attributes:
+        folder: the folder.
+        tokens: the tokens.
+        about: content of run.json; empty if there is none.
+        losses: terms of every logged step.
+    """
 
     folder: Path
     tokens: Tokens
@@ -53,7 +60,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Chart:
-    """One term over the steps: as measured and as a running mean, as points of an SVG polyline."""
+    """One term of the losses over the steps.
+
+    Attributes:
+        name: of the term.
+        words: what it measures.
+        raw: measured values, as points of an SVG polyline.
+        mean: running mean, as points of an SVG polyline.
+        first: first value of the running mean.
+        last: last value of the running mean.
+        steps: number of the last step.
+    """
 
     name: str
     words: str
@@ -66,7 +83,14 @@ class Chart:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure against ground truth, for the discovered tokens and for untrained ones."""
+    """One figure against ground truth.
+
+    Attributes:
+        words: label with unit.
+        discovered: value for the discovered tokens.
+        untrained: value for random tokens; None if it was not measured.
+        less_is_better: direction.
+    """
 
     words: str
     discovered: str
@@ -75,7 +99,7 @@ class Figure:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in a folder.
+    """Read the run in a folder.
 
     Raises:
         InputError: there is none, or it is not finished or damaged.
@@ -90,10 +114,10 @@ def read_run(folder: Path) -> Run:
 
 
 def run_objects(run: Run, data: Path | None, count: int) -> Objects:
-    """The first ``count`` objects of ``data``, or of what the run learned from if that is still where it was.
+    """Return the first ``count`` objects of ``data``, or else of the data that the run used, if it is still there.
 
     Raises:
-        InputError: ``data`` holds nothing usable.
+        InputError: ``data`` holds no objects.
     """
     if data is None:
         data = Path(str(run.about.get("data", "")))
@@ -105,7 +129,7 @@ def run_objects(run: Run, data: Path | None, count: int) -> Objects:
 def report_html(
     run: Run, detections: Sequence[Detection], objects: Objects, scores: dict[str, Any] | None = None
 ) -> str:
-    """The page, with the detections of ``objects``; scores: what ``keyorbit evaluate --json`` wrote."""
+    """Render the page, with the detections of ``objects``. ``scores`` is the output of ``keyorbit evaluate --json``."""
     skeleton = find_skeleton(detections) if len(detections) > 1 else []
     panels = [make_panel(d, thing.truth, skeleton) for d, thing in zip(detections, objects, strict=True)]
     figures = _figures(scores) if scores else []
@@ -127,10 +151,10 @@ def report_html(
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """What ``keyorbit evaluate --json`` wrote.
+    """Read the output of ``keyorbit evaluate --json``.
 
     Raises:
-        InputError: it is something else.
+        InputError: it is another file.
     """
     scores = _read_json(path)
     if not isinstance(scores.get("discovered"), dict) or "objects" not in scores["discovered"]:
@@ -139,7 +163,7 @@ def read_scores(path: Path) -> dict[str, Any]:
 
 
 def charts(history: Sequence[dict[str, float]]) -> list[Chart]:
-    """The losses over the steps, one chart a term."""
+    """Make one chart of the losses for each term."""
     made = []
     for term in loss_terms(history):
         steps, values = [entry["step"] for entry in history], [entry[term] for entry in history]
