@@ -1,7 +1,7 @@
-"""Every number that `keyorbit evaluate` tells, under a name that no other paper's number has.
+"""All figures that `keyorbit evaluate` reports, under names that are unambiguous across papers.
 
-Metrics of the literature share names and differ in formulas, so a key here begins with whose metric it is wherever two
-have one name. The formulas stand in `keyorbit.metrics`.
+Metrics in the literature share names and differ in formulas. Where two have one name, the key here begins with the
+source of the metric. The formulas are in `keyorbit.metrics`.
 """
 
 import math
@@ -23,7 +23,15 @@ _MIN_POSE_POINTS = 3
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number is called in tables and where it comes from; ``unit`` "%" stands for a share shown in percent."""
+    """Name and source of a figure.
+
+    Attributes:
+        label: in tables.
+        unit: "%" is a share, shown in percent.
+        better: direction.
+        source: paper that defines it.
+        in_table: whether the short table of the command shows it. Default False.
+    """
 
     label: str
     unit: Literal["%", "px", "°", "0…1"]
@@ -70,7 +78,7 @@ def space_measures(
     known: Bool[Tensor, "item landmark"],
     predicted: Float[Tensor, "item landmark 3"],
 ) -> dict[str, float | None]:
-    """What keypoints in space and landmarks tell; ``predicted`` are the landmarks that the keypoints predict."""
+    """Compute figures from keypoints in space and landmarks; ``predicted`` are predicted from the keypoints."""
     angles = _pose_errors(points, landmarks, known)
     return {
         "mpjpe": _number(lambda: metrics.mpjpe(predicted, landmarks, known)),
@@ -95,7 +103,7 @@ def surface_measures(
     known: Bool[Tensor, "item landmark"],
     geodesic: Float[Tensor, "item landmark point"],
 ) -> dict[str, float | None]:
-    """What keypoints in space and the objects' surfaces tell; ``geodesic`` is from each landmark to each point."""
+    """Compute figures from keypoints in space and surfaces. ``geodesic``: distance of each landmark to each point."""
     return {
         f"keypointnet_geodesic_iou_{NEAR}": _number(
             lambda: metrics.geodesic_iou(points, surface, geodesic, NEAR, known)
@@ -114,7 +122,7 @@ def picture_measures(
     seen: Bool[Tensor, "item landmark"],
     boxes: Float[Tensor, "item 2"],
 ) -> dict[str, float | None]:
-    """What predicted landmarks in pictures tell; the boxes' width and height are in sides of the picture."""
+    """Compute figures of predicted landmarks in pictures. ``boxes``: width and height in sides of the picture."""
     size = boxes.prod(-1).sqrt()
     usable = seen & (size > 0)[:, None]
     return {
@@ -129,7 +137,7 @@ def planar_measures(
     landmarks: Float[Tensor, "item landmark 2"],
     known: Bool[Tensor, "item landmark"],
 ) -> dict[str, float | None]:
-    """What keypoints and landmarks in pictures tell where there is no space."""
+    """Compute figures from keypoints and landmarks in pictures, for detections without 3D."""
     return {
         "skeleton_merger_das": _number(lambda: metrics.dual_alignment_score(points, landmarks, known)),
         f"keypointdetr_hungarian_iou_{NEAR}": _number(lambda: metrics.hungarian_iou(points, landmarks, NEAR, known)),
@@ -142,7 +150,7 @@ def motion_measures(
     moved: Float[Tensor, "item keypoint 3"],
     motion: Float[Tensor, "item 4 4"],
 ) -> dict[str, float | None]:
-    """Whether the keypoints of the moved objects are where those of the objects went."""
+    """Compute how far the keypoints of the moved objects are from the moved keypoints of the objects."""
     went = points @ motion[:, :3, :3].mT + motion[:, None, :3, 3]
     return {
         f"usip_repeatability_{NEAR}": _number(lambda: metrics.repeatability(points, moved, motion, NEAR)),
@@ -155,7 +163,7 @@ def motion_of(
     moved: Float[Tensor, "item landmark 3"],
     known: Bool[Tensor, "item landmark"],
 ) -> Float[Tensor, "item 4 4"]:
-    """The rotation and shift that bring each object's landmarks nearest to those of its moved self."""
+    """Compute the rigid motion that brings each object's landmarks nearest to those of the moved object."""
     rotation = metrics.best_rotation(landmarks, moved, known)
     motion = torch.eye(4).to(landmarks).repeat(len(landmarks), 1, 1)
     motion[:, :3, :3] = rotation
@@ -165,7 +173,7 @@ def motion_of(
 
 
 def _pose_errors(points: Tensor, landmarks: Tensor, known: Tensor) -> Float[Tensor, " pair"]:
-    """Of each object and the next, against the rotation that their common landmarks tell; those that tell one."""
+    """Compute the pose error of each object and the next, against the rotation between their common landmarks."""
     common = known[:-1] & known[1:]
     told = common.sum(-1) >= _MIN_POSE_POINTS
     rotation = metrics.best_rotation(landmarks[:-1], landmarks[1:], common)
@@ -174,7 +182,7 @@ def _pose_errors(points: Tensor, landmarks: Tensor, known: Tensor) -> Float[Tens
 
 
 def _in_one_frame(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:
-    """The keypoints, each object turned and shifted so that its landmarks lie nearest to the first object's."""
+    """Move each object's keypoints by the rigid motion that brings its landmarks nearest to the first object's."""
     reference = landmarks[:1].expand_as(landmarks)
     motion = motion_of(landmarks, reference, known & known[:1])
     return points @ motion[:, :3, :3].mT + motion[:, None, :3, 3]
@@ -186,7 +194,7 @@ def _middle(landmarks: Tensor, known: Tensor) -> Tensor:
 
 
 def _number(metric: Callable[[], Tensor]) -> float | None:
-    """The metric's value; None where it has nothing to average."""
+    """Return the metric's value, or None where it has nothing to average."""
     try:
         value = float(metric())
     except ValueError:

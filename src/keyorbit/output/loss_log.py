@@ -37,7 +37,7 @@ class LossLog:
 
 
 def read_losses(run: Path) -> list[dict[str, float]]:
-    """Read the log of a run, oldest step first; empty if there is none. It also reads ``losses.json`` of version 0.1.
+    """Read the log of a run, oldest step first; empty if there is none. ``losses.json`` of old versions is read too.
 
     Raises:
         InputError: the file is damaged.
