@@ -93,7 +93,7 @@ def turns_by(angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3 3"]:
 
 
 def _turns(centred: Tensor, reference: Tensor) -> Tensor:
-    """Rotations about +z, [item 3 3], that bring each item nearest to the reference: least squares in closed form."""
+    """Compute rotations about +z, [item 3 3], that bring each item nearest to the reference (least squares)."""
     x, y = centred[..., 0], centred[..., 1]
     along = (x * reference[:, 0] + y * reference[:, 1]).sum(-1)
     across = (x * reference[:, 1] - y * reference[:, 0]).sum(-1)

@@ -16,21 +16,22 @@ from keyorbit.geometry.hull import search_volume
 
 # How far the columns of a rotation may be from unit length and right angles: matrices are often rounded to two digits.
 _RIGID = 0.02
-# A principal point so many sides from the corner of every view, and fields of view of less than 1° or more than 170°,
-# are no camera's.
+# No camera has a principal point this many sides from the corner of every view, or a field of view of less than 1° or
+# more than 170°.
 _FAR_OUT = 1.5
 _FOCAL = (0.044, 57.3)
 _ALIKE = 0.3
-# A principal point that is the same multiple of the middle in all views (to within a share), and not 1 (by more than a
-# share), is in the unit of another picture size; those of pictures that were cut are anywhere.
+# A principal point that is the same multiple of the middle in all views (within the first share), and that differs from
+# it (by more than the second share), is in the unit of another picture size. In cropped pictures it may be anywhere.
 _SIZED, _RESIZED = 0.05, 0.15
 # Pixels are as wide as high, within this share.
 _SQUARE = 0.1
-# How far beside a view, in sides, the point may lie that all cameras look at: hands do not aim well.
+# How far outside a view, in sides, the point may be at which all cameras look: a camera in the hand is not aimed well.
 _BESIDE = 0.5
-# Another reading is right if it brings that point much nearer to the middle of the views: to a share, less some sides.
+# Another convention is correct if it brings that point much nearer to the middle of the views: to this share, less so
+# many sides.
 _BETTER, _CLEARLY = 0.5, 0.05
-# Cameras that are nearer to each other than this share of their distance from the object stand at one point.
+# Cameras that are nearer to each other than this share of their distance from the object count as at one point.
 _APART = 1e-3
 _EXPECTED = (
     "expected is world_to_camera [view 4 4] with OpenCV's axes (x right, y down, z forward) and intrinsics [view 3 3] "
@@ -90,7 +91,7 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
         return "a focal length is 0"
     if (focal < 0).any():
         return "a focal length is negative, as in OpenGL's axes: make it positive and turn that axis of world_to_camera"
-    # The same in all views: those of pictures that were cut are anywhere.
+    # The same in all views: in cropped pictures the principal point may be anywhere.
     alike = middle.amax(0) - middle.amin(0) <= _ALIKE * middle.mean(0).abs()
     pixels = alike & (middle > _FAR_OUT).all(0)
     if not cameras.orthographic:  # whose focal lengths are sides of the view in world units, which are any
@@ -130,7 +131,7 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
 def _poses(cameras: Cameras) -> str | None:
     """Return what is wrong with the poses taken together, or None."""
     if len(cameras) < 2 or (cameras.orthographic and not cameras.world_to_camera[:, :3, 3].any()):
-        return None  # orthographic cameras may stand anywhere on their axes, even at the middle
+        return None  # orthographic cameras may be anywhere on their axes, even at the middle
     given, inverse = cameras.world_to_camera, torch.linalg.inv(cameras.world_to_camera)
     flip = torch.diag(given.new_tensor([1.0, -1, -1, 1]))
     readings = {
@@ -142,7 +143,7 @@ def _poses(cameras: Cameras) -> str | None:
     off = _off_centre(cameras)
     others = {words: _off_centre(replace(cameras, world_to_camera=poses)) for words, poses in readings.items()}
     words, best = min(others.items(), key=lambda other: other[1])
-    # Of the wrong readings of cameras that aim well some look at a point roughly, by chance; the right one does well.
+    # A wrong convention may look roughly at one point by chance; the correct one looks at it well.
     if best <= 0.5 and (off > 0.5 + _BESIDE or best < _BETTER * off - _CLEARLY):
         return f"world_to_camera looks like {words}"
     return f"the cameras do not look at one object: {_lost(cameras)}" if off > 0.5 + _BESIDE else None

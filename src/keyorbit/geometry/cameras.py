@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-# How far Zero123++ v1.2 stands from an object in a sphere of radius 0.5, at 30° (zero123plus issue 73).
+# Distance of Zero123++ v1.2's cameras from an object in a sphere of radius 0.5, at 30° (zero123plus issue 73).
 ZERO123PLUS_DISTANCE = 0.5 / math.tan(math.radians(15.0))
 
 # Points nearer to a camera's plane than this are pushed off it, so that no division gives an infinite value.
@@ -46,7 +46,7 @@ class Cameras:
             # Camera space (X, Y, Z, 1) becomes (X, Y, 1): the third intrinsic column is the principal point.
             last = self.world_to_camera[:, 3:]
             rigid = torch.cat([rigid[:, :2], last], dim=1)
-        # Sums of products, here and below, in place of matmul: under autocast or TF32 a matmul loses digits.
+        # Sums of products, here and below, instead of matmul: under autocast or TF32 a matmul loses digits.
         return (self.intrinsics[..., None] * rigid[:, None]).sum(-2)
 
     @property

@@ -182,7 +182,7 @@ def _solve(rows: Tensor, offset: Tensor, share: Tensor) -> Tensor:
     of the identity (Tikhonov) keeps x finite where the views do not determine the point.
     """
     weighted = rows * share[..., None, None]
-    # Sums of products in place of matmul: autocast and TF32 would take digits from a 3 × 3 system.
+    # Sums of products instead of matmul, which loses digits under autocast and TF32.
     normal = (weighted[..., :, None] * rows[..., None, :]).sum(dim=(-5, -3))
     right = -(weighted * offset[..., None]).sum(dim=(-4, -2))
     ridge = torch.finfo(rows.dtype).eps ** (2 / 3) * torch.eye(3, dtype=rows.dtype, device=rows.device)

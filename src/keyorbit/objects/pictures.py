@@ -28,7 +28,7 @@ _TURNS = {
 _BACK = _TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 # Where Pillow keeps the orientation: EXIF of JPEG, WebP and new PNGs, of old PNGs, and XMP of both kinds of files.
 _METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
-# Modes that some conversions do not know, or take for others: colour times alpha, and LAB, whose A is no alpha.
+# Modes that some conversions do not support, or confuse: colour times alpha, and LAB, whose A is not alpha.
 _PLAIN = {"La": "LA", "RGBa": "RGBA", "LAB": "RGB"}
 
 
@@ -80,7 +80,7 @@ def as_shown(image: Image.Image) -> Image.Image:
     image.load()
     shown = eight_bits(image)
     if image.format == "TIFF":
-        # Pillow has turned it as it decoded it; some versions leave the tag on the file, but not on a copy.
+        # Pillow has rotated it while decoding; some versions leave the tag on the file, but not on a copy.
         return _turned(shown, 1)
     orientation = _orientation(image)
     return _turned(shown, orientation) if orientation in _TURNS else shown
@@ -150,7 +150,7 @@ def _decode(path: Path) -> tuple[Image.Image, int]:
                 file.load()
                 image = _transposed(file, _BACK.get(orientation))
             else:
-                # Before it is decoded, a PNG does not know what follows its pixels.
+                # What follows a PNG's pixels is read only when it is decoded.
                 file.load()
                 orientation = _orientation(file)
                 image = file.copy()

@@ -61,7 +61,7 @@ def _spanning_forest(cost: Float[Tensor, "keypoint keypoint"]) -> list[Edge]:
     """Compute the minimum spanning tree of each group. Edges of infinite cost join nothing; ties go to the first."""
     rows, cols = torch.triu_indices(len(cost), len(cost), 1)
     values = cost.cpu()[rows, cols]
-    # Ranks in place of costs: they choose the same tree, have no ties, and no 0, which scipy takes for no edge.
+    # Ranks instead of costs: they give the same tree, have no ties, and no 0, which means no edge to scipy.
     rank = torch.empty(len(values)).scatter(0, values.argsort(stable=True), torch.arange(1.0, len(values) + 1))
     some = values.isfinite()
     graph = coo_matrix((rank[some].numpy(), (rows[some].numpy(), cols[some].numpy())), shape=(len(cost), len(cost)))

@@ -15,7 +15,7 @@ from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# Of a name's characters, so many go into that of its unfinished file: file systems allow 255 bytes.
+# Number of a name's characters that are used in the name of its unfinished file: file systems allow 255 bytes.
 _LONGEST = 48
 
 
@@ -84,7 +84,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
         if special:
             shutil.rmtree(target.parent, ignore_errors=True)
-    # `replaced_folder` tells where those in its folder end; markers are nobody's news.
+    # `replaced_folder` logs the final path of the files in its folder; markers are not logged.
     if not path.name.startswith(".") and not any(parent.suffix == ".partial" for parent in path.parents):
         log.info("wrote %s (%s bytes)", path, f"{size:,}")
 

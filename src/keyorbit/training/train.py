@@ -41,7 +41,7 @@ WRITTEN = {"model": MODEL, "lora": LORA}  # folders that a finished run has belo
 PROJECT = "keyorbit"
 
 
-# What TensorBoard writes below a folder of that name; the others write elsewhere.
+# Files that TensorBoard writes below a folder of that name; the other trackers write elsewhere.
 TRACKED = ("*events.out.tfevents.*", "*hparams.yml")
 
 
@@ -69,7 +69,7 @@ def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accel
         InputError: the tracker's package is missing, the precision is not available here, or as :func:`start_ranks`.
     """
     check_tracker(config.tracker)
-    # Without a GPU Accelerate lets each process do the whole job, unless it is told that they are on a CPU.
+    # Without a GPU, Accelerate lets each process do the whole job unless ``cpu`` is set.
     cpu = cpu or (launched() > 1 and not (torch.cuda.is_available() or torch.xpu.is_available()))
     if cpu:
         start_ranks("cpu")
@@ -159,7 +159,7 @@ def train(
         if accelerator.is_main_process and config.train == "lora":
             save_lora(model.unet, out / "lora")
     start = TokensInfo() if tokens is None else tokens.info
-    # Helpers stay behind: they did not learn along with the tokens and the UNet.
+    # Helpers are dropped: they did not learn with the tokens and the UNet.
     places = start.places[: len(learned)]
     info = tokens_info(model, reading)
     learned.info = replace(info, seed=config.seed, pairs=start.pairs, places=places, form=start.form)
@@ -167,7 +167,7 @@ def train(
         if config.train != "tokens":
             save_model(model, out / "model")
             place = (out / "model").resolve()
-            # The folder tells of its cameras.
+            # The folder itself records its cameras.
             learned.info = replace(learned.info, model=str(place), model_fingerprint=fingerprint(place), cameras_of="")
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()

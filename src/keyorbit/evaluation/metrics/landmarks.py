@@ -35,7 +35,7 @@ def fit_landmark_weights(
     diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     floor = torch.finfo(keypoints.dtype).tiny
     eye = torch.eye(count, dtype=keypoints.dtype, device=keypoints.device)
-    # Equal changes of all weights have no say in the fit: filled in, lest rounding be blown up along them.
+    # Equal changes of all weights do not affect the fit. That direction is filled in, so that rounding stays small.
     filled = normal + diagonal / count
     change: Tensor = torch.linalg.solve(filled + (ridge * diagonal).clamp_min(floor) * eye, right[..., None])
     return 1 / count + change[..., 0]

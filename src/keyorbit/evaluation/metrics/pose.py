@@ -99,7 +99,7 @@ def relative_pose_error(
 def _best_rotation(centred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rotation of centred [… point 3] onto target (Kabsch), and the covariance's signed singular values."""
     u, s, vh = torch.linalg.svd(target.transpose(-1, -2) @ centred)
-    # A negative determinant would be a mirror image: the weakest axis is turned round.
+    # A negative determinant would be a mirror image: the weakest axis is inverted.
     sign = torch.ones_like(s)
     sign = torch.cat([sign[..., :2], torch.linalg.det(u @ vh).sign()[..., None]], dim=-1)
     return (u * sign[..., None, :]) @ vh, s * sign

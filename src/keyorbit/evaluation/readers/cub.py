@@ -186,7 +186,7 @@ def _read_h5(path: Path, split: str) -> ObjectDataset:
 
     def make(i: int) -> Any:
         image = Image.fromarray(pictures[i].transpose(1, 2, 0))
-        # Places are row, column in the unit square.
+        # Positions are row, column in the unit square.
         xy = places[i][:, ::-1] * [image.width, image.height]
         return squeezed_object(f"{split}_{i:05d}", image, xy, visible[i] > 0, NAMES, PAIRS)
 

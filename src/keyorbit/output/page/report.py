@@ -15,21 +15,21 @@ from keyorbit.output.page.panels import make_panel, page_asset, render
 from keyorbit.output.plotting import loss_terms, running_mean
 from keyorbit.output.write import find_skeleton
 
-# The terms of the objectives (discover_constellation.py, objective.py) in words; others are shown by their names.
+# The terms of the objectives (discovery/constellation_run.py, discovery/objective.py); others appear by their names.
 TERMS = {
     "total": "what is minimised: the weighted sum of the others",
-    "misplaced": "how unlikely the tokens make the places where they belong, nats; flat maps have 0",
-    "unfit": "how badly the tokens fit their constellation, nats a token",
-    "evidence": "how sure the views are of these places, nats a view",
-    "geometric": "how far the views disagree about a place, squared sides",
-    "spread": "how wide a heatmap is, squared sides",
-    "separation": "tokens nearer to each other than the margin",
-    "silhouette": "how far places lie off the object, sides",
-    "on_object": "share of a heatmap that lies off the object",
-    "sharpening": "difference to a round spot at the peak",
-    "equivariance": "difference to the maps of warped pictures",
+    "misplaced": "negative log-likelihood of the tokens at their places, nats; flat heatmaps have 0",
+    "unfit": "misfit of the tokens to their constellation, nats per token",
+    "evidence": "evidence of the views at these places, nats per view",
+    "geometric": "disagreement of the views about a point, squared sides",
+    "spread": "variance of a heatmap, squared sides",
+    "separation": "penalty of tokens nearer to each other than the margin",
+    "silhouette": "distance of points from the object, sides",
+    "on_object": "share of a heatmap outside the object",
+    "sharpening": "difference from a Gaussian at the peak",
+    "equivariance": "difference from the heatmaps of warped pictures",
 }
-# What keyorbit evaluate writes: key, words, unit factor and digits, whether less is better.
+# Figures of keyorbit evaluate: key, label, factor of the unit, digits, whether less is better.
 FIGURES = (
     ("reprojection", "reprojection error, % of a view's side", 100, 1, True),
     ("landmark_3d", "3D landmark error, % of the object's size", 100, 1, True),
