@@ -96,6 +96,12 @@ def violations(page):
     ]
 
 
+def assert_accessible(page):
+    """No violation; else the whole of each in the message, which pytest would shorten in a list."""
+    found = violations(page)
+    assert not found, "\n".join(["", *found])
+
+
 def unnamed(page):
     """Drawings, regions and groups without a name: axe-core asks for none where a canvas has no role."""
     return page.execute_script(_UNNAMED)

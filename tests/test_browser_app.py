@@ -12,6 +12,7 @@ from PIL import Image
 from browser import (
     PHONE,
     WIDE,
+    assert_accessible,
     chromium,
     complaints,
     fetched,
@@ -20,7 +21,6 @@ from browser import (
     resize,
     screenshot,
     unnamed,
-    violations,
 )
 from keyorbit.app.studio import EXAMPLES
 from keyorbit.discover import DiscoverConfig, untrained
@@ -80,7 +80,7 @@ def test_a_picture_becomes_keypoints_in_every_view_and_in_space(page):
         assert name in wait(page, "#downloads", name).text
     assert complaints(page) == []
     assert fetched(page) == []
-    assert violations(page) == []
+    assert_accessible(page)
     screenshot(page, "app_light")
 
 
@@ -94,7 +94,7 @@ def test_a_discovery_shows_itself_and_stops_with_what_is_there(page):
     wait(page, "#tokens", "tokens")
     screenshot(page, "app_discover")
     assert complaints(page) == []
-    assert violations(page) == []
+    assert_accessible(page)
 
 
 def test_one_token_is_shown_at_every_layer(page):
@@ -106,7 +106,7 @@ def test_one_token_is_shown_at_every_layer(page):
     assert len(page.find_elements("css selector", "#layers tbody tr")) > 2
     screenshot(page, "app_attention")
     assert complaints(page) == []
-    assert violations(page) == []
+    assert_accessible(page)
 
 
 def test_everything_has_a_name_and_reads(page, address):
@@ -116,7 +116,7 @@ def test_everything_has_a_name_and_reads(page, address):
         prefer(page, theme)
         wait(page, "#find")
         assert unnamed(page) == []
-        assert violations(page) == []
+        assert_accessible(page)
         screenshot(page, f"app_{theme}_start")
     resize(page, PHONE)
     assert overflow(page) <= 0

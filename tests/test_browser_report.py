@@ -9,6 +9,7 @@ import pytest
 from browser import (
     PHONE,
     WIDE,
+    assert_accessible,
     chromium,
     complaints,
     fetched,
@@ -80,7 +81,7 @@ def test_a_keypoint_is_followed_everywhere(page):
     pressed = "return [...document.querySelectorAll('.ko-chip[aria-pressed=true]')].map(e => e.dataset.k)"
     assert set(page.execute_script(pressed)) == {"3"}
     page.execute_script("document.querySelector('.ko-more').open = true")
-    assert violations(page) == []
+    assert_accessible(page)
     screenshot(page, "report_followed")
     page.find_element("tag name", "body").send_keys("\ue00c")  # escape
     assert page.execute_script(chosen) == []
@@ -143,7 +144,7 @@ def test_words_read_in_light_and_dark_and_nothing_sticks_out(page, scheme, size)
     resize(page, size)
     page.execute_script("scrollTo(0, 0)")
     assert overflow(page) <= 0
-    assert violations(page) == []
+    assert_accessible(page)
     screenshot(page, f"report_{scheme}_{'phone' if size == PHONE else 'wide'}")
 
 
@@ -153,7 +154,7 @@ def test_the_theme_can_be_chosen_against_the_system(page):
     before = page.execute_script(ground)
     page.execute_script("document.querySelector('[data-ko-theme]').click()")
     assert page.execute_script(ground) != before
-    assert violations(page) == []
+    assert_accessible(page)
     page.execute_script("document.querySelector('[data-ko-theme]').click()")
     assert page.execute_script(ground) == before
 
