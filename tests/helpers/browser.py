@@ -107,7 +107,7 @@ def unnamed(page):
     return page.execute_script(_UNNAMED)
 
 
-_AXE = Path(__file__).parent / "assets" / "axe-core" / "axe.min.js"
+_AXE = Path(__file__).parents[1] / "assets" / "axe-core" / "axe.min.js"
 # A single digit and words with a drawn ornament beside them are judged too. Numbers in an SVG are not: axe-core reads
 # `color`, and they are painted with `fill`, on discs whose contrast test_palette.py checks.
 _RUN_AXE = """
