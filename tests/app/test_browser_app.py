@@ -23,7 +23,8 @@ from helpers.browser import (
     unnamed,
 )
 from keyorbit.app.studio import EXAMPLES
-from keyorbit.discovery.discover import DiscoverConfig, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
 
 pytest.importorskip("gradio", reason="the app is an extra: pip install 'keyorbit[app]'")
 pytestmark = pytest.mark.browser

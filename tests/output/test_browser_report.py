@@ -21,8 +21,9 @@ from helpers.browser import (
     violations,
 )
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.discovery.discover import DiscoverConfig, untrained
-from keyorbit.output.page.report import read_run, report_html
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
+from keyorbit.output.page.report import Figure, read_run, report_html
 from keyorbit.storage.files import write_text
 from keyorbit.synthetic.dataset import make_dataset
 
@@ -42,8 +43,8 @@ def report(backend, tmp_path_factory):
     (folder / "losses.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in history))
     objects = list(load_dataset(folder / "data"))
     found = [KeypointDetector(backend, tokens).detect_object(thing) for thing in objects]
-    scores = {"discovered": {"objects": objects, "reprojection": 0.03}, "untrained": {"reprojection": 0.4}}
-    write_text(folder / "report.html", report_html(read_run(folder), found, objects, scores))
+    figures = [Figure("reprojection error, %", "3.0", "40.0", True)]
+    write_text(folder / "report.html", report_html(read_run(folder), found, objects, figures, 2))
     return folder / "report.html"
 
 

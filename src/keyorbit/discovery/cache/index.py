@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import PrepareConfig, on_one_rig
+from keyorbit.diffusion.prepare import SettledPrepare, on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
-from keyorbit.diffusion.recording import layer_outlines
-from keyorbit.discovery.config import DiscoverConfig, patterns
+from keyorbit.diffusion.recording import RecordConfig, layer_outlines
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects, ObjectViews
@@ -55,7 +55,7 @@ class CacheIndex:
     pattern: tuple[str, ...]
     maps: MapKind
     dtype: str
-    prepare: PrepareConfig
+    prepare: SettledPrepare
     versions: int
     layout: tuple[int, int]
     cameras: dict[str, Any] | None
@@ -103,6 +103,11 @@ class CacheIndex:
         """What ``index.json`` holds."""
         return json.dumps({"identity": self.identity, **self._plain()}, indent=1) + "\n"
 
+    @property
+    def recording(self) -> RecordConfig:
+        """What is recorded of each object."""
+        return RecordConfig(self.pattern, self.maps, self.prepare)
+
     def _plain(self) -> dict[str, Any]:
         """All fields; without cameras of somebody's choice as versions wrote it that had no choice."""
         values = asdict(self)
@@ -143,7 +148,7 @@ def _from_plain(values: dict[str, Any]) -> CacheIndex:
     stored = tuple(CachedLayer(**{**layer, "size": tuple(layer["size"])}) for layer in values["stored"])
     lists = {name: tuple(values[name]) for name in ("layers", "pattern", "layout")}
     objects = tuple((str(name), str(fingerprint)) for name, fingerprint in values["objects"])
-    return CacheIndex(**{**values, **lists, "prepare": PrepareConfig(**prepare), "stored": stored, "objects": objects})
+    return CacheIndex(**{**values, **lists, "prepare": SettledPrepare(**prepare), "stored": stored, "objects": objects})
 
 
 def plan_cache(
@@ -161,10 +166,8 @@ def plan_cache(
         InputError: there is no object, one is damaged or does not fit the model, they share no set of cameras, or there
             is no such dtype.
     """
-    config = (config or DiscoverConfig()).settled(backend)
-    layers, maps = patterns(config.layers), config.maps
-    assert layers is not None
-    assert maps is not None
+    settled = (config or DiscoverConfig()).settled(backend)
+    layers, maps = settled.layers, settled.maps
     if dtype not in STORED:
         raise InputError(f"queries are stored as {', '.join(STORED)}, not {dtype!r}")
     cameras: Cameras | None = None
@@ -184,8 +187,8 @@ def plan_cache(
         pattern=layers,
         maps=maps,
         dtype=dtype,
-        prepare=config.prepare,
-        versions=config.prepare.versions(backend.default_timestep),
+        prepare=settled.prepare,
+        versions=settled.prepare.versions,
         layout=(backend.layout.rows, backend.layout.cols),
         cameras=None if cameras is None else cameras.to_dict(),
         view_size=backend.view_size,
