@@ -2,14 +2,17 @@
 
 import tomllib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
+import keyorbit
 from keyorbit.diffusion.prepare import PrepareConfig
-from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.config import DiscoverConfig, config_from_settings, plain_settings
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
-from keyorbit.storage.settings import from_values, read_toml, to_toml
+from keyorbit.storage.settings import differing, from_values, read_toml, to_toml
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
 
 CHANGED = TrainConfig(
@@ -83,3 +86,51 @@ class OfThree:
 def test_a_table_in_part_keeps_the_rest_of_the_default(tmp_path):
     (tmp_path / "c.toml").write_text("[prepare]\ntimestep = 50\n")
     assert read_toml(tmp_path / "c.toml", OfThree) == OfThree(PrepareConfig(timestep=50, noises=3))
+
+
+SHIPPED = Path(keyorbit.__file__).parent / "assets/examples/tokens.safetensors"
+
+
+def test_the_shipped_tokens_are_of_an_older_version_and_still_read():
+    settings = Tokens.load(SHIPPED).info.settings
+    assert settings["weights"]["epipolar"] == 0
+    config = config_from_settings(settings)
+    assert (config.weights, config.method, config.prepare.noises) == (LossWeights(), "constellation", 3)
+
+
+@pytest.mark.parametrize("config", [DiscoverConfig(), DISCOVERY])
+def test_settings_of_a_discovery_survive_the_tokens_file(config):
+    assert config_from_settings(plain_settings(config)) == config
+
+
+def test_a_removed_setting_can_be_read_while_it_was_off(tmp_path):
+    settings = plain_settings(DISCOVERY)
+    settings["weights"]["epipolar"] = 0.0
+    assert config_from_settings(settings) == DISCOVERY
+    settings["weights"]["epipolar"] = 0.5
+    with pytest.raises(InputError, match=r"weights has epipolar = 0\.5.*removed"):
+        config_from_settings(settings)
+    (tmp_path / "c.toml").write_text("[weights]\nmargin = 0.5\nuncovered = 0.0\n")
+    for kind in (DiscoverConfig, TrainConfig):
+        assert read_toml(tmp_path / "c.toml", kind).weights == LossWeights(margin=0.5)
+    (tmp_path / "c.toml").write_text("[weights]\nuncovered = 2\n")
+    with pytest.raises(InputError, match=r"c\.toml.*weights has uncovered = 2"):
+        read_toml(tmp_path / "c.toml", TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("older", "words"),
+    [
+        ({}, []),
+        ({"seed": 1}, ["seed"]),
+        ({"weights": {"margin": 0.2, "epipolar": 0.0}}, []),
+        ({"weights": {"margin": 0.2, "epipolar": 0.1}}, ["weights"]),
+        ({"weights": {"margin": 0.3}}, ["weights"]),
+        ({"weights": {}}, ["weights"]),
+        ({"weights": None}, ["weights"]),
+        ({"dropped": 1}, []),
+    ],
+)
+def test_a_removed_setting_that_was_off_is_no_difference(older, words):
+    now = {"seed": 0, "weights": {"margin": 0.2}, "cameras_of": None}
+    assert differing(now, {"seed": 0, "weights": {"margin": 0.2}} | older) == words

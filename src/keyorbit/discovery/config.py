@@ -11,6 +11,7 @@ from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import ConstellationConfig
+from keyorbit.storage.settings import without_retired
 
 Method = Literal["constellation", "consistency"]
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
@@ -109,7 +110,7 @@ def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
     parts: dict[str, Any] = {
         "prepare": PrepareConfig(**prepare),
         "constellation": ConstellationConfig(**values.pop("constellation", {})),
-        "weights": LossWeights(**values.pop("weights")),
+        "weights": LossWeights(**without_retired(LossWeights, values.pop("weights"), "the tokens' settings: weights")),
         "single_view": SingleViewWeights(**values.pop("single_view", {})),
     }
     return DiscoverConfig(**values, **parts)

@@ -22,6 +22,7 @@ from keyorbit.geometry.hull import grown_masks
 from keyorbit.geometry.triangulation import reprojection_error, triangulate
 from keyorbit.ranks import Ranks
 from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.storage.settings import differing
 
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
@@ -215,9 +216,8 @@ class DiscoveryRun:
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)
-        differing = [key for key, value in settings.items() if metadata["settings"].get(key) != value]
-        if differing:
-            raise InputError(f"{path} was made with other settings ({', '.join(differing)}); start without --resume")
+        if other := differing(settings, metadata["settings"]):
+            raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
         self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
         return int(metadata["step"])

@@ -44,6 +44,8 @@ def from_values(kind: type[T], values: Mapping[str, Any], where: str, base: T | 
     base: what has no value stays as it is there, also within nested dataclasses; else it gets the class's defaults.
     """
     hints = get_type_hints(kind)
+    hints = {item.name: hints[item.name] for item in fields(kind)}  # type: ignore[arg-type]
+    values = without_retired(kind, values, where)
     unknown = values.keys() - hints.keys()
     if unknown:
         raise InputError(f"{where} has {', '.join(sorted(unknown))}; there are: {', '.join(hints)}")
@@ -52,6 +54,36 @@ def from_values(kind: type[T], values: Mapping[str, Any], where: str, base: T | 
         return kind(**given) if base is None else replace(base, **given)  # type: ignore[type-var]
     except TypeError as error:
         raise InputError(f"{where} does not say all of {kind.__name__}: {error}") from error
+
+
+def without_retired(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values without names that older versions of the class had, which it lists as ``RETIRED``.
+
+    Raises:
+        InputError: one of them is not 0, so that leaving it out would change what the settings mean.
+    """
+    retired = getattr(kind, "RETIRED", ())
+    for name in retired:
+        if values.get(name):
+            raise InputError(
+                f"{where} has {name} = {values[name]!r}, a setting that was removed: such settings can be read only "
+                "where it is 0, which is off"
+            )
+    return {name: value for name, value in values.items() if name not in retired}
+
+
+def differing(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that have another value in ``then``, both as JSON keeps them; one that is missing is None.
+
+    Within tables of settings, a name that only ``then`` has does not count where it is 0: it is of an older version.
+    """
+    return [name for name, value in now.items() if not _same(value, then.get(name))]
+
+
+def _same(now: Any, then: Any) -> bool:
+    if not (isinstance(now, Mapping) and isinstance(then, Mapping)):
+        return bool(now == then)
+    return not differing(now, then) and not any(then[name] for name in then.keys() - now.keys())
 
 
 def _converted(hint: Any, value: Any, where: str, base: Any = None) -> Any:
