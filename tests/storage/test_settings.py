@@ -1,10 +1,13 @@
 """Settings survive TOML, and a wrong file gets one sentence that names what is wrong."""
 
+import sys
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from msgspec import Meta
 
 import keyorbit
 from keyorbit.diffusion.prepare import PrepareConfig
@@ -52,14 +55,21 @@ def test_settings_survive_toml(config, tmp_path):
     ("text", "words"),
     [
         ("steps = ", "cannot be read as TOML"),
-        ("stepz = 3", "stepz"),
-        ("steps = 2.5", "steps cannot be 2.5"),
-        ("checkpointing = 1", "checkpointing"),
-        ("dropped = true", "dropped"),
-        ("timesteps = [1, 2, 3]", "timesteps"),
-        ('train = "all"', "train cannot be 'all'"),
-        ("[terms]\nnvs = 1.0", "nvs"),
-        ("[terms.nvs]\nweight = -1", "negative"),
+        ("steps = " + 5000 * "1", "cannot be read as TOML"),
+        ("stepz = 3", "has stepz; there are: train, num_tokens, "),
+        ("[terms.nvs]\nweigth = 3", "terms.nvs has weigth; there are: weight, start, warmup, shape, end"),
+        ("steps = 2.5", "steps cannot be 2.5; it must be a whole number"),
+        ("steps = 2024-01-01", "steps cannot be datetime.date"),
+        ("checkpointing = 1", "checkpointing cannot be 1; it must be true or false"),
+        ("dropped = true", "dropped cannot be True; it must be a number"),
+        ("unet_rate = '1'", "unet_rate cannot be '1'; it must be a number"),
+        ("timesteps = [1, 2, 3]", r"timesteps cannot be \[1, 2, 3\]; it must be a list of length 2"),
+        ("layers = [1]", r"layers\[0\] cannot be 1; it must be a string"),
+        ("layers = 1", "layers cannot be 1; it must be a string or a list"),
+        ('train = "all"', "train cannot be 'all'; it must be 'full' or 'lora' or 'tokens'"),
+        ("[terms]\nnvs = 1.0", "terms.nvs cannot be 1.0; it must be a table"),
+        ("[terms.nvs]\nweight = -1", "c.toml: terms.nvs: .*negative"),
+        ("token_rate = 1" + 400 * "0", "token_rate: Number out of range"),
         ("batch = 0", "batch"),
         ("tokens_first = 2.0", "tokens_first"),
         ("timesteps = [700, 900]", "keypoint_timesteps"),
@@ -67,13 +77,24 @@ def test_settings_survive_toml(config, tmp_path):
 )
 def test_a_wrong_file_gets_one_sentence(text, words, tmp_path):
     (tmp_path / "c.toml").write_text(text)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) as caught:
         read_toml(tmp_path / "c.toml", TrainConfig)
+    assert str(tmp_path / "c.toml") in str(caught.value)
 
 
 def test_what_is_not_said_keeps_its_default():
     config = from_values(TrainConfig, tomllib.loads("steps = 7\n[terms]\nkeypoint = 2"), "here")
     assert config == TrainConfig(steps=7, terms=Terms(keypoint=2.0))
+
+
+@dataclass(frozen=True)
+class SettledPrepare(PrepareConfig):
+    """Versions that are known."""
+
+    timestep: int | tuple[int, ...] = 100
+    warps: int = 0
+    noises: int = 3
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,60 @@ class OfThree:
 def test_a_table_in_part_keeps_the_rest_of_the_default(tmp_path):
     (tmp_path / "c.toml").write_text("[prepare]\ntimestep = 50\n")
     assert read_toml(tmp_path / "c.toml", OfThree) == OfThree(PrepareConfig(timestep=50, noises=3))
+
+
+@dataclass(frozen=True)
+class Settled(OfThree):
+    """A config that allows less than the one that it is made from."""
+
+    prepare: SettledPrepare = field(default_factory=SettledPrepare)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Fields that say what is allowed."""
+
+    name: str
+    rate: Annotated[float, Meta(gt=0, le=sys.float_info.max)] = 1.0
+    several: int | Annotated[tuple[Annotated[int, Meta(ge=0, lt=1000)], ...], Meta(min_length=1)] | None = None
+    parts: tuple[OfThree, ...] = ()
+    free: dict[str, int] = field(default_factory=dict)
+
+
+def test_values_fit_a_subclass_of_what_they_were_made_from():
+    base = Settled()
+    assert from_values(Settled, {"prepare": {"warps": 1}}, "here", base) == Settled(SettledPrepare(warps=1))
+    assert from_values(OfThree, {"prepare": {"warps": 1}}, "here", base) == OfThree(PrepareConfig(100, 1, 3, seed=0))
+    with pytest.raises(InputError, match=r"prepare\.warps cannot be None; it must be a whole number"):
+        from_values(Settled, {"prepare": {"warps": None}}, "here")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"rate": 0}, "here: rate cannot be 0; it must be a number > 0 and <= 1.79"),
+        ({"rate": float("nan")}, "here: rate cannot be nan; it must be a number > 0"),
+        ({"rate": float("inf")}, "here: rate cannot be inf; it must be a number > 0"),
+        ({"several": []}, r"here: several cannot be \[\]; it must be a whole number or a list of length >= 1"),
+        ({"several": [1, 1000]}, r"here: several\[1\] cannot be 1000; it must be a whole number >= 0 and < 1000"),
+        ({"parts": [{}, {"prepare": {"shift": "x"}}]}, r"here: parts\[1\]\.prepare\.shift cannot be 'x'; it must be"),
+        ({"parts": [{}, {"prepare": {"shitf": 1}}]}, r"here: parts\[1\]\.prepare has shitf; there are: timestep, "),
+        ({"free": {"a": "b"}}, "here: free cannot be {'a': 'b'}; it must be a table, each value a whole number"),
+        ({1: 2}, "here has 1; there are: name"),
+        (None, "here cannot be None; it must be a table"),
+        ([{}], "here cannot be .*; it must be a table"),
+    ],
+)
+def test_what_a_field_says_is_allowed_is_told(values, words):
+    with pytest.raises(InputError, match=f"^{words}"):
+        from_values(Ranges, values | {"name": "x"} if isinstance(values, dict) else values, "here")
+
+
+def test_a_missing_value_without_a_default_is_told():
+    with pytest.raises(InputError, match=r"^here lacks name$"):
+        from_values(Ranges, {"rate": 1}, "here")
+    with pytest.raises(InputError, match=r"^here: terms\.nvs lacks weight$"):
+        from_values(TrainConfig, {"terms": {"nvs": {"start": 1}}}, "here")
 
 
 SHIPPED = Path(keyorbit.__file__).parent / "assets/examples/tokens.safetensors"
