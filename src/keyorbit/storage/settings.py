@@ -111,8 +111,8 @@ def _checked_names(hint: Any, value: Any, where: str, path: str) -> Any:
     for name, item in value.items():
         if name in retired and item:
             raise InputError(
-                f"{inside} has {name} = {short(item)}, a setting that was removed: such settings can be read only "
-                "where it is 0, which is off"
+                f"{inside} has {name} = {short(item)}, but that setting was removed; only settings in which it is 0 "
+                "(off) can still be read"
             )
     unknown = sorted(map(str, value.keys() - hints.keys() - set(retired)))
     if unknown:
