@@ -1,5 +1,6 @@
 """A cache on disk gives the tokens that memory gives, without the model, and never passes for one that it is not."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -163,9 +164,13 @@ def edit(folder):
     (folder / "index.json").write_text(json.dumps(values))
 
 
-def of_other_settings(folder):
+def retype(folder):
     values = json.loads((folder / "index.json").read_text())
-    values.pop("identity")
+    values["stored"][1]["heads"] = "two"
+    (folder / "index.json").write_text(json.dumps(values))
+
+
+def of_other_settings(folder):
     index = replace(read_index(folder), model="another")
     (folder / "index.json").write_text(index.to_json())
 
@@ -176,6 +181,7 @@ def of_other_settings(folder):
         (cut, "shard_00001.*truncated"),
         (swap, "shard_00001.*does not hold"),
         (edit, "index.json.*changed by hand"),
+        (retype, r"index.json: stored\[1\].heads cannot be 'two'; it must be a whole number; build the cache again"),
         (of_other_settings, "shard_00000.*another cache"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda folder: (folder / "index.json").write_text("{"), "index.json cannot be used"),
@@ -188,6 +194,19 @@ def test_a_damaged_or_foreign_cache_is_named(cache, tmp_path, damage, words):
     damage(folder)
     with pytest.raises(InputError, match=words):
         open_cache(folder)
+
+
+def test_an_index_is_written_again_as_it_was_read(cache, tmp_path):
+    """Also where a float was given as a whole number, which the identity tells apart."""
+    values = {name: value for name, value in json.loads(cache.index.to_json()).items() if name != "identity"}
+    values["prepare"]["rotation_deg"] = 10
+    text = json.dumps(values, sort_keys=True)
+    identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps({"identity": identity, **values}, indent=1) + "\n")
+    index = read_index(tmp_path)
+    assert (index.identity, index.to_json()) == (identity, path.read_text())
+    assert index == replace(cache.index, prepare=replace(cache.index.prepare, rotation_deg=10.0))
 
 
 def test_a_truncated_shard_is_built_again(backend, objects, cache, tmp_path):

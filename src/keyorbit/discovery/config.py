@@ -1,6 +1,7 @@
 """The settings of a discovery."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from keyorbit.diffusion.recording import RecordConfig
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import ConstellationConfig
+from keyorbit.storage.settings import from_values
 
 Method = Literal["constellation", "consistency"]
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/research-log.md
@@ -131,22 +133,13 @@ def map_side(backend: Backend, asked: int) -> int:
     return asked or 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
 
 
-def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
-    """The config that :class:`TokensInfo` keeps as plain values."""
-    values = dict(settings)
-    prepare = dict(values.pop("prepare"))
-    prepare["scale"] = tuple(prepare["scale"])
-    if isinstance(prepare["timestep"], list):
-        prepare["timestep"] = tuple(prepare["timestep"])
-    if isinstance(values["layers"], list):
-        values["layers"] = tuple(values["layers"])
-    parts: dict[str, Any] = {
-        "prepare": PrepareConfig(**prepare),
-        "constellation": ConstellationConfig(**values.pop("constellation", {})),
-        "weights": LossWeights(**values.pop("weights")),
-        "single_view": SingleViewWeights(**values.pop("single_view", {})),
-    }
-    return DiscoverConfig(**values, **parts)
+def config_from_settings(settings: Mapping[str, Any], where: str = "the tokens' settings") -> DiscoverConfig:
+    """The config that :class:`TokensInfo` keeps as plain values; ``where`` names these in error messages.
+
+    Raises:
+        InputError: a name or a value that the config has not.
+    """
+    return from_values(DiscoverConfig, settings, where)
 
 
 def patterns(layers: str | tuple[str, ...] | None) -> tuple[str, ...] | None:

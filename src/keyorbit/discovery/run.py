@@ -21,6 +21,7 @@ from keyorbit.geometry.heatmaps import gaussian_kl, normalize, resize
 from keyorbit.geometry.hull import grown_masks
 from keyorbit.ranks import Ranks
 from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.storage.settings import differing
 
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
@@ -227,9 +228,8 @@ class DiscoveryRun(ABC):
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)
-        differing = [key for key, value in settings.items() if metadata["settings"].get(key) != value]
-        if differing:
-            raise InputError(f"{path} was made with other settings ({', '.join(differing)}); start without --resume")
+        if other := differing(settings, metadata["settings"]):
+            raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
         self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
         return int(metadata["step"])

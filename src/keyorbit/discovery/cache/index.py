@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.storage.settings import from_values
 
 FORMAT = "keyorbit-queries-1"
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -72,7 +74,7 @@ class CacheIndex:
     @property
     def identity(self) -> str:
         """A short hash of everything above; every file of the cache carries it."""
-        return hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self._plain, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def object_bytes(self) -> int:
@@ -101,13 +103,14 @@ class CacheIndex:
 
     def to_json(self) -> str:
         """What ``index.json`` holds."""
-        return json.dumps({"identity": self.identity, **self._plain()}, indent=1) + "\n"
+        return json.dumps({"identity": self.identity, **self._plain}, indent=1) + "\n"
 
     @property
     def recording(self) -> RecordConfig:
         """What is recorded of each object."""
         return RecordConfig(self.pattern, self.maps, self.prepare)
 
+    @cached_property
     def _plain(self) -> dict[str, Any]:
         """All fields; without cameras of somebody's choice as versions wrote it that had no choice."""
         values = asdict(self)
@@ -132,23 +135,16 @@ def read_index(folder: Path) -> CacheIndex:
         identity = values.pop("identity")
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
-        index = _from_plain(values)
+        index = from_values(CacheIndex, values, str(path))
+        # As it was written, by which it is known: there a float may be a whole number.
+        vars(index)["_plain"] = values
         if index.identity != identity:
             raise ValueError("it was changed by hand")
+    except InputError as error:
+        raise InputError(f"{error}; build the cache again") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}; build the cache again") from error
     return index
-
-
-def _from_plain(values: dict[str, Any]) -> CacheIndex:
-    """Lists are tuples again."""
-    prepare = dict(values["prepare"])
-    for name in ("scale", "timestep"):
-        prepare[name] = tuple(prepare[name]) if isinstance(prepare[name], list) else prepare[name]
-    stored = tuple(CachedLayer(**{**layer, "size": tuple(layer["size"])}) for layer in values["stored"])
-    lists = {name: tuple(values[name]) for name in ("layers", "pattern", "layout")}
-    objects = tuple((str(name), str(fingerprint)) for name, fingerprint in values["objects"])
-    return CacheIndex(**{**values, **lists, "prepare": SettledPrepare(**prepare), "stored": stored, "objects": objects})
 
 
 def plan_cache(
