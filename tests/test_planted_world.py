@@ -33,13 +33,14 @@ HEIGHT, WIDTH = 250, 500
 OBJECTS, POINTS, MARKS = 13, 7, 5
 # How far the places in the views are from the projected points, in sides; each holds for a third of the views.
 OFF = ((0.03, 0.04), (0.0, 0.01), (0.012, 0.0))
-# How far the silhouette is from the projected points, in rows and columns. Tolerated are 0.02 sides: 5 rows, 10 columns.
+# How far the silhouette is from the projected points, in rows and columns; 0.02 sides, 5 rows or 10 columns, are
+# tolerated.
 BESIDE = ((0, 0), (5, 0), (6, 0), (0, 10), (0, 11), (5, 10), (0, 0))
 # The reprojection errors of an object's keypoints, times its own factor: their median is 8 times it.
 REPROJECTION = (16.0, 1.0, 64.0, 8.0, 2.0, 32.0, 4.0)
 SCORES = (0.9, 0.5, 0.115, 0.1, 0.085, 0.0, 0.2)
-# Neighbours share 5, 4, 3, 2 and 3 known landmarks: two landmarks tell no rotation, three do.
-LACKING = {2: (4,), 3: (0, 4), 4: (1, 4), 9: (2,)}
+# Neighbours share 4, 4, 3, 2 and 3 known landmarks: two landmarks tell no rotation, three do.
+LACKING = {0: (4,), 2: (4,), 3: (0, 4), 4: (1, 4), 9: (2,)}
 # Errors of the input cameras' elevations. Objects 3 and 8 have a camera that is not known, 5 and 9 no true elevation.
 ELEVATION_ERRORS = (1.0, -2.0, 30.0, 0.0, 4.0, 9.0, -5.0, 16.0, 0.5, 9.0, 25.0, -8.0, 7.0)
 UNKNOWN_CAMERAS, NO_ELEVATION = (3, 8), (5, 9)
