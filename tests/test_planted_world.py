@@ -70,6 +70,11 @@ UNITS = {
     "usip_repeatability_0.1": ("%", "more"),
     "same_index_repeatability_0.1": ("%", "more"),
 }
+# Those of the short table.
+IN_TABLE = {
+    *("mpjpe", "pck3d_0.1", "spair_pck_per_point_0.1", "sc3k_inclusivity_0.05", "relative_pose_error_median"),
+    "usip_repeatability_0.1",
+}
 # The measures that have a threshold, in the world in space and in the pictures.
 IN_SPACE = (
     *("pck3d_0.1", "spair_pck_per_image_0.1", "spair_pck_per_point_0.1", "keypointnet_geodesic_iou_0.1"),
@@ -515,6 +520,7 @@ def agrees(found, expected):
 
 def test_every_measure_has_its_unit():
     assert {name: (measure.unit, measure.better) for name, measure in MEASURES.items()} == UNITS
+    assert {name for name, measure in MEASURES.items() if measure.in_table} == IN_TABLE
 
 
 @pytest.mark.parametrize("fitted", ["on others", "one half on the other"])
