@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -231,26 +232,27 @@ class Places(ast.NodeVisitor):
 
 
 def mutants_of(source: bytes, group: str, file: str) -> list[list[Mutant]]:
-    """All mutants of a source, those of one place together; what would not compile is left out."""
-    places = []
-    for changes in Places(source).found:
-        place = []
-        for start, end, after in changes:
-            line = source[:start].count(b"\n") + 1
-            mutant = Mutant(group, file, line, start, end, source[start:end].decode(), after)
-            try:
-                compile(mutated(source, mutant), file, "exec")
-            except SyntaxError:
-                continue
-            place.append(mutant)
-        if place:
-            places.append(place)
-    return places
+    """All mutants of a source, those of one place together."""
+
+    def mutant(start: int, end: int, after: str) -> Mutant:
+        line = source[:start].count(b"\n") + 1
+        return Mutant(group, file, line, start, end, source[start:end].decode(), after)
+
+    return [[mutant(*change) for change in changes] for changes in Places(source).found if changes]
 
 
 def mutated(source: bytes, mutant: Mutant) -> bytes:
     """The source with the change made."""
     return source[: mutant.start] + mutant.after.encode() + source[mutant.end :]
+
+
+def compiles(mutant: Mutant) -> bool:
+    """Whether the mutant is Python at all."""
+    try:
+        compile(mutated((ROOT / mutant.file).read_bytes(), mutant), mutant.file, "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def draw(count: int, seed: int, groups: dict[str, Group] = GROUPS) -> list[Mutant]:
@@ -261,8 +263,9 @@ def draw(count: int, seed: int, groups: dict[str, Group] = GROUPS) -> list[Mutan
         files = sorted({path for glob in group.sources for path in (ROOT / PACKAGE).glob(glob)})
         places = [place for path in files for place in mutants_of(path.read_bytes(), name, str(path.relative_to(ROOT)))]
         chance.shuffle(places)
-        queues.append([chance.choice(place) for place in places])
-    return [mutant for row in zip(*queues, strict=False) for mutant in row][:count]
+        queues.append(filter(compiles, [chance.choice(place) for place in places]))
+    # zip draws no further than it has to: to try what compiles takes a while.
+    return list(islice((mutant for row in zip(*queues, strict=False) for mutant in row), count))
 
 
 def run_tests(tree: Path, group: Group, timeout: float | None) -> tuple[str, float]:
@@ -277,8 +280,6 @@ def run_tests(tree: Path, group: Group, timeout: float | None) -> tuple[str, flo
         done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         return "timeout", time.monotonic() - began
-    if done.returncode > 2:
-        raise SystemExit(f"pytest could not run ({done.returncode}):\n{done.stdout}{done.stderr}")
     return "failed" if done.returncode else "passed", time.monotonic() - began
 
 

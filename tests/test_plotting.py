@@ -27,7 +27,7 @@ def test_heatmaps_stand_in_rows_and_columns():
 def test_keypoints_lie_on_pictures_of_different_sizes():
     pictures = [np.full((32, 32, 3), 255, np.uint8), np.zeros((16, 24, 3), np.uint8), np.ones((9, 5, 3), np.uint8)]
     xy = [torch.rand(3, 2, generator=torch.Generator().manual_seed(i)) for i in range(3)]
-    score = [torch.tensor([0.11, 0.09, 0.1]), torch.ones(3), torch.zeros(3)]
+    score = [torch.tensor([0.11, 0.09, 0.1], dtype=torch.float64), torch.ones(3), torch.zeros(3)]
     figure = draw_keypoints(pictures, xy, score, ["first", "second"])
     assert [axes.get_title() for axes in figure.axes] == ["first", "second", ""]
     for axes, picture, places, scores in zip(figure.axes, pictures, xy, score, strict=True):
