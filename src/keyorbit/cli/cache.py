@@ -23,7 +23,7 @@ from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.discovery.cache.build import build_cache, check_folder, check_room
 from keyorbit.discovery.cache.index import STORED, plan_cache
-from keyorbit.discovery.discover import DiscoverConfig
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.ranks import start_ranks
 

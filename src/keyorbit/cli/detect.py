@@ -19,12 +19,12 @@ from keyorbit.cli.options import (
     one_of,
     run_backend,
 )
-from keyorbit.cli.tables import percent
 from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import SEEN, detect_all
+from keyorbit.evaluation.figures import percent
 from keyorbit.objects.captures import load_capture
 from keyorbit.output.skeleton import check_edges
 from keyorbit.output.write import (

@@ -29,8 +29,8 @@ from keyorbit.cli.terminal import console, progress
 from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.loading import load_backend, model_fingerprint
 from keyorbit.discovery.cache.disk import DiskCache, open_cache
-from keyorbit.discovery.config import Method
-from keyorbit.discovery.discover import RUN, DiscoverConfig, discover, discover_cached
+from keyorbit.discovery.config import DiscoverConfig, Method
+from keyorbit.discovery.discover import RUN, discover, discover_cached
 from keyorbit.errors import InputError
 from keyorbit.output.loss_log import LossLog
 from keyorbit.ranks import start_ranks

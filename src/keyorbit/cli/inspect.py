@@ -14,7 +14,7 @@ from keyorbit.diffusion.inspection.cost import Subject, measure
 from keyorbit.diffusion.inspection.drift import Drift, measure_drift
 from keyorbit.diffusion.inspection.report_text import markdown, show
 from keyorbit.diffusion.inspection.shape_report import FORMAT, inspect_model, with_measurements
-from keyorbit.discovery.discover import DiscoverConfig
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.objects.pictures import load_image
 from keyorbit.storage.files import make_folder, write_json, write_text

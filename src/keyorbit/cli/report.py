@@ -1,7 +1,7 @@
 """``keyorbit report``: a run as one HTML page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,8 @@ from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import detect_all
-from keyorbit.output.page.report import read_run, read_scores, report_html, run_objects
+from keyorbit.evaluation.figures import told
+from keyorbit.output.page.report import Figure, read_run, read_scores, report_html, run_objects
 from keyorbit.storage.files import write_text
 from keyorbit.storage.outputs import check_file
 
@@ -35,12 +36,24 @@ def report_command(
     about, path = read_run(run), out or run / "report.html"
     check_file(path, '<meta name="generator" content="keyorbit')
     beside = run / "scores.json"
-    figures = read_scores(scores or beside) if scores or beside.is_file() else None
+    scored = read_scores(scores or beside) if scores or beside.is_file() else {}
     shown = list(run_objects(about, data, objects))
     found: list[Detection] = []
     if shown:
         with progress() as tick:
             backend = run_backend(about.tokens, model, device, dtype, unet, cameras_of)
             found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
-    write_text(path, report_html(about, found, shown, figures))
+    write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def page_figures(scores: dict[str, Any]) -> list[Figure]:
+    """What ``keyorbit evaluate --json`` wrote, as the page shows it."""
+    return [
+        Figure(figure.title, texts.get("discovered") or "–", texts.get("untrained"), figure.better == "less")
+        for figure, texts in told(scores)
+    ]
+
+
+def _count(scores: dict[str, Any]) -> int:
+    return len(scores["discovered"]["objects"]) if scores else 0

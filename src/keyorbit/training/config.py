@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery.discover import DiscoverConfig, config_from_settings
+from keyorbit.discovery.config import DiscoverConfig, SettledConfig, config_from_settings
 from keyorbit.discovery.objective import LossWeights
 from keyorbit.errors import InputError
 from keyorbit.training.optimise import OptimiseConfig
@@ -214,7 +214,7 @@ class TrainConfig:
             watch_every=self.sample_every or self.steps + 1,
         )
 
-    def reading(self, backend: Backend, tokens: Tokens | None) -> DiscoverConfig:
+    def reading(self, backend: Backend, tokens: Tokens | None) -> SettledConfig:
         """Return how the tokens are read: as they were discovered, if they were, changed by what is set here."""
         base = DiscoverConfig(num_tokens=self.num_tokens, num_candidates=self.num_tokens)
         start = base.start_temperature

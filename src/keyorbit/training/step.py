@@ -15,7 +15,7 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
-from keyorbit.discovery.discover import DiscoverConfig, map_side
+from keyorbit.discovery.config import SettledConfig, map_side
 from keyorbit.discovery.objective import Observed, objective
 from keyorbit.geometry.heatmaps import resize, with_peak_one
 from keyorbit.geometry.hull import grown_masks, silhouette_distance
@@ -38,27 +38,25 @@ class TrainingStep:
         objects: Objects,
         tokens: Tokens,
         config: TrainConfig,
-        reading: DiscoverConfig,
+        reading: SettledConfig,
     ) -> None:
         self.backend, self.objects, self.tokens = backend, objects, tokens
         self.config, self.reading = config, reading
-        if reading.layers is None or reading.maps is None:
-            raise ValueError("the tokens are read at no layers: settle the settings with DiscoverConfig.settled")
-        self.layers, self.kind = reading.layers, reading.maps
         self.blank = backend.empty_condition(1)
-        self._record: AttentionRecord | None = None
+        self.record: AttentionRecord | None = None
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Capture attention for a whole run. With gradient checkpointing, the backward pass needs it as well."""
+        kind = self.reading.maps
         with capture_attention(
             self.backend.unet,
-            self.layers,
+            self.reading.layers,
             ("grid",),
             self.config.mode,
-            heads="each" if self.kind == "stablekeypoints" else "mean",
-            normalizer=self.kind == "attention",
-        ) as self._record:
+            heads="each" if kind == "stablekeypoints" else "mean",
+            normalizer=kind == "attention",
+        ) as self.record:
             yield
 
     def __call__(self, draw: Draw) -> dict[str, Float[Tensor, ""]]:
@@ -97,11 +95,11 @@ class TrainingStep:
         A sample whose timestep is ``keypoint_timesteps`` or more has none. The others are weighted for it, so that the
         mean is the same in expectation and does not depend on how a step is cut into batches.
         """
-        if self._record is None:
-            raise RuntimeError("attention is captured inside recording(): run the step in its block")
-        side = map_side(self.backend, self.reading.map_size)
-        layers = self._record.token_maps() if self.kind == "attention" else self._record.token_logits()
-        heatmaps = token_heatmaps(layers, self.backend.layout, self.kind, side, temperature)
+        if self.record is None:
+            raise RuntimeError("a training step is computed inside its recording()")
+        kind, side = self.reading.maps, map_side(self.backend, self.reading.map_size)
+        layers = self.record.token_maps() if kind == "attention" else self.record.token_logits()
+        heatmaps = token_heatmaps(layers, self.backend.layout, kind, side, temperature)
         first, last = self.config.timesteps
         share = (min(last, self.config.keypoint_timesteps) - first) / (last - first)
         names = ("localization", "consistency", "geometric", *(("equivariance",) if warped else ()))
@@ -115,7 +113,7 @@ class TrainingStep:
 
 
 def keypoint_terms(
-    example: Example, heatmaps: Float[Tensor, "version view token side side"], reading: DiscoverConfig, warped: bool
+    example: Example, heatmaps: Float[Tensor, "version view token side side"], reading: SettledConfig, warped: bool
 ) -> dict[str, Float[Tensor, ""]]:
     """Compute the keypoint terms of one object from :func:`keyorbit.discovery.objective.objective`, in three groups.
 
