@@ -218,10 +218,10 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             {InPlane: lambda s: metrics.visible_error(s.regressed, s.landmarks, s.known)},
         ),
         "skeleton_merger_das": Measure(
-            "DAS (Skeleton Merger, asks landmarks)", "0…1", "more", "Shi et al. 2021", {InSpace: _das, InPlane: _das}
+            "DAS (Skeleton Merger, with landmarks)", "0…1", "more", "Shi et al. 2021", {InSpace: _das, InPlane: _das}
         ),
         "sc3k_correspondence": Measure(
-            "correspondence (SC3K, asks no landmark)",
+            "correspondence (SC3K, without landmarks)",
             "0…1",
             "more",
             "Zohaib & Del Bue 2023",

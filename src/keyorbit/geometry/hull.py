@@ -33,7 +33,7 @@ class Silhouette:
     Attributes:
         mask: True on the object, [view height width].
         distance: of each pixel from the nearest one of the mask, [view height width], in sides of the view. 0 on the
-            mask, and everywhere in a view whose mask is empty: such a view does not tell where the object is.
+            mask, and everywhere in a view whose mask is empty: such a view does not constrain its position.
     """
 
     mask: Bool[Tensor, "view height width"]
@@ -41,7 +41,7 @@ class Silhouette:
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "view height width"]) -> "Silhouette":
-        """The silhouette of a mask."""
+        """Make the silhouette of a mask."""
         return cls(mask, silhouette_distance(mask))
 
 
