@@ -7,8 +7,9 @@ import torch
 
 from keyorbit.detection.detector import DetectConfig, KeypointDetector, averaged, near
 from keyorbit.detection.peaks import peak_score, peak_xy
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare
-from keyorbit.diffusion.recording import RecordConfig, joined, record, unet_maps
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
+from keyorbit.diffusion.prepare import object_generator, prepare
+from keyorbit.diffusion.recording import joined, record, unet_maps
 from keyorbit.discovery import run as discover_run
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover

@@ -10,8 +10,8 @@ import typer
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.known_cameras import camera_choices
 from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews, load_dataset
