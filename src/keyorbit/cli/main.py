@@ -4,7 +4,6 @@ import logging
 import signal
 import sys
 import time
-from importlib.metadata import version as package_version
 from typing import Annotated
 
 import typer
@@ -66,6 +65,8 @@ def _about(
     bars.quiet = quiet
     logging.getLogger("keyorbit").setLevel(logging.INFO if verbose and first_launched() else logging.WARNING)
     if version:
+        from importlib.metadata import version as package_version
+
         console.print(package_version("keyorbit"))
         raise typer.Exit
 
@@ -76,7 +77,6 @@ def main() -> None:
     several = launched() > 1
     if several:  # a launcher ends all processes where one is gone
         signal.signal(signal.SIGTERM, _terminated)
-    _quiet_libraries()
     began = time.monotonic()
     try:
         app()
@@ -99,13 +99,3 @@ def _terminated(number: int, frame: object) -> None:
         "stopped from outside, as when another process of the run is gone; what was finished is kept: start it again "
         "('discover' and 'train' with --resume)"
     )
-
-
-def _quiet_libraries() -> None:
-    """Bars and advice of the libraries below would drown ours."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.set_verbosity_error()

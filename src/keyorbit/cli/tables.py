@@ -2,6 +2,7 @@
 
 from rich.table import Table
 
+from keyorbit.detection.input_camera import InputCamera
 from keyorbit.evaluation.evaluate import Evaluation
 from keyorbit.evaluation.measures import MEASURES
 from keyorbit.evaluation.protocol import SOURCE, ProtocolResult
@@ -74,3 +75,12 @@ def percent(value: float | None) -> str:
 def number(value: float | None) -> str:
     """Two decimals."""
     return "–" if value is None else f"{value:.2f}"
+
+
+def input_line(camera: InputCamera) -> str:
+    """What is known of the input picture's elevation."""
+    if float(camera.score) == 0:
+        return "the input picture's elevation cannot be known from these keypoints"
+    return (
+        f"the input picture's elevation is {float(camera.elevation_deg):.1f}° ± {float(camera.elevation_std_deg):.1f}°"
+    )

@@ -4,7 +4,6 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from einops import rearrange
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from keyorbit.detection.choices import NOISES, WARPS, Space
 from keyorbit.detection.input_camera import InputCamera, search_input_camera
 from keyorbit.diffusion.attention import Pass
 from keyorbit.diffusion.backends.base import Backend
@@ -44,9 +44,6 @@ from keyorbit.objects.pictures import middle_square, to_tensor
 
 log = logging.getLogger(__name__)
 
-Space = Literal["constellation", "evidence", "triangulation"]
-PEAKS = ("soft", "window", "argmax")
-
 HULL_POINTS = 400
 # Heat, against a flat map's, that a view has everywhere: where it sees nothing its place is the common one.
 _A_LITTLE = 0.01
@@ -68,8 +65,8 @@ class DetectConfig:
     Gaussian of standard deviation ``nearness`` (sides) there. A view that marks something else then has a low score.
     """
 
-    noises: int = 4
-    warps: int = 0
+    noises: int = NOISES
+    warps: int = WARPS
     peak: str | None = None
     window: float = 0.12
     seed: int = 0

@@ -2,17 +2,17 @@
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import MapKind
 from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.discovery.choices import NUM_TOKENS, Method
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import ConstellationConfig
 
-Method = Literal["constellation", "consistency"]
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
 
 
@@ -34,7 +34,7 @@ class DiscoverConfig:
     have to agree on a point of space, see :func:`keyorbit.discovery.objective.objective`; ``weights`` are of its terms.
     """
 
-    num_tokens: int = 16
+    num_tokens: int = NUM_TOKENS
     num_candidates: int = 32
     method: Method = "constellation"
     layers: str | tuple[str, ...] | None = None

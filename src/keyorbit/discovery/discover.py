@@ -13,17 +13,17 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.discovery.cache.disk import DiskCache
+from keyorbit.discovery.choices import RUN
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side, patterns, plain_settings
 from keyorbit.discovery.constellation_run import ConstellationRun
-from keyorbit.discovery.run import CHECKPOINT, DiscoveryRun, initial_tokens
+from keyorbit.discovery.run import DiscoveryRun, initial_tokens
 from keyorbit.discovery.sources import ModelFacts, Source, check_shares, model_facts, open_source
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
-from keyorbit.storage.outputs import OutputKind, begin_output, check_run
+from keyorbit.storage.outputs import begin_output, check_run
 
 __all__ = [
-    "RUN",
     "DiscoverConfig",
     "config_from_settings",
     "discover",
@@ -35,13 +35,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-RUN = OutputKind(
-    "discovery run",
-    # Of the commands discover, evaluate and report.
-    (CHECKPOINT, "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json", "scores.json", "report.html"),
-    CHECKPOINT,
-)
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[int, Tokens], bool]

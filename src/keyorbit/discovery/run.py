@@ -11,6 +11,7 @@ from torch import Tensor
 
 from keyorbit.diffusion.maps import token_maps
 from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.objective import Observed, objective, single_view_objective
 from keyorbit.discovery.selection import Selection, choose_tokens
@@ -26,7 +27,6 @@ from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, rest
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
 KEPT = 1000
-CHECKPOINT = "checkpoint.safetensors"
 
 
 class DiscoveryRun:

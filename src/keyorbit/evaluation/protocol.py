@@ -22,6 +22,7 @@ from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.discover import DiscoverConfig, Report, discover
 from keyorbit.errors import InputError
+from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.metrics import (
     apply_landmark_map,
     fit_landmark_map,
@@ -85,43 +86,6 @@ PROTOCOLS: dict[str, Measured] = {
 }
 
 
-@dataclass(frozen=True)
-class ProtocolConfig:
-    """The protocol's settings; the defaults are the original's.
-
-    tokens optimised, of which ``keypoints`` are kept; pictures: how many train pictures they are optimised on; fit:
-    train pictures that the regression sees at most; test: test pictures scored, None for all; augmentations: warped
-    versions of each that are averaged; map_size: side of the maps in pixels.
-    """
-
-    keypoints: int = 10
-    tokens: int = 500
-    steps: int = 500
-    batch: int = 4
-    rate: float = 5e-3
-    pictures: int = 100
-    fit: int = 50_000
-    test: int | None = None
-    augmentations: int = 10
-    map_size: int = 128
-    seed: int = 0
-
-    def discovery(self) -> DiscoverConfig:
-        """The first two stages' settings: maps, warps and numbers as in the original."""
-        return DiscoverConfig(
-            num_tokens=self.keypoints,
-            num_candidates=max(self.tokens, self.keypoints),
-            maps="stablekeypoints",
-            steps=self.steps,
-            batch=self.batch,
-            rate=self.rate,
-            seed=self.seed,
-            map_size=self.map_size,
-            # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
-            prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
     """What came out: ``value`` in the data set's unit, beside StableKeypoints' own."""
@@ -153,6 +117,22 @@ class ProtocolResult:
         }
 
 
+def discovery_config(config: ProtocolConfig) -> DiscoverConfig:
+    """The first two stages' settings: maps, warps and numbers as in the original."""
+    return DiscoverConfig(
+        num_tokens=config.keypoints,
+        num_candidates=max(config.tokens, config.keypoints),
+        maps="stablekeypoints",
+        steps=config.steps,
+        batch=config.batch,
+        rate=config.rate,
+        seed=config.seed,
+        map_size=config.map_size,
+        # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
+        prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
+    )
+
+
 def run_protocol(
     backend: Backend,
     dataset: str,
@@ -179,7 +159,7 @@ def run_protocol(
     if backend.layout.num_views != 1:
         raise InputError(f"StableKeypoints' protocol is for models of one view; {backend.name} has several")
     shown = train[: config.pictures]
-    tokens = discover(backend, shown, config.discovery(), out, report=report)
+    tokens = discover(backend, shown, discovery_config(config), out, report=report)
     detector = KeypointDetector(backend, tokens, DetectConfig(noises=1, warps=config.augmentations, peak="argmax"))
     fit = _detect(detector, train[: config.fit], lambda i, n: report("regress", i, n, {}))
     judged = _detect(detector, test[: config.test], lambda i, n: report("evaluate", i, n, {}))

@@ -3,21 +3,22 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from numpy import ndarray
 from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.keypoints import Keypoints3D
+from keyorbit.output.choices import Edge
 from keyorbit.output.palette import ink, palette
-from keyorbit.output.skeleton import Edge
 from keyorbit.storage.files import whole_file
+
+# Matplotlib takes half a second to import: it is loaded where something is drawn.
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 # Matplotlib's map that reads the same with and without red-green colour blindness.
 HEAT = "cividis"
@@ -30,12 +31,14 @@ def draw_keypoints(
     titles: Sequence[str] = (),
     threshold: float = 0.1,
     crosses: Float[Tensor, "keypoint 2"] | None = None,
-) -> Figure:
+) -> "matplotlib.figure.Figure":
     """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
 
     pictures: of any sizes.  xy: in the unit square of each picture.  crosses: the same keypoints as projected from
     space onto the first picture.
     """
+    from matplotlib.patheffects import withStroke
+
     count = len(pictures)
     figure = _figure(2.9 * count, 3.2)
     colors = palette(len(xy[0]))
@@ -76,7 +79,7 @@ def draw_heatmaps(
     row_titles: Sequence[str] = (),
     col_titles: Sequence[str] = (),
     pictures: Sequence[UInt8[ndarray, "_ _ 3"]] = (),
-) -> Figure:
+) -> "matplotlib.figure.Figure":
     """A grid of heatmaps, each scaled to its own maximum; over greyed ``pictures``, one per column, where given."""
     rows, cols = heatmaps.shape[:2]
     figure = _figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
@@ -96,7 +99,7 @@ def draw_heatmaps(
     return figure
 
 
-def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
+def draw_losses(history: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Figure":
     """One small plot per term over the steps, the total first, as measured and as a running mean.
 
     history: what ``keyorbit discover`` logs: the step, and the value of every term. ValueError when it is empty.
@@ -119,7 +122,9 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()) -> Figure:
+def draw_points(
+    points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()
+) -> "matplotlib.figure.Figure":
     """Numbered keypoints in space, z up, with the directions of the cameras; points of score 0 are left out."""
     figure = _figure(5.0, 5.0)
     axes: Any = figure.add_subplot(projection="3d")
@@ -158,7 +163,7 @@ def running_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
     return mean
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "matplotlib.figure.Figure", path: Path) -> None:
     """Write a PNG, whole or not at all.
 
     Raises:
@@ -168,7 +173,10 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(partial, format="png")
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float) -> "matplotlib.figure.Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,16 +1,13 @@
 """Which keypoints belong together: edges between neighbours that keep their distance from object to object."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor
 
-from keyorbit.errors import InputError
+from keyorbit.output.choices import Edge
 
-Edge = tuple[int, int]
 # Weight of nearness against steadiness: it orders pairs that keep their distance equally well, as in a rigid part.
 _NEARNESS = 0.02
 
@@ -40,19 +37,6 @@ def co_moving_skeleton(
     tiny = torch.finfo(mean.dtype).tiny
     cost = deviation / mean.clamp_min(tiny) + _NEARNESS * mean / mean.max().clamp_min(tiny)
     return _spanning_forest(cost.masked_fill(together < min(2, objects), torch.inf))
-
-
-def check_edges(edges: Sequence[Edge], keypoints: int) -> None:
-    """See that every edge joins two of the keypoints 0 … keypoints−1.
-
-    Raises:
-        InputError: one does not.
-    """
-    for first, second in edges:
-        if first == second or not (0 <= first < keypoints and 0 <= second < keypoints):
-            raise InputError(
-                f"the skeleton's edge {first}-{second} does not join two of keypoints 0 to {keypoints - 1}"
-            )
 
 
 def _spanning_forest(cost: Float[Tensor, "keypoint keypoint"]) -> list[Edge]:

@@ -11,13 +11,13 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
-from keyorbit.objects.dataset import OBJECT, write_object
+from keyorbit.objects.dataset import write_object
+from keyorbit.objects.paths import OBJECT
 from keyorbit.storage.outputs import check_output
-from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.synthetic.plan import MAX_OBJECTS, planned_objects
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
@@ -25,7 +25,6 @@ from keyorbit.synthetic.shapes import rotation_about
 log = logging.getLogger(__name__)
 
 LAYOUT = Layout(3, 2)
-MAX_OBJECTS = 10**6
 WHITE = 1.0
 
 
@@ -51,20 +50,10 @@ def make_dataset(
     Raises:
         InputError: the category is unknown, a number is out of range, or in an object's place is something else.
     """
-    if category not in CATEGORIES:
-        raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
-    if not 1 <= objects <= MAX_OBJECTS or not 0 <= seed < 1000 or size < 8:
-        raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
-    first, step = shard
-    if not 0 <= first < step:
-        raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
-    numbers = range(first, objects, step)
-    folders = [out / f"{category}_{seed}_{i:05d}" for i in numbers]
-    for folder in folders:  # before any of them is rendered
-        check_output(folder, OBJECT, overwrite)
-    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in numbers]
+    folders = planned_objects(out, category, objects, seed, size, shard, overwrite)
+    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in folders]
     written, began = list[Path](), time.monotonic()
-    for folder, sample in zip(folders, make_samples(specs, workers), strict=True):
+    for folder, sample in zip(folders.values(), make_samples(specs, workers), strict=True):
         write_sample(folder, sample, overwrite)
         written.append(folder)
         if progress is not None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
@@ -16,6 +15,7 @@ from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.pictures import eight_bits
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
+from keyorbit.synthetic.plan import check_mesh
 from keyorbit.synthetic.shapes import join
 
 
@@ -52,6 +52,8 @@ def random_light(rng: np.random.Generator) -> Light:
 
 def object_surface(thing: SyntheticObject) -> Surface:
     """The surface of a procedural object."""
+    import trimesh
+
     shape = join([part.shape for part in thing.parts])
     sizes = [len(part.shape.faces) for part in thing.parts]
     colors = np.repeat(np.stack([part.paint.first for part in thing.parts]), sizes, axis=0)
@@ -72,8 +74,9 @@ def load_surface(path: Path, up: str = "y") -> Surface:
     Raises:
         InputError: the file is missing, is not a mesh, has no triangles, or a texture of 32 bits a channel.
     """
-    if not path.is_file():
-        raise InputError(f"no mesh file at {path}")
+    import trimesh
+
+    check_mesh(path)
     try:
         mesh = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # trimesh readers raise whatever their format's parser raises
@@ -97,6 +100,8 @@ def load_surface(path: Path, up: str = "y") -> Surface:
 
 def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:
     """The colours of faces or vertices; without any, the material's one colour (trimesh's grey if it has none)."""
+    import trimesh
+
     if mesh.visual.kind in ("face", "vertex"):
         colors: ndarray = np.asarray(mesh.visual.face_colors, float)[:, :3] / 255
         return colors
@@ -172,6 +177,8 @@ def visible(
 
 def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{count} 3"]:
     """Points spread evenly over the area; the same seed, the same places on the surface wherever it was turned."""
+    import trimesh
+
     points: ndarray = trimesh.sample.sample_surface(surface.mesh, count, seed=seed)[0]
     return np.asarray(points, float)
 
@@ -213,6 +220,8 @@ def _shade(
     light: Light,
 ) -> Float[ndarray, "ray 3"]:
     """Two-sided Lambert shading of the faces that were hit."""
+    import trimesh
+
     normal = surface.mesh.face_normals[face]
     facing = np.sign(-(normal * directions).sum(1, keepdims=True))
     lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
@@ -261,5 +270,7 @@ def _hit_distance(
 
 
 def _require_embree() -> None:
+    import trimesh
+
     if not trimesh.ray.has_embree:
         raise InputError("rendering needs the ray caster embreex: pip install 'keyorbit[synthetic]'")

@@ -20,6 +20,8 @@ from keyorbit.diffusion.backends.components import check_fit, load_component, lo
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
+from keyorbit.diffusion.choices import check_dtype
+from keyorbit.diffusion.paths import check_model
 from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -186,30 +188,27 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
     Raises:
         InputError: one of them is not to be had here.
     """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in known:
-        raise InputError(f"dtype {dtype!r} is not one of {', '.join(known)}")
+    check_dtype(dtype)
     try:
         target = torch.device(device)
         torch.empty(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    return target, known[dtype]
+    return target, getattr(torch, dtype)
 
 
-def model_folder(model: str, wanted: Sequence[str], unwanted: Sequence[str] = (), hint: str = "") -> Path:
+def model_folder(model: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
     """The folder of ``"tiny"``, of a path, or of a Hub id, of which only files matching ``wanted`` are fetched.
 
     Raises:
-        InputError: it is none of these (``hint`` is the sentence then), or not to be had from the Hub.
+        InputError: it is none of these, or not to be had from the Hub.
     """
     if model == "tiny":
         return Path(str(files("keyorbit"))) / "assets" / "tiny"
     path = Path(model)
     if path.is_dir():
         return path
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise InputError(hint or f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
+    check_model(model)
     try:
         return Path(snapshot_download(model, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
