@@ -79,7 +79,11 @@ def check_maps(value: str | None) -> MapKind | None:
 
 
 def check_versions(timestep: str | None, warps: int | None, noises: int | None) -> int | tuple[int, ...] | None:
-    """``--timestep`` as one number or several. Raises InputError where it, ``--warps`` or ``--noises`` is out of range."""
+    """``--timestep`` as one number or several.
+
+    Raises:
+        InputError: it, ``--warps`` or ``--noises`` is out of range.
+    """
     several = [] if timestep is None else timestep.split(",")
     if not all(t.strip().isdecimal() and int(t) <= 999 for t in several):
         raise InputError(f"--timestep is 0 to 999, or several with commas between, not {timestep}")

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.detection.choices import NOISES, WARPS, Space
+from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Space
 from keyorbit.detection.input_camera import InputCamera, search_input_camera
 from keyorbit.diffusion.attention import Pass
 from keyorbit.diffusion.backends.base import Backend

@@ -107,8 +107,8 @@ def load_dataset(path: str | Path) -> ObjectDataset:
         InputError: nothing usable is there.
     """
     paths = object_paths(Path(path))
-    if paths == [Path(path)] and paths[0].is_file():
-        load_image(paths[0])  # a damaged picture is told now
+    if Path(path).is_file():
+        load_image(Path(path))  # a damaged picture is reported here, not when the object is read
     names = _picture_names(paths)
     log.info("objects in %s: %d", path, len(paths))
 

@@ -1,4 +1,4 @@
-"""The formats a detection is written in, and edges between keypoints. It imports no library: the command line reads it."""
+"""The formats of a detection, and edges between keypoints. It imports no library: the command line reads it."""
 
 from collections.abc import Sequence
 
