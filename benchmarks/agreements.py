@@ -1,5 +1,6 @@
-"""Ways in which the views of one object have to agree, in units of what the maps themselves know."""
+"""Other ways in which the views of one object can be made to agree; none of them was better than ours (geometry.py)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,16 +8,91 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from keyorbit.discovery.config import SettledConfig
+from keyorbit.discovery.consistency_run import ConsistencyRun
+from keyorbit.discovery.objective import Observed, objective
+from keyorbit.discovery.sources import Source
 from keyorbit.geometry.alignment import canonical_points
-from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.cameras import Cameras, repeat_cameras
 from keyorbit.geometry.evidence import view_evidence
+from keyorbit.geometry.heatmaps import covariance
+from keyorbit.geometry.hull import hull_points
 from keyorbit.geometry.triangulation import triangulate
+from keyorbit.geometry.warps import Warp
+from keyorbit.ranks import Ranks
 
 # Student's t with few degrees of freedom: a view ten deviations off pulls no more than one three deviations off.
 _FREEDOM = 4.0
 # No view's say falls below this, so that no view can be talked away.
 _LEAST_VISIBLE = 0.1
 _ROUNDS = 4
+
+
+# Points of the visual hull that stand for an object, and the grid they are taken from, a side.
+_HULL_POINTS, _HULL_SIDE = 300, 24
+
+
+@dataclass(frozen=True)
+class AgreementWeights:
+    """How much each other form of agreement counts; 0 leaves it out.
+
+    uncertain: residual in units of the maps' uncertainty, nats; epipolar: distance from the other views' lines, squared
+    sides; likelihood: of the heatmaps, given that they mark one point of the visual hull, nats a view; uncovered:
+    squared distance from the hull's surface to the nearest token; constellation: variance of the tokens over the
+    batch's objects, turned to fit, that no common constellation explains, a share.
+    """
+
+    uncertain: float = 0.0
+    epipolar: float = 0.0
+    likelihood: float = 0.0
+    uncovered: float = 0.0
+    constellation: float = 0.0
+
+
+class AgreementRun(ConsistencyRun):
+    """Discovery by consistency with other terms besides."""
+
+    def __init__(self, source: Source, config: SettledConfig, cameras: Cameras, weights: AgreementWeights) -> None:
+        super().__init__(source, config, Ranks(), cameras)
+        self.weights = weights
+
+    def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Tensor]:
+        seen = self.observe(objects, maps)
+        terms = objective(seen, self.cameras, self.config.weights)
+        others = other_terms(seen, self.cameras, self.weights)
+        total = sum((getattr(self.weights, name) * value for name, value in others.items()), terms["total"])
+        return terms | others | {"total": total}
+
+
+def other_terms(seen: Observed, cameras: Cameras, weights: AgreementWeights) -> dict[str, Tensor]:
+    """The terms that have a weight."""
+    places, everywhere = seen.places(), repeat_cameras(cameras, seen.heatmaps.shape[1])
+    points = triangulate(places, everywhere)
+    terms = {}
+    if weights.uncertain:
+        terms["uncertain"] = uncertain_agreement(places, uncertainties(seen), everywhere).nll.mean()
+    if weights.epipolar:
+        terms["epipolar"] = epipolar_consistency(places, everywhere)
+    if weights.likelihood or weights.uncovered:
+        draw = torch.Generator().manual_seed(0)  # the same choice of cells at every step
+        hull = torch.stack([hull_points(field, cameras, _HULL_POINTS, draw, _HULL_SIDE) for field in seen.distance])
+        shown = Warp(seen.warps).apply(cameras.project(hull)[:, None].expand(-1, seen.warps.shape[1], -1, -1, -1))
+        unlikely, marked = hull_likelihood(seen.heatmaps, shown, hull)
+        if weights.likelihood:
+            terms["likelihood"], points = unlikely, marked
+        if weights.uncovered:
+            terms["uncovered"] = uncovered(hull, points)
+    if weights.constellation:
+        terms["constellation"] = unexplained_variance(points)
+    return terms
+
+
+def uncertainties(seen: Observed) -> Float[Tensor, "object version_view token 2 2"]:
+    """Covariances of the places in the unwarped views, never below a pixel's own."""
+    height, width = seen.heatmaps.shape[-2:]
+    pixel = torch.diag(torch.tensor([width, height]).to(seen.heatmaps) ** -2 / 12)
+    back = Warp(seen.warps).inverse().matrix[..., :2].unsqueeze(-3)
+    return rearrange(back @ (covariance(seen.heatmaps) + pixel) @ back.mT, "o n v t i j -> o (n v) t i j")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +211,7 @@ def _fundamental(cameras: Cameras) -> Float[Tensor, "view other 3 3"]:
     return determinants.to(cameras.intrinsics)
 
 
-def constellation(points: Float[Tensor, "item token 3"]) -> Float[Tensor, ""]:
+def unexplained_variance(points: Float[Tensor, "item token 3"]) -> Float[Tensor, ""]:
     """Share of the points' variance that one common constellation does not explain, in [0, 1]; differentiable.
 
     0 when all items are the same up to a turn about the vertical and a shift. Tokens that mark a left leg here and a

@@ -14,7 +14,9 @@ from keyorbit.detection.detector import Detection
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import LayerMaps, token_maps
 from keyorbit.diffusion.prepare import object_views
-from keyorbit.discovery.discover import map_side, untrained
+from keyorbit.diffusion.recording import joined
+from keyorbit.discovery.config import map_side
+from keyorbit.discovery.initial import untrained
 from keyorbit.discovery.losses import localization, pixel_consistency
 from keyorbit.discovery.objective import SingleViewWeights, single_view_objective
 from keyorbit.discovery.selection import select_tokens
@@ -52,10 +54,11 @@ def optimise(
     ``misread``: while optimising, positions are taken for a grid of exchanged height and width, 2 × 3 views.
     """
     # Not by constellation: that would leave out the warps, which equivariance needs.
-    config = replace(config, maps="attention", method="consistency").settled(backend)
-    start = untrained(backend, replace(config, num_tokens=config.num_candidates))
-    prepared, _ = work.prepare_all(objects, backend, config.prepare)
-    cache = work.query_cache(backend, prepared, config.layers)
+    settled = replace(config, maps="attention", method="consistency").settled(backend)
+    start = untrained(backend, replace(settled, num_tokens=config.num_candidates))
+    recorded = work.source(backend, objects, settled).recordings
+    recordings = [recorded[number] for number in range(len(objects))]
+    cache = joined(recordings)
     tokens = start.embedding.detach().to(backend.device).requires_grad_(True)
     optimizer = torch.optim.Adam([tokens], lr=config.rate)
     side, layout = map_side(backend, config.map_size), MISREAD if misread else backend.layout
@@ -71,15 +74,15 @@ def optimise(
 
     for step in range(config.steps):
         generator = torch.Generator().manual_seed(config.seed * 10**7 + step)
-        chosen = torch.randperm(len(prepared), generator=generator)[: config.batch]
-        warps = torch.stack([prepared[i].warps for i in chosen.tolist()])
+        chosen = torch.randperm(len(recordings), generator=generator)[: config.batch]
+        warps = torch.stack([recordings[i].shown.warps for i in chosen.tolist()])
         optimizer.zero_grad(set_to_none=True)
         loss(maps(chosen, layout), warps.to(tokens)).backward()
         for group in optimizer.param_groups:
             group["lr"] = config.rate * (1 - 0.9 * step / config.steps)
         optimizer.step()
     with torch.no_grad():
-        heatmaps = normalize(torch.cat([maps(torch.tensor([i]), backend.layout)[:, 0] for i in range(len(prepared))]))
+        heatmaps = normalize(torch.cat([maps(torch.tensor([i]), backend.layout)[:, 0] for i in range(len(recordings))]))
     peaks = argmax_xy(heatmaps[:, 0])
     best = select_tokens(heatmaps, peaks, torch.zeros_like(peaks[..., 0]), config.num_tokens).tokens
     return ko.Tokens(tokens.detach().cpu()[best.cpu()], replace(start.info, settings=_settings(start, config)))

@@ -29,10 +29,10 @@ from keyorbit.diffusion.backends.stable_diffusion import first_up_layers
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.cost import random_weights
-from keyorbit.diffusion.prepare import PrepareConfig, Prepared, prepare_numbered
+from keyorbit.diffusion.prepare import PrepareConfig, Prepared, object_generator, prepare
 from keyorbit.diffusion.queries import QueryCache
-from keyorbit.diffusion.recording import layer_outlines, object_queries, run_unet
-from keyorbit.discovery.run import DiscoveryRun
+from keyorbit.diffusion.recording import RecordConfig, Recording, layer_outlines, record_prepared, run_unet
+from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.sources import MemorySource, model_facts
 from keyorbit.evaluation.evaluate import detect_all
 from keyorbit.geometry.heatmaps import resize
@@ -112,7 +112,8 @@ def noise_object(backend: Zero123PlusBackend, number: int) -> ko.ObjectViews:
 
 
 def prepared_noise(backend: Zero123PlusBackend) -> Prepared:
-    return prepare_numbered(noise_object(backend, 0), 0, backend, PrepareConfig())
+    once = PrepareConfig().settled(backend.default_timestep)
+    return prepare(noise_object(backend, 0), backend, once, object_generator(0, 0))[0]
 
 
 def unet_step(backend: Zero123PlusBackend, item: Prepared, tokens: torch.Tensor) -> None:
@@ -128,17 +129,20 @@ def unet_step(backend: Zero123PlusBackend, item: Prepared, tokens: torch.Tensor)
 
 def cached_run(
     backend: Zero123PlusBackend, queries: QueryCache, item: Prepared, objects: int, tokens: int
-) -> DiscoveryRun:
+) -> ConsistencyRun:
     """A discovery on copies of one object's queries, each in memory of its own."""
-    copies = {
-        i: QueryCache(tuple(replace(x, query=x.query.clone()) for x in queries.layers), queries.versions)
-        for i in range(objects)
-    }
+    config = ko.DiscoverConfig(num_tokens=min(tokens, 16), num_candidates=tokens, batch=objects, method="consistency")
+    settled, thing, shown = config.settled(backend), noise_object(backend, 0), item.shown()
+    assert thing.views is not None
+    assert backend.cameras is not None
+
+    def copy() -> Recording:
+        own = QueryCache(tuple(replace(x, query=x.query.clone()) for x in queries.layers), queries.versions)
+        return Recording(thing, thing.views, backend.cameras, shown, {"grid": own}, settled.recording)
+
     facts = model_facts(backend, "*", backend.cameras)
-    known = {i: item.shown() for i in range(objects)}
-    source = MemorySource(facts, queries.versions, backend.device, objects, "logits", known, copies)
-    config = ko.DiscoverConfig(num_tokens=min(tokens, 16), num_candidates=tokens, batch=objects)
-    return DiscoveryRun(source, config.settled(backend), Ranks())
+    source = MemorySource(facts, queries.versions, backend.device, objects, {i: copy() for i in range(objects)})
+    return ConsistencyRun(source, settled, Ranks(), backend.cameras)
 
 
 def layer_choices(backend: Zero123PlusBackend) -> dict[str, Sequence[str]]:
@@ -158,7 +162,7 @@ def cached_steps(backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
 
 def unet_forward(backend: Zero123PlusBackend) -> Rows:
     """Seconds and peak memory of the whole UNet, and up to the last layer that is read, with its queries merged."""
-    item, rows = prepared_noise(backend), []
+    item, rows, once = prepared_noise(backend), [], PrepareConfig().settled(backend.default_timestep)
 
     def measured(name: str, work: Callable[[], Any]) -> None:
         seconds: list[float] = []
@@ -168,7 +172,9 @@ def unet_forward(backend: Zero123PlusBackend) -> Rows:
     with torch.no_grad():
         measured("whole UNet", lambda: run_unet(backend, item, item.context))
     for name, layers in layer_choices(backend).items():
-        measured(name, lambda layers=layers: object_queries(backend, item, layers, "logits", 1))
+        measured(
+            name, lambda layers=layers: record_prepared(backend, item, RecordConfig(tuple(layers), "logits", once))
+        )
     return [{**row, "of_whole": row["seconds"] / rows[0]["seconds"]} for row in rows]
 
 

@@ -15,22 +15,23 @@ from rich.console import Console
 from rich.table import Table
 
 import keyorbit as ko
+from agreements import AgreementRun, AgreementWeights
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.evaluation.evaluate import detect_all
+from keyorbit.discovery.discover import Keeping, run_to_end
 from keyorbit.objects.dataset import Objects
 from quality import split
-from shared_work import SharedWork
+from shared_work import SharedWork, first_noise
 
 _DEFAULT = ko.LossWeights()
 _NONE = replace(_DEFAULT, geometric=0.0)
 # The shape analysis' consistency of pixels carries no gradient, so optimising it is optimising no agreement at all.
 WEIGHTS = {
-    "pixel consistency (no gradient)": _NONE,
-    "epipolar": replace(_NONE, epipolar=5.0),
-    "residual over uncertainty": replace(_NONE, spread=0.0, uncertain=0.01),
-    "likelihood on the hull": replace(_NONE, spread=0.0, likelihood=0.1),
-    "geometric": _DEFAULT,
-    "geometric, one constellation": replace(_DEFAULT, constellation=0.1),
+    "pixel consistency (no gradient)": (_NONE, AgreementWeights()),
+    "epipolar": (_NONE, AgreementWeights(epipolar=5.0)),
+    "residual over uncertainty": (replace(_NONE, spread=0.0), AgreementWeights(uncertain=0.01)),
+    "likelihood on the hull": (replace(_NONE, spread=0.0), AgreementWeights(likelihood=0.1)),
+    "geometric": (_DEFAULT, AgreementWeights()),
+    "geometric, one constellation": (_DEFAULT, AgreementWeights(constellation=0.1)),
 }
 READINGS = ("triangulation", "evidence")
 FIELDS = ("reprojection", "reprojection_px", "landmark_3d", "dual_alignment", "coverage", "on_object", "elevation")
@@ -40,25 +41,31 @@ def rows(
     backend: Backend, train: Objects, test: Objects, config: ko.DiscoverConfig, fit: int
 ) -> Iterator[tuple[str, dict[str, float | None]]]:
     """Name and figures of every row, one after the other."""
-    with SharedWork().shared():
-        for name, weights in WEIGHTS.items():
-            tokens = ko.discover(backend, train, replace(config, method="consistency", weights=weights))
-            for reading in READINGS:
-                yield f"{name}, {reading}", judge(backend, tokens, train[:fit], test, reading)
-        tokens = ko.discover(backend, train, config)
-        for reading in (*READINGS, "constellation"):
-            yield f"constellation, {reading}", judge(backend, tokens, train[:fit], test, reading)
+    work = SharedWork()
+
+    def judged(tokens: ko.Tokens, reading: Any) -> dict[str, float | None]:
+        detector = ko.KeypointDetector(backend, tokens, ko.DetectConfig(space=reading))
+        fitted, found = (work.detect_all(detector, objects) for objects in (train[:fit], test))
+        return figures(backend, ko.evaluate(found, test, fitted, train[:fit]))
+
+    for name, (weights, others) in WEIGHTS.items():
+        settled = first_noise(replace(config, method="consistency", weights=weights).settled(backend))
+        source = work.source(backend, train, settled)
+        tokens = run_to_end(AgreementRun(source, settled, source.facts.cameras, others), Keeping())
+        for reading in READINGS:
+            yield f"{name}, {reading}", judged(tokens, reading)
+    tokens = work.discover(backend, train, config)
+    for reading in (*READINGS, "constellation"):
+        yield f"constellation, {reading}", judged(tokens, reading)
 
 
-def judge(backend: Backend, tokens: ko.Tokens, fit: Objects, test: Objects, reading: Any) -> dict[str, float | None]:
+def figures(backend: Backend, found: ko.Evaluation) -> dict[str, float | None]:
     """Reprojection in sides and pixels of a view, the rest as in `keyorbit evaluate`."""
-    detector = ko.KeypointDetector(backend, tokens, ko.DetectConfig(space=reading))
-    found = ko.evaluate(detect_all(detector, test), test, detect_all(detector, fit), fit)
-    figures = {name: getattr(found, name, None) for name in FIELDS}
+    told = {name: getattr(found, name, None) for name in FIELDS}
     assert found.reprojection is not None
-    figures["reprojection_px"] = found.reprojection * backend.view_size
-    figures["elevation"] = found.input.elevation_error_deg if found.input else None
-    return figures
+    told["reprojection_px"] = found.reprojection * backend.view_size
+    told["elevation"] = found.input.elevation_error_deg if found.input else None
+    return told
 
 
 def show(table: dict[str, dict[str, float | None]]) -> None:

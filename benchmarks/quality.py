@@ -23,9 +23,8 @@ import keyorbit as ko
 from baselines import mean_shape, optimise, shape_analysis_losses, sift_words, single_view_losses
 from keyorbit.detection.detector import Detection, Space
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
-from keyorbit.discovery.discover import untrained
+from keyorbit.discovery.initial import untrained
 from keyorbit.discovery.objective import LossWeights
-from keyorbit.evaluation.evaluate import detect_all
 from keyorbit.objects.dataset import Objects
 from keyorbit.synthetic.dataset import MAX_OBJECTS
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
@@ -92,7 +91,7 @@ def discovered(
     def run(world: World, config: ko.DiscoverConfig) -> Figures:
         backend, train = world.blank if blank else world.backend, world.train[:objects]
         began = time.monotonic()
-        tokens = ko.discover(backend, train, change(config))
+        tokens = world.work.discover(backend, train, change(config))
         seconds = time.monotonic() - began
         return judge(world, tokens, backend, views, **reading) | {"seconds": seconds}
 
@@ -109,7 +108,7 @@ def judge(
 ) -> Figures:
     """The figures of tokens; landmarks are weighted means of keypoints, fitted on some training objects."""
     detector = ko.KeypointDetector(backend or world.backend, tokens, ko.DetectConfig(peak=peak, space=space))
-    found = [detect_all(detector, objects) for objects in (world.train[: world.fit], world.test)]
+    found = [world.work.detect_all(detector, objects) for objects in (world.train[: world.fit], world.test)]
     if views is not None:
         found = [[some_views(detection, views) for detection in group] for group in found]
     return figures(world, *found)
@@ -256,8 +255,7 @@ def main() -> None:
             for seed in args.seeds if row.seeded else args.seeds[:1]:
                 done = of_kind.setdefault(row.name, {})
                 if str(seed) not in done:
-                    with work.shared():
-                        done[str(seed)] = row.run(world, ko.DiscoverConfig(steps=args.steps, seed=seed))
+                    done[str(seed)] = row.run(world, ko.DiscoverConfig(steps=args.steps, seed=seed))
                     keep(args.json, settings, results)
                     print(category, row.name, seed, brief(done[str(seed)]), flush=True)
         if args.probe and "supervised probe" not in of_kind:

@@ -25,7 +25,9 @@ from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache
 from keyorbit.discovery.cache.index import plan_cache
-from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cached, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover, discover_cached
+from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation import metrics
 from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.evaluate import detect_all, evaluate

@@ -59,7 +59,7 @@ def imports(tree, package):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
-                # `from package import module` imports the module, and `from module import name` no more than the module.
+                # `from package import module` imports that module; `from module import name` the module only.
                 below = f"{module}.{alias.name}"
                 public = module == "keyorbit" and below not in NAMES
                 yield below if below in NAMES or public else module, id(node) in early

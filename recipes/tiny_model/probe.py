@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import view_maps
-from keyorbit.diffusion.prepare import PrepareConfig, prepare_all
+from keyorbit.diffusion.prepare import PrepareConfig, object_generator
 from keyorbit.diffusion.queries import QueryCache
-from keyorbit.diffusion.recording import build_query_cache
+from keyorbit.diffusion.recording import RecordConfig, joined, record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.evaluation.metrics import pck_per_point
 from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy, spatial_softmax
@@ -83,8 +83,8 @@ def landmark_probe(backend: Zero123PlusBackend, objects: ProbeObjects, config: P
 
 
 def _cache(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> QueryCache:
-    prepared, _ = prepare_all(objects, backend, PrepareConfig(timestep=config.timestep), seed=0)
-    return build_query_cache(backend, prepared, "*")
+    known = RecordConfig(("*",), "attention", PrepareConfig().settled(config.timestep))
+    return joined([record(thing, backend, known, object_generator(0, i)) for i, thing in enumerate(objects)])
 
 
 def _heatmaps(

@@ -10,7 +10,8 @@ from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache
 from keyorbit.discovery.cache.index import plan_cache
-from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cached
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover, discover_cached
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.evaluation import metrics

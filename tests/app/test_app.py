@@ -12,7 +12,9 @@ from keyorbit.app.interface import gradio
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.app.studio import Studio, Turns, examples, open_studio
 from keyorbit.app.uploads import Limits, open_picture, open_pictures
-from keyorbit.discovery.discover import DiscoverConfig, discover, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover
+from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
 

@@ -12,9 +12,9 @@ from PIL import Image
 from helpers.browser import (
     PHONE,
     WIDE,
+    assert_accessible,
     chromium,
     complaints,
-    faint_words,
     fetched,
     overflow,
     prefer,
@@ -23,7 +23,8 @@ from helpers.browser import (
     unnamed,
 )
 from keyorbit.app.studio import EXAMPLES
-from keyorbit.discovery.discover import DiscoverConfig, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
 
 pytest.importorskip("gradio", reason="the app is an extra: pip install 'keyorbit[app]'")
 pytestmark = pytest.mark.browser
@@ -80,6 +81,7 @@ def test_a_picture_becomes_keypoints_in_every_view_and_in_space(page):
         assert name in wait(page, "#downloads", name).text
     assert complaints(page) == []
     assert fetched(page) == []
+    assert_accessible(page)
     screenshot(page, "app_light")
 
 
@@ -93,6 +95,7 @@ def test_a_discovery_shows_itself_and_stops_with_what_is_there(page):
     wait(page, "#tokens", "tokens")
     screenshot(page, "app_discover")
     assert complaints(page) == []
+    assert_accessible(page)
 
 
 def test_one_token_is_shown_at_every_layer(page):
@@ -104,6 +107,7 @@ def test_one_token_is_shown_at_every_layer(page):
     assert len(page.find_elements("css selector", "#layers tbody tr")) > 2
     screenshot(page, "app_attention")
     assert complaints(page) == []
+    assert_accessible(page)
 
 
 def test_everything_has_a_name_and_reads(page, address):
@@ -113,7 +117,7 @@ def test_everything_has_a_name_and_reads(page, address):
         prefer(page, theme)
         wait(page, "#find")
         assert unnamed(page) == []
-        assert faint_words(page) == []
+        assert_accessible(page)
         screenshot(page, f"app_{theme}_start")
     resize(page, PHONE)
     assert overflow(page) <= 0

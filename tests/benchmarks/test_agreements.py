@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from agreements import constellation, epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
+from agreements import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered, unexplained_variance
 from keyorbit.geometry.alignment import canonical_points, repeatability, symmetric_pairs
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.heatmaps import covariance, gaussian, normalize, soft_argmax_xy
@@ -117,19 +117,22 @@ def turned(points, angles):
     return points @ torch.stack(rows, -2).mT
 
 
-def test_turned_copies_are_one_constellation():
+def test_turned_copies_are_one_unexplained_variance():
     shape = torch.randn(7, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     items = turned(shape.expand(5, -1, -1), 6 * draw(5)) + draw(5, 1, 3, seed=1)
-    assert constellation(items) < 1e-12
+    assert unexplained_variance(items) < 1e-12
     canonical = canonical_points(items)
     torch.testing.assert_close(canonical, canonical[:1].expand_as(canonical))
     _, stray = repeatability(items)
     assert stray.max() < 1e-6
-    assert constellation(torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)) > 0.3
+    assert (
+        unexplained_variance(torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64))
+        > 0.3
+    )
     # Everything in one place explains nothing.
-    assert constellation(1e-3 * torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(4))) > 0.3
+    assert unexplained_variance(1e-3 * torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(4))) > 0.3
     noisy = (items + 0.05 * draw(5, 7, 3, seed=5)).requires_grad_()
-    (gradient,) = torch.autograd.grad(constellation(noisy), noisy)
+    (gradient,) = torch.autograd.grad(unexplained_variance(noisy), noisy)
     assert gradient.isfinite().all()
     assert gradient.abs().max() > 0
 

@@ -8,7 +8,7 @@ import trimesh
 from PIL import Image
 
 import keyorbit as ko
-from keyorbit.discovery.discover import untrained
+from keyorbit.discovery.initial import untrained
 
 
 @pytest.fixture(scope="module")

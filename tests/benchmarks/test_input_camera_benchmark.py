@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import keyorbit as ko
-from keyorbit.discovery.discover import untrained
+from keyorbit.discovery.initial import untrained
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_sample
 
 

@@ -42,7 +42,7 @@ def test_every_baseline_is_a_row_and_a_second_run_goes_on(quality, model_folder,
             assert all(np.isfinite(seeds["0"][field]) for field in quality.FIELDS), name
     assert "| mug | StableKeypoints per view |" in (tmp_path / "q.md").read_text()
     before = path.read_bytes()
-    monkeypatch.setattr(ko, "discover", lambda *args: pytest.fail("a row was run again"))
+    monkeypatch.setattr(quality.SharedWork, "discover", lambda *args: pytest.fail("a row was run again"))
     call(quality, monkeypatch, model_folder, "--json", path)
     assert path.read_bytes() == before
     assert "mean shape" in capsys.readouterr().out
@@ -65,13 +65,12 @@ def test_shared_work_gives_what_unshared_work_gives(quality, mugs, backend):
     alone = ko.discover(backend, mugs, config)
     found = ko.KeypointDetector(backend, alone).detect(mugs[0])
     work = quality.SharedWork()
-    with work.shared():
-        for _ in range(2):
-            together = ko.discover(backend, mugs, config)
-            torch.testing.assert_close(together.embedding, alone.embedding, atol=1e-5, rtol=1e-4)
-            again = ko.KeypointDetector(backend, alone).detect(mugs[0])
-            torch.testing.assert_close(again.xy, found.xy)
-    assert len(work._caches) == len(work._passes) == 1
+    for _ in range(2):
+        together = work.discover(backend, mugs, config)
+        assert torch.equal(together.embedding, alone.embedding)
+        (again,) = work.detect_all(ko.KeypointDetector(backend, alone), mugs[:1])
+        assert torch.equal(again.keypoints_2d.xy, found.xy)
+    assert len(work.sources) == len(work.recordings) == 1
 
 
 def test_other_losses_move_the_tokens_and_a_misread_grid_moves_them_elsewhere(quality, mugs, backend):

@@ -8,7 +8,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from keyorbit.discovery.discover import DiscoverConfig, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
 from keyorbit.storage.outputs import MARKER
 
 

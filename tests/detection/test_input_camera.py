@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from keyorbit.detection.input_camera import search_input_camera
+from keyorbit.detection.input_camera import Outline, search_input_camera
 from keyorbit.geometry.cameras import Cameras, orbit_cameras
 from keyorbit.geometry.heatmaps import gaussian, normalize, pixel_centers, soft_argmax_xy
-from keyorbit.geometry.hull import hull_points
+from keyorbit.geometry.hull import Silhouette, hull_points
 from keyorbit.geometry.rigs import zero123plus_cameras
 
 VIEWS, SIDE = zero123plus_cameras(), 48
@@ -56,7 +56,8 @@ def test_the_outline_tells_it_where_the_maps_do_not(zoom, shift):
         camera = zoomed(orbit_cameras(0.0, elevation), zoom, shift)
         points, _, xy = keypoints(camera)
         flat = torch.full((12, SIDE, SIDE), 1 / SIDE**2)
-        found = search_input_camera(points, torch.ones(12), flat, xy, VIEWS, hull, outlines(camera)[0])
+        outline = Outline(hull, Silhouette(outlines(camera) == 0, outlines(camera)))
+        found = search_input_camera(points, torch.ones(12), flat, xy, VIEWS, outline)
         assert float(found.elevation_deg) == pytest.approx(elevation, abs=6)
         assert found.residual.median() < 0.05
 

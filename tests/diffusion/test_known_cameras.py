@@ -14,7 +14,8 @@ from keyorbit.diffusion.backends.known_cameras import camera_choices, cameras_in
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.index import plan_cache, read_index
-from keyorbit.discovery.discover import DiscoverConfig, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
 from keyorbit.geometry.rigs import rig, zero123plus_cameras
 from keyorbit.synthetic.dataset import make_dataset

@@ -15,9 +15,10 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.stable_diffusion import first_up_layers
 from keyorbit.diffusion.maps import LayerMaps, upsampled_attention, view_maps
-from keyorbit.diffusion.prepare import PrepareConfig, prepare, prepare_all
-from keyorbit.diffusion.recording import build_query_cache, unet_maps
-from keyorbit.discovery.discover import DiscoverConfig, discover
+from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare
+from keyorbit.diffusion.recording import RecordConfig, record, unet_maps
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover
 from keyorbit.discovery.objective import SingleViewWeights, single_view_objective
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian
@@ -91,7 +92,8 @@ def test_the_default_timestep_is_stable_keypoints_last_step(stable_diffusion, pi
     theirs = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", set_alpha_to_one=False)
     theirs.set_timesteps(50)
     assert stable_diffusion.default_timestep == theirs.timesteps[-1]
-    prepared, views, cameras = prepare(pictures[0], stable_diffusion, PrepareConfig(), generator)
+    once = PrepareConfig().settled(stable_diffusion.default_timestep)
+    prepared, views, cameras = prepare(pictures[0], stable_diffusion, once, generator)
     assert prepared.timestep == 0
     assert cameras is None
     with torch.no_grad():
@@ -102,7 +104,7 @@ def test_the_default_timestep_is_stable_keypoints_last_step(stable_diffusion, pi
 
 def test_an_objects_other_views_are_not_looked_at(stable_diffusion, generator):
     thing = ObjectViews("thing", picture(), torch.zeros(6, 3, 16, 16), torch.zeros(6, 16, 16, dtype=torch.bool))
-    _, views, _ = prepare(thing, stable_diffusion, PrepareConfig(), generator)
+    _, views, _ = prepare(thing, stable_diffusion, PrepareConfig().settled(0), generator)
     assert torch.equal(views, stable_diffusion.generate([picture()], generator))
 
 
@@ -158,12 +160,12 @@ def test_views_do_not_bleed_into_each_other(generator):
 
 @pytest.mark.parametrize("kind", ["logits", "attention", "stablekeypoints"])
 def test_the_cache_gives_the_unets_own_maps(stable_diffusion, pictures, kind, generator):
-    prepared, _ = prepare_all(pictures, stable_diffusion, PrepareConfig(warps=1), 0)
+    config = RecordConfig(stable_diffusion.default_layers, kind, PrepareConfig(warps=1).settled(0))
     tokens = torch.randn(4, 16, generator=generator)
-    cache = build_query_cache(stable_diffusion, prepared, stable_diffusion.default_layers)
-    cached = cache.maps(tokens, torch.tensor([2, 3]), kind)
+    cached = record(pictures[1], stable_diffusion, config, object_generator(0, 1)).maps(tokens)
+    item, _, _ = prepare(pictures[1], stable_diffusion, config.prepare, object_generator(0, 1))
     with torch.no_grad():
-        direct = unet_maps(stable_diffusion, prepared[1:2], tokens, stable_diffusion.default_layers, "isolated", kind)
+        direct = unet_maps(stable_diffusion, [item], tokens, config.layers, "isolated", kind)
     if kind != "stablekeypoints":  # one way averages the heads here, the other later
         ours, theirs = (view_maps(maps, Layout(1, 1), (16, 16)) for maps in (cached, direct))
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from keyorbit.detection.detector import DetectConfig, KeypointDetector, _average
-from keyorbit.diffusion.prepare import PrepareConfig, prepare_all
-from keyorbit.diffusion.recording import build_query_cache, unet_maps
+from keyorbit.detection.detector import DetectConfig, KeypointDetector, averaged, near
+from keyorbit.detection.peaks import peak_score, peak_xy
+from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare
+from keyorbit.diffusion.recording import RecordConfig, joined, record, unet_maps
 from keyorbit.discovery import run as discover_run
-from keyorbit.discovery.discover import DiscoverConfig, discover, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover
+from keyorbit.discovery.initial import untrained
 from keyorbit.discovery.objective import LossWeights, Observed, objective
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian, normalize
@@ -44,18 +47,18 @@ def objects(tmp_path_factory):
 def test_what_was_not_asked_for_suits_the_method(backend, method, asked, expected):
     settled = DiscoverConfig(method=method, prepare=asked).settled(backend).prepare
     assert (settled.warps, settled.noises) == expected
-    assert settled.versions(0) == (1 + expected[0]) * expected[1]
+    assert settled.versions == (1 + expected[0]) * expected[1]
 
 
 @pytest.mark.parametrize("kind", ["logits", "attention"])
 def test_the_cache_gives_the_unets_own_maps(backend, objects, kind):
-    prepared, _ = prepare_all(objects, backend, SMALL.prepare, 0)
+    config = RecordConfig(("*",), kind, SMALL.prepare.settled(300))
     tokens = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
-    cache = build_query_cache(backend, prepared, "*")
-    items = torch.tensor([2, 3])  # the second object's two versions
-    cached = cache.token_logits(tokens, items) if kind == "logits" else cache.token_maps(tokens, items)
+    recordings = [record(thing, backend, config, object_generator(0, i)) for i, thing in enumerate(objects)]
+    cached = joined(recordings).maps(tokens, torch.tensor([2, 3]), kind)  # the second object's two versions
+    item, _, _ = prepare(objects[1], backend, config.prepare, object_generator(0, 1))
     with torch.no_grad():
-        direct = unet_maps(backend, prepared[1:2], tokens, "*", "isolated", kind)
+        direct = unet_maps(backend, [item], tokens, "*", "isolated", kind)
     if kind == "attention":
         for ours, theirs in zip(cached, direct, strict=True):
             torch.testing.assert_close(ours.maps.mean(1, keepdim=True), theirs.maps, atol=1e-6, rtol=1e-4)
@@ -193,24 +196,18 @@ def test_every_reading_of_a_peak_gives_places_and_scores(backend, objects, peak)
     assert ((found.keypoints_2d.score >= 0) & (found.keypoints_2d.score <= 1)).all()
 
 
-def test_an_unknown_reading_of_peaks_is_refused(backend, objects):
-    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(peak="mean"))
-    with pytest.raises(InputError, match="soft, window, argmax, not 'mean'"):
-        detector.detect(objects[0])
-
-
 def test_versions_are_averaged_over_those_that_show_a_pixel(generator):
     warp = Warp(
         torch.cat([Warp.identity((1, 6)).matrix, random_warps((3, 6), generator, 20.0, (0.8, 1.1), 0.3).matrix])
     )
     ones = torch.ones(4, 6, 2, 20, 20)
     # Without counting, pixels that a warp moved out of the picture would be darker.
-    torch.testing.assert_close(_average(ones, warp), ones[0])
+    torch.testing.assert_close(averaged(ones, warp), ones[0])
     maps = torch.rand(4, 6, 2, 20, 20, generator=generator)
     back, shown = unwarp(maps, warp), inside(warp, 20, 20)
     row, col = 3, 12
     seen = [back[n, 1, 0, row, col] for n in range(4) if shown[n, 1, row, col]]
-    torch.testing.assert_close(_average(maps, warp)[1, 0, row, col], torch.stack(seen).mean())
+    torch.testing.assert_close(averaged(maps, warp)[1, 0, row, col], torch.stack(seen).mean())
 
 
 def test_distance_from_the_silhouette():
@@ -253,22 +250,19 @@ def test_only_tokens_with_a_constellation_are_read_by_one(backend, objects):
     assert residual.median() < alone.keypoints_3d.residual.median()
 
 
-def test_a_place_is_read_near_the_common_point_and_scored_by_the_heat_there(backend):
-    detector = KeypointDetector(backend, untrained(backend, SMALL))
+def test_a_place_is_read_near_the_common_point_and_scored_by_the_heat_there():
     both = gaussian(torch.tensor([[[0.2, 0.2]], [[0.8, 0.8]]]), 32, 32, 1.0)
     heatmaps = normalize(both[:1] * 0.3 + both[1:])  # one view of one token, that marks two places
-    near = torch.tensor([[[0.22, 0.2]]])
-    alone = detector._read(heatmaps, None, zero123plus_cameras().select([0]))
-    guided = detector._read(heatmaps, None, zero123plus_cameras().select([0]), near)
-    torch.testing.assert_close(guided.xy[0, 0], torch.tensor([0.2, 0.2]), atol=0.02, rtol=0)
-    assert (alone.xy[0, 0] - 0.2).norm() > 0.3
+    guided = near(heatmaps, torch.tensor([[[0.22, 0.2]]]), 0.08)
+    torch.testing.assert_close(peak_xy(guided, "soft", 0.12), torch.tensor([[[0.2, 0.2]]]), atol=0.02, rtol=0)
+    assert (peak_xy(heatmaps, "soft", 0.12) - 0.2).norm() > 0.3
     flat = 81 / 1024  # of the window
-    assert guided.score[0, 0] == pytest.approx((0.3 / 1.3 - flat) / (1 - flat), abs=0.01)
+    assert peak_score(heatmaps, guided, 0.12).item() == pytest.approx((0.3 / 1.3 - flat) / (1 - flat), abs=0.01)
     # Where a view has no heat at all its place is the common one, with a score of 0.
     far = torch.tensor([[[0.2, 0.8]]])
-    nowhere = detector._read(heatmaps, None, zero123plus_cameras().select([0]), far)
-    torch.testing.assert_close(nowhere.xy, far, atol=0.02, rtol=0)
-    assert nowhere.score[0, 0] < 0.01
+    nowhere = near(heatmaps, far, 0.08)
+    torch.testing.assert_close(peak_xy(nowhere, "soft", 0.12), far, atol=0.02, rtol=0)
+    assert peak_score(heatmaps, nowhere, 0.12) < 0.01
 
 
 def test_an_earlier_run_and_somebody_elses_files_are_kept_before_the_model_runs(backend, objects, tmp_path):
@@ -287,3 +281,8 @@ def test_an_earlier_run_and_somebody_elses_files_are_kept_before_the_model_runs(
     assert not torch.equal(other.embedding, first.embedding)
     again = discover(backend, objects, SMALL, tmp_path / "run", overwrite=True)
     assert torch.equal(again.embedding, first.embedding)
+
+
+def test_an_unknown_reading_of_peaks_is_refused(backend):
+    with pytest.raises(InputError, match="soft, window, argmax, not 'mean'"):
+        KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(peak="mean"))

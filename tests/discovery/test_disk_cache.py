@@ -1,5 +1,6 @@
 """A cache on disk gives the tokens that memory gives, without the model, and never passes for one that it is not."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -9,14 +10,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from keyorbit.diffusion.prepare import PrepareConfig, prepare_numbered
+from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare
 from keyorbit.diffusion.queries import merge_layers
-from keyorbit.diffusion.recording import record_queries
+from keyorbit.diffusion.recording import RecordConfig, record, record_passes
 from keyorbit.discovery.cache import build as building
 from keyorbit.discovery.cache.build import build_cache, check_room, missing_shards
 from keyorbit.discovery.cache.disk import open_cache, shard_path
 from keyorbit.discovery.cache.index import plan_cache, read_index, weights_fingerprint
-from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cached
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover, discover_cached
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.storage.files import beside
@@ -74,9 +76,9 @@ def test_half_types_take_half_the_room_and_say_so(backend, objects, cache, tmp_p
 
 
 def test_merged_layers_have_the_same_mean_logits(backend, objects, generator):
-    item = prepare_numbered(objects[0], 0, backend, CONFIG.prepare)
+    once = RecordConfig(("*",), "attention", CONFIG.settled(backend).prepare)
+    layers = record(objects[0], backend, once, object_generator(0, 0)).queries["grid"].layers
     tokens = torch.randn(4, 16, generator=generator)
-    layers = record_queries(backend, item, "*")
     merged = merge_layers(layers)
     assert len(merged) == len({layer.size for layer in layers})
     assert {layer.to_key is None for layer in merge_layers(layers)} == {True}  # 16 channels are few
@@ -132,13 +134,13 @@ def test_a_stopped_build_goes_on_where_it_was(backend, objects, cache, tmp_path,
         open_cache(tmp_path)
     before = shard_path(tmp_path, 0).stat().st_mtime_ns
     beside(shard_path(tmp_path, 1)).write_bytes(b"half")
-    run, original = [], building.object_queries
+    run, original = [], building.record
 
     def counted(*args):
         run.append(1)
         return original(*args)
 
-    monkeypatch.setattr(building, "object_queries", counted)
+    monkeypatch.setattr(building, "record", counted)
     build_cache(backend, objects, index, tmp_path)
     assert len(run) == 1
     assert shard_path(tmp_path, 0).stat().st_mtime_ns == before
@@ -162,9 +164,13 @@ def edit(folder):
     (folder / "index.json").write_text(json.dumps(values))
 
 
-def of_other_settings(folder):
+def retype(folder):
     values = json.loads((folder / "index.json").read_text())
-    values.pop("identity")
+    values["stored"][1]["heads"] = "two"
+    (folder / "index.json").write_text(json.dumps(values))
+
+
+def of_other_settings(folder):
     index = replace(read_index(folder), model="another")
     (folder / "index.json").write_text(index.to_json())
 
@@ -175,6 +181,7 @@ def of_other_settings(folder):
         (cut, "shard_00001.*truncated"),
         (swap, "shard_00001.*does not hold"),
         (edit, "index.json.*changed by hand"),
+        (retype, r"index.json: stored\[1\].heads cannot be 'two'; it must be a whole number; build the cache again"),
         (of_other_settings, "shard_00000.*another cache"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda folder: (folder / "index.json").write_text("{"), "index.json cannot be used"),
@@ -187,6 +194,19 @@ def test_a_damaged_or_foreign_cache_is_named(cache, tmp_path, damage, words):
     damage(folder)
     with pytest.raises(InputError, match=words):
         open_cache(folder)
+
+
+def test_an_index_is_written_again_as_it_was_read(cache, tmp_path):
+    """Also where a float was given as a whole number, which the identity tells apart."""
+    values = {name: value for name, value in json.loads(cache.index.to_json()).items() if name != "identity"}
+    values["prepare"]["rotation_deg"] = 10
+    text = json.dumps(values, sort_keys=True)
+    identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps({"identity": identity, **values}, indent=1) + "\n")
+    index = read_index(tmp_path)
+    assert (index.identity, index.to_json()) == (identity, path.read_text())
+    assert index == replace(cache.index, prepare=replace(cache.index.prepare, rotation_deg=10.0))
 
 
 def test_a_truncated_shard_is_built_again(backend, objects, cache, tmp_path):
@@ -236,24 +256,25 @@ def test_a_cache_refuses_what_it_was_not_built_for(cache):
 
 
 def test_values_too_large_for_half_precision_are_refused(backend, objects, tmp_path, monkeypatch):
-    original = building.object_queries
+    original = building.record
 
     def huge(*args):
         found = original(*args)
-        return replace(found, layers=tuple(replace(x, query=x.query * 1e6) for x in found.layers))
+        layers = tuple(replace(x, query=x.query * 1e6) for x in found.queries["grid"].layers)
+        return replace(found, queries={"grid": replace(found.queries["grid"], layers=layers)})
 
-    monkeypatch.setattr(building, "object_queries", huge)
+    monkeypatch.setattr(building, "record", huge)
     with pytest.raises(InputError, match="do not fit float16"):
         built(backend, objects, tmp_path, dtype="float16")
 
 
 def test_several_timesteps_and_noises_are_versions(backend, objects):
-    config = PrepareConfig(timestep=(100, 700), warps=1, noises=2)
-    item = prepare_numbered(objects[0], 0, backend, config)
+    config = PrepareConfig(timestep=(100, 700), warps=1, noises=2).settled(300)
+    item, _, _ = prepare(objects[0], backend, config, object_generator(0, 0))
     assert item.timestep.tolist() == [100, 100, 700, 700] * 2
-    assert len(item.latents) == config.versions(300) == 8
+    assert len(item.latents) == config.versions == 8
     assert torch.equal(item.warps[0], item.warps[3])
     assert not torch.equal(item.warps[3], item.warps[4])
-    together, apart = record_queries(backend, item, "*"), [record_queries(backend, x, "*") for x in item.split(3)]
+    together, *apart = [record_passes(backend, x, "*")["grid"] for x in (item, *item.split(3))]
     for i, layer in enumerate(together):
         torch.testing.assert_close(layer.query, torch.cat([part[i].query for part in apart]), atol=1e-5, rtol=1e-4)

@@ -9,8 +9,8 @@ import torch
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.prepare import PrepareConfig, Shown
 from keyorbit.diffusion.queries import LayerQueries, QueryCache
-from keyorbit.discovery.constellation_run import ConstellationRun
-from keyorbit.discovery.discover import DiscoverConfig, discover_from
+from keyorbit.discovery.config import SettledConfig
+from keyorbit.discovery.discover import discover_from, start_run
 from keyorbit.discovery.sources import ModelFacts
 from keyorbit.geometry.alignment import form_of
 from keyorbit.geometry.constellation import (
@@ -33,7 +33,7 @@ from keyorbit.ranks import Ranks
 
 CAMERAS = zero123plus_cameras("v1.2")
 LAYOUT, SIDE = Layout(3, 2), 32
-KNOWN = DiscoverConfig(layers=("layer",), maps="logits", rate=0.1, temperature=0.3, prepare=PrepareConfig(timestep=0))
+KNOWN = SettledConfig(layers=("layer",), maps="logits", rate=0.1, temperature=0.3, prepare=PrepareConfig().settled(0))
 
 
 def rotation(angle):
@@ -229,7 +229,7 @@ def test_the_constellation_travels_with_the_tokens(tmp_path):
 
 def test_every_candidate_is_a_keypoint_or_a_helper():
     config = replace(KNOWN, num_tokens=2, num_candidates=5, steps=1, batch=2, planting=2, exemplars=1)
-    run = ConstellationRun(KnownObjects(2), config, Ranks())
+    run = start_run(KnownObjects(2), config, Ranks())
     run.begin(lambda done, total: None)
     tokens = discover_from(KnownObjects(2), replace(config, steps=0))
     kept = torch.cat([tokens.embedding.detach(), tokens.helpers])

@@ -13,7 +13,8 @@ from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.index import plan_cache
-from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cached
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover, discover_cached
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.ranks import start_ranks

@@ -9,7 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from keyorbit.cli import app
-from keyorbit.discovery.discover import DiscoverConfig, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras

@@ -15,7 +15,8 @@ from keyorbit.app.uploads import Limits, open_picture
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.discovery.cache.index import object_fingerprint
-from keyorbit.discovery.discover import DiscoverConfig, untrained
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers import read_dataset
 from keyorbit.evaluation.readers.base import Annotation, annotated_objects

@@ -1,6 +1,7 @@
-"""The report in a real Chromium: a click path, no complaint, no request, names and contrast for everybody."""
+"""The report in a real Chromium: a click path, no complaint, no request, and no fault that axe-core finds."""
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -8,19 +9,21 @@ import pytest
 from helpers.browser import (
     PHONE,
     WIDE,
+    assert_accessible,
     chromium,
     complaints,
-    faint_words,
     fetched,
     overflow,
     prefer,
     resize,
     screenshot,
     unnamed,
+    violations,
 )
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.discovery.discover import DiscoverConfig, untrained
-from keyorbit.output.page.report import read_run, report_html
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
+from keyorbit.output.page.report import Figure, read_run, report_html
 from keyorbit.storage.files import write_text
 from keyorbit.synthetic.dataset import make_dataset
 
@@ -40,8 +43,8 @@ def report(backend, tmp_path_factory):
     (folder / "losses.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in history))
     objects = list(load_dataset(folder / "data"))
     found = [KeypointDetector(backend, tokens).detect_object(thing) for thing in objects]
-    scores = {"discovered": {"objects": objects, "reprojection": 0.03}, "untrained": {"reprojection": 0.4}}
-    write_text(folder / "report.html", report_html(read_run(folder), found, objects, scores))
+    figures = [Figure("reprojection error, %", "3.0", "40.0", True)]
+    write_text(folder / "report.html", report_html(read_run(folder), found, objects, figures, 2))
     return folder / "report.html"
 
 
@@ -79,6 +82,7 @@ def test_a_keypoint_is_followed_everywhere(page):
     pressed = "return [...document.querySelectorAll('.ko-chip[aria-pressed=true]')].map(e => e.dataset.k)"
     assert set(page.execute_script(pressed)) == {"3"}
     page.execute_script("document.querySelector('.ko-more').open = true")
+    assert_accessible(page)
     screenshot(page, "report_followed")
     page.find_element("tag name", "body").send_keys("\ue00c")  # escape
     assert page.execute_script(chosen) == []
@@ -132,10 +136,6 @@ def test_everything_is_reached_by_the_keyboard_and_has_a_name(page):
     assert unnamed(page) == []
     tab = "return [...document.querySelectorAll('button, select, input, summary, canvas')].every(e => e.tabIndex >= 0)"
     assert page.execute_script(tab)
-    headings = page.execute_script("return [...document.querySelectorAll('h1, h2, h3')].map(e => +e.tagName[1])")
-    assert headings[0] == 1
-    assert all(b - a <= 1 for a, b in pairwise(headings))
-    assert page.execute_script("return document.documentElement.lang") == "en"
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
@@ -145,7 +145,7 @@ def test_words_read_in_light_and_dark_and_nothing_sticks_out(page, scheme, size)
     resize(page, size)
     page.execute_script("scrollTo(0, 0)")
     assert overflow(page) <= 0
-    assert faint_words(page) == []
+    assert_accessible(page)
     screenshot(page, f"report_{scheme}_{'phone' if size == PHONE else 'wide'}")
 
 
@@ -155,16 +155,30 @@ def test_the_theme_can_be_chosen_against_the_system(page):
     before = page.execute_script(ground)
     page.execute_script("document.querySelector('[data-ko-theme]').click()")
     assert page.execute_script(ground) != before
-    assert faint_words(page) == []
+    assert_accessible(page)
     page.execute_script("document.querySelector('[data-ko-theme]').click()")
     assert page.execute_script(ground) == before
 
 
-def test_the_contrast_check_sees_faint_words(page):
-    page.execute_script("const p = document.createElement('p'); p.id = 'faint'; p.textContent = 'faint words';"
-                        "p.style.cssText = 'color:#999;background:#fff'; document.body.append(p)")  # fmt: skip
-    assert any("faint words" in line for line in faint_words(page))
-    page.execute_script("document.getElementById('faint').remove()")
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("<p style='color:#999;background:#fff'>faint words</p>", "color-contrast: .*faint words"),
+        ("<p style='color:#999;background:#fff'>7</p>", "color-contrast: .*>7<"),
+        ("<button></button>", "button-name: .*<button"),
+        ("<img src='data:,'>", "image-alt: .*<img"),
+        ("<h5>far down</h5>", "heading-order: .*far down"),
+        ("<canvas></canvas>", "<canvas"),
+        ("<div role='region' tabindex='0'>words</div>", "<div role=.region"),
+    ],
+)
+def test_a_planted_fault_is_told(page, fault, told):
+    script = "const e = document.createElement('div'); e.id = 'planted'; e.innerHTML = arguments[0];"
+    page.execute_script(script + "document.querySelector('main').append(e)", fault)
+    lines = violations(page) + unnamed(page)
+    page.execute_script("document.getElementById('planted').remove()")
+    assert len(lines) == 1
+    assert re.match(told, lines[0])
 
 
 def test_heatmaps_of_two_objects_differ(report):

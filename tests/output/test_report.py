@@ -18,14 +18,11 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews, Truth
 from keyorbit.output.page.inputs import read_scores
 from keyorbit.output.page.panels import heat_strip, make_panel, render_panel
-from keyorbit.output.page.report import charts, read_run, report_html
+from keyorbit.output.page.report import Figure, charts, read_run, report_html
 from keyorbit.output.palette import palette
 
 HISTORY = [{"step": float(i), "total": 1 / i, "geometric": 0.5 / i, "seconds": 0.1 * i} for i in range(1, 41)]
-SCORES = {
-    "discovered": {"objects": [{}, {}], "reprojection": 0.0281, "landmark_3d": 0.144, "dual_alignment": 0.46},
-    "untrained": {"objects": [{}, {}], "reprojection": 0.409, "landmark_3d": 0.527, "dual_alignment": 0.13},
-}
+FIGURES = [Figure("reprojection error, %", "2.8", "40.9", True), Figure("landmark error, %", "14.4", "52.7", True)]
 
 
 @pytest.fixture
@@ -104,7 +101,7 @@ def test_heatmaps_lie_side_by_side_each_to_its_maximum():
 def test_the_page_is_whole_and_asks_for_nothing(run, thing):
     found, truth = thing
     shown = ObjectViews("thing", found.input_image, truth=truth)
-    html = report_html(run, [found], [shown], SCORES)
+    html = report_html(run, [found], [shown], FIGURES, 12)
     assert "<b>3 keypoints</b>" in html
     assert "60 objects" in html
     assert "2.8" in html

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import to_map
-from keyorbit.diffusion.prepare import PrepareConfig, prepare
+from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.queries import LayerQueries
-from keyorbit.diffusion.recording import record_passes
+from keyorbit.diffusion.recording import RecordConfig, record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout, split_views
@@ -42,16 +42,16 @@ def attention_by_layer(
     if not 0 <= token < len(tokens):
         raise InputError(f"there are keypoints 0 to {len(tokens) - 1}, and no {token}")
     generator = torch.Generator().manual_seed(seed)
-    prepared, views, _ = prepare(thing, backend, PrepareConfig(timestep=tokens.info.timestep), generator)
-    passes = record_passes(backend, prepared, "*")
+    every_layer = RecordConfig(("*",), "attention", PrepareConfig().settled(tokens.info.timestep), condition=True)
+    recording = record(thing, backend, every_layer, generator)
     embedding = tokens.embedding.to(backend.device)
-    given = passes.get("condition", [])
+    given = recording.queries["condition"].layers if "condition" in recording.queries else ()
     found = []
-    for i, layer in enumerate(passes["grid"]):
+    for i, layer in enumerate(recording.queries["grid"].layers):
         maps = _maps(layer, embedding, token, backend.layout)
         other = _maps(given[i], embedding, token, Layout(1, 1))[0] if given else None
         found.append(LayerAttention(layer.name, layer.query.shape[1], maps, other))
-    return views, found
+    return recording.views, found
 
 
 def _maps(

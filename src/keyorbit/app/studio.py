@@ -19,7 +19,8 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery.discover import DiscoverConfig, discover
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import resize
 from keyorbit.objects.dataset import ObjectViews, load_dataset

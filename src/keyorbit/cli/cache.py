@@ -53,7 +53,7 @@ def cache_command(
     from keyorbit.cli.loading import load_model
     from keyorbit.discovery.cache.build import build_cache, check_room
     from keyorbit.discovery.cache.index import plan_cache
-    from keyorbit.discovery.discover import DiscoverConfig
+    from keyorbit.discovery.config import DiscoverConfig
     from keyorbit.objects.dataset import load_dataset
 
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own

@@ -85,9 +85,10 @@ def detect_command(
     from rich.table import Table
 
     from keyorbit.cli.loading import load_all, load_tokens, run_backend
-    from keyorbit.cli.tables import input_line, percent
+    from keyorbit.cli.tables import input_line
     from keyorbit.detection.detector import DetectConfig, KeypointDetector
     from keyorbit.evaluation.evaluate import SEEN, detect_all
+    from keyorbit.evaluation.figures import percent
     from keyorbit.objects.captures import load_capture
     from keyorbit.output.write import find_skeleton, write_detections
 

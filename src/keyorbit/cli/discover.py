@@ -102,7 +102,8 @@ def discover_command(
 
     from keyorbit.cli.loading import cache_of_model, load_all, load_model
     from keyorbit.discovery.cache.disk import open_cache
-    from keyorbit.discovery.discover import DiscoverConfig, discover, discover_cached
+    from keyorbit.discovery.config import DiscoverConfig
+    from keyorbit.discovery.discover import discover, discover_cached
 
     base = base_settings(DiscoverConfig, config, out / DISCOVER_SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens

@@ -66,8 +66,9 @@ def evaluate_command(
     from keyorbit.cli.loading import load_tokens, run_backend, without_views
     from keyorbit.cli.tables import objects_table, summary_table
     from keyorbit.detection.detector import KeypointDetector
-    from keyorbit.discovery.discover import config_from_settings, untrained
-    from keyorbit.evaluation.evaluate import Evaluation, detect_all, evaluate
+    from keyorbit.discovery.config import config_from_settings
+    from keyorbit.discovery.initial import untrained
+    from keyorbit.evaluation.evaluate import Evaluation, detect_each, evaluate
     from keyorbit.evaluation.readers import read_dataset
     from keyorbit.objects.dataset import ObjectViews
 
@@ -82,17 +83,18 @@ def evaluate_command(
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
+    detectors = {name: KeypointDetector(backend, chosen) for name, chosen in candidates.items()}
+    with progress() as tick:
+        fitted = detect_each(detectors, fit_objects, lambda i, n: tick("fit", i, n, {}))
+        found = detect_each(detectors, seen, lambda i, n: tick("objects", i, n, {}))
+        again = detect_each(detectors, seen_moved, lambda i, n: tick("moved", i, n, {}))
     results: dict[str, Evaluation] = {}
-    for name, chosen in candidates.items():
-        detector = KeypointDetector(backend, chosen)
-        with progress() as tick:
-            fitted = detect_all(detector, fit_objects, lambda i, n, s=name: tick(f"fit {s}", i, n, {}))  # type: ignore[misc]
-            found = detect_all(detector, seen, lambda i, n, s=name: tick(s, i, n, {}))  # type: ignore[misc]
-            again = detect_all(detector, seen_moved, lambda i, n, s=name: tick(f"moved {s}", i, n, {}))  # type: ignore[misc]
-        motion = (again, moved_objects) if moved else None
-        results[name] = evaluate(found, objects, fitted, fit_objects, motion)
+    for name in detectors:
+        motion = (again[name], moved_objects) if moved else None
+        results[name] = evaluate(found[name], objects, fitted[name], fit_objects, motion)
+    scores = {name: result.to_dict() for name, result in results.items()}
     if json_file:
         make_folder(json_file.parent)
-        write_json(json_file, {name: result.to_dict() for name, result in results.items()})
+        write_json(json_file, scores)
     console.print(objects_table(results))
-    console.print(summary_table(results))
+    console.print(summary_table(scores))

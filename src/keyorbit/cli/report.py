@@ -1,7 +1,7 @@
 """``keyorbit report``: a run as one HTML page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,11 +38,12 @@ def report_command(
     path = out or run / "report.html"
     check_file(path, '<meta name="generator" content="keyorbit')
     beside = run / "scores.json"
-    figures = read_scores(scores or beside) if scores or beside.is_file() else None
+    scored = read_scores(scores or beside) if scores or beside.is_file() else {}
     if data is not None:
         object_paths(data)
 
     from keyorbit.cli.loading import run_backend
+    from keyorbit.cli.tables import page_figures
     from keyorbit.detection.detector import Detection, KeypointDetector
     from keyorbit.evaluation.evaluate import detect_all
     from keyorbit.output.page.report import read_run, report_html, run_objects
@@ -54,5 +55,9 @@ def report_command(
         with progress() as tick:
             backend = run_backend(about.tokens, model, device, dtype, unet, cameras_of)
             found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
-    write_text(path, report_html(about, found, shown, figures))
+    write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _count(scores: dict[str, Any]) -> int:
+    return len(scores["discovered"]["objects"]) if scores else 0

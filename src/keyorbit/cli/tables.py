@@ -1,11 +1,15 @@
 """What an evaluation and a protocol found, as tables for the terminal."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.table import Table
 
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.evaluation.evaluate import Evaluation
-from keyorbit.evaluation.measures import MEASURES
+from keyorbit.evaluation.figures import percent, told
 from keyorbit.evaluation.protocol import SOURCE, ProtocolResult
+from keyorbit.output.page.report import Figure
 
 
 def objects_table(results: dict[str, Evaluation]) -> Table:
@@ -27,30 +31,11 @@ def objects_table(results: dict[str, Evaluation]) -> Table:
     return table
 
 
-def summary_table(results: dict[str, Evaluation]) -> Table:
-    """The metrics that most readers ask for, a column per result; all of them are in the JSON."""
+def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The figures that most readers look for, a column per result; all of them are in the JSON."""
     table = Table("all objects", *results)
-    fields = {
-        "reprojection error, % of view side (median)": lambda e: percent(e.reprojection),
-        "3D landmark error, % of object size (mean)": lambda e: percent(e.landmark_3d),
-        "2D landmark error, visible ones, % of view side (mean)": lambda e: percent(e.landmark_2d),
-        "dual alignment score (Skeleton Merger), 0…1": lambda e: number(e.dual_alignment),
-        "landmarks with a keypoint within a tenth of the size, %": lambda e: percent(e.coverage),
-        "input picture: elevation error, degrees (median)": lambda e: number(e.input and e.input.elevation_error_deg),
-        "input picture: reprojection error, % of side (median)": lambda e: percent(e.input and e.input.reprojection),
-        "input picture: landmarks drawn onto it, % of side (median)": lambda e: percent(
-            e.input and e.input.landmark_2d
-        ),
-        "keypoints on the object, %": lambda e: percent(e.on_object),
-    }
-    for name, read in fields.items():
-        table.add_row(name, *(read(result) for result in results.values()))  # type: ignore[no-untyped-call]
-    for key, measure in MEASURES.items():
-        if measure.in_table:
-            values = [result.measures.get(key) for result in results.values()]
-            if any(value is not None for value in values):
-                label = f"{measure.label}, {measure.unit}"
-                table.add_row(label, *(percent(v) if measure.unit == "%" else number(v) for v in values))
+    for figure, texts in told(results):
+        table.add_row(figure.title, *(text or "–" for text in texts.values()))
     return table
 
 
@@ -67,14 +52,12 @@ def protocol_table(result: ProtocolResult) -> Table:
     return table
 
 
-def percent(value: float | None) -> str:
-    """A share in percent."""
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def number(value: float | None) -> str:
-    """Two decimals."""
-    return "–" if value is None else f"{value:.2f}"
+def page_figures(scores: dict[str, Any]) -> list[Figure]:
+    """What ``keyorbit evaluate --json`` wrote, as the page shows it."""
+    return [
+        Figure(figure.title, texts.get("discovered") or "–", texts.get("untrained"), figure.better == "less")
+        for figure, texts in told(scores)
+    ]
 
 
 def input_line(camera: InputCamera) -> str:

@@ -4,65 +4,66 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Space
-from keyorbit.detection.input_camera import InputCamera, search_input_camera
+from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak, Space
+from keyorbit.detection.input_camera import InputCamera, find_input_camera
+from keyorbit.detection.peaks import peak_score, peak_xy
 from keyorbit.diffusion.attention import Pass
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import token_heatmaps
-from keyorbit.diffusion.prepare import PrepareConfig, prepare, same_cameras
-from keyorbit.diffusion.queries import LayerQueries, QueryCache
-from keyorbit.diffusion.recording import record_passes
+from keyorbit.diffusion.prepare import PrepareConfig, same_cameras
+from keyorbit.diffusion.recording import RecordConfig, Recording, record
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery.discover import DiscoverConfig, config_from_settings, map_side
+from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
 from keyorbit.geometry.alignment import Form
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import read_constellation, upright
 from keyorbit.geometry.evidence import read_evidence
-from keyorbit.geometry.heatmaps import (
-    argmax_rowcol,
-    argmax_xy,
-    gaussian,
-    normalize,
-    resize,
-    soft_argmax_xy,
-    windowed_soft_argmax_xy,
-)
-from keyorbit.geometry.hull import hull_points, silhouette_distance, silhouettes
+from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, unwarp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
-from keyorbit.objects.pictures import middle_square, to_tensor
 
 log = logging.getLogger(__name__)
 
-HULL_POINTS = 400
 # Heat, against a flat map's, that a view has everywhere: where it sees nothing its place is the common one.
 _A_LITTLE = 0.01
 
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """How keypoints are read: ``noises`` draws of noise and ``warps`` warped versions are averaged, all from one batch.
+    """How keypoints are read.
 
-    peak: ``soft`` expected position, ``window`` expected position near the peak, ``argmax`` the peak's pixel; None is
-    soft, but window for a single view's attention, which is never 0 and would pull to the middle of the picture.
-    window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a flat
-    map's. space: how points in space are found: all tokens together as their ``constellation`` has it, each from the
-    product of the views' ``evidence`` within the visual hull, or by ``triangulation`` of the places in the views;
-    measured against each other in docs/decisions.md. None is constellation for tokens that have one and views that
-    stand upright, else evidence.
+    | space | a keypoint in space is | used for |
+    |---|---|---|
+    | ``constellation`` | where its heatmaps and its place on the common shape agree, all tokens together | tokens \
+that have a constellation, on upright views |
+    | ``evidence`` | where the product of its heatmaps is largest, within the visual hull | all others with cameras |
+    | ``triangulation`` | where the rays through its places in the views meet | comparison |
 
-    With the constellation and no ``peak`` asked for, a view's place is read near the common point: its heatmap times a
-    Gaussian of standard deviation ``nearness`` (sides) there. A view that marks something else then has a low score.
+    They are measured against each other in docs/research-log.md.
+
+    Attributes:
+        noises: draws of noise that are averaged; more give steadier keypoints, and cost as much more time.
+        warps: warped versions that are averaged besides.
+        peak: a view's place: ``soft`` is the expected position, ``window`` the expected position near the peak,
+            ``argmax`` the peak's pixel. None is ``soft``, but ``window`` for the attention of a single view, which is
+            0 nowhere and would pull to the middle of the picture. With a constellation and None, the place is read near
+            the common point.
+        window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a
+            flat map's.
+        seed: of noise, warps and generated views.
+        space: see the table; None chooses between the first two.
+        nearness: standard deviation of the Gaussian about the common point, in sides of the view. A view that marks
+            something else has a low score there.
     """
 
     noises: int = NOISES
@@ -76,9 +77,19 @@ class DetectConfig:
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found on one object, with the views it was found on (0…1); no 3D where there is a single view.
+    """What was found on one object, with the views it was found on.
 
-    pairs: keypoints that mark mirror images of each other, such as a left and a right leg.
+    Attributes:
+        name: of the object.
+        input_image: its input picture.
+        views: 0…1, [view 3 height width].
+        masks: True on the object.
+        heatmaps: of every keypoint on every view; each sums to 1.
+        keypoints_2d: places and scores in the views and on the input picture.
+        keypoints_3d: points in space; None for a model of a single view.
+        input_camera: of the input picture; None without 3D or with cameras that are not the model's own.
+        input_heatmaps: on the input picture; None for a model that has no such pass.
+        pairs: keypoints that mark mirror images of each other, such as a left and a right leg.
     """
 
     name: str
@@ -97,7 +108,8 @@ class KeypointDetector:
     """Reads discovered tokens on new objects.
 
     Raises:
-        InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of.
+        InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of;
+            or there is no such ``peak``.
     """
 
     def __init__(self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None) -> None:
@@ -116,41 +128,66 @@ class KeypointDetector:
         self.config = config or DetectConfig()
         settings = tokens.info.settings
         self.discovered = (config_from_settings(settings) if settings else DiscoverConfig()).settled(backend)
-        read = f"maps of kind {self.discovered.maps}, timestep {self.discovered.prepare.timestep}"
+        self.peak = _peak(self.config.peak, backend.cameras is None and self.discovered.maps != "logits")
+        timestep, maps = self.discovered.prepare.timestep, self.discovered.maps
         log.info(
-            "%d tokens from %d objects: %s, layers %s", len(tokens), tokens.info.objects, read, self.discovered.layers
+            "%d tokens from %d objects: maps of kind %s, timestep %s, layers %s",
+            len(tokens),
+            tokens.info.objects,
+            maps,
+            timestep,
+            self.discovered.layers,
         )
+
+    @property
+    def recording(self) -> RecordConfig:
+        """What has to be recorded of an object; detectors of which this is the same can share recordings."""
+        config, found = self.config, self.discovered
+        prepare = PrepareConfig().settled(found.prepare.timestep, config.warps, config.noises, config.seed)
+        return RecordConfig(found.layers, found.maps, prepare, condition=True)
 
     def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
         """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D if it can."""
         return self.detect_object(picture).keypoints_2d
 
-    @torch.no_grad()
     def detect_object(self, picture: str | Path | Image.Image | ObjectViews) -> Detection:
-        """Everything found on one object.
+        """Everything found on one object: :meth:`record`, then :meth:`read`.
 
         Raises:
             InputError: the picture cannot be read, or the object's views do not fit the model.
         """
-        thing, began = _as_object(picture), time.monotonic()
-        settings = PrepareConfig(
-            timestep=self.discovered.prepare.timestep, warps=self.config.warps, noises=self.config.noises
-        )
+        return self.read(self.record(picture))
+
+    def record(self, picture: str | Path | Image.Image | ObjectViews) -> Recording:
+        """The object as the model sees it, for :meth:`read` of this detector and of others with the same settings.
+
+        Raises:
+            InputError: the picture cannot be read, or the object's views do not fit the model.
+        """
         generator = torch.Generator().manual_seed(self.config.seed)
-        prepared, views, cameras = prepare(thing, self.backend, settings, generator)
-        assert self.discovered.layers is not None
-        passes = record_passes(self.backend, prepared, self.discovered.layers)
-        grid = self._heatmaps(passes, "grid", self.backend.layout)
-        everything = normalize(_average(grid, Warp(prepared.warps.to(grid))))
+        return record(_as_object(picture), self.backend, self.recording, generator)
+
+    @torch.no_grad()
+    def read(self, recording: Recording) -> Detection:
+        """Everything found on a recorded object.
+
+        Raises:
+            InputError: it was recorded with other settings than this detector's.
+        """
+        if recording.config != self.recording:
+            raise InputError(f"{recording.thing.name} was recorded with other settings: record it with this detector")
+        thing, views, cameras = recording.thing, recording.views, recording.cameras
+        grid, began = self._heatmaps(recording, "grid", self.backend.layout), time.monotonic()
+        everything = normalize(averaged(grid, Warp(recording.shown.warps.to(grid))))
         heatmaps, condition = everything[:, : len(self.tokens)], None
-        if self.backend.has_condition_pass:
-            condition = self._heatmaps(passes, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
-        distance = silhouette_distance(prepared.masks[0]).to(heatmaps)
-        keypoints, points = self._keypoints(everything, condition, distance, cameras)
+        if "condition" in recording.queries:
+            condition = self._heatmaps(recording, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
+        silhouette = recording.shown.silhouette
+        keypoints, points = self._keypoints(everything, condition, silhouette.distance.to(heatmaps), cameras)
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            camera = _input_camera(thing, keypoints, points, condition.cpu(), distance.cpu())
+            camera = find_input_camera(thing.input_image, keypoints, points, condition.cpu(), silhouette.distance.cpu())
         how = "given" if thing.views is not None and len(views) > 1 else "generated"
         sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
         log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)
@@ -158,7 +195,7 @@ class KeypointDetector:
             thing.name,
             thing.input_image,
             views,
-            prepared.masks[0],
+            silhouette.mask,
             heatmaps,
             keypoints,
             points,
@@ -206,90 +243,51 @@ class KeypointDetector:
         return self.config.space or ("constellation" if able and upright(cameras) else "evidence")
 
     def _heatmaps(
-        self, passes: dict[Pass, list[LayerQueries]], which: Pass, layout: Layout
+        self, recording: Recording, which: Pass, layout: Layout
     ) -> Float[Tensor, "version view token_and_helper side side"]:
         """Those of the tokens, then of the helpers: together, as they were found, since some maps share a softmax."""
-        layers = passes[which]
-        cache = QueryCache(tuple(layers), len(layers[0].query))
-        items = torch.arange(cache.versions)
         tokens = torch.cat([self.tokens.embedding, self.tokens.helpers]).to(self.backend.device)
-        kind, side = self.discovered.maps, map_side(self.backend, self.discovered.map_size)
-        assert kind is not None
-        return token_heatmaps(cache.maps(tokens, items, kind), layout, kind, side, self.discovered.temperature)
+        side, found = map_side(self.backend, self.discovered.map_size), self.discovered
+        return token_heatmaps(recording.maps(tokens, which), layout, found.maps, side, found.temperature)
 
     def _read(
         self, heatmaps: Tensor, condition: Tensor | None, cameras: Cameras | None, around: Tensor | None = None
     ) -> Keypoints2D:
         """Places and scores in the views, ``around`` the places [view token 2] that are given, and in the input."""
-        looked = heatmaps
+        looked, peak, window = heatmaps, self.peak, self.config.window
         if around is not None:
-            height, width = heatmaps.shape[-2:]
-            window = gaussian(around, height, width, self.config.nearness * width)
-            looked = normalize((heatmaps + _A_LITTLE / (height * width)) * window)
+            looked = near(heatmaps, around, self.config.nearness)
         return Keypoints2D(
-            self._peak(looked).cpu(),
-            self._score(heatmaps, looked).cpu(),
+            peak_xy(looked, peak, window).cpu(),
+            peak_score(heatmaps, looked, window).cpu(),
             None if cameras is None else cameras.to("cpu"),
-            None if condition is None else self._peak(condition).cpu(),
-            None if condition is None else self._score(condition, condition).cpu(),
+            None if condition is None else peak_xy(condition, peak, window).cpu(),
+            None if condition is None else peak_score(condition, condition, window).cpu(),
         )
 
-    def _peak(self, heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
-        flat = self.backend.cameras is None and self.discovered.maps != "logits"
-        peak = self.config.peak or ("window" if flat else "soft")
-        if peak == "soft":
-            return soft_argmax_xy(heatmaps)
-        if peak == "argmax":
-            return argmax_xy(heatmaps)
-        if peak == "window":
-            return windowed_soft_argmax_xy(heatmaps, round(self.config.window * int(heatmaps.shape[-1])))
-        raise InputError(f"peak is one of {', '.join(PEAKS)}, not {self.config.peak!r}")
 
-    def _score(
-        self, heatmaps: Float[Tensor, "*batch height width"], looked: Float[Tensor, "*batch height width"]
-    ) -> Float[Tensor, "*batch"]:
-        """The heatmap's mass in the window round the peak, beyond what a flat map has there: 1 for a spot, 0 flat.
-
-        looked: the maps whose peak that is.
-        """
-        height, width = heatmaps.shape[-2:]
-        radius = round(self.config.window * width)
-        row, col = rearrange(argmax_rowcol(looked), "... c -> c ... 1")
-        near_row = (torch.arange(height, device=heatmaps.device) - row).abs() <= radius
-        near_col = (torch.arange(width, device=heatmaps.device) - col).abs() <= radius
-        window = near_row[..., :, None] & near_col[..., None, :]
-        flat = window.to(heatmaps.dtype).mean((-2, -1))
-        mass = (heatmaps * window).sum((-2, -1))
-        score: Tensor = ((mass - flat) / (1 - flat)).clamp(0, 1)
-        return score
+def _peak(chosen: str | None, flat: bool) -> Peak:
+    """The peak that is read; ``flat``: of maps that are 0 nowhere."""
+    if chosen is not None and chosen not in PEAKS:
+        raise InputError(f"peak is one of {', '.join(PEAKS)}, not {chosen!r}")
+    return cast(Peak, chosen or ("window" if flat else "soft"))
 
 
-def _average(
+def near(
+    heatmaps: Float[Tensor, "view token height width"], around: Float[Tensor, "view token 2"], nearness: float
+) -> Float[Tensor, "view token height width"]:
+    """Heatmaps times a Gaussian about given places, of standard deviation ``nearness`` in sides of the view."""
+    height, width = heatmaps.shape[-2:]
+    window = gaussian(around, height, width, nearness * width)
+    return normalize((heatmaps + _A_LITTLE / (height * width)) * window)
+
+
+def averaged(
     maps: Float[Tensor, "version view token height width"], warp: Warp
 ) -> Float[Tensor, "view token height width"]:
     """The versions' maps brought back; each pixel's mean is over the versions that show it, of which 0 always does."""
     shown = inside(warp, maps.shape[-2], maps.shape[-1])[:, :, None].to(maps)
     return (unwarp(maps, warp) * shown).sum(0) / shown.sum(0)
-
-
-def _input_camera(
-    thing: ObjectViews,
-    keypoints: Keypoints2D,
-    points: Keypoints3D,
-    condition: Float[Tensor, "token height width"],
-    distance: Float[Tensor, "view mask_height mask_width"],
-) -> InputCamera:
-    """The input picture's camera, from its heatmaps and its outline."""
-    assert keypoints.cameras is not None
-    assert keypoints.input_xy is not None
-    assert keypoints.input_score is not None
-    picture, alpha = to_tensor(thing.input_image.crop(middle_square(thing.input_image)))
-    mask = silhouettes(picture[None])[0] if alpha is None else alpha
-    size = (distance.shape[-2], distance.shape[-1])
-    outline = silhouette_distance(resize(mask.float(), size) > 0.5)
-    hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
-    weights = keypoints.input_score * points.score
-    return search_input_camera(points.xyz, weights, condition, keypoints.input_xy, keypoints.cameras, hull, outline)
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

@@ -7,30 +7,29 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras, orbit_cameras
 from keyorbit.geometry.evidence import view_evidence
-from keyorbit.geometry.hull import beside_silhouette, search_volume
+from keyorbit.geometry.heatmaps import resize
+from keyorbit.geometry.hull import Silhouette, beside_silhouette, hull_points, search_volume, silhouettes
+from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.objects.pictures import middle_square, to_tensor
 
-
-@dataclass(frozen=True)
-class InputViewConfig:
-    """What is searched, and how much the parts count.
-
-    elevations_deg: first, last and step. heatmaps: how much of a keypoint's evidence counts, at full score; outlier:
-    chance that a map marks another place. silhouette: standard deviation of the outline of the visual hull about the
-    picture's, in sides; samples: how many independent measurements of it an outline is worth, such that 7 of 10 errors
-    on held-out objects lie within one standard deviation. cropped: logarithm of the odds that a picture is cropped
-    (zoomed and shifted), before looking at it.
-    """
-
-    elevations_deg: tuple[float, float, float] = (-40.0, 82.0, 2.0)
-    heatmaps: float = 0.1
-    outlier: float = 0.3
-    silhouette: float = 0.03
-    samples: float = 50.0
-    cropped: float = -3.0
+# Elevations that are tried, degrees: first, last and step.
+_ELEVATIONS = (-40.0, 82.0, 2.0)
+# How much of a keypoint's evidence counts, at full score; and the chance that a map marks another place.
+_TRUST, _OUTLIER = 0.1, 0.3
+# Standard deviation of the outline of the visual hull about the picture's, in sides.
+_OUTLINE_STD = 0.03
+# Weight of the outline in the posterior, as a number of independent measurements: calibrated so that 70 % of errors on
+# held-out objects fall within one standard deviation.
+_OUTLINE_WEIGHT = 50.0
+# Logarithm of the odds that a picture is cropped (zoomed and shifted), before looking at it.
+_CROPPED = -3.0
+# Points of the visual hull that are drawn onto the picture.
+HULL_POINTS = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +66,53 @@ class InputCamera:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """The object's silhouette on the input picture, and points of its visual hull, which should fill it.
+
+    Attributes:
+        hull: points of its surface, world units.
+        silhouette: of the one picture.
+    """
+
+    hull: Float[Tensor, "point 3"]
+    silhouette: Silhouette
+
+    @property
+    def distance(self) -> Float[Tensor, "height width"]:
+        """From the silhouette, in sides of the picture."""
+        return self.silhouette.distance[0]
+
+    @property
+    def tells(self) -> bool:
+        """Whether the object is somewhere on the picture, and not everywhere."""
+        return bool((self.distance == 0).any() and (self.distance > 0).any())
+
+
+def find_input_camera(
+    picture: Image.Image,
+    keypoints: Keypoints2D,
+    points: Keypoints3D,
+    heatmaps: Float[Tensor, "keypoint height width"],
+    distance: Float[Tensor, "view mask_height mask_width"],
+) -> InputCamera | None:
+    """The input picture's camera, from its heatmaps and its outline; see :func:`search_input_camera`.
+
+    None for keypoints without cameras, or without places on the input picture. distance: from the silhouettes of the
+    views (:class:`keyorbit.geometry.hull.Silhouette`).
+    """
+    if keypoints.cameras is None or keypoints.input_xy is None or keypoints.input_score is None:
+        return None
+    pixels, alpha = to_tensor(picture.crop(middle_square(picture)))
+    mask = silhouettes(pixels[None])[0] if alpha is None else alpha
+    size = (distance.shape[-2], distance.shape[-1])
+    silhouette = Silhouette.of(resize(mask.float(), size)[None] > 0.5)
+    hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
+    weights = keypoints.input_score * points.score
+    outline = Outline(hull, silhouette)
+    return search_input_camera(points.xyz, weights, heatmaps, keypoints.input_xy, keypoints.cameras, outline)
+
+
 @torch.no_grad()
 def search_input_camera(
     points: Float[Tensor, "keypoint 3"],
@@ -74,22 +120,18 @@ def search_input_camera(
     heatmaps: Float[Tensor, "keypoint height width"],
     xy: Float[Tensor, "keypoint 2"],
     views: Cameras,
-    hull: Float[Tensor, "point 3"] | None = None,
-    distance: Float[Tensor, "mask_height mask_width"] | None = None,
-    config: InputViewConfig | None = None,
+    outline: Outline | None = None,
 ) -> InputCamera:
     """The camera at azimuth 0 that sees the keypoints where the picture's heatmaps are, and the object as its outline.
 
-    Every elevation is tried with the views' field of view and distance, once as if the picture were framed like the
-    views and once zoomed and shifted so that the visual hull fills the silhouette's box. An elevation's likelihood is
-    the evidence of all maps at the projected points (see `evidence.view_evidence`), each counted by its weight in
-    [0, 1], times that of the silhouette: the mean squared distance between the projected hull and it, both ways.
-    Elevation and standard deviation are those of the likelihood; residuals are of xy, where the maps were read.
-
-    hull: points of its surface; distance: from the picture's silhouette, 0 on it. Without either, maps alone decide.
+    Every elevation from -40° to 82° is tried with the views' field of view and distance, once as if the picture were
+    framed like the views and once zoomed and shifted so that the visual hull fills the silhouette's box. An elevation's
+    likelihood is the evidence of all maps at the projected points (see `evidence.view_evidence`), each counted by its
+    weight in [0, 1], times that of the silhouette: the mean squared distance between the projected hull and it, both
+    ways. Elevation and standard deviation are those of the likelihood; residuals are of xy, where the maps were read.
+    Without an outline the maps alone decide.
     """
-    config = config or InputViewConfig()
-    elevations = torch.arange(*_closed(config.elevations_deg), dtype=torch.float64)
+    elevations = torch.arange(*_closed(_ELEVATIONS), dtype=torch.float64)
     middle, _ = search_volume(views)
     reach = float(torch.linalg.vector_norm(views.centers[0] - middle))
     fov = math.degrees(2 * math.atan(0.5 / float(views.intrinsics[0, 0, 0])))
@@ -99,29 +141,25 @@ def search_input_camera(
     rigid = cameras.world_to_camera.clone()
     rigid[:, :3, 3] -= (rigid[:, :3, :3] * middle.to(rigid)).sum(-1)
     cameras = Cameras(rigid, cameras.intrinsics, cameras.orthographic)
-    outline = hull is not None and distance is not None and bool((distance == 0).any() and (distance > 0).any())
+    telling = outline if outline is not None and outline.tells else None
     hypotheses = [(cameras, 0.0)]
-    if outline:
-        assert hull is not None
-        assert distance is not None
-        hypotheses.append((_fitted(cameras, hull, distance == 0), config.cropped))
+    if telling is not None:
+        hypotheses.append((_fitted(cameras, telling.hull, telling.silhouette.mask[0]), _CROPPED))
     likelihoods = []
     for guess, prior in hypotheses:
-        evidence = view_evidence(heatmaps.expand(len(guess), -1, -1, -1), guess.project(points), config.outlier)
+        evidence = view_evidence(heatmaps.expand(len(guess), -1, -1, -1), guess.project(points), _OUTLIER)
         own = evidence.diagonal(dim1=-2, dim2=-1)
-        total = config.heatmaps * (own * weights).sum(-1) + prior
-        if outline:
-            assert hull is not None
-            assert distance is not None
-            total = total - config.samples * _mismatch(guess, hull, distance) / (2 * config.silhouette**2)
+        total = _TRUST * (own * weights).sum(-1) + prior
+        if telling is not None:
+            mismatch = _mismatch(guess, telling.hull, telling.distance)
+            total = total - _OUTLINE_WEIGHT * mismatch / (2 * _OUTLINE_STD**2)
         likelihoods.append(total)
     chance = torch.stack(likelihoods).double()
     posterior = rearrange(rearrange(chance, "h e -> (h e)").softmax(-1), "(h e) -> h e", h=len(hypotheses))
     share = posterior.sum(0).to(points.device)
     elevations = elevations.to(share)
     mean = (share * elevations).sum()
-    step = config.elevations_deg[2]
-    std = ((share * (elevations - mean).square()).sum() + step**2 / 12).sqrt()
+    std = ((share * (elevations - mean).square()).sum() + _ELEVATIONS[2] ** 2 / 12).sqrt()
     place = int((elevations - mean).abs().argmin())
     best = hypotheses[int(posterior[:, place].argmax())][0].select([place])
     return _answer(points, xy, weights, best, mean, std)

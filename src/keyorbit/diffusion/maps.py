@@ -77,16 +77,15 @@ def upsampled_attention(
 def _mean_of_layers(layers: Sequence[LayerMaps], read: Callable[[LayerMaps], Tensor]) -> Tensor:
     if not layers:
         raise ValueError("there is no layer to average: record at least one cross-attention layer")
-    total: Tensor | None = None
-    for layer in layers:
+    total = read(layers[0])
+    for layer in layers[1:]:
         maps = read(layer)
-        if total is not None and maps.shape != total.shape:
+        if maps.shape != total.shape:
             raise ValueError(
                 f"layer {layer.name!r} gives maps of shape {list(maps.shape)}, others {list(total.shape)}: "
                 f"all layers must come from the same batch and tokens"
             )
-        total = maps if total is None else total + maps
-    assert total is not None
+        total = total + maps
     return total / len(layers)
 
 

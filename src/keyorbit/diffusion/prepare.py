@@ -1,7 +1,8 @@
 """From objects to what the UNet is shown: views (also warped ones) encoded, noised and paired with their condition."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -13,7 +14,7 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import resize
-from keyorbit.geometry.hull import silhouette_distance, silhouettes
+from keyorbit.geometry.hull import Silhouette, silhouettes
 from keyorbit.geometry.views import Layout, merge_views, split_views
 from keyorbit.geometry.warps import Warp, random_warps, warp_image
 from keyorbit.objects.dataset import Objects, ObjectViews
@@ -22,12 +23,18 @@ from keyorbit.objects.pictures import GREY
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """How objects are shown to the UNet.
+    """How objects are shown to the UNet. Every object is encoded in several versions.
 
-    warps: further versions of every object, each view warped by its own random rotation (± ``rotation_deg``), scale
-    and shift (sides of the view); noises: draws of noise per version; timestep: 0…999, how much noise, or several,
-    each of which makes versions of its own, None for the model's own; seed: of warps and noise, None for that of the
-    work they are for. Numbers of warps and noises that are None are what suits the work, or none and one.
+    Attributes:
+        timestep: how much noise the UNet sees, 0…999; or several, each of which makes versions of its own. None is the
+            model's own.
+        warps: further versions of every object, in which each view has a random warp of its own. None is 2 for
+            discovery by consistency or on single views, and 0 by constellation and for detection.
+        noises: draws of noise for each of these. None is 3 for discovery by constellation without warps, else 1.
+        rotation_deg: largest rotation of a warp, ± degrees.
+        scale: smallest and largest scale of a warp.
+        shift: largest shift of a warp along each axis, in sides of the view.
+        seed: of warps and noise. None is the seed of the discovery.
     """
 
     timestep: int | tuple[int, ...] | None = None
@@ -38,37 +45,54 @@ class PrepareConfig:
     shift: float = 0.1
     seed: int | None = None
 
-    def timesteps(self, default: int) -> tuple[int, ...]:
-        """One or several; ``default`` stands in for the model's own."""
-        chosen = default if self.timestep is None else self.timestep
-        return chosen if isinstance(chosen, tuple) else (chosen,)
+    def settled(
+        self, timestep: int | tuple[int, ...], warps: int = 0, noises: int = 1, seed: int = 0
+    ) -> "SettledPrepare":
+        """The same with these values in place of those that are None."""
+        chosen: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(PrepareConfig)}
+        given: dict[str, Any] = {"timestep": timestep, "warps": warps, "noises": noises, "seed": seed}
+        chosen |= {name: value for name, value in given.items() if chosen[name] is None}
+        return SettledPrepare(**chosen)
 
-    def versions(self, default: int) -> int:
-        """How many versions of each object there are."""
-        return (1 + self.warped) * len(self.timesteps(default)) * self.drawn
+
+@dataclass(frozen=True)
+class SettledPrepare(PrepareConfig):
+    """The same with nothing left open; see :meth:`PrepareConfig.settled`."""
+
+    timestep: int | tuple[int, ...] = field(kw_only=True)
+    warps: int = field(kw_only=True)
+    noises: int = field(kw_only=True)
+    seed: int = field(kw_only=True)
 
     @property
-    def warped(self) -> int:
-        """The number of warps."""
-        return self.warps or 0
+    def timesteps(self) -> tuple[int, ...]:
+        """One or several."""
+        return self.timestep if isinstance(self.timestep, tuple) else (self.timestep,)
 
     @property
-    def drawn(self) -> int:
-        """The draws of noise per version."""
-        return 1 if self.noises is None else self.noises
+    def versions(self) -> int:
+        """How many versions of each object there are: warps and the unwarped one, times timesteps, times noises."""
+        return (1 + self.warps) * len(self.timesteps) * self.noises
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
     """What a discovery knows of one object besides its queries.
 
-    warps: of each version's views; masks: True on the object, warped likewise; distance: of every pixel of the unwarped
-    views from the silhouette, in sides of the view (:func:`keyorbit.geometry.hull.silhouette_distance`).
+    Attributes:
+        warps: of each version's views; version 0 is not warped.
+        masks: True on the object, warped likewise.
+        distance: of every pixel of the unwarped views from the object, see :class:`keyorbit.geometry.hull.Silhouette`.
     """
 
     warps: Float[Tensor, "version view 2 3"]
     masks: Bool[Tensor, "version view view_height view_width"]
     distance: Float[Tensor, "view view_height view_width"]
+
+    @property
+    def silhouette(self) -> Silhouette:
+        """Of the unwarped views."""
+        return Silhouette(self.masks[0], self.distance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +109,7 @@ class Prepared:
 
     def shown(self) -> Shown:
         """The part that is not for the UNet."""
-        return Shown(self.warps, self.masks, silhouette_distance(self.masks[0]))
+        return Shown(self.warps, self.masks, Silhouette.of(self.masks[0]).distance)
 
     def split(self, count: int) -> list["Prepared"]:
         """At most ``count`` versions at a time, in order."""
@@ -140,7 +164,7 @@ def warped_versions(
     views: Float[Tensor, "view 3 height width"],
     masks: Bool[Tensor, "view height width"],
     layout: Layout,
-    config: PrepareConfig,
+    config: SettledPrepare,
     generator: torch.Generator,
 ) -> tuple[
     Float[Tensor, "version view 2 3"],
@@ -148,12 +172,12 @@ def warped_versions(
     Bool[Tensor, "version view height width"],
 ]:
     """The warps of an object's versions, the first the identity, and its grids and silhouettes under them."""
-    moved = random_warps((config.warped, len(views)), generator, config.rotation_deg, config.scale, config.shift)
+    moved = random_warps((config.warps, len(views)), generator, config.rotation_deg, config.scale, config.shift)
     warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
     shown, covered = views[None], masks[None]
-    if config.warped:
-        pictures = views.expand(config.warped, *views.shape)
-        channel = masks[:, None].float().expand(config.warped, -1, -1, -1, -1)
+    if config.warps:
+        pictures = views.expand(config.warps, *views.shape)
+        channel = masks[:, None].float().expand(config.warps, -1, -1, -1, -1)
         shown = torch.cat([shown, warp_image(pictures, moved, fill=GREY)])
         covered = torch.cat([covered, warp_image(channel, moved, fill=0.0)[:, :, 0] > 0.5])
     return warps, merge_views(rearrange(shown, "n v c h w -> n c v h w"), layout), covered
@@ -161,18 +185,18 @@ def warped_versions(
 
 @torch.no_grad()
 def prepare(
-    thing: ObjectViews, backend: Backend, config: PrepareConfig, generator: torch.Generator
+    thing: ObjectViews, backend: Backend, config: SettledPrepare, generator: torch.Generator
 ) -> tuple[Prepared, Float[Tensor, "view 3 height width"], Cameras | None]:
     """Encode one object in all its versions; also returns its views and cameras.
 
-    Versions are counted warps first, timesteps next, noises inside: :meth:`PrepareConfig.versions` in all.
+    Versions are counted warps first, timesteps next, noises inside: :attr:`SettledPrepare.versions` in all.
     """
     views, masks, cameras = object_views(thing, backend, generator)
     warps, grids, covered = warped_versions(views, masks, backend.layout, config, generator)
-    noisiness = torch.tensor(config.timesteps(backend.default_timestep), device=backend.device)
-    several = len(noisiness) * config.drawn
+    noisiness = torch.tensor(config.timesteps, device=backend.device)
+    several = len(noisiness) * config.noises
     clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=several)
-    timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.drawn)
+    timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.noises)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     condition = backend.encode_condition([thing.input_image]).repeat(len(clean))
     condition_noise = torch.randn(condition.latent.shape, generator=generator).to(condition.latent)
@@ -188,35 +212,9 @@ def prepare(
     return prepared, views, cameras
 
 
-def prepare_numbered(
-    thing: ObjectViews, number: int, backend: Backend, config: PrepareConfig, seed: int = 0
-) -> Prepared:
-    """The ``number``-th object from a generator of its own: the same whatever the others are."""
-    seed = seed if config.seed is None else config.seed
-    return prepare(thing, backend, config, torch.Generator().manual_seed(seed * 10**6 + number))[0]
-
-
-def prepare_all(
-    objects: Objects,
-    backend: Backend,
-    config: PrepareConfig,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Prepared], Cameras | None]:
-    """Every object prepared, each from its own generator: the same whatever the others are.
-
-    Raises:
-        InputError: there is no object, or the objects do not share one set of cameras.
-    """
-    prepared: list[Prepared] = []
-    cameras: Cameras | None = None
-    for i, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
-        prepared.append(prepare_numbered(thing, i, backend, config, seed))
-        if progress is not None:
-            progress(i + 1, len(objects))
-    if not prepared:
-        raise InputError("there are no objects to work on")
-    return prepared, cameras
+def object_generator(seed: int, number: int) -> torch.Generator:
+    """Of the warps and noise of the ``number``-th object: the same whatever the other objects are."""
+    return torch.Generator().manual_seed(seed * 10**6 + number)
 
 
 def on_one_rig(objects: Objects, backend: Backend) -> Iterator[tuple[ObjectViews, Cameras | None]]:

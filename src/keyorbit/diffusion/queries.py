@@ -53,7 +53,8 @@ class LayerQueries:
         self, tokens: Float[Tensor, "token width"], items: Items = EVERY
     ) -> Float[Tensor, "batch head query token"]:
         """The token columns of the softmax over text and tokens together."""
-        assert self.text_normalizer is not None, "recorded with normalizer=False"
+        if self.text_normalizer is None:
+            raise ValueError(f"layer {self.name} was recorded without its text normalizer: it gives logits only")
         logits = self.logits(tokens, items)
         normalizer = torch.logaddexp(self.text_normalizer[items].to(tokens), logits.logsumexp(-1))
         return (logits - normalizer[..., None]).exp()

@@ -1,9 +1,11 @@
-"""What the UNet knows about each object, computed once: the cross-attention queries.
+"""What the model computes of one object before any token is read: recorded once, read with any tokens.
 
-In isolated mode the queries do not depend on the tokens, so after this a step of discovery is a few matrix products.
+In isolated mode the cross-attention queries do not depend on the tokens. From a recording, a step of discovery or a
+detection is a few matrix products.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,20 +15,83 @@ from torch import Tensor, nn
 from keyorbit.diffusion.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Mode, Pass, capture_attention
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import LayerMaps, MapKind
-from keyorbit.diffusion.prepare import Prepared
+from keyorbit.diffusion.prepare import Prepared, SettledPrepare, Shown, prepare
 from keyorbit.diffusion.queries import LayerQueries, QueryCache, join_items, merge_layers
+from keyorbit.geometry.cameras import Cameras
+from keyorbit.objects.dataset import ObjectViews
+
+# Versions of an object that go through the UNet together: more would only take more memory.
+AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What is recorded of an object.
+
+    Attributes:
+        layers: names or patterns of the cross-attention layers.
+        maps: the kind of maps that will be read. For logits the layers of one size are kept as one, and there is no
+            normalizer; ``attention`` keeps every layer with the normalizer of its text tokens.
+        prepare: the versions in which the object is shown.
+        condition: also the pass on the input picture, for models that have one. Default: the grid of views alone.
+    """
+
+    layers: tuple[str, ...]
+    maps: MapKind
+    prepare: SettledPrepare
+    condition: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One object as the model sees it. Any tokens can be read from it, without the UNet.
+
+    Attributes:
+        thing: the object.
+        views: its own views at the model's size, or those that the model generated, 0…1.
+        cameras: of the views; None for a model of a single view.
+        shown: warps and silhouettes of all versions.
+        queries: of each recorded pass, all versions.
+        config: what was recorded.
+    """
+
+    thing: ObjectViews
+    views: Float[Tensor, "view 3 height width"]
+    cameras: Cameras | None
+    shown: Shown
+    queries: Mapping[Pass, QueryCache]
+    config: RecordConfig
+
+    def maps(self, tokens: Float[Tensor, "token width"], which: Pass = "grid") -> list[LayerMaps]:
+        """The layers' maps of all versions, differentiable in the tokens; see :meth:`QueryCache.maps`."""
+        return self.queries[which].maps(tokens, slice(None), self.config.maps)
 
 
 @torch.no_grad()
-def record_queries(
-    backend: Backend,
-    prepared: Prepared,
-    layers: str | Sequence[str],
-    unet_pass: Pass = "grid",
-    normalizer: bool = True,
-) -> list[LayerQueries]:
-    """One object's queries in every version; the items are its versions."""
-    return record_passes(backend, prepared, layers, (unet_pass,), normalizer)[unet_pass]
+def record(thing: ObjectViews, backend: Backend, config: RecordConfig, generator: torch.Generator) -> Recording:
+    """Prepare an object and run the UNet on it, once; ``generator`` draws warps, noise and generated views.
+
+    Raises:
+        InputError: the object does not fit the model.
+    """
+    prepared, views, cameras = prepare(thing, backend, config.prepare, generator)
+    queries = record_prepared(backend, prepared, config)
+    return Recording(thing, views, cameras, prepared.shown(), queries, config)
+
+
+@torch.no_grad()
+def record_prepared(backend: Backend, prepared: Prepared, config: RecordConfig) -> dict[Pass, QueryCache]:
+    """The queries of an object that is prepared, a few versions at a time, in the form that its maps need."""
+    passes: Sequence[Pass] = PASSES if config.condition and backend.has_condition_pass else ("grid",)
+    parts: dict[Pass, list[list[LayerQueries]]] = {which: [] for which in passes}
+    for some in prepared.split(AT_ONCE):
+        recorded = record_passes(backend, some, config.layers, passes, normalizer=config.maps == "attention")
+        for which, layers in recorded.items():
+            parts[which].append(merge_layers(layers) if config.maps == "logits" else layers)
+    return {
+        which: QueryCache(tuple(join_items(same) for same in zip(*some, strict=True)), len(prepared.latents))
+        for which, some in parts.items()
+    }
 
 
 @torch.no_grad()
@@ -34,37 +99,28 @@ def record_passes(
     backend: Backend,
     prepared: Prepared,
     layers: str | Sequence[str],
-    passes: Sequence[Pass] | None = None,
+    passes: Sequence[Pass] = ("grid",),
     normalizer: bool = True,
 ) -> dict[Pass, list[LayerQueries]]:
-    """The queries of the passes (all that the model has) from one run of the UNet, no further than to the last layer.
+    """Every layer's queries of these passes from one run of the UNet, no further than to the last layer.
 
     Without ``normalizer`` they give logits only, and cost less.
     """
-    if passes is None:
-        passes = PASSES if backend.has_condition_pass else ("grid",)
     with capture_attention(backend.unet, layers, passes, normalizer=normalizer, queries=True, stop=True) as record:
         run_unet(backend, prepared, prepared.context)
     return {which: [_layer_queries(backend.unet, layer) for layer in record.layers(which)] for which in passes}
 
 
-def object_queries(
-    backend: Backend, prepared: Prepared, layers: str | Sequence[str], kind: MapKind, at_once: int
-) -> QueryCache:
-    """What maps of that kind need of one object, as small as it can be; for logits, the layers of one size become one.
-
-    ``at_once`` versions go through the UNet together.
-    """
-    parts = []
-    for some in prepared.split(at_once):
-        recorded = record_queries(backend, some, layers, normalizer=kind == "attention")
-        parts.append(merge_layers(recorded) if kind == "logits" else recorded)
-    return QueryCache(tuple(join_items(same) for same in zip(*parts, strict=True)), len(prepared.latents))
+def joined(recordings: Sequence[Recording], which: Pass = "grid") -> QueryCache:
+    """The queries of several objects as one cache: all versions of the first object, then of the next."""
+    each = [recording.queries[which] for recording in recordings]
+    layers = tuple(join_items(same) for same in zip(*(cache.layers for cache in each), strict=True))
+    return QueryCache(layers, each[0].versions)
 
 
 @torch.no_grad()
 def layer_outlines(backend: Backend, layers: str | Sequence[str], kind: MapKind) -> list[LayerQueries]:
-    """What :func:`object_queries` gives for no item at all: sizes and key matrices.
+    """What :func:`record` keeps of the grid pass for no item at all: sizes and key matrices.
 
     A UNet without memory is run on nothing, for the shapes.
     """
@@ -78,16 +134,19 @@ def layer_outlines(backend: Backend, layers: str | Sequence[str], kind: MapKind)
             hollow(latent, torch.zeros(1), context)
     outlines = []
     for layer in record.layers():
-        assert layer.query is not None
-        empty = torch.empty(0, *layer.query.shape[1:], device=backend.device)
+        empty = torch.empty(0, *_query(layer).shape[1:], device=backend.device)
         outlines.append(LayerQueries(layer.name, layer.size, empty, None, _layer_key(unet, layer.name)))
     return merge_layers(outlines) if kind == "logits" else outlines
 
 
 def _layer_queries(unet: nn.Module, layer: LayerRecord) -> LayerQueries:
-    assert layer.query is not None
-    to_key = _layer_key(unet, layer.name)
-    return LayerQueries(layer.name, layer.size, layer.query, layer.text_normalizer, to_key)
+    return LayerQueries(layer.name, layer.size, _query(layer), layer.text_normalizer, _layer_key(unet, layer.name))
+
+
+def _query(layer: LayerRecord) -> Tensor:
+    if layer.query is None:
+        raise ValueError(f"layer {layer.name} was captured without its queries: pass queries=True")
+    return layer.query
 
 
 def _layer_key(unet: nn.Module, name: str) -> Float[Tensor, "inner width"]:
@@ -104,22 +163,6 @@ def run_unet(backend: Backend, prepared: Prepared, context: Tensor) -> Tensor:
     return backend.denoise(
         prepared.latents, prepared.timestep, context, prepared.condition_latent, prepared.condition_noise
     )
-
-
-def build_query_cache(
-    backend: Backend,
-    prepared: Sequence[Prepared],
-    layers: str | Sequence[str],
-    progress: Callable[[int, int], None] | None = None,
-    normalizer: bool = True,
-) -> QueryCache:
-    """Run every object once and keep the grid pass's queries in memory; see :func:`record_passes`."""
-    recorded: list[list[LayerQueries]] = []
-    for i, item in enumerate(prepared):
-        recorded.append(record_queries(backend, item, layers, normalizer=normalizer))
-        if progress is not None:
-            progress(i + 1, len(prepared))
-    return QueryCache(tuple(join_items(same) for same in zip(*recorded, strict=True)), len(prepared[0].latents))
 
 
 def unet_maps(

@@ -12,6 +12,7 @@ from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
+from keyorbit.storage.settings import from_values
 
 FORMAT = "keyorbit-tokens-1"
 
@@ -132,11 +133,4 @@ class Tokens(nn.Module, HubTokens):
         embedding, helpers = tensors["embedding"], tensors.get("helpers")
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise InputError(f"{path} holds values that are not finite; discover the tokens again")
-        info = header["info"]
-        info["layers"] = tuple(info["layers"])
-        if isinstance(info["timestep"], list):
-            info["timestep"] = tuple(info["timestep"])
-        info["pairs"] = tuple((first, second) for first, second in info.get("pairs", ()))
-        for name in ("places", "form"):
-            info[name] = tuple((x, y, z) for x, y, z in info.get(name, ()))
-        return cls(embedding, TokensInfo(**info), helpers)
+        return cls(embedding, from_values(TokensInfo, header.get("info"), str(path)), helpers)

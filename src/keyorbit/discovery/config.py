@@ -1,37 +1,59 @@
 """The settings of a discovery."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.prepare import PrepareConfig, SettledPrepare
+from keyorbit.diffusion.recording import RecordConfig
 from keyorbit.discovery.choices import NUM_TOKENS, Method
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import ConstellationConfig
+from keyorbit.storage.settings import from_values
 
-SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/decisions.md
+SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/research-log.md
 
 
 @dataclass(frozen=True)
 class DiscoverConfig:
     """The settings of a discovery.
 
-    num_tokens: keypoints reported; num_candidates: tokens optimised, the best of which are kept; layers: names or
-    patterns; maps: what a token's map is, see :func:`keyorbit.diffusion.maps.token_maps`. None stands for the model's
-    own layers, timestep and maps, and for the warps and noises that suit the method (:meth:`settled`). map_size:
-    side of a view's map, 0 for twice the latent's. temperature: of the softmax over pixels, at the end and for
-    detection; it falls there from ``start_temperature`` within the first four fifths of the steps. The average over
-    heads and layers leaves logits far below 1, and flat maps have next to no gradient; warm ones let the tokens
-    look around before they settle. weights: of the objective with cameras; single_view: of the one without. method:
-    what is minimised where there are cameras.
+    Attributes:
+        num_tokens: keypoints that are reported.
+        num_candidates: tokens that are optimised; the best of them become keypoints. At least ``num_tokens``.
+        method: what is minimised where there are cameras. ``constellation`` places all tokens on one common shape
+            (:mod:`keyorbit.discovery.constellation_run`); choose ``consistency``
+            (:mod:`keyorbit.discovery.consistency_run`) for objects that do not stand upright.
+        layers: names or patterns of the cross-attention layers that are read. None is the model's own choice.
+        mode: ``isolated``, the tokens read the picture and do not change it; or ``joint``, they take part in the UNet's
+            softmax, which then runs at every step.
+        maps: what a token's map is made of, see :func:`keyorbit.diffusion.maps.token_maps`. None is ``logits``, but
+            ``attention`` for a model of a single view.
+        steps: of the optimisation. More help on many different objects.
+        batch: objects in each step.
+        rate: learning rate at the first step; it falls to a tenth at the last.
+        seed: of the tokens, the batches, the warps and the noise.
+        map_size: side of a view's map, pixels; 0 is twice the latent's side.
+        start_temperature: of the softmax over a map's pixels at the first step, for ``logits``. Warm maps are flat, so
+            that tokens still move; by ``consistency`` it falls to ``temperature`` in the first four fifths of the
+            steps.
+        temperature: at the end, by ``constellation`` at every step, and in detection. The mean over heads and layers
+            leaves logits far below 1, therefore it is small.
+        planting: steps on each of the exemplars, before the others; ``constellation`` only.
+        exemplars: objects on which planting is tried; the tokens that fit the other objects best are kept.
+        constellation: how tokens are placed on the common shape.
+        weights: of the terms of :func:`keyorbit.discovery.objective.objective`; ``consistency`` only.
+        single_view: weights of the terms for a model of a single view.
+        prepare: how objects are shown to the UNet.
+        save_every: steps between checkpoints.
 
-    constellation: see :mod:`keyorbit.discovery.constellation_run`; ``planting`` steps on each of ``exemplars``
-    objects come before the others, and ``temperature`` is the same at all steps. consistency: the views of each object
-    have to agree on a point of space, see :func:`keyorbit.discovery.objective.objective`; ``weights`` are of its terms.
+    Raises:
+        InputError: a number is out of range.
     """
 
     num_tokens: int = NUM_TOKENS
@@ -66,24 +88,24 @@ class DiscoverConfig:
         if min(self.temperature, self.start_temperature) <= 0:
             raise InputError("temperatures must be above 0")
 
-    def settled(self, backend: Backend) -> "DiscoverConfig":
-        """The same with the model's own layers, timestep and maps, and the method's versions, where none were given.
+    def settled(self, backend: Backend) -> "SettledConfig":
+        """The same with nothing left open: the model's own layers, timestep and maps, and the versions of the method.
 
         A constellation is searched in views of one rig, which warps take apart: it sees each object in three draws of
         noise. Where views have to agree, and where there is a single one, two warped versions are what equivariance is
-        learned from. (Measured: docs/decisions.md.)
+        learned from. (Measured: docs/research-log.md.)
         """
         by_constellation = self.method == "constellation" and backend.cameras is not None
-        prepare = self.prepare
-        timestep = backend.default_timestep if prepare.timestep is None else prepare.timestep
-        seed = self.seed if prepare.seed is None else prepare.seed
-        warps = (0 if by_constellation else 2) if prepare.warps is None else prepare.warps
-        noises = (3 if by_constellation and not warps else 1) if prepare.noises is None else prepare.noises
-        return replace(
-            self,
-            layers=backend.default_layers if self.layers is None else patterns(self.layers),
-            maps=(SINGLE_VIEW_MAPS if backend.cameras is None else "logits") if self.maps is None else self.maps,
-            prepare=replace(prepare, timestep=timestep, seed=seed, warps=warps, noises=noises),
+        warps = (0 if by_constellation else 2) if self.prepare.warps is None else self.prepare.warps
+        noises = 3 if by_constellation and not warps else 1
+        chosen: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(DiscoverConfig)}
+        return SettledConfig(
+            **chosen
+            | {
+                "layers": backend.default_layers if self.layers is None else patterns(self.layers),
+                "maps": self.maps or (SINGLE_VIEW_MAPS if backend.cameras is None else "logits"),
+                "prepare": self.prepare.settled(backend.default_timestep, warps, noises, self.seed),
+            }
         )
 
     def temperature_at(self, step: int) -> float:
@@ -92,27 +114,32 @@ class DiscoverConfig:
         return float(self.start_temperature * (self.temperature / self.start_temperature) ** progress)
 
 
+@dataclass(frozen=True)
+class SettledConfig(DiscoverConfig):
+    """The same for one model, with nothing left open; see :meth:`DiscoverConfig.settled`."""
+
+    layers: tuple[str, ...] = field(kw_only=True)
+    maps: MapKind = field(kw_only=True)
+    prepare: SettledPrepare = field(kw_only=True)
+
+    @property
+    def recording(self) -> RecordConfig:
+        """What a discovery needs recorded of each object."""
+        return RecordConfig(self.layers, self.maps, self.prepare)
+
+
 def map_side(backend: Backend, asked: int) -> int:
     """The side of a view's map: what was asked for, or twice the latent's."""
     return asked or 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
 
 
-def config_from_settings(settings: dict[str, Any]) -> DiscoverConfig:
-    """The config that :class:`TokensInfo` keeps as plain values."""
-    values = dict(settings)
-    prepare = dict(values.pop("prepare"))
-    prepare["scale"] = tuple(prepare["scale"])
-    if isinstance(prepare["timestep"], list):
-        prepare["timestep"] = tuple(prepare["timestep"])
-    if isinstance(values["layers"], list):
-        values["layers"] = tuple(values["layers"])
-    parts: dict[str, Any] = {
-        "prepare": PrepareConfig(**prepare),
-        "constellation": ConstellationConfig(**values.pop("constellation", {})),
-        "weights": LossWeights(**values.pop("weights")),
-        "single_view": SingleViewWeights(**values.pop("single_view", {})),
-    }
-    return DiscoverConfig(**values, **parts)
+def config_from_settings(settings: Mapping[str, Any], where: str = "the tokens' settings") -> DiscoverConfig:
+    """The config that :class:`TokensInfo` keeps as plain values; ``where`` names these in error messages.
+
+    Raises:
+        InputError: a name or a value that the config has not.
+    """
+    return from_values(DiscoverConfig, settings, where)
 
 
 def patterns(layers: str | tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -3,7 +3,8 @@
 Expectation maximisation (Dempster et al. 1977). One object lends its surface: points far apart, a token fitted to each
 from its views. Then, at every step: of each object of a batch the turn is found in which most tokens are where they
 belong, every token is placed where its own evidence and its place in the constellation say, and the tokens are moved to
-mark that place in the views that see it. No label is used; that objects stand upright is.
+mark that place in the views that see it. Uses no labels. Assumes that objects stand upright:
+only the turn about the vertical is unknown.
 """
 
 import logging
@@ -15,11 +16,12 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.run import KEPT, DiscoveryRun
 from keyorbit.discovery.selection import Selection, furthest_point_sampling, usual_candidates
 from keyorbit.discovery.sources import Source
 from keyorbit.geometry.alignment import Form, form_of, middle_and_stray, stretched, symmetric_pairs
+from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import gathered, placed, turn_scores, turned, turns
 from keyorbit.geometry.evidence import heat_evidence, relative_heat
 from keyorbit.geometry.hull import SURFACE_SPACING, in_sight, search_volume, surface_points
@@ -72,10 +74,9 @@ class ConstellationRun(DiscoveryRun):
     form: of the object that tokens were planted on.
     """
 
-    def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
+    def __init__(self, source: Source, config: SettledConfig, ranks: Ranks, cameras: Cameras) -> None:
         super().__init__(source, config, ranks)
-        assert self.cameras is not None
-        self.rig = self.cameras
+        self.rig = cameras.to(source.device)
         self.middle, self.radius = search_volume(self.rig)
         self.places = torch.zeros(len(self.tokens), 3, device=source.device)
         self.form = form_of(self.places)
@@ -175,11 +176,10 @@ class ConstellationRun(DiscoveryRun):
             self.hulls[number] = hull
         return hull
 
-    def state(self) -> dict[str, Tensor]:
-        return super().state() | {"places": self.places, "form": self.form.rows}
+    def learnt(self) -> dict[str, Tensor]:
+        return {"places": self.places, "form": self.form.rows}
 
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        super().load_state(tensors)
+    def load_learnt(self, tensors: Mapping[str, Tensor]) -> None:
         self.places = tensors["places"].to(self.places)
         self.form = Form.from_rows(tensors["form"].to(self.places))
 

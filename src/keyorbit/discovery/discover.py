@@ -3,41 +3,47 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from importlib.metadata import version
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.discovery.choices import RUN
-from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side, patterns, plain_settings
+from keyorbit.discovery.config import DiscoverConfig, SettledConfig, patterns, plain_settings
+from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
-from keyorbit.discovery.run import DiscoveryRun, initial_tokens
-from keyorbit.discovery.sources import ModelFacts, Source, check_shares, model_facts, open_source
+from keyorbit.discovery.initial import info_of
+from keyorbit.discovery.run import DiscoveryRun
+from keyorbit.discovery.single_view_run import SingleViewRun
+from keyorbit.discovery.sources import Source, check_shares, open_source
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
 from keyorbit.storage.outputs import begin_output, check_run
 
-__all__ = [
-    "DiscoverConfig",
-    "config_from_settings",
-    "discover",
-    "discover_cached",
-    "discover_from",
-    "map_side",
-    "tokens_info",
-    "untrained",
-]
-
 log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[int, Tokens], bool]
+
+
+def _silent(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+    """Reports nothing."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where a run is kept, and who is told of it; see :func:`discover`."""
+
+    out: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    report: Report = _silent
+    watch: Watch | None = None
 
 
 def discover(
@@ -68,19 +74,18 @@ def discover(
         InputError: no objects, objects that do not fit the model, a checkpoint of other settings, other files in
             ``out``, or a process is gone.
     """
-    config = (config or DiscoverConfig()).settled(backend)
-    assert config.layers is not None
-    assert config.maps is not None
-    tell, ranks = report or _silent, ranks or Ranks()
+    settled = (config or DiscoverConfig()).settled(backend)
+    kept = Keeping(out, resume, overwrite, report or _silent, watch)
+    ranks = ranks or Ranks()
     if out and ranks.main:  # before the model is run on every object
         check_run(out, RUN, resume, overwrite)
-    stage = "cache" if config.mode == "isolated" else "prepare"
+    stage = "cache" if settled.mode == "isolated" else "prepare"
 
     def progress(done: int, total: int) -> None:
-        tell(stage, done, total, {})
+        kept.report(stage, done, total, {})
 
-    source = open_source(backend, objects, config.layers, config.maps, config.mode, config.prepare, ranks, progress)
-    return discover_from(source, config, out, resume, report, ranks, watch=watch, overwrite=overwrite)
+    source = open_source(backend, objects, settled, ranks, progress)
+    return discover_from(source, settled, kept, ranks)
 
 
 def discover_cached(
@@ -106,70 +111,80 @@ def discover_cached(
         if asked not in (None, there):
             raise InputError(f"{cache.folder} was built for {name} {there}, not {asked}; build another cache for those")
     check_shares(len(cache), ranks)
-    config = replace(config, maps=index.maps, layers=index.pattern, prepare=index.prepare)
-    return discover_from(cache, config, out, resume, report, ranks, index.dtype, overwrite=overwrite)
+    chosen = {field.name: getattr(config, field.name) for field in fields(DiscoverConfig)}
+    settled = SettledConfig(**chosen | {"maps": index.maps, "layers": index.pattern, "prepare": index.prepare})
+    kept = Keeping(out, resume, overwrite, report or _silent)
+    return discover_from(cache, settled, kept, ranks, index.dtype)
 
 
 def discover_from(
     source: Source,
-    config: DiscoverConfig,
-    out: Path | None = None,
-    resume: bool = False,
-    report: Report | None = None,
+    config: SettledConfig,
+    kept: Keeping | None = None,
     ranks: Ranks | None = None,
     queries: str = "float32",
-    watch: Watch | None = None,
-    overwrite: bool = False,
 ) -> Tokens:
-    """The same from queries that exist already; ``config`` is settled, and ``queries`` is the type they are kept in.
+    """The same from queries that exist already; ``queries`` is the type that they are kept in.
 
     Raises:
         InputError: as :func:`discover`.
     """
-    ranks, report = ranks or Ranks(), report or _silent
-    if out and ranks.main:
-        check_run(out, RUN, resume, overwrite)
-    by_constellation = config.method == "constellation" and source.facts.cameras is not None
-    run = (ConstellationRun if by_constellation else DiscoveryRun)(source, config, ranks)
+    return run_to_end(start_run(source, config, ranks or Ranks()), kept or Keeping(), queries)
+
+
+def run_to_end(run: DiscoveryRun, kept: Keeping, queries: str = "float32") -> Tokens:
+    """All steps of a run, from where it was stopped if it is resumed; its tokens.
+
+    Raises:
+        InputError: as :func:`discover`.
+    """
+    source, config, out, began = run.source, run.config, kept.out if run.ranks.main else None, time.monotonic()
+    if out:
+        check_run(out, RUN, kept.resume, kept.overwrite)
     # No cameras of somebody's choice are None, as in checkpoints of versions that had no choice.
     chosen = source.facts.cameras_of or None
     settings = plain_settings(config, model=source.facts.fingerprint, queries=queries, cameras_of=chosen)
-    start = run.restore(out, settings) if resume and out else 0
+    start = run.restore(kept.out, settings) if kept.resume and kept.out else 0
     sizes = (
         f"{len(source)} objects in {source.versions} versions each, maps of kind {config.maps}, {run.side} x {run.side}"
     )
     log.info("%d tokens for %d keypoints on %s", config.num_candidates, config.num_tokens, sizes)
     log.info("layers: %s", ", ".join(source.facts.layers))
     log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
-    began = time.monotonic()
-
-    def claim() -> None:
-        if out and ranks.main:
-            begin_output(out, RUN, overwrite, resume)
-
     if start == 0:
-        run.begin(lambda done, total: report("plant", done, total, {}))
+        run.begin(lambda done, total: kept.report("plant", done, total, {}))
     for number in range(start, config.steps):
         terms = run.step(number)
-        if number == start:  # nothing is written, or goes, before there is something to keep
-            claim()
-        report("step", number + 1, config.steps, terms | {"seconds": time.monotonic() - began})
-        if out and ranks.main and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
-            run.save(out, number + 1, settings)
-        if watch and (number + 1) % config.save_every == 0:
-            tokens = _chosen(run, source, queries)
-            if not watch(number + 1, tokens):
+        if out and number == start:  # nothing is written, or goes, before there is something to keep
+            begin_output(out, RUN, kept.overwrite, kept.resume)
+        done = number + 1
+        kept.report("step", done, config.steps, terms | {"seconds": time.monotonic() - began})
+        if out and (done % config.save_every == 0 or done == config.steps):
+            run.save(out, done, settings)
+        if kept.watch and done % config.save_every == 0:
+            tokens = _chosen(run, queries)
+            if not kept.watch(done, tokens):
                 return tokens
-    if start >= config.steps:
-        claim()
+    if out and start >= config.steps:
+        begin_output(out, RUN, kept.overwrite, kept.resume)
     log.info("%d steps in %.1f s", config.steps - start, time.monotonic() - began)
-    return _chosen(run, source, queries)
+    return _chosen(run, queries)
 
 
-def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
-    selection = run.select()
+def start_run(source: Source, config: SettledConfig, ranks: Ranks) -> DiscoveryRun:
+    """The run of the method, or of single views where there are no cameras."""
+    cameras = source.facts.cameras
+    if cameras is None:
+        return SingleViewRun(source, config, ranks)
+    if config.method == "constellation":
+        return ConstellationRun(source, config, ranks, cameras)
+    return ConsistencyRun(source, config, ranks, cameras)
+
+
+def _chosen(run: DiscoveryRun, queries: str) -> Tokens:
+    selection, source = run.select(), run.source
     log.info("kept tokens %s; mirror pairs: %s", selection.tokens.tolist(), list(selection.pairs) or "none")
-    info = replace(_info(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
+    info = replace(info_of(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
     candidates, kept = run.tokens.embedding.detach().cpu(), selection.tokens.tolist()
     if selection.places is None or selection.form is None:
         return Tokens(candidates[kept], info)
@@ -180,39 +195,3 @@ def _chosen(run: DiscoveryRun, source: Source, queries: str) -> Tokens:
 
 def _triples(points: Float[Tensor, "point 3"]) -> tuple[tuple[float, float, float], ...]:
     return tuple((x, y, z) for x, y, z in points.tolist())
-
-
-def untrained(backend: Backend, config: DiscoverConfig) -> Tokens:
-    """The candidates as they are before the first step, the first ``num_tokens`` of them: the baseline to beat."""
-    config = config.settled(backend)
-    assert config.layers is not None
-    facts = model_facts(backend, config.layers, backend.cameras)
-    start = initial_tokens(facts.text_rows, config).embedding.detach()
-    return Tokens(start[: config.num_tokens], _info(facts, config))
-
-
-def tokens_info(backend: Backend, config: DiscoverConfig) -> TokensInfo:
-    """What tokens of a settled config tell about themselves."""
-    assert config.layers is not None
-    return _info(model_facts(backend, config.layers, backend.cameras), config)
-
-
-def _info(facts: ModelFacts, config: DiscoverConfig, queries: str = "float32") -> TokensInfo:
-    assert config.prepare.timestep is not None
-    return TokensInfo(
-        model=facts.name,
-        model_fingerprint=facts.fingerprint,
-        layers=facts.layers,
-        timestep=config.prepare.timestep,
-        mode=config.mode,
-        seed=config.seed,
-        version=version("keyorbit"),
-        libraries={name: version(name) for name in ("torch", "diffusers", "transformers")},
-        settings=plain_settings(config),
-        queries=queries,
-        cameras_of=facts.cameras_of,
-    )
-
-
-def _silent(stage: str, done: int, total: int, values: dict[str, float]) -> None:
-    """Reports nothing."""

@@ -4,6 +4,7 @@ With cameras the views have to agree in space; without, as for Stable Diffusion'
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -28,6 +29,9 @@ class LossWeights:
     on_object: heatmap mass outside the silhouette; sharpening: squared error to a Gaussian at the peak
     (StableKeypoints' form; has almost no gradient for attention maps that start near 1/93).
     """
+
+    # Terms of older versions; their settings are read where these are 0: keyorbit.storage.settings.
+    RETIRED: ClassVar = ("uncertain", "epipolar", "likelihood", "uncovered", "constellation")
 
     geometric: float = 5.0
     spread: float = 0.25

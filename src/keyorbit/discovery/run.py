@@ -1,51 +1,74 @@
 """The steps of a discovery, by one process or several, and its checkpoints."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.maps import token_maps
-from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.choices import CHECKPOINT
-from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.discovery.objective import Observed, objective, single_view_objective
+from keyorbit.discovery.config import SettledConfig
+from keyorbit.discovery.initial import initial_tokens
+from keyorbit.discovery.objective import Observed
 from keyorbit.discovery.selection import Selection, choose_tokens
 from keyorbit.discovery.sources import Source
 from keyorbit.errors import InputError
-from keyorbit.geometry.cameras import repeat_cameras
-from keyorbit.geometry.heatmaps import argmax_xy, gaussian_kl, normalize, resize, with_peak_one
+from keyorbit.geometry.heatmaps import gaussian_kl, normalize, resize
 from keyorbit.geometry.hull import grown_masks
-from keyorbit.geometry.triangulation import reprojection_error, triangulate
 from keyorbit.ranks import Ranks
 from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.storage.settings import differing
 
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
 KEPT = 1000
 
 
-class DiscoveryRun:
-    """The state of one discovery: what it reads, its tokens and optimizer.
+class DiscoveryRun(ABC):
+    """The state of one discovery: what it reads, its tokens and optimizer. What it minimises is the subclass's.
 
     Each process computes the maps of its own objects; they are then put together, and every process has the whole
     batch, the same loss and the same step. Gradients are summed object by object in the order of the batch, so the
     number of processes does not show in the tokens.
     """
 
-    def __init__(self, source: Source, config: DiscoverConfig, ranks: Ranks) -> None:
-        assert config.maps is not None
+    def __init__(self, source: Source, config: SettledConfig, ranks: Ranks) -> None:
         self.source, self.config, self.ranks, self.kind = source, config, ranks, config.maps
         self.side = config.map_size or 2 * source.facts.latent_side
-        self.cameras = None if source.facts.cameras is None else source.facts.cameras.to(source.device)
         self.tokens = initial_tokens(source.facts.text_rows, config).to(source.device)
         self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
         self.known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
+    @abstractmethod
+    def begin(self, progress: Callable[[int, int], None]) -> None:
+        """What comes before the first step, reported as ``progress(done, total)``."""
+
+    @abstractmethod
+    def temperature_at(self, number: int) -> float:
+        """The temperature of step ``number``."""
+
+    @abstractmethod
+    def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
+        """The terms of the loss on a batch, and their ``total``; maps as :meth:`maps` returns them."""
+
+    @abstractmethod
+    def select(self) -> Selection:
+        """Choose the keypoints among the candidates, by all objects."""
+
+    @abstractmethod
+    def learnt(self) -> dict[str, Tensor]:
+        """What the method has learnt besides the tokens, for a checkpoint."""
+
+    @abstractmethod
+    def load_learnt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`learnt` returned."""
+
+    @final
     def maps(
         self, objects: Sequence[int], tokens: Sequence[Float[Tensor, "token width"]], temperature: float
     ) -> Float[Tensor, "object version view token side side"]:
@@ -59,6 +82,7 @@ class DiscoveryRun:
         each = (self.source.versions, layout.num_views, len(tokens[0]), self.side, self.side)
         return self._together(len(objects), found, each)
 
+    @final
     def _together(self, count: int, found: dict[int, Tensor], each: tuple[int, ...]) -> Tensor:
         """What all processes found, in one tensor; ours keeps its gradient."""
         if self.ranks.count == 1:
@@ -69,14 +93,12 @@ class DiscoveryRun:
         whole = self.ranks.sum(whole)
         return torch.stack([found.get(place, whole[place]) for place in range(count)])
 
-    def observe(self, objects: Sequence[int], maps: Float[Tensor, "object version view token side side"]) -> Observed:
-        """The maps as heatmaps, with silhouettes and warps at their size."""
-        return Observed(self.heatmaps(maps), *self.outlines(objects))
-
+    @final
     def heatmaps(self, maps: Float[Tensor, "*batch side side"]) -> Float[Tensor, "*batch side side"]:
         """Maps as heatmaps, which sum to 1."""
         return maps if self.kind == "logits" else normalize(maps)
 
+    @final
     def outlines(
         self, objects: Sequence[int]
     ) -> tuple[
@@ -97,6 +119,7 @@ class DiscoveryRun:
             self._together(count, distances, (views, *size)),
         )
 
+    @final
     def _silhouettes(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Warps, silhouettes and distances from them of one of our objects, at the maps' size."""
         if number in self.known:
@@ -108,21 +131,7 @@ class DiscoveryRun:
             self.known[number] = found
         return found
 
-    def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
-        """The terms of the objective on a batch."""
-        seen = self.observe(objects, maps)
-        if self.cameras is not None:
-            return objective(seen, self.cameras, self.config.weights)
-        maps = with_peak_one(maps) if self.kind == "logits" else maps
-        return single_view_objective(maps, seen.warps, self.config.single_view, self.config.num_tokens)
-
-    def temperature_at(self, number: int) -> float:
-        """The temperature of step ``number``."""
-        return self.config.temperature_at(number)
-
-    def begin(self, progress: Callable[[int, int], None]) -> None:
-        """What comes before the first step, told as ``progress(done, total)``: nothing."""
-
+    @final
     def step(self, number: int) -> dict[str, float]:
         """Step ``number``, from 0, on a batch drawn for it; the terms of its loss.
 
@@ -134,6 +143,7 @@ class DiscoveryRun:
         progress = number / max(1, self.config.steps)
         return self.descend(picked, self.temperature_at(number), partial(self.terms, picked), self.optimizer, progress)
 
+    @final
     def descend(
         self,
         objects: Sequence[int],
@@ -164,47 +174,50 @@ class DiscoveryRun:
         optimizer.step()
         return {name: float(value.detach()) for name, value in terms.items()}
 
-    @torch.no_grad()
-    def select(self) -> Selection:
-        """Rank the candidates on all objects, a batch at a time."""
-        sharpness, points, errors, beside = [], [], [], []
+    @final
+    def ranked(self, locate: Callable[[Observed], tuple[Tensor, Tensor]], beside: bool) -> Selection:
+        """Choose by sharpness, agreement and, with ``beside``, by the heatmaps' share beside the object.
+
+        Args:
+            locate: where the tokens of a batch are, [object token _], and how far their views disagree, [object token].
+        """
+        sharpness, points, errors, off_object = [], [], [], []
         for start in range(0, len(self.source), self.config.batch):
             batch = range(start, min(start + self.config.batch, len(self.source)))
             maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
             seen = self.observe(batch, maps)
             sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))
-            if self.cameras is not None:
-                beside.append((seen.heatmaps * (1 - seen.masks[:, :, :, None])).sum((-2, -1)).mean((1, 2)))
-            found, error = self._locate(seen)
+            if beside:
+                off_object.append((seen.heatmaps * (1 - seen.masks[:, :, :, None])).sum((-2, -1)).mean((1, 2)))
+            found, error = locate(seen)
             points.append(found)
             errors.append(error)
-        off_object = torch.cat(beside) if beside else None
-        ranked = torch.cat(sharpness), torch.cat(points), torch.cat(errors)
-        return choose_tokens(*ranked, self.config.num_tokens, off_object=off_object)
+        ranks = torch.cat(sharpness), torch.cat(points), torch.cat(errors)
+        return choose_tokens(*ranks, self.config.num_tokens, off_object=torch.cat(off_object) if beside else None)
 
-    def _locate(self, seen: Observed) -> tuple[Float[Tensor, "object token _"], Float[Tensor, "object token"]]:
-        """Where the tokens are in space and how far their views disagree; without cameras, in the first view and 0."""
-        if self.cameras is None:
-            peaks = argmax_xy(seen.heatmaps[:, 0, 0])
-            return peaks, torch.zeros_like(peaks[..., 0])
-        places = seen.places()
-        cameras = repeat_cameras(self.cameras, seen.heatmaps.shape[1])
-        found = triangulate(places, cameras)
-        return found, reprojection_error(found, places, cameras).mean(1)
+    @final
+    def observe(self, objects: Sequence[int], maps: Float[Tensor, "object version view token side side"]) -> Observed:
+        """The maps as heatmaps, with silhouettes and warps at their size."""
+        return Observed(self.heatmaps(maps), *self.outlines(objects))
 
+    @final
     def state(self) -> dict[str, Tensor]:
-        """What the method has learnt besides the optimizer's own state."""
-        return {"embedding": self.tokens.embedding}
+        """Everything that was learnt, besides the optimizer's own state."""
+        return {"embedding": self.tokens.embedding} | self.learnt()
 
+    @final
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`state` gave."""
+        """Put back what :meth:`state` returned."""
         self.tokens.embedding.data.copy_(tensors["embedding"])
+        self.load_learnt(tensors)
 
+    @final
     def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
         """Write the state after ``step`` steps."""
         tensors = self.state() | optimizer_tensors(self.optimizer)
         save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings})
 
+    @final
     def restore(self, out: Path, settings: dict[str, Any]) -> int:
         """Take up the state that :meth:`save` wrote, if there is one; the number of steps that are done.
 
@@ -215,17 +228,8 @@ class DiscoveryRun:
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)
-        differing = [key for key, value in settings.items() if metadata["settings"].get(key) != value]
-        if differing:
-            raise InputError(f"{path} was made with other settings ({', '.join(differing)}); start without --resume")
+        if other := differing(settings, metadata["settings"]):
+            raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
         self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
         return int(metadata["step"])
-
-
-def initial_tokens(text_rows: Float[Tensor, "row width"], config: DiscoverConfig) -> Tokens:
-    """The candidates before the first step."""
-    generator = torch.Generator().manual_seed(config.seed)
-    # As many draws as the words behind the rows took: with seed 0, words and noise are those of one generator.
-    torch.randint(2, (len(text_rows),), generator=generator)
-    return Tokens.initialise(text_rows, config.num_candidates, generator)

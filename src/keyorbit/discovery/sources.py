@@ -6,7 +6,7 @@ same.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,56 +14,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from keyorbit.diffusion.attention import Mode, cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.maps import LayerMaps, MapKind
-from keyorbit.diffusion.prepare import PrepareConfig, Prepared, Shown, on_one_rig, prepare_numbered
-from keyorbit.diffusion.queries import QueryCache
-from keyorbit.diffusion.recording import object_queries, unet_maps
+from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.diffusion.model_facts import ModelFacts, model_facts
+from keyorbit.diffusion.prepare import Prepared, Shown, object_generator, on_one_rig, prepare
+from keyorbit.diffusion.recording import Recording, record, unet_maps
+from keyorbit.discovery.config import SettledConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
 
 log = logging.getLogger(__name__)
-
-# Versions of an object that go through the UNet together: more would only take more memory.
-AT_ONCE = 4
-
-
-@dataclass(frozen=True, eq=False)
-class ModelFacts:
-    """What a discovery needs to know of a model whose weights it may not have.
-
-    layers: names of those that are read; latent_side: of one view; text_rows: what its text embeddings look like.
-    """
-
-    name: str
-    fingerprint: str
-    layers: tuple[str, ...]
-    layout: Layout
-    cameras: Cameras | None
-    latent_side: int
-    text_rows: Float[Tensor, "row width"]
-    cameras_of: str = ""
-
-
-def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras | None) -> ModelFacts:
-    """The facts of a loaded model; ``cameras`` are those of the objects' views.
-
-    The words behind the text rows are drawn from a generator of their own: they belong to the model, not to a run.
-    """
-    return ModelFacts(
-        backend.name,
-        backend.fingerprint,
-        tuple(cross_attention_layers(backend.unet, layers)),
-        backend.layout,
-        cameras,
-        backend.latent_size(backend.view_size, backend.view_size)[0],
-        backend.text_statistics(torch.Generator().manual_seed(0)).float().cpu(),
-        backend.cameras_of,
-    )
 
 
 @runtime_checkable
@@ -94,38 +56,34 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MemorySource:
-    """Queries of this process's objects in memory."""
+    """Recordings of this process's objects, in memory."""
 
     facts: ModelFacts
     versions: int
     device: torch.device
     count: int
-    kind: MapKind
-    known: dict[int, Shown]
-    queries: dict[int, QueryCache]
+    recordings: Mapping[int, Recording]
 
     def __len__(self) -> int:
         return self.count
 
     def shown(self, number: int) -> Shown:
-        return self.known[number]
+        return self.recordings[number].shown
 
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
-        return self.queries[number].maps(tokens, slice(None), self.kind)
+        return self.recordings[number].maps(tokens)
 
 
 @dataclass(frozen=True, eq=False)
 class UnetSource:
-    """The UNet run with the tokens at every step: the objects are kept as it is shown them."""
+    """The UNet run with the tokens at every step; the objects are kept prepared, with what is shown of them."""
 
     facts: ModelFacts
     versions: int
     count: int
-    kind: MapKind
-    mode: Mode
-    known: dict[int, Shown]
     backend: Backend
-    prepared: dict[int, Prepared]
+    config: SettledConfig
+    objects: Mapping[int, tuple[Prepared, Shown]]
 
     @property
     def device(self) -> torch.device:
@@ -135,10 +93,11 @@ class UnetSource:
         return self.count
 
     def shown(self, number: int) -> Shown:
-        return self.known[number]
+        return self.objects[number][1]
 
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
-        return unet_maps(self.backend, [self.prepared[number]], tokens, self.facts.layers, self.mode, self.kind)
+        prepared, mode, kind = self.objects[number][0], self.config.mode, self.config.maps
+        return unet_maps(self.backend, [prepared], tokens, self.facts.layers, mode, kind)
 
 
 def check_shares(count: int, ranks: Ranks) -> None:
@@ -152,39 +111,34 @@ def check_shares(count: int, ranks: Ranks) -> None:
 def open_source(
     backend: Backend,
     objects: Objects,
-    layers: str | Sequence[str],
-    kind: MapKind,
-    mode: Mode,
-    prepare: PrepareConfig,
+    config: SettledConfig,
     ranks: Ranks,
     progress: Callable[[int, int], None],
 ) -> MemorySource | UnetSource:
-    """Prepare this process's objects and, in isolated mode, run each once for its queries; ``prepare`` has a seed.
+    """Record this process's objects; in joint mode, where the UNet runs at every step, they are only prepared.
 
     Raises:
         InputError: there is no object, or the objects do not fit the model or share no set of cameras.
     """
-    assert prepare.seed is not None
-    known: dict[int, Shown] = {}
-    prepared: dict[int, Prepared] = {}
-    queries: dict[int, QueryCache] = {}
+    isolated, began = config.mode == "isolated", time.monotonic()
+    recordings: dict[int, Recording] = {}
+    prepared: dict[int, tuple[Prepared, Shown]] = {}
     cameras: Cameras | None = None
     check_shares(len(objects), ranks)
-    began = time.monotonic()
     for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
         if ranks.owns(number):
-            item = prepare_numbered(thing, number, backend, prepare)
-            known[number] = item.shown()
-            if mode == "isolated":
-                queries[number] = object_queries(backend, item, layers, kind, AT_ONCE)
+            generator = object_generator(config.prepare.seed, number)
+            if isolated:
+                recordings[number] = record(thing, backend, config.recording, generator)
             else:
-                prepared[number] = item
+                item = prepare(thing, backend, config.prepare, generator)[0]
+                prepared[number] = item, item.shown()
         progress(number + 1, len(objects))
-    facts = model_facts(backend, layers, cameras)
-    versions, count = prepare.versions(backend.default_timestep), len(objects)
-    held = sum(layer.query.nbytes for cache in queries.values() for layer in cache.layers) / 1e6
-    what = f"queries, {held:.1f} MB" if mode == "isolated" else "latents"
-    log.info("%s of %d objects in %d versions each, in %.1f s", what, len(known), versions, time.monotonic() - began)
-    if mode == "isolated":
-        return MemorySource(facts, versions, backend.device, count, kind, known, queries)
-    return UnetSource(facts, versions, count, kind, mode, known, backend, prepared)
+    facts, versions, count = model_facts(backend, config.layers, cameras), config.prepare.versions, len(objects)
+    held = sum(layer.query.nbytes for known in recordings.values() for layer in known.queries["grid"].layers) / 1e6
+    what = f"queries, {held:.1f} MB" if isolated else "latents"
+    here = len(recordings) + len(prepared)
+    log.info("%s of %d objects in %d versions each, in %.1f s", what, here, versions, time.monotonic() - began)
+    if isolated:
+        return MemorySource(facts, versions, backend.device, count, recordings)
+    return UnetSource(facts, versions, count, backend, config, prepared)

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, median
 from typing import Any
@@ -17,14 +17,16 @@ from keyorbit.evaluation.landmarks import Judged, judged, predict_landmarks, reg
 from keyorbit.evaluation.measures import (
     MEASURES,
     NEAR,
-    motion_measures,
+    InPictures,
+    InPlane,
+    InSpace,
+    Moved,
+    OnSurface,
+    Reprojected,
+    measured,
     motion_of,
-    picture_measures,
-    planar_measures,
-    space_measures,
-    surface_measures,
 )
-from keyorbit.evaluation.metrics import mean_reprojection, mean_reprojection_px, on_object_rate, visible_error
+from keyorbit.evaluation.metrics import on_object_rate
 from keyorbit.evaluation.metrics.iou import geodesic_distances
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, Truth, stack_truths
@@ -96,9 +98,25 @@ def detect_all(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Detection]:
     """Detections of every object, in order."""
-    found = []
+    return detect_each({"": detector}, objects, progress)[""]
+
+
+def detect_each(
+    detectors: Mapping[str, KeypointDetector],
+    objects: Objects,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, list[Detection]]:
+    """Detections of every object by several detectors of one model, in order; each object is recorded once.
+
+    Raises:
+        InputError: the detectors need different recordings, or an object does not fit the model.
+    """
+    found: dict[str, list[Detection]] = {name: [] for name in detectors}
+    first = next(iter(detectors.values()))
     for i, thing in enumerate(objects):
-        found.append(detector.detect_object(thing))
+        recording = first.record(thing)
+        for name, detector in detectors.items():
+            found[name].append(detector.read(recording))
         if progress is not None:
             progress(i + 1, len(objects))
     return found
@@ -121,14 +139,13 @@ def evaluate(
         InputError: the moved objects are not the same.
     """
     objects, began = list(objects), time.monotonic()
-    flat = [d for d in detections if d.keypoints_3d is None]
-    reprojection = None
-    if not flat:
-        reprojection = float(torch.stack([_points(d).reprojection_error for d in detections]).median())
+    points = [d.keypoints_3d for d in detections if d.keypoints_3d is not None]
+    spatial = len(points) == len(detections)
+    reprojection = float(torch.stack([p.reprojection_error for p in points]).median()) if spatial else None
     given = _input_scores(detections, objects)
     rate = float(torch.stack([_on_object(d) for d in detections]).mean())
     measures: dict[str, float | None] = dict.fromkeys(MEASURES)
-    measures |= {} if flat else _reprojection(detections)
+    measures |= _reprojection(detections, points) if spatial else {}
     test = fit = None
     if not any(thing.truth is None for thing in objects):
         truths = stack_truths(objects)
@@ -143,7 +160,7 @@ def evaluate(
     if given is not None and test.spatial:
         given = replace(given, landmark_2d=_drawn_back(detections, truths, predicted))
     in_pictures = _in_pictures(detections, truths, predicted)
-    measures |= _measures(test, fit, predicted, truths) | picture_measures(*in_pictures)
+    measures |= _measures(test, fit, predicted, truths) | measured(in_pictures)
     if moved is not None:
         measures |= _motion(test, objects, *moved)
     error = _known_mean(errors, test.known)
@@ -154,7 +171,7 @@ def evaluate(
         reprojection,
         rate,
         error if test.spatial else None,
-        _known_mean(torch.linalg.vector_norm(in_pictures[0] - in_pictures[1], dim=-1), in_pictures[2]),
+        _known_mean(torch.linalg.vector_norm(in_pictures.predicted - in_pictures.truth, dim=-1), in_pictures.seen),
         measures["skeleton_merger_das"],
         measures[f"landmark_coverage_{NEAR}"],
         given,
@@ -164,49 +181,37 @@ def evaluate(
 
 def _measures(test: Judged, fit: Judged | None, predicted: Tensor, truths: Sequence[Truth]) -> dict[str, float | None]:
     if not test.spatial:
-        regressed = regress_landmarks(test, fit)
-        known = bool(test.known.any())
-        error = float(visible_error(regressed, test.landmarks, test.known)) if known else None
-        return planar_measures(test.points, test.landmarks, test.known) | {"thewlis_regression_2d": error}
-    found = space_measures(test.points, test.landmarks, test.known, predicted)
+        return measured(InPlane(test.points, test.landmarks, test.known, regress_landmarks(test, fit)))
+    found = measured(InSpace(test.points, test.landmarks, test.known, predicted))
     surfaces = [t.surface for t in truths if t.surface is not None]
     if len(surfaces) == len(truths) and len({len(surface) for surface in surfaces}) == 1:
         landmarks = test.landmarks.masked_fill(~test.known[..., None], 0)
         geodesic = torch.stack([geodesic_distances(x, s) for x, s in zip(landmarks, surfaces, strict=True)])
-        found |= surface_measures(test.points, torch.stack(surfaces), landmarks, test.known, geodesic)
+        found |= measured(OnSurface(test.points, torch.stack(surfaces), landmarks, test.known, geodesic))
     return found
 
 
-def _reprojection(detections: Sequence[Detection]) -> dict[str, float | None]:
+def _reprojection(detections: Sequence[Detection], points: Sequence[Keypoints3D]) -> dict[str, float | None]:
     """Mean over keypoints, views and objects, however little a view counted for its point."""
-    shares, pixels = [], []
-    for detection in detections:
+    each = []
+    for detection, found in zip(detections, points, strict=True):
         height, width = detection.views.shape[-2:]
-        cameras = detection.keypoints_2d.cameras
-        assert cameras is not None
-        placed = _points(detection).xyz, detection.keypoints_2d.xy, cameras
-        pixels.append(float(mean_reprojection_px(*placed, height, width)))
-        shares.append(float(mean_reprojection(*placed)))
-    return {"reprojection_px": fmean(pixels), "reprojection_share": fmean(shares)}
+        flat = detection.keypoints_2d
+        each.append(measured(Reprojected(found.xyz, flat.xy, flat.cameras, height, width)))
+    return {name: fmean(float(one[name] or 0.0) for one in each) for name in each[0]}
 
 
-def _in_pictures(
-    detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Predicted and true landmarks in all views as items, which of them are seen, and the object's box."""
+def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> InPictures:
+    """All views as items."""
     rows = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
-        cameras, first = detection.keypoints_2d.cameras, 1
-        if points.shape[-1] == 2:
-            xy, first = points[None], 0
-        else:
-            assert cameras is not None
-            xy = cameras.project(points)
+        cameras = detection.keypoints_2d.cameras
+        # A truth begins with the input picture, which stands for the single view where there are no cameras.
+        xy, first = (points[None], 0) if cameras is None else (cameras.project(points), 1)
         views = slice(first, first + len(xy))
         boxes = view_boxes(detection, truth, views)
         rows.append((xy, truth.keypoints_2d[views], truth.visible[views] & truth.known, boxes))
-    xy, true, seen, boxes = (torch.cat(parts) for parts in zip(*rows, strict=True))
-    return xy, true, seen, boxes
+    return InPictures(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
 
 def _motion(
@@ -218,7 +223,7 @@ def _motion(
     if after is None or not (after.spatial and test.spatial):
         return {}
     motion = motion_of(test.landmarks, after.landmarks, test.known & after.known)
-    return motion_measures(test.points, after.points, motion)
+    return measured(Moved(test.points, after.points, motion))
 
 
 def _known_mean(errors: Tensor, known: Tensor) -> float | None:
@@ -245,8 +250,7 @@ def _drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predic
     distances = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
         camera, seen = detection.input_camera, truth.visible[0] & truth.known
-        assert camera is not None
-        if bool(seen.any()):
+        if camera is not None and bool(seen.any()):
             away = torch.linalg.vector_norm(camera.cameras.project(points)[0] - truth.keypoints_2d[0], dim=-1)
             distances.append(float(away[seen].mean()) if float(camera.score) > 0 else math.inf)
     return _finite_median(distances)
@@ -255,11 +259,6 @@ def _drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predic
 def _finite_median(values: Sequence[float]) -> float | None:
     middle = median(values) if values else math.inf
     return middle if math.isfinite(middle) else None
-
-
-def _points(detection: Detection) -> Keypoints3D:
-    assert detection.keypoints_3d is not None
-    return detection.keypoints_3d
 
 
 def _row(detection: Detection, error: float | None) -> ObjectScores:
@@ -273,6 +272,6 @@ def _row(detection: Detection, error: float | None) -> ObjectScores:
 
 
 def _on_object(detection: Detection) -> Tensor:
-    cameras = detection.keypoints_2d.cameras
-    places = detection.keypoints_2d.xy if cameras is None else cameras.project(_points(detection).xyz)
+    cameras, points = detection.keypoints_2d.cameras, detection.keypoints_3d
+    places = detection.keypoints_2d.xy if cameras is None or points is None else cameras.project(points.xyz)
     return on_object_rate(places[None], detection.masks[None])

@@ -1,13 +1,14 @@
-"""Every number that `keyorbit evaluate` tells, under a name that no other paper's number has.
+"""Every metric that ``keyorbit evaluate`` reports, in one table: name, label, unit, threshold, source and function.
 
-Metrics of the literature share names and differ in formulas, so a key here begins with whose metric it is wherever two
-have one name. The formulas stand in `keyorbit.metrics`.
+Papers give one name to different formulas. Where two have the same name, a name here begins with whose metric it is.
+The formulas are in :mod:`keyorbit.evaluation.metrics`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,132 +22,290 @@ FLOATING = 0.05
 _MIN_POSE_POINTS = 3
 
 
+@dataclass(frozen=True, eq=False)
+class InSpace:
+    """Keypoints and landmarks in space, and the landmarks that the keypoints predict; world units."""
+
+    points: Float[Tensor, "item keypoint 3"]
+    landmarks: Float[Tensor, "item landmark 3"]
+    known: Bool[Tensor, "item landmark"]
+    predicted: Float[Tensor, "item landmark 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class OnSurface:
+    """Keypoints in space, the objects' surfaces, and the distance along it from each landmark to each of its points."""
+
+    points: Float[Tensor, "item keypoint 3"]
+    surface: Float[Tensor, "item point 3"]
+    landmarks: Float[Tensor, "item landmark 3"]
+    known: Bool[Tensor, "item landmark"]
+    geodesic: Float[Tensor, "item landmark point"]
+
+
+@dataclass(frozen=True, eq=False)
+class InPictures:
+    """Predicted and true landmarks in pictures, which of them are seen, and the objects' boxes: width and height.
+
+    All in sides of the picture.
+    """
+
+    predicted: Float[Tensor, "item landmark 2"]
+    truth: Float[Tensor, "item landmark 2"]
+    seen: Bool[Tensor, "item landmark"]
+    boxes: Float[Tensor, "item 2"]
+
+    @property
+    def size(self) -> Float[Tensor, " item"]:
+        """Root of the box's area."""
+        return self.boxes.prod(-1).sqrt()
+
+    @property
+    def usable(self) -> Bool[Tensor, "item landmark"]:
+        """Landmarks that are seen, on objects whose box is not empty."""
+        return self.seen & (self.size > 0)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class InPlane:
+    """Keypoints and landmarks in pictures, for models without space; ``regressed``: landmarks by linear regression."""
+
+    points: Float[Tensor, "item keypoint 2"]
+    landmarks: Float[Tensor, "item landmark 2"]
+    known: Bool[Tensor, "item landmark"]
+    regressed: Float[Tensor, "item landmark 2"]
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """Keypoints of objects, those of the same objects after a motion, and the motion; see :func:`motion_of`."""
+
+    points: Float[Tensor, "item keypoint 3"]
+    moved: Float[Tensor, "item keypoint 3"]
+    motion: Float[Tensor, "item 4 4"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reprojected:
+    """Keypoints of one object in space, where its views mark them, and the views' size in pixels."""
+
+    points: Float[Tensor, "keypoint 3"]
+    xy: Float[Tensor, "view keypoint 2"]
+    cameras: Any
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
 class Measure:
-    """What a number is called in tables and where it comes from; ``unit`` "%" stands for a share shown in percent."""
+    """One metric.
+
+    Attributes:
+        label: what tables call it.
+        unit: "%" stands for a share that tables show in percent.
+        better: which direction is better.
+        source: the paper or project that defined it.
+        of: for each kind of input, the function that computes it.
+        shown: whether the tables on the terminal and in the report have it; the JSON has all.
+    """
 
     label: str
     unit: Literal["%", "px", "°", "0…1"]
     better: Literal["less", "more"]
     source: str
-    in_table: bool = False
+    of: Mapping[type, Callable[[Any], Tensor]]
+    shown: bool = False
 
 
-MEASURES: dict[str, Measure] = {
-    "reprojection_px": Measure("reprojection error (mean)", "px", "less", "Hartley & Zisserman 2004"),
-    "reprojection_share": Measure("reprojection error, of view side (mean)", "%", "less", "Hartley & Zisserman 2004"),
-    "mpjpe": Measure("MPJPE of landmarks, of object size", "%", "less", "Ionescu et al. 2014", True),
-    "n_mpjpe": Measure("N-MPJPE, scale aligned", "%", "less", "Rhodin et al. 2018"),
-    "p_mpjpe": Measure("P-MPJPE, similarity aligned", "%", "less", "Umeyama 1991"),
-    "pck3d_0.1": Measure("3D PCK at 0.1 object sizes", "%", "more", "Yang & Ramanan 2013", True),
-    "spair_pck_per_image_0.1": Measure("PCK@0.1 of the box, per image", "%", "more", "Min et al. 2019, SPair-71k"),
-    "spair_pck_per_point_0.1": Measure(
-        "PCK@0.1 of the box, per point", "%", "more", "Min et al. 2019, SPair-71k", True
-    ),
-    "nme_box": Measure("NME, of √(box area)", "%", "less", "Sagonas et al. 2013; Bulat & Tzimiropoulos 2017"),
-    "thewlis_regression_2d": Measure(
-        "linear landmark regression, of view side", "%", "less", "Thewlis et al. 2017; Hedlin et al. 2024 (CUB)"
-    ),
-    "skeleton_merger_das": Measure("DAS (Skeleton Merger, asks landmarks)", "0…1", "more", "Shi et al. 2021"),
-    "sc3k_correspondence": Measure("correspondence (SC3K, asks no landmark)", "0…1", "more", "Zohaib & Del Bue 2023"),
-    "keypointnet_geodesic_iou_0.1": Measure("IoU along the surface (KeypointNet)", "%", "more", "You et al. 2020"),
-    "skeleton_merger_snapped_iou_0.1": Measure("IoU after snapping (Skeleton Merger)", "%", "more", "Shi et al. 2021"),
-    "keypointdetr_hungarian_iou_0.1": Measure("IoU of pairs (KeypointDETR)", "%", "more", "Jin et al. 2024"),
-    "landmark_coverage_0.1": Measure("landmarks with a keypoint within 0.1", "%", "more", "this project"),
-    "sc3k_extent_coverage": Measure("coverage of the extent (SC3K)", "%", "more", "Zohaib & Del Bue 2023"),
-    "sc3k_inclusivity_0.05": Measure("inclusivity (SC3K)", "%", "more", "Zohaib & Del Bue 2023", True),
-    "relative_pose_error_median": Measure("relative pose error (median)", "°", "less", "Zohaib & Del Bue 2023", True),
-    "relative_pose_error_mean": Measure("relative pose error (mean)", "°", "less", "Zohaib & Del Bue 2023"),
-    "usip_repeatability_0.1": Measure("repeatability under motion (USIP)", "%", "more", "Li & Lee 2019", True),
-    "same_index_repeatability_0.1": Measure(
-        "repeatability, equal numbers meet", "%", "more", "Yang & Ramanan 2013 (PCK)"
-    ),
-}
+def _median_pose_error(seen: InSpace) -> Tensor:
+    return _pose_errors(seen.points, seen.landmarks, seen.known).median()
 
 
-def space_measures(
-    points: Float[Tensor, "item keypoint 3"],
-    landmarks: Float[Tensor, "item landmark 3"],
-    known: Bool[Tensor, "item landmark"],
-    predicted: Float[Tensor, "item landmark 3"],
-) -> dict[str, float | None]:
-    """What keypoints in space and landmarks tell; ``predicted`` are the landmarks that the keypoints predict."""
-    angles = _pose_errors(points, landmarks, known)
-    return {
-        "mpjpe": _number(lambda: metrics.mpjpe(predicted, landmarks, known)),
-        "n_mpjpe": _number(lambda: metrics.n_mpjpe(predicted, landmarks, known)),
-        "p_mpjpe": _number(lambda: metrics.pa_mpjpe(predicted, landmarks, known)),
-        f"pck3d_{NEAR}": _number(lambda: metrics.pck(predicted, landmarks, NEAR, known)),
-        "skeleton_merger_das": _number(lambda: metrics.dual_alignment_score(points, landmarks, known)),
-        "sc3k_correspondence": _number(
-            lambda: metrics.label_free_correspondence(_in_one_frame(points, landmarks, known))
+def _mean_pose_error(seen: InSpace) -> Tensor:
+    return _pose_errors(seen.points, seen.landmarks, seen.known).mean()
+
+
+def _went(seen: Moved) -> Tensor:
+    """Where the keypoints of the objects are after the motion."""
+    return seen.points @ seen.motion[:, :3, :3].mT + seen.motion[:, None, :3, 3]
+
+
+def _das(seen: InSpace | InPlane) -> Tensor:
+    return metrics.dual_alignment_score(seen.points, seen.landmarks, seen.known)
+
+
+def _hungarian_iou(seen: InSpace | InPlane) -> Tensor:
+    return metrics.hungarian_iou(seen.points, seen.landmarks, NEAR, seen.known)
+
+
+def _coverage(seen: InSpace | InPlane) -> Tensor:
+    return metrics.coverage(seen.points, seen.landmarks, NEAR, seen.known)
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "reprojection_px": Measure(
+            "reprojection error (mean)",
+            "px",
+            "less",
+            "Hartley & Zisserman 2004",
+            {Reprojected: lambda s: metrics.mean_reprojection_px(s.points, s.xy, s.cameras, s.height, s.width)},
         ),
-        f"keypointdetr_hungarian_iou_{NEAR}": _number(lambda: metrics.hungarian_iou(points, landmarks, NEAR, known)),
-        f"landmark_coverage_{NEAR}": _number(lambda: metrics.coverage(points, landmarks, NEAR, known)),
-        "relative_pose_error_median": float(angles.median()) if len(angles) else None,
-        "relative_pose_error_mean": float(angles.mean()) if len(angles) else None,
-    }
-
-
-def surface_measures(
-    points: Float[Tensor, "item keypoint 3"],
-    surface: Float[Tensor, "item point 3"],
-    landmarks: Float[Tensor, "item landmark 3"],
-    known: Bool[Tensor, "item landmark"],
-    geodesic: Float[Tensor, "item landmark point"],
-) -> dict[str, float | None]:
-    """What keypoints in space and the objects' surfaces tell; ``geodesic`` is from each landmark to each point."""
-    return {
-        f"keypointnet_geodesic_iou_{NEAR}": _number(
-            lambda: metrics.geodesic_iou(points, surface, geodesic, NEAR, known)
+        "reprojection_share": Measure(
+            "reprojection error, of view side (mean)",
+            "%",
+            "less",
+            "Hartley & Zisserman 2004",
+            {Reprojected: lambda s: metrics.mean_reprojection(s.points, s.xy, s.cameras)},
         ),
-        f"skeleton_merger_snapped_iou_{NEAR}": _number(
-            lambda: metrics.snapped_iou(points, surface, landmarks, NEAR, known)
+        "mpjpe": Measure(
+            "MPJPE of landmarks, of object size",
+            "%",
+            "less",
+            "Ionescu et al. 2014",
+            {InSpace: lambda s: metrics.mpjpe(s.predicted, s.landmarks, s.known)},
+            shown=True,
         ),
-        "sc3k_extent_coverage": _number(lambda: metrics.extent_coverage(points, surface)),
-        f"sc3k_inclusivity_{FLOATING}": _number(lambda: metrics.inclusivity(points, surface, FLOATING)),
+        "n_mpjpe": Measure(
+            "N-MPJPE, scale aligned",
+            "%",
+            "less",
+            "Rhodin et al. 2018",
+            {InSpace: lambda s: metrics.n_mpjpe(s.predicted, s.landmarks, s.known)},
+        ),
+        "p_mpjpe": Measure(
+            "P-MPJPE, similarity aligned",
+            "%",
+            "less",
+            "Umeyama 1991",
+            {InSpace: lambda s: metrics.pa_mpjpe(s.predicted, s.landmarks, s.known)},
+        ),
+        f"pck3d_{NEAR}": Measure(
+            f"3D PCK at {NEAR} object sizes",
+            "%",
+            "more",
+            "Yang & Ramanan 2013",
+            {InSpace: lambda s: metrics.pck(s.predicted, s.landmarks, NEAR, s.known)},
+            shown=True,
+        ),
+        f"spair_pck_per_image_{NEAR}": Measure(
+            f"PCK@{NEAR} of the box, per image",
+            "%",
+            "more",
+            "Min et al. 2019, SPair-71k",
+            {InPictures: lambda s: metrics.pck_per_image(s.predicted, s.truth, s.boxes, NEAR, s.usable)},
+        ),
+        f"spair_pck_per_point_{NEAR}": Measure(
+            f"PCK@{NEAR} of the box, per point",
+            "%",
+            "more",
+            "Min et al. 2019, SPair-71k",
+            {InPictures: lambda s: metrics.pck_per_point(s.predicted, s.truth, s.boxes, NEAR, s.usable)},
+            shown=True,
+        ),
+        "nme_box": Measure(
+            "NME, of √(box area)",
+            "%",
+            "less",
+            "Sagonas et al. 2013; Bulat & Tzimiropoulos 2017",
+            {InPictures: lambda s: metrics.normalised_mean_error(s.predicted, s.truth, s.size, s.usable)},
+        ),
+        "thewlis_regression_2d": Measure(
+            "linear landmark regression, of view side",
+            "%",
+            "less",
+            "Thewlis et al. 2017; Hedlin et al. 2024 (CUB)",
+            {InPlane: lambda s: metrics.visible_error(s.regressed, s.landmarks, s.known)},
+        ),
+        "skeleton_merger_das": Measure(
+            "DAS (Skeleton Merger, asks landmarks)", "0…1", "more", "Shi et al. 2021", {InSpace: _das, InPlane: _das}
+        ),
+        "sc3k_correspondence": Measure(
+            "correspondence (SC3K, asks no landmark)",
+            "0…1",
+            "more",
+            "Zohaib & Del Bue 2023",
+            {InSpace: lambda s: metrics.label_free_correspondence(_in_one_frame(s.points, s.landmarks, s.known))},
+        ),
+        f"keypointnet_geodesic_iou_{NEAR}": Measure(
+            "IoU along the surface (KeypointNet)",
+            "%",
+            "more",
+            "You et al. 2020",
+            {OnSurface: lambda s: metrics.geodesic_iou(s.points, s.surface, s.geodesic, NEAR, s.known)},
+        ),
+        f"skeleton_merger_snapped_iou_{NEAR}": Measure(
+            "IoU after snapping (Skeleton Merger)",
+            "%",
+            "more",
+            "Shi et al. 2021",
+            {OnSurface: lambda s: metrics.snapped_iou(s.points, s.surface, s.landmarks, NEAR, s.known)},
+        ),
+        f"keypointdetr_hungarian_iou_{NEAR}": Measure(
+            "IoU of pairs (KeypointDETR)",
+            "%",
+            "more",
+            "Jin et al. 2024",
+            {InSpace: _hungarian_iou, InPlane: _hungarian_iou},
+        ),
+        f"landmark_coverage_{NEAR}": Measure(
+            f"landmarks with a keypoint within {NEAR}",
+            "%",
+            "more",
+            "this project",
+            {InSpace: _coverage, InPlane: _coverage},
+        ),
+        "sc3k_extent_coverage": Measure(
+            "coverage of the extent (SC3K)",
+            "%",
+            "more",
+            "Zohaib & Del Bue 2023",
+            {OnSurface: lambda s: metrics.extent_coverage(s.points, s.surface)},
+        ),
+        f"sc3k_inclusivity_{FLOATING}": Measure(
+            "inclusivity (SC3K)",
+            "%",
+            "more",
+            "Zohaib & Del Bue 2023",
+            {OnSurface: lambda s: metrics.inclusivity(s.points, s.surface, FLOATING)},
+            shown=True,
+        ),
+        "relative_pose_error_median": Measure(
+            "relative pose error (median)",
+            "°",
+            "less",
+            "Zohaib & Del Bue 2023",
+            {InSpace: _median_pose_error},
+            shown=True,
+        ),
+        "relative_pose_error_mean": Measure(
+            "relative pose error (mean)", "°", "less", "Zohaib & Del Bue 2023", {InSpace: _mean_pose_error}
+        ),
+        f"usip_repeatability_{NEAR}": Measure(
+            "repeatability under motion (USIP)",
+            "%",
+            "more",
+            "Li & Lee 2019",
+            {Moved: lambda s: metrics.repeatability(s.points, s.moved, s.motion, NEAR)},
+            shown=True,
+        ),
+        f"same_index_repeatability_{NEAR}": Measure(
+            "repeatability, equal numbers meet",
+            "%",
+            "more",
+            "Yang & Ramanan 2013 (PCK)",
+            {Moved: lambda s: metrics.pck(s.moved, _went(s), NEAR)},
+        ),
     }
+)
+
+Seen = InSpace | OnSurface | InPictures | InPlane | Moved | Reprojected
 
 
-def picture_measures(
-    predicted: Float[Tensor, "item landmark 2"],
-    truth: Float[Tensor, "item landmark 2"],
-    seen: Bool[Tensor, "item landmark"],
-    boxes: Float[Tensor, "item 2"],
-) -> dict[str, float | None]:
-    """What predicted landmarks in pictures tell; the boxes' width and height are in sides of the picture."""
-    size = boxes.prod(-1).sqrt()
-    usable = seen & (size > 0)[:, None]
+def measured(seen: Seen) -> dict[str, float | None]:
+    """All metrics of this kind of input, by name; None where a metric has nothing to average."""
     return {
-        f"spair_pck_per_image_{NEAR}": _number(lambda: metrics.pck_per_image(predicted, truth, boxes, NEAR, usable)),
-        f"spair_pck_per_point_{NEAR}": _number(lambda: metrics.pck_per_point(predicted, truth, boxes, NEAR, usable)),
-        "nme_box": _number(lambda: metrics.normalised_mean_error(predicted, truth, size, usable)),
-    }
-
-
-def planar_measures(
-    points: Float[Tensor, "item keypoint 2"],
-    landmarks: Float[Tensor, "item landmark 2"],
-    known: Bool[Tensor, "item landmark"],
-) -> dict[str, float | None]:
-    """What keypoints and landmarks in pictures tell where there is no space."""
-    return {
-        "skeleton_merger_das": _number(lambda: metrics.dual_alignment_score(points, landmarks, known)),
-        f"keypointdetr_hungarian_iou_{NEAR}": _number(lambda: metrics.hungarian_iou(points, landmarks, NEAR, known)),
-        f"landmark_coverage_{NEAR}": _number(lambda: metrics.coverage(points, landmarks, NEAR, known)),
-    }
-
-
-def motion_measures(
-    points: Float[Tensor, "item keypoint 3"],
-    moved: Float[Tensor, "item keypoint 3"],
-    motion: Float[Tensor, "item 4 4"],
-) -> dict[str, float | None]:
-    """Whether the keypoints of the moved objects are where those of the objects went."""
-    went = points @ motion[:, :3, :3].mT + motion[:, None, :3, 3]
-    return {
-        f"usip_repeatability_{NEAR}": _number(lambda: metrics.repeatability(points, moved, motion, NEAR)),
-        f"same_index_repeatability_{NEAR}": _number(lambda: metrics.pck(moved, went, NEAR)),
+        name: _number(measure.of[type(seen)], seen) for name, measure in MEASURES.items() if type(seen) in measure.of
     }
 
 
@@ -185,10 +344,10 @@ def _middle(landmarks: Tensor, known: Tensor) -> Tensor:
     return total / known.sum(-1, keepdim=True).clamp_min(1)
 
 
-def _number(metric: Callable[[], Tensor]) -> float | None:
+def _number(metric: Callable[[Any], Tensor], seen: Seen) -> float | None:
     """The metric's value; None where it has nothing to average."""
     try:
-        value = float(metric())
+        value = float(metric(seen))
     except ValueError:
         return None
     return value if math.isfinite(value) else None

@@ -20,7 +20,8 @@ from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery.discover import DiscoverConfig, Report, discover
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import Report, discover
 from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.metrics import (

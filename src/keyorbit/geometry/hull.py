@@ -1,5 +1,7 @@
 """Where the object is in its views, told from a plain background; and how far everything else is from it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +24,25 @@ def silhouettes(
     border = torch.cat([views[..., 0, :], views[..., -1, :], views[..., :, 0], views[..., :, -1]], dim=-1)
     ground = border.median(dim=-1).values[..., None, None]
     return (views - ground).abs().amax(1) > threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Silhouette:
+    """Where an object is in its views, and how far every other pixel is from it.
+
+    Attributes:
+        mask: True on the object, [view height width].
+        distance: of each pixel from the nearest one of the mask, [view height width], in sides of the view. 0 on the
+            mask, and everywhere in a view whose mask is empty: such a view does not tell where the object is.
+    """
+
+    mask: Bool[Tensor, "view height width"]
+    distance: Float[Tensor, "view height width"]
+
+    @classmethod
+    def of(cls, mask: Bool[Tensor, "view height width"]) -> "Silhouette":
+        """The silhouette of a mask."""
+        return cls(mask, silhouette_distance(mask))
 
 
 def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from keyorbit.diffusion.attention import without_autocast
 from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
-from keyorbit.diffusion.prepare import PrepareConfig, object_views, warped_versions
+from keyorbit.diffusion.prepare import SettledPrepare, object_views, warped_versions
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects
@@ -60,7 +60,7 @@ def load_example(
     objects: Objects,
     sample: int,
     seed: int,
-    warps: PrepareConfig,
+    warps: SettledPrepare,
     timesteps: tuple[int, int],
     dropped: float,
     blank: Condition,

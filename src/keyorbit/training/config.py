@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery.discover import DiscoverConfig, config_from_settings
+from keyorbit.discovery.config import DiscoverConfig, SettledConfig, config_from_settings
 from keyorbit.discovery.objective import LossWeights
 from keyorbit.errors import InputError, one_of
 from keyorbit.training.choices import Precision, Tracker, Trained, check_choices
@@ -161,7 +161,7 @@ class TrainConfig:
             watch_every=self.sample_every or self.steps + 1,
         )
 
-    def reading(self, backend: Backend, tokens: Tokens | None) -> DiscoverConfig:
+    def reading(self, backend: Backend, tokens: Tokens | None) -> SettledConfig:
         """How the tokens are read: as they were discovered, if they were, with what is set here in its place."""
         base = DiscoverConfig(num_tokens=self.num_tokens, num_candidates=self.num_tokens)
         start = base.start_temperature

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from keyorbit.errors import InputError
 from keyorbit.ranks import named_failure
 from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.storage.settings import differing
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,9 @@ class TrainingState:
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)
-        known = metadata.get("settings") or {}
-        differing = [key for key, value in json.loads(json.dumps(settings or {})).items() if known.get(key) != value]
-        if differing:
+        if other := differing(json.loads(json.dumps(settings or {})), metadata.get("settings") or {}):
             raise InputError(
-                f"{path} was made with other settings ({', '.join(differing)}): give the same, or another folder"
+                f"{path} was made with other settings ({', '.join(other)}): give the same, or another folder"
             )
         stored = {key.removeprefix("weight.") for key in tensors if key.startswith("weight.")}
         if stored != self.weights.keys():

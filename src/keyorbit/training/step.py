@@ -15,7 +15,7 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
-from keyorbit.discovery.discover import DiscoverConfig, map_side
+from keyorbit.discovery.config import SettledConfig, map_side
 from keyorbit.discovery.objective import Observed, objective
 from keyorbit.geometry.heatmaps import resize, with_peak_one
 from keyorbit.geometry.hull import grown_masks, silhouette_distance
@@ -38,7 +38,7 @@ class TrainingStep:
         objects: Objects,
         tokens: Tokens,
         config: TrainConfig,
-        reading: DiscoverConfig,
+        reading: SettledConfig,
     ) -> None:
         self.backend, self.objects, self.tokens = backend, objects, tokens
         self.config, self.reading = config, reading
@@ -49,7 +49,6 @@ class TrainingStep:
     def recording(self) -> Iterator[None]:
         """Capture attention for a whole run: with gradient checkpointing, backward needs it as well."""
         kind = self.reading.maps
-        assert self.reading.layers is not None
         with capture_attention(
             self.backend.unet,
             self.reading.layers,
@@ -101,8 +100,8 @@ class TrainingStep:
         A sample with more noise than ``keypoint_timesteps`` has none; the others stand for it, so that the mean is
         the same in expectation and does not depend on how a step is cut into batches.
         """
-        assert self.record is not None, "outside recording()"
-        assert self.reading.maps is not None
+        if self.record is None:
+            raise RuntimeError("a training step is computed inside its recording()")
         kind, side = self.reading.maps, map_side(self.backend, self.reading.map_size)
         layers = self.record.token_maps() if kind == "attention" else self.record.token_logits()
         heatmaps = token_heatmaps(layers, self.backend.layout, kind, side, temperature)
@@ -119,7 +118,7 @@ class TrainingStep:
 
 
 def keypoint_terms(
-    example: Example, heatmaps: Float[Tensor, "version view token side side"], reading: DiscoverConfig, warped: bool
+    example: Example, heatmaps: Float[Tensor, "version view token side side"], reading: SettledConfig, warped: bool
 ) -> dict[str, Float[Tensor, ""]]:
     """The keypoint terms of one object: the parts of :func:`keyorbit.discovery.objective.objective` in three groups.
 

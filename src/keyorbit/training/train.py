@@ -17,7 +17,7 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import fingerprint
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
-from keyorbit.discovery.discover import tokens_info
+from keyorbit.discovery.initial import tokens_info
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import launched, named_failure, start_ranks

@@ -4,24 +4,20 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerAncestralDiscreteScheduler, UNet2DConditionModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.components import check_fit, load_component, load_controlnet, load_unet
+from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.diffusion.choices import check_dtype
-from keyorbit.diffusion.paths import check_model
 from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -195,21 +191,3 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
     return target, getattr(torch, dtype)
-
-
-def model_folder(model: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
-    """The folder of ``"tiny"``, of a path, or of a Hub id, of which only files matching ``wanted`` are fetched.
-
-    Raises:
-        InputError: it is none of these, or not to be had from the Hub.
-    """
-    if model == "tiny":
-        return Path(str(files("keyorbit"))) / "assets" / "tiny"
-    path = Path(model)
-    if path.is_dir():
-        return path
-    check_model(model)
-    try:
-        return Path(snapshot_download(model, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"model {model} is neither a folder here nor to be had from the Hub: {error}") from error

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from keyorbit.diffusion.backends.loading import model_folder
+from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout

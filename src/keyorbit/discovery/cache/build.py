@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.prepare import prepare_numbered
-from keyorbit.diffusion.recording import layer_outlines, object_queries
+from keyorbit.diffusion.model_facts import model_facts
+from keyorbit.diffusion.prepare import object_generator
+from keyorbit.diffusion.recording import layer_outlines, record
 from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
 from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
 from keyorbit.discovery.choices import CACHE, check_cache_place
-from keyorbit.discovery.sources import AT_ONCE, model_facts
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
@@ -112,10 +112,10 @@ def _object_tensors(backend: Backend, objects: Objects, index: CacheIndex, numbe
     thing = objects[number]
     if object_fingerprint(thing) != index.objects[number][1]:
         raise InputError(f"{thing.name} has changed since the cache was begun; build it again in another folder")
-    prepared = prepare_numbered(thing, number, backend, index.prepare)
-    shown = prepared.shown()
+    recording = record(thing, backend, index.recording, object_generator(index.prepare.seed, number))
+    shown = recording.shown
     tensors = {"warps": shown.warps, "masks": shown.masks.to(torch.uint8), "distance": shown.distance}
-    for i, layer in enumerate(object_queries(backend, prepared, index.pattern, index.maps, AT_ONCE).layers):
+    for i, layer in enumerate(recording.queries["grid"].layers):
         query = layer.query.to(STORED[index.dtype])
         if not query.isfinite().all():
             raise InputError(f"the queries of {thing.name} do not fit {index.dtype}; store bfloat16 or float32")

@@ -17,10 +17,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.diffusion.model_facts import ModelFacts
 from keyorbit.diffusion.prepare import Shown
 from keyorbit.diffusion.queries import LayerQueries, QueryCache
 from keyorbit.discovery.cache.index import CacheIndex, read_index
-from keyorbit.discovery.sources import ModelFacts
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout

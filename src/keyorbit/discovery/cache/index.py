@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import PrepareConfig, on_one_rig
+from keyorbit.diffusion.prepare import SettledPrepare, on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
-from keyorbit.diffusion.recording import layer_outlines
+from keyorbit.diffusion.recording import RecordConfig, layer_outlines
 from keyorbit.discovery.choices import STORED_TYPES, check_stored, index_file
-from keyorbit.discovery.config import DiscoverConfig, patterns
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.storage.settings import from_values
 
 FORMAT = "keyorbit-queries-1"
 STORED: dict[str, torch.dtype] = {name: getattr(torch, name) for name in STORED_TYPES}
@@ -56,7 +58,7 @@ class CacheIndex:
     pattern: tuple[str, ...]
     maps: MapKind
     dtype: str
-    prepare: PrepareConfig
+    prepare: SettledPrepare
     versions: int
     layout: tuple[int, int]
     cameras: dict[str, Any] | None
@@ -73,7 +75,7 @@ class CacheIndex:
     @property
     def identity(self) -> str:
         """A short hash of everything above; every file of the cache carries it."""
-        return hashlib.sha256(json.dumps(self._plain(), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self._plain, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def object_bytes(self) -> int:
@@ -102,8 +104,14 @@ class CacheIndex:
 
     def to_json(self) -> str:
         """What ``index.json`` holds."""
-        return json.dumps({"identity": self.identity, **self._plain()}, indent=1) + "\n"
+        return json.dumps({"identity": self.identity, **self._plain}, indent=1) + "\n"
 
+    @property
+    def recording(self) -> RecordConfig:
+        """What is recorded of each object."""
+        return RecordConfig(self.pattern, self.maps, self.prepare)
+
+    @cached_property
     def _plain(self) -> dict[str, Any]:
         """All fields; without cameras of somebody's choice as versions wrote it that had no choice."""
         values = asdict(self)
@@ -126,23 +134,16 @@ def read_index(folder: Path) -> CacheIndex:
         identity = values.pop("identity")
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
-        index = _from_plain(values)
+        index = from_values(CacheIndex, values, str(path))
+        # As it was written, by which it is known: there a float may be a whole number.
+        vars(index)["_plain"] = values
         if index.identity != identity:
             raise ValueError("it was changed by hand")
+    except InputError as error:
+        raise InputError(f"{error}; build the cache again") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}; build the cache again") from error
     return index
-
-
-def _from_plain(values: dict[str, Any]) -> CacheIndex:
-    """Lists are tuples again."""
-    prepare = dict(values["prepare"])
-    for name in ("scale", "timestep"):
-        prepare[name] = tuple(prepare[name]) if isinstance(prepare[name], list) else prepare[name]
-    stored = tuple(CachedLayer(**{**layer, "size": tuple(layer["size"])}) for layer in values["stored"])
-    lists = {name: tuple(values[name]) for name in ("layers", "pattern", "layout")}
-    objects = tuple((str(name), str(fingerprint)) for name, fingerprint in values["objects"])
-    return CacheIndex(**{**values, **lists, "prepare": PrepareConfig(**prepare), "stored": stored, "objects": objects})
 
 
 def plan_cache(
@@ -160,10 +161,8 @@ def plan_cache(
         InputError: there is no object, one is damaged or does not fit the model, they share no set of cameras, or there
             is no such dtype.
     """
-    config = (config or DiscoverConfig()).settled(backend)
-    layers, maps = patterns(config.layers), config.maps
-    assert layers is not None
-    assert maps is not None
+    settled = (config or DiscoverConfig()).settled(backend)
+    layers, maps = settled.layers, settled.maps
     check_stored(dtype)
     cameras: Cameras | None = None
     listed = []
@@ -182,8 +181,8 @@ def plan_cache(
         pattern=layers,
         maps=maps,
         dtype=dtype,
-        prepare=config.prepare,
-        versions=config.prepare.versions(backend.default_timestep),
+        prepare=settled.prepare,
+        versions=settled.prepare.versions,
         layout=(backend.layout.rows, backend.layout.cols),
         cameras=None if cameras is None else cameras.to_dict(),
         view_size=backend.view_size,

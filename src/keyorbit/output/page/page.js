@@ -8,7 +8,7 @@
     root.classList.toggle("ko-has-choice", chosen !== null);
     for (const element of document.querySelectorAll(".ko-mark, .ko-strips tr[data-k]"))
       element.classList.toggle("is-chosen", element.dataset.k === chosen);
-    for (const chip of document.querySelectorAll(".ko-chip"))
+    for (const chip of document.querySelectorAll("button.ko-chip"))
       chip.setAttribute("aria-pressed", String(chip.dataset.k === chosen));
     for (const panel of document.querySelectorAll(".ko-panel")) {
       const strip = chosen === null ? null : panel.querySelector(`[data-strip="${chosen}"]`);
@@ -22,7 +22,7 @@
 
   const choose = (k) => { chosen = k === null || k === chosen ? null : k; apply(); };
   document.addEventListener("click", (event) => {
-    const target = event.target.closest ? event.target.closest(".ko-chip, .ko-mark") : null;
+    const target = event.target.closest ? event.target.closest("button.ko-chip, .ko-mark") : null;
     if (target) choose(target.dataset.k);
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && chosen !== null) choose(null); });

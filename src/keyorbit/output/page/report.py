@@ -28,15 +28,6 @@ TERMS = {
     "sharpening": "difference to a round spot at the peak",
     "equivariance": "difference to the maps of warped pictures",
 }
-# What keyorbit evaluate writes: key, words, unit factor and digits, whether less is better.
-FIGURES = (
-    ("reprojection", "reprojection error, % of a view's side", 100, 1, True),
-    ("landmark_3d", "3D landmark error, % of the object's size", 100, 1, True),
-    ("landmark_2d", "2D landmark error, % of a view's side", 100, 1, True),
-    ("coverage", "landmarks with a keypoint within a tenth of the size, %", 100, 1, False),
-    ("on_object", "keypoints on the object, %", 100, 1, False),
-    ("dual_alignment", "dual alignment score, 0…1", 1, 2, False),
-)
 _WIDTH, _HEIGHT, _MOST_POINTS = 300.0, 96.0, 240
 
 
@@ -99,12 +90,11 @@ def run_objects(run: Run, data: Path | None, count: int) -> Objects:
 
 
 def report_html(
-    run: Run, detections: Sequence[Detection], objects: Objects, scores: dict[str, Any] | None = None
+    run: Run, detections: Sequence[Detection], objects: Objects, figures: Sequence[Figure] = (), scored: int = 0
 ) -> str:
-    """The page, with the detections of ``objects``; scores: what ``keyorbit evaluate --json`` wrote."""
+    """The page, with the detections of ``objects``, and figures that were measured on ``scored`` objects."""
     skeleton = find_skeleton(detections) if len(detections) > 1 else []
     panels = [make_panel(d, thing.truth, skeleton) for d, thing in zip(detections, objects, strict=True)]
-    figures = _figures(scores) if scores else []
     return render(
         "report.html",
         run=run,
@@ -113,7 +103,7 @@ def report_html(
         count=len(run.tokens),
         panels=panels,
         figures=figures,
-        scored=len(scores["discovered"]["objects"]) if scores else 0,
+        scored=scored,
         charts=charts(run.losses),
         settings=_flat(run.tokens.info.settings),
         style=page_asset("style.css"),
@@ -146,16 +136,6 @@ def _line(steps: Sequence[float], values: Sequence[float], low: float, high: flo
         share = min(1.0, max(0.0, (values[i] - low) / (high - low)))
         points.append(f"{_WIDTH * (steps[i] - steps[0]) / span:.1f},{_HEIGHT * (1 - share):.1f}")
     return " ".join(points)
-
-
-def _figures(scores: dict[str, Any]) -> list[Figure]:
-    found, other = scores["discovered"], scores.get("untrained")
-    figures = []
-    for key, words, factor, digits, less in FIGURES:
-        if found.get(key) is not None:
-            untrained = None if other is None or other.get(key) is None else f"{factor * other[key]:.{digits}f}"
-            figures.append(Figure(words, f"{factor * found[key]:.{digits}f}", untrained, less))
-    return figures
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
