@@ -8,8 +8,8 @@ import typer
 from keyorbit.cli.options import OverwriteOption
 from keyorbit.cli.terminal import console, progress
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import OBJECT, object_paths
-from keyorbit.storage.outputs import check_output
+from keyorbit.objects.paths import check_mesh, object_paths
+from keyorbit.storage.outputs import OBJECT, check_output
 
 
 def dataset_make(
@@ -57,9 +57,6 @@ def dataset_render(
     one_of("--up", up, ("y", "z"))
     if not -89 <= elevation <= 89 or size < 8:
         raise InputError("--elevation is -89 to 89 degrees, and --size 8 pixels or more")
-
-    from keyorbit.synthetic.plan import check_mesh
-
     check_output(out, OBJECT, overwrite)
     check_mesh(mesh)
 

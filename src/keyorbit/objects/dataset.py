@@ -21,10 +21,10 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout, split_views
-from keyorbit.objects.paths import OBJECT, object_paths
+from keyorbit.objects.paths import object_paths
 from keyorbit.objects.pictures import as_shown, load_image, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
-from keyorbit.storage.outputs import replaced_folder
+from keyorbit.storage.outputs import OBJECT, replaced_folder
 
 FORMAT = "keyorbit-object-1"
 log = logging.getLogger(__name__)

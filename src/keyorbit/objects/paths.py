@@ -1,14 +1,12 @@
-"""Objects and pictures by their paths: whether they are there, before anything is loaded that could read them."""
+"""Objects, pictures and meshes by their paths: whether they are there, before there is anything that reads them."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from keyorbit.errors import InputError
-from keyorbit.storage.outputs import OutputKind
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-OBJECT = OutputKind("rendered object")
 
 
 def object_paths(path: Path) -> list[Path]:
@@ -45,6 +43,12 @@ def check_picture(path: Path) -> None:
         raise InputError(f"there is no picture at {path}")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file, not a picture")
+
+
+def check_mesh(path: Path) -> None:
+    """Raise InputError where there is no mesh file."""
+    if not path.is_file():
+        raise InputError(f"no mesh file at {path}")
 
 
 def photographs(folder: Path) -> list[Path]:

@@ -42,6 +42,10 @@ class OutputKind:
     checkpoint: str = ""
 
 
+# One object of a data set; here, for it is checked before there is torch, and written where there is.
+OBJECT = OutputKind("rendered object")
+
+
 @dataclass(frozen=True)
 class _Marker:
     """What a folder's marker says; files: bytes by name, None where any size will do."""

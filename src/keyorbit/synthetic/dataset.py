@@ -15,8 +15,7 @@ from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import write_object
-from keyorbit.objects.paths import OBJECT
-from keyorbit.storage.outputs import check_output
+from keyorbit.storage.outputs import OBJECT, check_output
 from keyorbit.synthetic.plan import MAX_OBJECTS, planned_objects
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples

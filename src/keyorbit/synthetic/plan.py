@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import OBJECT
-from keyorbit.storage.outputs import check_output
+from keyorbit.storage.outputs import OBJECT, check_output
 from keyorbit.synthetic.objects import CATEGORIES
 
 MAX_OBJECTS = 10**6
@@ -29,9 +28,3 @@ def planned_objects(
     for folder in folders.values():
         check_output(folder, OBJECT, overwrite)
     return folders
-
-
-def check_mesh(path: Path) -> None:
-    """Raise InputError where there is no mesh file."""
-    if not path.is_file():
-        raise InputError(f"no mesh file at {path}")

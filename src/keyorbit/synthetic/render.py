@@ -12,10 +12,10 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
+from keyorbit.objects.paths import check_mesh
 from keyorbit.objects.pictures import eight_bits
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
-from keyorbit.synthetic.plan import check_mesh
 from keyorbit.synthetic.shapes import join
 
 
