@@ -19,8 +19,9 @@ from keyorbit.detection.choices import PEAKS
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.detection.input_camera import search_input_camera
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.inspection.cost import CAPTURES, Subject, measure
+from keyorbit.diffusion.inspection.cost import Subject, measure
 from keyorbit.diffusion.inspection.drift import measure_drift
+from keyorbit.diffusion.inspection.variants import CAPTURES
 from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache

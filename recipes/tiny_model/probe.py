@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import view_maps
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator
+from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.queries import QueryCache
-from keyorbit.diffusion.recording import RecordConfig, joined, record
+from keyorbit.diffusion.recording import joined, record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.evaluation.metrics import pck_per_point
 from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy, spatial_softmax

@@ -3,8 +3,8 @@
 from keyorbit.detection.detector import DetectConfig, Detection, KeypointDetector
 from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.maps import view_maps
-from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from keyorbit.cli import main
-from keyorbit.diffusion.inspection.cost import Cost
 from keyorbit.diffusion.inspection.drift import measure_drift
+from keyorbit.diffusion.inspection.variants import Cost
 
 
 def call(monkeypatch, *words):

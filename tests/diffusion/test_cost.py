@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from keyorbit.diffusion.inspection.cost import MEANING, VARIANTS, Cost, Subject, _Bench, measure
+from keyorbit.diffusion.inspection.cost import Subject, _Bench, measure
 from keyorbit.diffusion.inspection.drift import _compare, draw_box, measure_drift
+from keyorbit.diffusion.inspection.variants import MEANING, VARIANTS, Cost
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "full_size.py"
 

@@ -13,13 +13,13 @@ from torch import nn
 from keyorbit.diffusion.attention import LayerRecord
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.claims import judge
-from keyorbit.diffusion.inspection.cost import Cost
 from keyorbit.diffusion.inspection.drift import Drift
 from keyorbit.diffusion.inspection.observe import _recorded
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes
 from keyorbit.diffusion.inspection.report_text import markdown, show
 from keyorbit.diffusion.inspection.shape_report import inspect_model, with_measurements
 from keyorbit.diffusion.inspection.tilings import analyse_grid, misplaced
+from keyorbit.diffusion.inspection.variants import Cost
 from keyorbit.geometry.views import Layout
 
 REPORT = Path(__file__).parents[2] / "docs" / "shape-report.md"
@@ -167,6 +167,17 @@ def test_verdicts_follow_what_is_seen(full, model_folder):
     # A silent UNet: whatever the tokens are, nothing moves.
     still = replace(seen, appended=seen.isolated, joint=seen.isolated)
     assert [judge(still, tilings, stored)[i].verdict for i in (1, 2, 7, 8)] == ["refuted", *["confirmed"] * 3]
+    # One layer whose columns have no gradient, or that shows one column too few: not in every layer.
+    first, *others = seen.joint.recorded
+    for spoilt in (
+        replace(first, reaches_tokens=False),
+        replace(first, token_logits=(*first.token_logits[:-1], seen.tokens - 1)),
+    ):
+        run = replace(seen.joint, recorded=(spoilt, *others))
+        for unreached in (replace(seen, joint=run), replace(seen, isolated=run)):
+            assert judge(unreached, tilings, stored)[6].verdict == "refuted"
+    assert "31 (joint) of 32" in judge(replace(seen, joint=run), tilings, stored)[6].number
+    assert judge(seen, tilings, stored)[6].verdict == "confirmed"
     small = inspect_model(model_folder, tokens=4)
     assert verdicts(small)[0] == "depends"
     assert verdicts(small)[3:6] == ["refuted"] * 3

@@ -7,8 +7,9 @@ import torch
 
 from keyorbit.detection.detector import DetectConfig, KeypointDetector, averaged, near
 from keyorbit.detection.peaks import peak_score, peak_xy
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare
-from keyorbit.diffusion.recording import RecordConfig, joined, record, unet_maps
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
+from keyorbit.diffusion.prepare import object_generator, prepare
+from keyorbit.diffusion.recording import joined, record, unet_maps
 from keyorbit.discovery import run as discover_run
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
@@ -188,12 +189,43 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     assert beside.max() < 2 / 16
 
 
-@pytest.mark.parametrize("peak", ["soft", "window", "argmax"])
-def test_every_reading_of_a_peak_gives_places_and_scores(backend, objects, peak):
-    found = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(1, 1, peak)).detect_object(objects[0])
-    assert found.keypoints_2d.xy.shape == (6, 3, 2)
-    assert ((found.keypoints_2d.xy >= 0) & (found.keypoints_2d.xy <= 1)).all()
-    assert ((found.keypoints_2d.score >= 0) & (found.keypoints_2d.score <= 1)).all()
+def slow_peak(heatmap, peak):
+    """Place and score of one heatmap [height, width] by loops; the window's radius is 0.12 of 32 pixels, so 4."""
+    side = len(heatmap)
+    cells = [(row, col) for row in range(side) for col in range(side)]
+    top = max(cells, key=lambda cell: heatmap[cell])
+    near = [cell for cell in cells if max(abs(cell[0] - top[0]), abs(cell[1] - top[1])) <= 4]
+    used = {"soft": cells, "window": near, "argmax": [top]}[peak]
+    mass = sum(heatmap[cell] for cell in used)
+    x, y = (sum(heatmap[cell] * (cell[axis] + 0.5) / side for cell in used) / mass for axis in (1, 0))
+    flat = len(near) / side**2
+    return (x, y), max(0.0, (sum(heatmap[cell] for cell in near) - flat) / (1 - flat))
+
+
+@pytest.mark.parametrize("peak", ["soft", "window", "argmax", None])
+def test_every_reading_of_a_peak_is_that_of_the_heatmaps(backend, objects, peak):
+    config = replace(SMALL, map_size=32)
+    detector = KeypointDetector(backend, untrained(backend, config), DetectConfig(1, 1, peak))
+    found = detector.detect_object(objects[0])
+    assert found.heatmaps.shape == (6, 3, 32, 32)
+    for view in range(6):
+        for k in range(3):
+            place, score = slow_peak(found.heatmaps[view, k].double().numpy(), peak or "soft")
+            assert found.keypoints_2d.xy[view, k].tolist() == pytest.approx(place, abs=1e-5)
+            assert found.keypoints_2d.score[view, k].item() == pytest.approx(score, abs=1e-5)
+    place, _ = slow_peak(found.input_heatmaps[1].double().numpy(), peak or "soft")
+    assert found.keypoints_2d.input_xy[1].tolist() == pytest.approx(place, abs=1e-5)
+
+
+def test_attention_of_a_single_view_is_read_in_a_window(stable_diffusion, objects):
+    config = DiscoverConfig(num_tokens=2, num_candidates=2, map_size=32, prepare=PrepareConfig(warps=0))
+    found = KeypointDetector(stable_diffusion, untrained(stable_diffusion, config), DetectConfig(1)).detect_object(
+        objects[0].input_image
+    )
+    for k in range(2):
+        place, score = slow_peak(found.heatmaps[0, k].double().numpy(), "window")
+        assert found.keypoints_2d.xy[0, k].tolist() == pytest.approx(place, abs=1e-5)
+        assert found.keypoints_2d.score[0, k].item() == pytest.approx(score, abs=1e-5)
 
 
 def test_versions_are_averaged_over_those_that_show_a_pixel(generator):

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -55,6 +56,57 @@ def test_a_view_without_score_has_no_say():
     assert torch.allclose(found.xyz, POINTS, atol=1e-4)
     assert found.reprojection_error.max() < 1e-4
     assert torch.allclose(found.score, torch.full((3,), 5 / 6), atol=1e-3)
+
+
+def planted_views(away, weights):
+    """Twelve points that all views mark exactly, then those that six views mark ``away`` [point view] sides beside."""
+    cameras = zero123plus_cameras().to(dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    xyz = 0.5 * torch.rand(12 + len(away), 3, generator=generator, dtype=torch.float64) - 0.25
+    xy, score = cameras.project(xyz), torch.ones(6, len(xyz), dtype=torch.float64)
+    xy[:, 12:, 0] += torch.tensor(away, dtype=torch.float64).T
+    score[:, 12:] = torch.tensor(weights, dtype=torch.float64).T
+    return Keypoints2D(xy, score, cameras), xyz
+
+
+def test_two_views_with_half_of_the_weight_have_to_agree():
+    """The exact points leave little noise, so that a view 0.02 sides beside does not agree: 0.005 is allowed."""
+    beside = 0.02
+    cases = [
+        # Two views agree, with 0.55 and 0.45 of the weight.
+        ([0, 0, beside, beside, beside, beside], [0.55, 0.55, 0.225, 0.225, 0.225, 0.225], True),
+        ([0, 0, beside, beside, beside, beside], [0.45, 0.45, 0.275, 0.275, 0.275, 0.275], False),
+        # Exactly half is enough.
+        ([0, 0, 0, beside, beside, beside], [0.5] * 6, True),
+        # One view agrees, with two thirds of the weight.
+        ([0, beside, beside, beside, beside, beside], [1.0, 0.1, 0.1, 0.1, 0.1, 0.1], False),
+        # A second one without any weight is no help.
+        ([0, 0, beside, beside, beside, beside], [1.0, 0.0, 0.1, 0.1, 0.1, 0.1], False),
+        # Five agree but for a little, on this and on the far side of what is allowed.
+        ([0.0045] * 5 + [beside], [0.5] * 6, True),
+        ([0.0055] * 5 + [beside], [0.5] * 6, False),
+    ]
+    away, weights, expected = zip(*cases, strict=True)
+    flat, xyz = planted_views(away, weights)
+    found = flat.lift(xyz)
+    assert (found.score[:12] > 0.999).all()
+    assert tuple((found.score[12:] > 0).tolist()) == expected
+    assert (found.visible[:, 12:].sum(0)).tolist() == [2, 2, 3, 1, 1, 5, 0]
+    # The same where the points are found first.
+    assert (flat.triangulate().score[12:14] > 0).tolist() == [True, False]
+
+
+def test_a_score_falls_with_the_error_and_ends_at_a_tenth_of_the_side():
+    """All views are the same distance beside all points: that much noise agrees with itself, up to 0.1 sides."""
+    cameras = zero123plus_cameras().to(dtype=torch.float64)
+    xyz = POINTS.double()
+    for away, expected in ((0.02, 0.8 * math.exp(-0.16)), (0.09, 0.8 * math.exp(-3.24)), (0.11, 0.0)):
+        flat = Keypoints2D(
+            cameras.project(xyz) + torch.tensor([0.6, 0.8]) * away, 0.8 * torch.ones(6, 3).double(), cameras
+        )
+        found = flat.lift(xyz)
+        assert found.reprojection_error.tolist() == pytest.approx([away] * 3)
+        assert found.score.tolist() == pytest.approx([expected] * 3)
 
 
 def test_pixels_have_their_centre_at_whole_numbers():

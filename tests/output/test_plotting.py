@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.geometry.rigs import zero123plus_cameras
-from keyorbit.output.plotting import draw_heatmaps, draw_losses, draw_points, loss_terms, running_mean
+from keyorbit.output.plotting import draw_heatmaps, draw_keypoints, draw_losses, draw_points, loss_terms, running_mean
 
 HISTORY = [{"step": float(i), "b": 2.0 * i, "total": 3.0 * i, "seconds": 1.0} for i in range(1, 9)]
 
@@ -22,6 +22,24 @@ def test_heatmaps_stand_in_rows_and_columns():
     np.testing.assert_array_equal(figure.axes[4].images[-1].get_array(), maps[1, 1])
     assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "b", "c"]
     assert figure.axes[3].get_ylabel() == "second"
+
+
+def test_keypoints_lie_on_pictures_of_different_sizes():
+    pictures = [np.full((32, 32, 3), 255, np.uint8), np.zeros((16, 24, 3), np.uint8), np.ones((9, 5, 3), np.uint8)]
+    xy = [torch.rand(3, 2, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    score = [torch.tensor([0.11, 0.09, 0.1], dtype=torch.float64), torch.ones(3), torch.zeros(3)]
+    figure = draw_keypoints(pictures, xy, score, ["first", "second"])
+    assert [axes.get_title() for axes in figure.axes] == ["first", "second", ""]
+    for axes, picture, places, scores in zip(figure.axes, pictures, xy, score, strict=True):
+        (image,) = axes.images
+        np.testing.assert_array_equal(image.get_array(), picture)
+        # Places are in the unit square of each picture, whatever its size, from its upper left corner.
+        assert tuple(image.get_extent()) == (0, 1, 1, 0)
+        assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (1, 0))
+        np.testing.assert_allclose([line.get_xydata()[0] for line in axes.lines], places, rtol=1e-6)
+        assert [text.get_text() for text in axes.texts] == ["0", "1", "2"]
+        faint = [line.get_alpha() < 1 for line in axes.lines]
+        assert faint == [text.get_alpha() < 1 for text in axes.texts] == (scores < 0.1).tolist()
 
 
 def test_losses_have_a_plot_a_term_the_total_first():

@@ -10,7 +10,7 @@ import pytest
 from msgspec import Meta
 
 import keyorbit
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, plain_settings
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights

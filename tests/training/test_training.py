@@ -24,7 +24,7 @@ from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.storage.checkpoint import load_checkpoint
 from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.training import train as training
-from keyorbit.training.batch import Example, object_of
+from keyorbit.training.batch import Batch, Example, object_of
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
 from keyorbit.training.optimise import Draw
 from keyorbit.training.step import TrainingStep, alphas, keypoint_terms, min_snr_weights, velocity
@@ -115,6 +115,26 @@ def test_without_keypoint_losses_isolated_training_is_plain_training(model, mode
     torch.nn.functional.mse_loss(predicted, target).backward()
     for name, p in plain.unet.named_parameters():
         torch.testing.assert_close(of_unet[name], p.grad, atol=1e-7, rtol=1e-4)
+
+
+def test_the_loss_of_the_views_is_that_of_the_grids_that_are_not_warped(model, objects):
+    tokens = Tokens(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)))
+    step = TrainingStep(model, objects, tokens, SMALL, SMALL.reading(model, None))
+    batch = step.load(Draw(0, 3), {"equivariance": 1.0})
+    assert [len(example.clean) for example in batch.examples] == [2, 2]
+    whole = Warp.identity((6,)).matrix
+    assert all(torch.equal(e.warps[0], whole) and not torch.allclose(e.warps[1], whole) for e in batch.examples)
+    with torch.no_grad(), step.recording():
+        found = step.novel_views(batch)
+        for version, counts in ((0, True), (1, False)):
+            for item in (0, 1):
+                clean = [example.clean.clone() for example in batch.examples]
+                clean[item][version] += 3.0
+                spoilt = Batch.of([replace(e, clean=c) for e, c in zip(batch.examples, clean, strict=True)])
+                assert (abs(step.novel_views(spoilt) - found) > 0.1 * found) == counts
+        # The mean over the samples, whatever stands beside them.
+        each = torch.stack([step.novel_views(Batch.of([example])) for example in batch.examples])
+    torch.testing.assert_close(found, each.mean())
 
 
 def test_joint_training_differs_from_plain_by_the_keypoint_losses(model, objects):

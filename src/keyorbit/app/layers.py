@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import to_map
-from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.queries import LayerQueries
-from keyorbit.diffusion.recording import RecordConfig, record
+from keyorbit.diffusion.recording import record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout, split_views

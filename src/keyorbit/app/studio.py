@@ -17,16 +17,15 @@ from keyorbit.app.layers import attention_by_layer
 from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.discovery.discover import discover
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import resize
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.page.charts import charts
 from keyorbit.output.page.panels import data_url, heat_strip, make_panel, render, render_panel
-from keyorbit.output.page.report import charts
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
 
@@ -153,6 +152,9 @@ class Studio:
         return folder
 
     def _discover(self, job: Job, objects: Sequence[ObjectViews], config: DiscoverConfig) -> None:
+        # Heavier than all else here, and not needed before a visitor begins one.
+        from keyorbit.discovery.discover import discover
+
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
             job.stage = (stage, done, total)
             if stage == "step":

@@ -43,7 +43,6 @@ def report_command(
         object_paths(data)
 
     from keyorbit.cli.loading import run_backend
-    from keyorbit.cli.tables import page_figures
     from keyorbit.detection.detector import Detection, KeypointDetector
     from keyorbit.evaluation.evaluate import detect_all
     from keyorbit.output.page.report import read_run, report_html, run_objects
@@ -57,6 +56,17 @@ def report_command(
             found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
     write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def page_figures(scores: dict[str, Any]) -> list[Any]:
+    """What ``keyorbit evaluate --json`` wrote, as the page shows it."""
+    from keyorbit.evaluation.figures import told
+    from keyorbit.output.page.report import Figure
+
+    return [
+        Figure(figure.title, texts.get("discovered") or "–", texts.get("untrained"), figure.better == "less")
+        for figure, texts in told(scores)
+    ]
 
 
 def _count(scores: dict[str, Any]) -> int:

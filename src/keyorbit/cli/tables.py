@@ -9,7 +9,6 @@ from keyorbit.detection.input_camera import InputCamera
 from keyorbit.evaluation.evaluate import Evaluation
 from keyorbit.evaluation.figures import percent, told
 from keyorbit.evaluation.protocol import SOURCE, ProtocolResult
-from keyorbit.output.page.report import Figure
 
 
 def objects_table(results: dict[str, Evaluation]) -> Table:
@@ -50,14 +49,6 @@ def protocol_table(result: ProtocolResult) -> Table:
     counts = f"{result.optimised_on} / {result.fitted_on} / {result.tested_on}"
     table.add_row("pictures: optimised / fitted / tested", counts)
     return table
-
-
-def page_figures(scores: dict[str, Any]) -> list[Figure]:
-    """What ``keyorbit evaluate --json`` wrote, as the page shows it."""
-    return [
-        Figure(figure.title, texts.get("discovered") or "–", texts.get("untrained"), figure.better == "less")
-        for figure, texts in told(scores)
-    ]
 
 
 def input_line(camera: InputCamera) -> str:

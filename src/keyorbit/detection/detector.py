@@ -16,9 +16,10 @@ from keyorbit.detection.input_camera import InputCamera, find_input_camera
 from keyorbit.detection.peaks import peak_score, peak_xy
 from keyorbit.diffusion.attention import Pass
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import token_heatmaps
-from keyorbit.diffusion.prepare import PrepareConfig, same_cameras
-from keyorbit.diffusion.recording import RecordConfig, Recording, record
+from keyorbit.diffusion.prepare import same_cameras
+from keyorbit.diffusion.recording import Recording, record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError

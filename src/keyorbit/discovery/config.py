@@ -7,9 +7,8 @@ from typing import Any
 
 from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig, SettledPrepare
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import PrepareConfig, SettledPrepare
-from keyorbit.diffusion.recording import RecordConfig
 from keyorbit.discovery.choices import NUM_TOKENS, Method
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError

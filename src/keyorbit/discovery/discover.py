@@ -17,9 +17,10 @@ from keyorbit.discovery.config import DiscoverConfig, SettledConfig, patterns, p
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
+from keyorbit.discovery.memory import open_source
 from keyorbit.discovery.run import DiscoveryRun
 from keyorbit.discovery.single_view_run import SingleViewRun
-from keyorbit.discovery.sources import Source, check_shares, open_source
+from keyorbit.discovery.source import Source, check_shares
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks

@@ -16,7 +16,7 @@ from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.initial import initial_tokens
 from keyorbit.discovery.objective import Observed
 from keyorbit.discovery.selection import Selection, choose_tokens
-from keyorbit.discovery.sources import Source
+from keyorbit.discovery.source import Source
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian_kl, normalize, resize
 from keyorbit.geometry.hull import grown_masks

@@ -206,8 +206,9 @@ def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predi
     rows = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
         cameras = detection.keypoints_2d.cameras
-        # A truth begins with the input picture, which stands for the single view where there are no cameras.
-        xy, first = (points[None], 0) if cameras is None else (cameras.project(points), 1)
+        # A truth begins with the input picture, where landmarks are that were not predicted in space.
+        spatial = cameras is not None and points.shape[-1] == 3
+        xy, first = (cameras.project(points), 1) if cameras is not None and spatial else (points[None], 0)
         views = slice(first, first + len(xy))
         boxes = view_boxes(detection, truth, views)
         rows.append((xy, truth.keypoints_2d[views], truth.visible[views] & truth.known, boxes))

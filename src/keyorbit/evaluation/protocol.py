@@ -18,7 +18,7 @@ from torch import Tensor
 
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import Report, discover

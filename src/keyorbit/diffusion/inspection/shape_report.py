@@ -8,10 +8,10 @@ from typing import Any
 from keyorbit.diffusion.choices import INSPECT_FORMAT
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.claims import Claim, judge
-from keyorbit.diffusion.inspection.cost import Cost
 from keyorbit.diffusion.inspection.drift import Drift
 from keyorbit.diffusion.inspection.observe import Observation, Run, observe
 from keyorbit.diffusion.inspection.tilings import GridAnalysis, analyse_grid
+from keyorbit.diffusion.inspection.variants import Cost
 from keyorbit.errors import InputError
 
 

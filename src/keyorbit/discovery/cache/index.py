@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import RecordConfig, SettledPrepare
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import SettledPrepare, on_one_rig
+from keyorbit.diffusion.prepare import on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
-from keyorbit.diffusion.recording import RecordConfig, layer_outlines
+from keyorbit.diffusion.recording import layer_outlines
 from keyorbit.discovery.choices import STORED_TYPES, check_stored, index_file
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
