@@ -15,7 +15,8 @@ import pretend_device
 from agreements import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
 from helpers import layouts
 from keyorbit.app.layers import attention_by_layer
-from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
+from keyorbit.detection.choices import PEAKS
+from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.detection.input_camera import search_input_camera
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.inspection.cost import Subject, measure
@@ -29,9 +30,10 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover, discover_cached
 from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation import metrics
+from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.evaluate import detect_all, evaluate
 from keyorbit.evaluation.landmarks import view_boxes
-from keyorbit.evaluation.protocol import ProtocolConfig, run_protocol
+from keyorbit.evaluation.protocol import run_protocol
 from keyorbit.evaluation.readers import read_dataset
 from keyorbit.geometry.alignment import canonical_points, symmetric_pairs
 from keyorbit.geometry.camera_checks import check_cameras
@@ -44,9 +46,10 @@ from keyorbit.geometry.triangulation import point_covariance, robust_triangulate
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.output.choices import FORMATS
 from keyorbit.output.page.panels import make_panel, render_panel
 from keyorbit.output.skeleton import co_moving_skeleton
-from keyorbit.output.write import FORMATS, write_detection
+from keyorbit.output.write import write_detection
 from keyorbit.storage.outputs import MARKER
 from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 from pnp import solve_input_camera

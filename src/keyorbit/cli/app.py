@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.app.interface import gradio, launch
-from keyorbit.app.studio import open_studio
-from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption
+from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption, check_model_options
 from keyorbit.cli.terminal import console
+from keyorbit.diffusion.paths import tokens_file
 
 
 def app_command(
@@ -23,7 +22,16 @@ def app_command(
     dtype: DtypeOption = "float32",
 ) -> None:
     """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
+    check_model_options(model, unet, cameras_of, dtype)
+    if run is not None:
+        tokens_file(run)
+
+    from keyorbit.app.interface import gradio, launch
+    from keyorbit.app.studio import open_studio
+    from keyorbit.cli.loading import quiet_libraries
+
     gradio()
+    quiet_libraries()
     with TemporaryDirectory(prefix="keyorbit_") as scratch:
         studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of)
         served = launch(studio, host, port, block=False)

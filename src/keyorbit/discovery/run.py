@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.maps import token_maps
+from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.initial import initial_tokens
 from keyorbit.discovery.objective import Observed
@@ -26,7 +27,6 @@ from keyorbit.storage.settings import differing
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
 KEPT = 1000
-CHECKPOINT = "checkpoint.safetensors"
 
 
 class DiscoveryRun(ABC):

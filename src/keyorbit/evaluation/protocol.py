@@ -23,6 +23,7 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import Report, discover
 from keyorbit.errors import InputError
+from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.metrics import (
     apply_landmark_map,
     fit_landmark_map,
@@ -92,52 +93,6 @@ PROTOCOLS: dict[str, Measured] = {
 }
 
 
-@dataclass(frozen=True)
-class ProtocolConfig:
-    """The protocol's settings. The defaults are the original's.
-
-    Attributes:
-        keypoints: number of tokens that are kept. Default 10.
-        tokens: number of tokens that are optimised. Default 500.
-        steps: of the optimisation. Default 500.
-        batch: pictures in a step. Default 4.
-        rate: learning rate. Default 0.005.
-        pictures: number of train pictures on which the tokens are optimised. Default 100. More need more memory.
-        fit: largest number of train pictures for the regression. Default 50,000.
-        test: number of test pictures. Default None: all.
-        augmentations: warped versions of each picture over which a detection is averaged. Default 10.
-        map_size: side of the maps, pixels. Default 128.
-        seed: all random numbers follow from it. Default 0.
-    """
-
-    keypoints: int = 10
-    tokens: int = 500
-    steps: int = 500
-    batch: int = 4
-    rate: float = 5e-3
-    pictures: int = 100
-    fit: int = 50_000
-    test: int | None = None
-    augmentations: int = 10
-    map_size: int = 128
-    seed: int = 0
-
-    def discovery(self) -> DiscoverConfig:
-        """Return the settings of the first two stages: maps, warps and numbers as in the original."""
-        return DiscoverConfig(
-            num_tokens=self.keypoints,
-            num_candidates=max(self.tokens, self.keypoints),
-            maps="stablekeypoints",
-            steps=self.steps,
-            batch=self.batch,
-            rate=self.rate,
-            seed=self.seed,
-            map_size=self.map_size,
-            # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
-            prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
     """The result of a protocol.
@@ -180,6 +135,22 @@ class ProtocolResult:
         }
 
 
+def discovery_config(config: ProtocolConfig) -> DiscoverConfig:
+    """The first two stages' settings: maps, warps and numbers as in the original."""
+    return DiscoverConfig(
+        num_tokens=config.keypoints,
+        num_candidates=max(config.tokens, config.keypoints),
+        maps="stablekeypoints",
+        steps=config.steps,
+        batch=config.batch,
+        rate=config.rate,
+        seed=config.seed,
+        map_size=config.map_size,
+        # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
+        prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
+    )
+
+
 def run_protocol(
     backend: Backend,
     dataset: str,
@@ -210,7 +181,7 @@ def run_protocol(
     if backend.layout.num_views != 1:
         raise InputError(f"StableKeypoints' protocol is for models of one view; {backend.name} has several")
     shown = train[: config.pictures]
-    tokens = discover(backend, shown, config.discovery(), out, report=report)
+    tokens = discover(backend, shown, discovery_config(config), out, report=report)
     detector = KeypointDetector(backend, tokens, DetectConfig(noises=1, warps=config.augmentations, peak="argmax"))
     fit = _detect(detector, train[: config.fit], lambda i, n: report("regress", i, n, {}))
     judged = _detect(detector, test[: config.test], lambda i, n: report("evaluate", i, n, {}))

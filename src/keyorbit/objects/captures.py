@@ -1,9 +1,7 @@
 """Read a user's own photographs of one object with their cameras: from JSON, or from a COLMAP text model."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +13,8 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import ObjectViews, check_given_cameras
-from keyorbit.objects.pictures import IMAGE_SUFFIXES, load_image, load_stored, middle_square, to_tensor
+from keyorbit.objects.paths import cameras_content, no_cameras, photographs
+from keyorbit.objects.pictures import load_image, load_stored, middle_square, to_tensor
 from keyorbit.storage.folder_names import name_of
 
 # COLMAP's models without distortion: where fx, fy, cx and cy are among the parameters.
@@ -43,9 +42,7 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
             is not the layout's, the cameras have distortion, are for pictures of another shape, or look like those of
             another convention.
     """
-    if not views.is_dir():
-        raise InputError(f"there is no folder of photographs at {views}")
-    paths = sorted(path for path in views.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = photographs(views)
     if cameras.is_dir():
         found = _from_colmap(cameras)
         missing = [path.name for path in paths if path.name not in found]
@@ -100,11 +97,11 @@ def _squared(intrinsics: Float[Tensor, "3 3"], image: Image.Image) -> Float[Tens
 
 
 def _from_json(path: Path) -> Cameras:
+    content = cameras_content(path)
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         return Cameras.from_dict(content.get("cameras", content) if isinstance(content, dict) else content)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise no_cameras(path, error) from error
 
 
 def _check_size(path: Path, photograph: Path, image: Image.Image, size: tuple[float, float]) -> None:

@@ -21,12 +21,12 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout, split_views
-from keyorbit.objects.pictures import IMAGE_SUFFIXES, as_shown, load_image, to_tensor
+from keyorbit.objects.paths import object_paths
+from keyorbit.objects.pictures import as_shown, load_image, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
-from keyorbit.storage.outputs import OutputKind, replaced_folder
+from keyorbit.storage.outputs import OBJECT, replaced_folder
 
 FORMAT = "keyorbit-object-1"
-OBJECT = OutputKind("rendered object")
 log = logging.getLogger(__name__)
 
 
@@ -119,7 +119,9 @@ def load_dataset(path: str | Path) -> ObjectDataset:
     Raises:
         InputError: the path holds neither objects nor pictures.
     """
-    paths = _object_paths(Path(path))
+    paths = object_paths(Path(path))
+    if Path(path).is_file():
+        load_image(Path(path))  # a damaged picture is reported here, not when the object is read
     names = _picture_names(paths)
     log.info("objects in %s: %d", path, len(paths))
 
@@ -128,26 +130,6 @@ def load_dataset(path: str | Path) -> ObjectDataset:
         return load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
 
     return ObjectDataset(len(paths), read)
-
-
-def _object_paths(path: Path) -> list[Path]:
-    """Return the object folders or pictures at a path."""
-    if path.is_file():
-        load_image(path)
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"there is no file or folder at {path}")
-    if (path / "meta.json").is_file():
-        return [path]
-    objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
-    if not objects:
-        objects = sorted(
-            child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
-        )
-    if not objects:
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
-    return objects
 
 
 def _picture_names(paths: Sequence[Path]) -> list[str]:

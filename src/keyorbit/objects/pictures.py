@@ -10,8 +10,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from keyorbit.errors import InputError
+from keyorbit.objects.paths import check_picture
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MIN_SIDE = 8
 GREY = 127 / 255
 
@@ -136,11 +136,8 @@ def to_tensor(
 
 
 def _decode(path: Path) -> tuple[Image.Image, int]:
-    """Return a picture as stored, in its own mode, and its EXIF orientation; 1 where there is none."""
-    if not path.is_file():
-        raise InputError(f"there is no picture at {path}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is an empty file, not a picture")
+    """A picture as stored, in its own mode and without the orientation, and that orientation: 1 where there is none."""
+    check_picture(path)
     try:
         # Not by its name: Pillow 12.3 maps some TIFFs into memory then, and scrambles those that lie on their side.
         with path.open("rb") as stream, Image.open(stream) as file:

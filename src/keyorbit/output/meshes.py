@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
-from trimesh.visual import TextureVisuals
-from trimesh.visual.material import PBRMaterial
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.keypoints import Keypoints3D
+from keyorbit.output.choices import Edge, check_edges
 from keyorbit.output.palette import keypoint_name, palette, rgb
-from keyorbit.output.skeleton import Edge, check_edges
 from keyorbit.storage.files import write_bytes
 
 # glTF is y-up: (x, y, z) of our z-up world is (x, z, -y) there.
@@ -67,6 +64,8 @@ def _ply(points: Keypoints3D, kept: Sequence[int]) -> str:
 
 
 def _scene(points: Keypoints3D, kept: Sequence[int], cameras: Cameras | None, skeleton: Sequence[Edge]) -> Any:
+    import trimesh
+
     xyz = points.xyz.double().cpu().numpy()
     colors, size = [rgb(color) for color in palette(len(xyz))], _size(xyz[kept])
     scene = trimesh.Scene()
@@ -94,6 +93,10 @@ def _size(xyz: Float[ndarray, "keypoint 3"]) -> float:
 
 
 def _ball(name: str, color: tuple[int, int, int], radius: float) -> Any:
+    import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
     ball = trimesh.creation.icosphere(subdivisions=2, radius=radius)
     material = PBRMaterial(
         name=name, baseColorTexture=Image.new("RGB", (1, 1), color), metallicFactor=0.0, roughnessFactor=1.0

@@ -3,21 +3,22 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from numpy import ndarray
 from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.keypoints import Keypoints3D
-from keyorbit.output.palette import FAINT, ink, palette
-from keyorbit.output.skeleton import Edge
+from keyorbit.output.choices import Edge
+from keyorbit.output.palette import ink, palette
 from keyorbit.storage.files import whole_file
+
+# Matplotlib takes half a second to import: it is loaded where something is drawn.
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 # Matplotlib's map that reads the same with and without red-green colour blindness.
 HEAT = "cividis"
@@ -31,8 +32,8 @@ def draw_keypoints(
     score: Sequence[Float[Tensor, " keypoint"]] | None = None,
     titles: Sequence[str] = (),
     crosses: Float[Tensor, "keypoint 2"] | None = None,
-) -> Figure:
-    """Draw pictures in a row, each with numbered coloured keypoints; those with a score below 0.1 are faint.
+) -> "matplotlib.figure.Figure":
+    """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
 
     Args:
         pictures: of any sizes.
@@ -41,6 +42,8 @@ def draw_keypoints(
         titles: above the pictures. Default: none.
         crosses: the same keypoints projected from space onto the first picture. Default None: no crosses.
     """
+    from matplotlib.patheffects import withStroke
+
     count = len(pictures)
     figure = _figure(2.9 * count, 3.2)
     colors = palette(len(xy[0]))
@@ -81,8 +84,8 @@ def draw_heatmaps(
     row_titles: Sequence[str] = (),
     col_titles: Sequence[str] = (),
     pictures: Sequence[UInt8[ndarray, "_ _ 3"]] = (),
-) -> Figure:
-    """Draw a grid of heatmaps, each scaled to its own maximum, over greyed ``pictures`` (one a column) if given."""
+) -> "matplotlib.figure.Figure":
+    """A grid of heatmaps, each scaled to its own maximum; over greyed ``pictures``, one per column, where given."""
     rows, cols = heatmaps.shape[:2]
     figure = _figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
     values = heatmaps.detach().cpu().numpy()
@@ -101,8 +104,8 @@ def draw_heatmaps(
     return figure
 
 
-def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Draw one small plot for each term over the steps, the total first: measured values and their running mean.
+def draw_losses(history: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Figure":
+    """One small plot per term over the steps, the total first, as measured and as a running mean.
 
     ``history`` is the log of ``keyorbit discover``: the step, and the value of every term. Raises ValueError when it is
     empty.
@@ -125,8 +128,10 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()) -> Figure:
-    """Draw numbered keypoints in space, z up, with the directions of the cameras. Points of score 0 are left out."""
+def draw_points(
+    points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()
+) -> "matplotlib.figure.Figure":
+    """Numbered keypoints in space, z up, with the directions of the cameras; points of score 0 are left out."""
     figure = _figure(5.0, 5.0)
     axes: Any = figure.add_subplot(projection="3d")
     xyz, colors = points.xyz.detach().cpu().numpy(), palette(len(points.xyz))
@@ -164,8 +169,8 @@ def running_mean(values: Sequence[float]) -> list[float]:
     return mean
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, all of it or nothing.
+def save_figure(figure: "matplotlib.figure.Figure", path: Path) -> None:
+    """Write a PNG, whole or not at all.
 
     Raises:
         InputError: the file cannot be written.
@@ -174,7 +179,10 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(partial, format="png")
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float) -> "matplotlib.figure.Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -10,8 +10,8 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.output.choices import Edge
 from keyorbit.output.palette import keypoint_name, palette, rgb
-from keyorbit.output.skeleton import Edge
 from keyorbit.storage.files import whole_file
 
 

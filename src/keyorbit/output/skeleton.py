@@ -1,16 +1,13 @@
 """Edges between keypoints that belong together: neighbours whose distance is the same on all objects."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor
 
-from keyorbit.errors import InputError
+from keyorbit.output.choices import Edge
 
-Edge = tuple[int, int]
 # Weight of nearness against steadiness: it orders pairs that keep their distance equally well, as in a rigid part.
 _NEARNESS = 0.02
 
@@ -42,19 +39,6 @@ def co_moving_skeleton(
     tiny = torch.finfo(mean.dtype).tiny
     cost = deviation / mean.clamp_min(tiny) + _NEARNESS * mean / mean.max().clamp_min(tiny)
     return _spanning_forest(cost.masked_fill(together < min(2, objects), torch.inf))
-
-
-def check_edges(edges: Sequence[Edge], keypoints: int) -> None:
-    """Raise an error unless every edge joins two of the keypoints 0 … keypoints−1.
-
-    Raises:
-        InputError: an edge does not.
-    """
-    for first, second in edges:
-        if first == second or not (0 <= first < keypoints and 0 <= second < keypoints):
-            raise InputError(
-                f"the skeleton's edge {first}-{second} does not join two of keypoints 0 to {keypoints - 1}"
-            )
 
 
 def _spanning_forest(cost: Float[Tensor, "keypoint keypoint"]) -> list[Edge]:

@@ -7,49 +7,17 @@ import torch
 from PIL import Image
 
 from keyorbit.detection.detector import Detection
-from keyorbit.errors import InputError
 from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
 from keyorbit.output.colmap import fill_colmap
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
 from keyorbit.output.meshes import write_points
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
-from keyorbit.output.skeleton import Edge, check_edges, co_moving_skeleton
+from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.folder_names import folder_names
-from keyorbit.storage.outputs import OutputKind, replaced_folder
-
-FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
-DEFAULT_FORMATS = ("json", "coco", "glb")
-DETECTION = OutputKind("detection")
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """Parse a list of formats with commas, such as ``json,ply``.
-
-    Raises:
-        InputError: a format is unknown, or the list is empty.
-    """
-    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
-    for name in names or (text,):
-        if name not in FORMATS:
-            raise InputError(f"the format {name!r} is unknown; give some of {', '.join(FORMATS)}")
-    return names
-
-
-def parse_skeleton(text: str) -> list[Edge] | None:
-    """Parse edges such as ``0-3,3-5``. ``auto`` gives None, and the empty string no edges.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if text.strip() == "auto":
-        return None
-    try:
-        pairs = [tuple(map(int, pair.split("-"))) for pair in text.split(",") if pair.strip()]
-        return [(first, second) for first, second in pairs]
-    except ValueError as error:
-        raise InputError(f"the skeleton is 'auto' or edges such as 0-3,3-5, not {text!r}") from error
+from keyorbit.storage.outputs import replaced_folder
 
 
 def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:

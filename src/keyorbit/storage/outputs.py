@@ -45,6 +45,10 @@ class OutputKind:
     checkpoint: str = ""
 
 
+# One object of a data set; here, for it is checked before there is torch, and written where there is.
+OBJECT = OutputKind("rendered object")
+
+
 @dataclass(frozen=True)
 class _Marker:
     """The content of a folder's marker.

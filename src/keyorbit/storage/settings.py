@@ -53,11 +53,19 @@ def read_toml(path: Path, kind: type[T]) -> T:
     Raises:
         InputError: the file cannot be read, or holds a name or a value that the dataclass has not.
     """
+    return from_values(kind, toml_values(path), str(path), kind())
+
+
+def toml_values(path: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as TOML: {error}") from error
-    return from_values(kind, values, str(path), kind())
 
 
 def from_values(kind: type[T], values: Any, where: str, base: Any = None) -> T:

@@ -12,13 +12,12 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
-from keyorbit.objects.dataset import OBJECT, write_object
-from keyorbit.storage.outputs import check_output
-from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.objects.dataset import write_object
+from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.synthetic.plan import MAX_OBJECTS, planned_objects
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
@@ -26,7 +25,6 @@ from keyorbit.synthetic.shapes import rotation_about
 log = logging.getLogger(__name__)
 
 LAYOUT = Layout(3, 2)
-MAX_OBJECTS = 10**6
 WHITE = 1.0
 
 
@@ -48,50 +46,10 @@ class DatasetSpec:
     Raises:
         InputError: the category is unknown, or a number is out of range.
     """
-
-    category: str
-    objects: int
-    seed: int = 0
-    size: int = 64
-    turn_deg: float = 0.0
-    shard: tuple[int, int] = (0, 1)
-
-    def __post_init__(self) -> None:
-        if self.category not in CATEGORIES:
-            raise InputError(f"no category '{self.category}'; known are: {', '.join(CATEGORIES)}")
-        if not 1 <= self.objects <= MAX_OBJECTS or not 0 <= self.seed < 1000 or self.size < 8:
-            raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
-        first, step = self.shard
-        if not 0 <= first < step:
-            raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
-
-
-def make_dataset(
-    out: Path,
-    spec: DatasetSpec,
-    workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Render the objects of ``spec`` by ``workers`` processes, and write one folder for each below ``out``.
-
-    Args:
-        progress: called as ``progress(done, total)`` after each object.
-        overwrite: replace objects that are there already; default False.
-
-    Returns:
-        The objects' folders.
-
-    Raises:
-        InputError: one of the folders holds an object and ``overwrite`` is False, or holds something else.
-    """
-    numbers = range(spec.shard[0], spec.objects, spec.shard[1])
-    folders = [out / f"{spec.category}_{spec.seed}_{i:05d}" for i in numbers]
-    for folder in folders:  # before any of them is rendered
-        check_output(folder, OBJECT, overwrite)
-    specs = [SampleSpec(spec.category, spec.seed * MAX_OBJECTS + i, spec.size, spec.turn_deg) for i in numbers]
+    folders = planned_objects(out, category, objects, seed, size, shard, overwrite)
+    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in folders]
     written, began = list[Path](), time.monotonic()
-    for folder, sample in zip(folders, make_samples(specs, workers), strict=True):
+    for folder, sample in zip(folders.values(), make_samples(specs, workers), strict=True):
         write_sample(folder, sample, overwrite)
         written.append(folder)
         if progress is not None:

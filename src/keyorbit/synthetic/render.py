@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
+from keyorbit.objects.paths import check_mesh
 from keyorbit.objects.pictures import eight_bits
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
@@ -63,7 +63,9 @@ def random_light(rng: np.random.Generator) -> Light:
 
 
 def object_surface(thing: SyntheticObject) -> Surface:
-    """Return the surface of a procedural object."""
+    """The surface of a procedural object."""
+    import trimesh
+
     shape = join([part.shape for part in thing.parts])
     sizes = [len(part.shape.faces) for part in thing.parts]
     colors = np.repeat(np.stack([part.paint.first for part in thing.parts]), sizes, axis=0)
@@ -84,8 +86,9 @@ def load_surface(path: Path, up: str = "y") -> Surface:
     Raises:
         InputError: the file is missing, is not a mesh, has no triangles, or has a texture of 32 bits a channel.
     """
-    if not path.is_file():
-        raise InputError(f"no mesh file at {path}")
+    import trimesh
+
+    check_mesh(path)
     try:
         mesh = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # trimesh readers raise whatever their format's parser raises
@@ -108,7 +111,9 @@ def load_surface(path: Path, up: str = "y") -> Surface:
 
 
 def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:
-    """Return the colours of faces or vertices; without any, the material's one colour (or trimesh's grey)."""
+    """The colours of faces or vertices; without any, the material's one colour (trimesh's grey if it has none)."""
+    import trimesh
+
     if mesh.visual.kind in ("face", "vertex"):
         colors: ndarray = np.asarray(mesh.visual.face_colors, float)[:, :3] / 255
         return colors
@@ -183,7 +188,9 @@ def visible(
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{count} 3"]:
-    """Draw points uniformly over the surface. The same seed gives the same points, however the object is rotated."""
+    """Points spread evenly over the area; the same seed, the same places on the surface wherever it was turned."""
+    import trimesh
+
     points: ndarray = trimesh.sample.sample_surface(surface.mesh, count, seed=seed)[0]
     return np.asarray(points, float)
 
@@ -224,7 +231,9 @@ def _shade(
     directions: Float[ndarray, "ray 3"],
     light: Light,
 ) -> Float[ndarray, "ray 3"]:
-    """Compute the colours of the faces that the rays hit, with two-sided Lambert shading."""
+    """Two-sided Lambert shading of the faces that were hit."""
+    import trimesh
+
     normal = surface.mesh.face_normals[face]
     facing = np.sign(-(normal * directions).sum(1, keepdims=True))
     lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
@@ -273,5 +282,7 @@ def _hit_distance(
 
 
 def _require_embree() -> None:
+    import trimesh
+
     if not trimesh.ray.has_embree:
         raise InputError("rendering needs the ray caster embreex: pip install 'keyorbit[synthetic]'")

@@ -4,18 +4,16 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, config_from_settings
 from keyorbit.discovery.objective import LossWeights
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, one_of
+from keyorbit.training.choices import Precision, Tracker, Trained, check_choices
 from keyorbit.training.optimise import OptimiseConfig
 
-Trained = Literal["tokens", "lora", "full"]
 Shape = Literal["constant", "linear", "cosine"]
-Tracker = Literal["none", "tensorboard", "trackio", "wandb"]
-Precision = Literal["no", "bf16", "fp16"]
 # What may differ between a run and the run that resumes it.
 _ONLY_WATCHING = ("save_every", "keep", "log_every", "sample_every", "tracker")
 
@@ -42,7 +40,7 @@ class Term:
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _one_of("shape", self.shape, get_args(Shape))
+        one_of("shape", self.shape, get_args(Shape))
         if min(self.weight, self.end, self.start, self.warmup) < 0:
             raise InputError(f"a loss term has no negative numbers: {self}")
 
@@ -185,8 +183,7 @@ class TrainConfig:
     tracker: Tracker = "none"
 
     def __post_init__(self) -> None:
-        for name, kind in (("train", Trained), ("mode", Mode), ("precision", Precision), ("tracker", Tracker)):
-            _one_of(name, getattr(self, name), get_args(kind))
+        check_choices(train=self.train, mode=self.mode, precision=self.precision, tracker=self.tracker)
         if min(self.num_tokens, self.batch, self.accumulate, self.save_every, self.log_every, self.lora.rank) < 1:
             raise InputError("num_tokens, batch, accumulate, save_every, log_every and the LoRA's rank are 1 or more")
         if self.steps < 0 or self.keep < 0 or self.sample_every < 0:
@@ -237,8 +234,3 @@ class TrainConfig:
     def settings(self) -> dict[str, Any]:
         """Return the settings that a resumed run must have in common with the first one."""
         return {key: value for key, value in asdict(self).items() if key not in _ONLY_WATCHING}
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name} is {' or '.join(known)}, not '{value}'")

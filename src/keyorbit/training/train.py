@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,43 +22,17 @@ from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import launched, named_failure, start_ranks
 from keyorbit.storage.files import make_folder, whole_file, write_text
-from keyorbit.storage.outputs import OutputKind, begin_output, check_output, check_run
+from keyorbit.storage.outputs import begin_output
 from keyorbit.storage.settings import to_toml
 from keyorbit.training.batch import check_objects
+from keyorbit.training.choices import NAME, PROJECT, RUN, SETTINGS, check_place, check_tracker
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, Stage, optimise
 from keyorbit.training.sheets import sample_sheet
 from keyorbit.training.step import TrainingStep
-from keyorbit.training.weights import LORA, MODEL, learning, save_lora, save_model
+from keyorbit.training.weights import learning, save_lora, save_model
 
 log = logging.getLogger(__name__)
-
-NAME = "train"  # of the checkpoint and of its line in the log
-SETTINGS = "config.toml"
-DIGITS = "[0-9]" * 7  # of a step, in the names of files
-WRITTEN = {"model": MODEL, "lora": LORA}  # folders that a finished run has below its own
-PROJECT = "keyorbit"
-
-
-# Files that TensorBoard writes below a folder of that name; the other trackers write elsewhere.
-TRACKED = ("*events.out.tfevents.*", "*hparams.yml")
-
-
-RUN = OutputKind(
-    "training run",
-    (
-        f"{NAME}.safetensors",
-        SETTINGS,
-        "log.jsonl",
-        f"samples_{DIGITS}.png",
-        "tokens.safetensors",
-        "run.json",
-        f"{NAME}/{NAME}_{DIGITS}.safetensors",  # earlier checkpoints
-        *(f"{name}/" for name in WRITTEN),
-        *(f"{PROJECT}/{name}" for name in TRACKED),
-    ),
-    f"{NAME}.safetensors",
-)
 
 
 def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
@@ -174,18 +147,6 @@ def train(
     return learned.cpu()
 
 
-def check_place(out: Path, resume: bool, overwrite: bool) -> None:
-    """Raise an error unless a training run, and its model at the end, can be written into a folder.
-
-    Raises:
-        InputError: as :func:`keyorbit.storage.outputs.check_run`, or there are somebody else's files where the model is
-            to be written.
-    """
-    check_run(out, RUN, resume, overwrite)
-    for name, kind in WRITTEN.items():
-        check_output(out / name, kind, overwrite=True)
-
-
 def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero123PlusBackend:
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{backend.name} has a single view: joint training is for Zero123++ models")
@@ -237,12 +198,6 @@ def _sheets(
 def _digest(tokens: Tokens) -> str:
     """Return a text that differs for different tokens."""
     return hashlib.sha256(json.dumps(tokens.embedding.tolist()).encode()).hexdigest()[:16]
-
-
-def check_tracker(name: str) -> None:
-    """Raise InputError where the package of the tracker is not installed; ``none`` needs none."""
-    if name != "none" and find_spec(name) is None:
-        raise InputError(f"the tracker {name} needs a package of that name: pip install {name}, or give none")
 
 
 def plain_values(values: Mapping[str, Any], under: str = "") -> dict[str, int | float | str | bool]:

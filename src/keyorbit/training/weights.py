@@ -14,10 +14,10 @@ from keyorbit.diffusion.backends.known_cameras import cameras_in
 from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
-from keyorbit.storage.outputs import OutputKind, replaced_folder
+from keyorbit.storage.outputs import replaced_folder
+from keyorbit.training.choices import LORA, MODEL
 from keyorbit.training.config import Lora, TrainConfig
 
-MODEL, LORA = OutputKind("trained model"), OutputKind("trained LoRA")
 _ADAPTER = "default"
 
 

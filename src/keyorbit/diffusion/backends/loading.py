@@ -17,6 +17,7 @@ from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
+from keyorbit.diffusion.choices import check_dtype
 from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -183,12 +184,10 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
     Raises:
         InputError: one of them is not to be had here.
     """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in known:
-        raise InputError(f"dtype {dtype!r} is not one of {', '.join(known)}")
+    check_dtype(dtype)
     try:
         target = torch.device(device)
         torch.empty(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    return target, known[dtype]
+    return target, getattr(torch, dtype)

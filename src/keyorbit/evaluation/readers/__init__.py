@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from keyorbit.errors import InputError
+from keyorbit.evaluation.choices import DATASETS, check_dataset
 from keyorbit.evaluation.readers.celeba import read_celeba_aligned, read_celeba_wild
 from keyorbit.evaluation.readers.coco import read_coco
 from keyorbit.evaluation.readers.cub import read_cub, read_cub_aligned
@@ -38,9 +38,6 @@ READERS: dict[str, Reader] = {
     "human3.6m": read_human36m,
     "coco": read_coco,
 }
-# These have a category behind a slash, such as spair-71k/cat.
-CATEGORY_READERS = ("spair-71k", "keypointnet")
-DATASETS = (*READERS, *(f"{name}/CATEGORY" for name in CATEGORY_READERS))
 
 
 def read_dataset(name: str, folder: str | Path, split: str = "test", size: int = VIEW_SIZE) -> Objects:
@@ -56,11 +53,8 @@ def read_dataset(name: str, folder: str | Path, split: str = "test", size: int =
         InputError: the name is unknown, or the folder lacks a file, which is named.
     """
     folder = Path(folder)
+    check_dataset(name, folder)
     family, _, category = name.partition("/")
-    if name not in READERS and (family not in CATEGORY_READERS or not category):
-        raise InputError(f"no data set {name!r}; known are {', '.join(DATASETS)}")
-    if not folder.exists():
-        raise InputError(f"there is no folder at {folder}")
     if family == "spair-71k":
         return read_spair(folder, split, category)
     if family == "keypointnet":

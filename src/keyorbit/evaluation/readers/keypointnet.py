@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
@@ -93,6 +92,8 @@ def _file(folder: Path, number: str, model: str) -> Path:
 
 
 def _object(name: str, path: Path, places: dict[int, Any], ids: list[int], size: int) -> ObjectViews:
+    import trimesh
+
     vertices, faces, colors = read_pcd(path) if path.suffix == ".pcd" else _read_mesh(path)
     vertices = _upright(vertices)
     centre = (vertices.min(0) + vertices.max(0)) / 2
@@ -141,7 +142,9 @@ def _upright(points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
 
 
 def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
-    """Read vertices, faces and the vertices' colours, 0…1."""
+    """Vertices, faces and the vertices' colours, 0…1."""
+    import trimesh
+
     try:
         mesh = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # trimesh's readers raise whatever their parsers raise
@@ -182,7 +185,9 @@ def _ball_radius(points: ndarray) -> float:
 
 
 def _balls(points: ndarray, colors: ndarray, radius: float) -> Surface:
-    """Make a mesh from a point cloud: a small ball at each point."""
+    """A cloud as a mesh: a small ball at each point."""
+    import trimesh
+
     ball = trimesh.creation.icosphere(subdivisions=0, radius=radius)
     vertices = (points[:, None] + ball.vertices[None]).reshape(-1, 3)
     faces = (ball.faces[None] + len(ball.vertices) * np.arange(len(points))[:, None, None]).reshape(-1, 3)

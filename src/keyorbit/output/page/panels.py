@@ -6,14 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import colormaps
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -21,10 +19,13 @@ from torch import Tensor
 from keyorbit.detection.detector import Detection
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.choices import Edge
 from keyorbit.output.meshes import frustum
 from keyorbit.output.palette import FAINT, ink, keypoint_name, palette
 from keyorbit.output.plotting import HEAT
-from keyorbit.output.skeleton import Edge
+
+if TYPE_CHECKING:
+    import jinja2
 
 # Below this score a keypoint is drawn faint, as in overlay.png.
 # Share of the first camera's distance at which a view hangs in front of its camera.
@@ -155,8 +156,10 @@ def data_url(picture: UInt8[ndarray, "height width 3"]) -> str:
     return _encode(Image.fromarray(picture), kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
 
 
-def environment() -> Environment:
-    """Return the templates of the package, with HTML escaped."""
+def environment() -> "jinja2.Environment":
+    """The templates of the package, with HTML escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     pages = Environment(
         loader=PackageLoader("keyorbit.output", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -201,7 +204,9 @@ def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str,
 
 
 def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
-    """Draw heatmaps side by side, each scaled to its maximum; low values are transparent."""
+    """Heatmaps side by side, each scaled to its maximum; what is low is transparent."""
+    from matplotlib import colormaps
+
     values = heatmaps.detach().float().cpu().numpy()
     values = values / np.maximum(values.max((1, 2), keepdims=True), 1e-12)
     image = Image.fromarray((np.concatenate(list(values), 1) * 255).round().astype(np.uint8)).convert("P")

@@ -1,6 +1,5 @@
 """The report of a run: one HTML page that needs no server, no network and no other file."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 from keyorbit.detection.detector import Detection
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects, load_dataset
 from keyorbit.output.loss_log import read_losses
 from keyorbit.output.page.charts import charts
+from keyorbit.output.page.inputs import check_run_folder, read_json
 from keyorbit.output.page.panels import make_panel, page_asset, render
 from keyorbit.output.write import find_skeleton
 
@@ -56,12 +55,9 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: there is none, or it is not finished or damaged.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not the folder of a run; make one with 'keyorbit discover'")
-    if not (folder / "tokens.safetensors").is_file() and (folder / "checkpoint.safetensors").is_file():
-        raise InputError(f"the run in {folder} is not finished; go on with 'keyorbit discover … --resume'")
+    check_run_folder(folder)
     tokens = Tokens.load(folder / "tokens.safetensors")
-    about = _read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    about = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     return Run(folder, tokens, about, read_losses(folder))
 
 
@@ -101,18 +97,6 @@ def report_html(
     )
 
 
-def read_scores(path: Path) -> dict[str, Any]:
-    """Read the output of ``keyorbit evaluate --json``.
-
-    Raises:
-        InputError: it is another file.
-    """
-    scores = _read_json(path)
-    if not isinstance(scores.get("discovered"), dict) or "objects" not in scores["discovered"]:
-        raise InputError(f"{path} is not what 'keyorbit evaluate --json' writes")
-    return scores
-
-
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows = []
     for name, value in settings.items():
@@ -121,13 +105,3 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             rows.append((prefix + name, str(value)))
     return rows
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} cannot be read: it holds no JSON object")
-    return found
