@@ -27,7 +27,7 @@ from keyorbit.geometry.views import Layout
 from keyorbit.storage.outputs import check_output, replaced_folder
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.training.choices import MODEL
-from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, append_line, learning, optimise
+from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, append_line, learning, optimise
 from keyorbit.training.sheets import sample_sheet
 from tiny_model.denoising import DenoisingConfig, train_denoising
 from tiny_model.grounding import render_places

@@ -29,11 +29,11 @@ def dataset_make(
     first, _, of = shard.partition("/")
     if not (first.isdecimal() and of.isdecimal()):
         raise InputError(f"--shard is a number and how many there are, such as 0/4, not '{shard}'")
-    part = int(first), int(of)
 
-    from keyorbit.synthetic.plan import planned_objects
+    from keyorbit.synthetic.plan import DatasetSpec
 
-    planned_objects(out, category, objects, seed, size, part, overwrite)
+    spec = DatasetSpec(category, objects, seed, size, turn, (int(first), int(of)))
+    spec.folders(out, overwrite)
 
     from keyorbit.synthetic.dataset import make_dataset
 

@@ -40,11 +40,20 @@ PROTOCOL_DATASETS = (
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """The protocol's settings; the defaults are the original's.
+    """The protocol's settings. The defaults are the original's.
 
-    tokens optimised, of which ``keypoints`` are kept; pictures: how many train pictures they are optimised on; fit:
-    train pictures that the regression sees at most; test: test pictures scored, None for all; augmentations: warped
-    versions of each that are averaged; map_size: side of the maps in pixels.
+    Attributes:
+        keypoints: number of tokens that are kept. Default 10.
+        tokens: number of tokens that are optimised. Default 500.
+        steps: of the optimisation. Default 500.
+        batch: pictures in a step. Default 4.
+        rate: learning rate. Default 0.005.
+        pictures: number of train pictures on which the tokens are optimised. Default 100. More need more memory.
+        fit: largest number of train pictures for the regression. Default 50,000.
+        test: number of test pictures. Default None: all.
+        augmentations: warped versions of each picture over which a detection is averaged. Default 10.
+        map_size: side of the maps, pixels. Default 128.
+        seed: all random numbers follow from it. Default 0.
     """
 
     keypoints: int = 10

@@ -1,7 +1,7 @@
-"""Every metric that ``keyorbit evaluate`` reports, in one table: name, label, unit, threshold, source and function.
+"""All figures that `keyorbit evaluate` reports, under names that are unambiguous across papers.
 
-Papers give one name to different formulas. Where two have the same name, a name here begins with whose metric it is.
-The formulas are in :mod:`keyorbit.evaluation.metrics`.
+Metrics in the literature share names and differ in formulas. Where two have one name, the key here begins with the
+source of the metric. The formulas are in `keyorbit.metrics`.
 """
 
 import math
@@ -98,15 +98,14 @@ class Reprojected:
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric.
+    """Name and source of a figure.
 
     Attributes:
-        label: what tables call it.
-        unit: "%" stands for a share that tables show in percent.
-        better: which direction is better.
-        source: the paper or project that defined it.
-        of: for each kind of input, the function that computes it.
-        shown: whether the tables on the terminal and in the report have it; the JSON has all.
+        label: in tables.
+        unit: "%" is a share, shown in percent.
+        better: direction.
+        source: paper that defines it.
+        in_table: whether the short table of the command shows it. Default False.
     """
 
     label: str
@@ -345,7 +344,7 @@ def _middle(landmarks: Tensor, known: Tensor) -> Tensor:
 
 
 def _number(metric: Callable[[Any], Tensor], seen: Seen) -> float | None:
-    """The metric's value; None where it has nothing to average."""
+    """Return the metric's value, or None where it has nothing to average."""
     try:
         value = float(metric(seen))
     except ValueError:

@@ -136,7 +136,7 @@ class ProtocolResult:
 
 
 def discovery_config(config: ProtocolConfig) -> DiscoverConfig:
-    """The first two stages' settings: maps, warps and numbers as in the original."""
+    """Return the settings of the first two stages: maps, warps and numbers as in the original."""
     return DiscoverConfig(
         num_tokens=config.keypoints,
         num_candidates=max(config.tokens, config.keypoints),

@@ -1,4 +1,4 @@
-"""Objects, pictures and meshes by their paths: whether they are there, before there is anything that reads them."""
+"""Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def object_paths(path: Path) -> list[Path]:
-    """The object folders or pictures that a path stands for, by name.
+    """Return the object folders or pictures at a path, by name.
 
     Raises:
-        InputError: there is nothing, or nothing usable.
+        InputError: there are none.
     """
     if path.is_file():
         check_picture(path)
@@ -34,7 +34,7 @@ def object_paths(path: Path) -> list[Path]:
 
 
 def check_picture(path: Path) -> None:
-    """Whether a file is there that may be a picture.
+    """Raise an error unless there is a file that may be a picture.
 
     Raises:
         InputError: it is missing or empty.
@@ -52,7 +52,7 @@ def check_mesh(path: Path) -> None:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, by name.
+    """Return the pictures directly in a folder, by name.
 
     Raises:
         InputError: there is no such folder.
@@ -63,10 +63,10 @@ def photographs(folder: Path) -> list[Path]:
 
 
 def cameras_content(path: Path) -> Any:
-    """What a JSON file of cameras holds.
+    """Read a JSON file of cameras.
 
     Raises:
-        InputError: it is missing, or no JSON.
+        InputError: it is missing, or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -75,5 +75,5 @@ def cameras_content(path: Path) -> Any:
 
 
 def no_cameras(path: Path, error: Exception) -> InputError:
-    """The error for a file that holds no cameras."""
+    """Return the error for a file that holds no cameras."""
     return InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}")

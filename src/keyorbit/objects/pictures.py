@@ -136,7 +136,7 @@ def to_tensor(
 
 
 def _decode(path: Path) -> tuple[Image.Image, int]:
-    """A picture as stored, in its own mode and without the orientation, and that orientation: 1 where there is none."""
+    """Return a picture as stored, in its own mode, and its EXIF orientation; 1 where there is none."""
     check_picture(path)
     try:
         # Not by its name: Pillow 12.3 maps some TIFFs into memory then, and scrambles those that lie on their side.

@@ -12,10 +12,10 @@ Edge = tuple[int, int]
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Formats from a list with commas, such as ``json,ply``.
+    """Parse a list of formats with commas, such as ``json,ply``.
 
     Raises:
-        InputError: one is unknown, or none is given.
+        InputError: a format is unknown, or the list is empty.
     """
     names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
     for name in names or (text,):
@@ -25,7 +25,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def parse_skeleton(text: str) -> list[Edge] | None:
-    """Edges from words such as ``0-3,3-5``; None for ``auto``, none for the empty string.
+    """Parse edges such as ``0-3,3-5``. ``auto`` gives None, and the empty string no edges.
 
     Raises:
         InputError: it is neither.
@@ -40,10 +40,10 @@ def parse_skeleton(text: str) -> list[Edge] | None:
 
 
 def check_edges(edges: Sequence[Edge], keypoints: int) -> None:
-    """See that every edge joins two of the keypoints 0 … keypoints−1.
+    """Raise an error unless every edge joins two of the keypoints 0 … keypoints−1.
 
     Raises:
-        InputError: one does not.
+        InputError: an edge does not.
     """
     for first, second in edges:
         if first == second or not (0 <= first < keypoints and 0 <= second < keypoints):

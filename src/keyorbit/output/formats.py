@@ -14,7 +14,7 @@ from torch import Tensor
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.output.choices import Edge, check_edges
-from keyorbit.output.palette import keypoint_name, palette
+from keyorbit.output.palette import FAINT, keypoint_name, palette
 from keyorbit.storage.files import write_text
 
 FORMAT = "keyorbit-keypoints-1"

@@ -13,7 +13,7 @@ from torch import Tensor
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.output.choices import Edge
-from keyorbit.output.palette import ink, palette
+from keyorbit.output.palette import FAINT, ink, palette
 from keyorbit.storage.files import whole_file
 
 # Matplotlib takes half a second to import: it is loaded where something is drawn.
@@ -33,7 +33,7 @@ def draw_keypoints(
     titles: Sequence[str] = (),
     crosses: Float[Tensor, "keypoint 2"] | None = None,
 ) -> "matplotlib.figure.Figure":
-    """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
+    """Draw pictures in a row, each with numbered coloured keypoints; those with a score below 0.1 are faint.
 
     Args:
         pictures: of any sizes.
@@ -85,7 +85,7 @@ def draw_heatmaps(
     col_titles: Sequence[str] = (),
     pictures: Sequence[UInt8[ndarray, "_ _ 3"]] = (),
 ) -> "matplotlib.figure.Figure":
-    """A grid of heatmaps, each scaled to its own maximum; over greyed ``pictures``, one per column, where given."""
+    """Draw a grid of heatmaps, each scaled to its own maximum, over greyed ``pictures`` (one a column) if given."""
     rows, cols = heatmaps.shape[:2]
     figure = _figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
     values = heatmaps.detach().cpu().numpy()
@@ -105,7 +105,7 @@ def draw_heatmaps(
 
 
 def draw_losses(history: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Figure":
-    """One small plot per term over the steps, the total first, as measured and as a running mean.
+    """Draw one small plot for each term over the steps, the total first: measured values and their running mean.
 
     ``history`` is the log of ``keyorbit discover``: the step, and the value of every term. Raises ValueError when it is
     empty.
@@ -131,7 +131,7 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Fi
 def draw_points(
     points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()
 ) -> "matplotlib.figure.Figure":
-    """Numbered keypoints in space, z up, with the directions of the cameras; points of score 0 are left out."""
+    """Draw numbered keypoints in space, z up, with the directions of the cameras. Points of score 0 are left out."""
     figure = _figure(5.0, 5.0)
     axes: Any = figure.add_subplot(projection="3d")
     xyz, colors = points.xyz.detach().cpu().numpy(), palette(len(points.xyz))
@@ -170,7 +170,7 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 
 def save_figure(figure: "matplotlib.figure.Figure", path: Path) -> None:
-    """Write a PNG, whole or not at all.
+    """Write a PNG, all of it or nothing.
 
     Raises:
         InputError: the file cannot be written.

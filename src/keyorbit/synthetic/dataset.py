@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import write_object
 from keyorbit.storage.outputs import OBJECT, check_output
-from keyorbit.synthetic.plan import MAX_OBJECTS, planned_objects
+from keyorbit.synthetic.plan import MAX_OBJECTS, DatasetSpec
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
@@ -28,26 +27,27 @@ LAYOUT = Layout(3, 2)
 WHITE = 1.0
 
 
-@dataclass(frozen=True)
-class DatasetSpec:
-    """Which procedural objects a dataset holds; the same spec always gives the same files.
+def make_dataset(
+    out: Path,
+    spec: DatasetSpec,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Render the objects of ``spec`` by ``workers`` processes, and write one folder for each below ``out``.
 
-    Attributes:
-        category: one of :data:`~keyorbit.synthetic.objects.CATEGORIES`.
-        objects: how many, 1 to 1,000,000.
-        seed: 0 to 999, default 0. Another seed gives other objects. Seeds in this range give object seeds below 10⁹,
-            none of which the tiny model was trained on.
-        size: pixels a side of a view, 8 or more, default 64.
-        turn_deg: degrees by which the input view stands further round the object, default 0. With it the same objects
-            are seen after a known motion.
-        shard: (i, n) for one of n machines: every n-th object from the i-th on. Default (0, 1): all objects. Names and
-            files are those that a single machine would write.
+    Args:
+        progress: called as ``progress(done, total)`` after each object.
+        overwrite: replace objects that are there already; default False.
+
+    Returns:
+        The objects' folders.
 
     Raises:
-        InputError: the category is unknown, or a number is out of range.
+        InputError: as :meth:`DatasetSpec.folders`.
     """
-    folders = planned_objects(out, category, objects, seed, size, shard, overwrite)
-    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in folders]
+    folders = spec.folders(out, overwrite)
+    specs = [SampleSpec(spec.category, spec.seed * MAX_OBJECTS + i, spec.size, spec.turn_deg) for i in folders]
     written, began = list[Path](), time.monotonic()
     for folder, sample in zip(folders.values(), make_samples(specs, workers), strict=True):
         write_sample(folder, sample, overwrite)

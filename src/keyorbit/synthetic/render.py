@@ -63,7 +63,7 @@ def random_light(rng: np.random.Generator) -> Light:
 
 
 def object_surface(thing: SyntheticObject) -> Surface:
-    """The surface of a procedural object."""
+    """Return the surface of a procedural object."""
     import trimesh
 
     shape = join([part.shape for part in thing.parts])
@@ -111,7 +111,7 @@ def load_surface(path: Path, up: str = "y") -> Surface:
 
 
 def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:
-    """The colours of faces or vertices; without any, the material's one colour (trimesh's grey if it has none)."""
+    """Return the colours of faces or vertices; without any, the material's one colour (or trimesh's grey)."""
     import trimesh
 
     if mesh.visual.kind in ("face", "vertex"):
@@ -188,7 +188,7 @@ def visible(
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{count} 3"]:
-    """Points spread evenly over the area; the same seed, the same places on the surface wherever it was turned."""
+    """Draw points uniformly over the surface. The same seed gives the same points, however the object is rotated."""
     import trimesh
 
     points: ndarray = trimesh.sample.sample_surface(surface.mesh, count, seed=seed)[0]
@@ -231,7 +231,7 @@ def _shade(
     directions: Float[ndarray, "ray 3"],
     light: Light,
 ) -> Float[ndarray, "ray 3"]:
-    """Two-sided Lambert shading of the faces that were hit."""
+    """Compute the colours of the faces that the rays hit, with two-sided Lambert shading."""
     import trimesh
 
     normal = surface.mesh.face_normals[face]

@@ -1,4 +1,4 @@
-"""What can be chosen of a training, and what it writes. It imports no library: the command line reads it."""
+"""The choices of a training, and the files that it writes. It imports no library: the command line reads it."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,10 +52,11 @@ def check_tracker(name: str) -> None:
 
 
 def check_place(out: Path, resume: bool, overwrite: bool) -> None:
-    """Whether a training run can be written into a folder, and in the end its model.
+    """Raise an error unless a training run, and its model at the end, can be written into a folder.
 
     Raises:
-        InputError: as :func:`keyorbit.storage.outputs.check_run`, or somebody's files are where the model is to be.
+        InputError: as :func:`keyorbit.storage.outputs.check_run`, or there are somebody else's files where the model is
+            to be written.
     """
     check_run(out, RUN, resume, overwrite)
     for name, kind in WRITTEN.items():

@@ -131,10 +131,10 @@ class TrainConfig:
         lora: settings of the adapters.
         layers: layers at which the tokens are read, names or patterns. Default None: as the given tokens were
             discovered, or else the model's own.
-        start_temperature: temperature of the softmax over pixels at the first step. Default None: the final temperature
-            of the given tokens' discovery, or else that of :class:`~keyorbit.discovery.discover.DiscoverConfig`.
-        temperature: the same at the end. Default None: the final temperature of the given tokens' discovery, or else
-            that of :class:`~keyorbit.discovery.discover.DiscoverConfig`.
+        start_temperature: temperature of the softmax over pixels at the first step. Default None: the temperature with
+            which the given tokens were discovered, or else that of
+            :class:`~keyorbit.discovery.discover.DiscoverConfig`.
+        temperature: the same at the end. Default None: as ``start_temperature``.
         weights: of the parts of the keypoint losses. Default None: as the given tokens were discovered, or else the
             default.
         precision: ``no`` (default, float32), ``bf16`` or ``fp16`` for the forward passes.

@@ -142,7 +142,7 @@ def _upright(points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
 
 
 def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
-    """Vertices, faces and the vertices' colours, 0…1."""
+    """Read vertices, faces and the vertices' colours, 0…1."""
     import trimesh
 
     try:
@@ -185,7 +185,7 @@ def _ball_radius(points: ndarray) -> float:
 
 
 def _balls(points: ndarray, colors: ndarray, radius: float) -> Surface:
-    """A cloud as a mesh: a small ball at each point."""
+    """Make a mesh from a point cloud: a small ball at each point."""
     import trimesh
 
     ball = trimesh.creation.icosphere(subdivisions=0, radius=radius)

@@ -157,7 +157,7 @@ def data_url(picture: UInt8[ndarray, "height width 3"]) -> str:
 
 
 def environment() -> "jinja2.Environment":
-    """The templates of the package, with HTML escaped."""
+    """Return the templates of the package, with HTML escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
@@ -204,7 +204,7 @@ def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str,
 
 
 def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
-    """Heatmaps side by side, each scaled to its maximum; what is low is transparent."""
+    """Draw heatmaps side by side, each scaled to its maximum; low values are transparent."""
     from matplotlib import colormaps
 
     values = heatmaps.detach().float().cpu().numpy()
