@@ -70,7 +70,7 @@ class ProtocolConfig:
 
 
 def check_dataset(name: str, folder: Path) -> None:
-    """Whether a data set can be read from a folder.
+    """Raise an error unless a data set may be read from a folder.
 
     Raises:
         InputError: the name is none of :data:`DATASETS`, or there is no such folder.

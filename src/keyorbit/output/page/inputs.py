@@ -1,4 +1,4 @@
-"""What a page is made from: a finished run and its scores; told here without torch."""
+"""Inputs of a page: a finished run and its scores. They are checked and read without torch."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from keyorbit.errors import InputError
 
 
 def check_run_folder(folder: Path) -> None:
-    """Whether a folder can hold a finished discovery.
+    """Raise an error unless a folder may hold a finished discovery.
 
     Raises:
         InputError: there is no such folder, or the run in it is not finished.
@@ -20,10 +20,10 @@ def check_run_folder(folder: Path) -> None:
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """What ``keyorbit evaluate --json`` wrote.
+    """Read the output of ``keyorbit evaluate --json``.
 
     Raises:
-        InputError: it is something else.
+        InputError: it is another file.
     """
     scores = read_json(path)
     if not isinstance(scores.get("discovered"), dict) or "objects" not in scores["discovered"]:
@@ -32,7 +32,7 @@ def read_scores(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
+    """Read a JSON file that holds an object.
 
     Raises:
         InputError: it cannot be read, or holds something else.
