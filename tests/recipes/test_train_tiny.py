@@ -226,10 +226,10 @@ def test_the_probe_finds_landmarks_that_the_queries_know(backend, monkeypatch):
     from keyorbit.diffusion.queries import LayerQueries, QueryCache
     from keyorbit.geometry.heatmaps import gaussian
     from keyorbit.geometry.views import merge_views
-    from keyorbit.synthetic import probe
+    from tiny_model import probe
 
     def knowing(backend, objects, config):
-        xy, _ = probe._truths(objects)
+        xy, _ = probe.true_places(objects)
         maps = gaussian(xy.clamp(0, 1), 16, 16, 1.0).transpose(1, 2)  # item landmark view 16 16
         grid = merge_views(maps, backend.layout).flatten(2).transpose(1, 2)
         query = torch.nn.functional.pad(grid, (0, 16 - grid.shape[-1]))[:, None]

@@ -16,7 +16,7 @@ from PIL import Image
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.backends.loading import load_backend_of
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
@@ -201,8 +201,7 @@ def open_studio(
     """
     path = EXAMPLES / "tokens.safetensors" if run is None else run if run.is_file() else run / "tokens.safetensors"
     tokens = Tokens.load(path)
-    chosen = cameras_of or tokens.info.cameras_of or None
-    backend = load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)
+    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of)
     KeypointDetector(backend, tokens)  # whether they fit
     return Studio(backend, tokens, scratch)
 

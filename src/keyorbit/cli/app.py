@@ -14,7 +14,9 @@ from keyorbit.diffusion.paths import tokens_file
 def app_command(
     run: Annotated[Path | None, typer.Argument(help="A run; default tokens for chairs, which come along.")] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
-    host: Annotated[str, typer.Option(help="Who may come: 127.0.0.1 this machine, 0.0.0.0 everyone.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Bind address: 127.0.0.1 serves this machine only, 0.0.0.0 all networks.")
+    ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Default the first free one from 7860.")] = None,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,

@@ -136,8 +136,7 @@ def discover_command(
         if cache is not None:
             opened = cache_of_model(open_cache(cache, device), model)
             count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks, overwrite)
-        else:
-            assert data is not None
+        elif data is not None:
             objects = load_all(data)
             backend = load_model(model or "tiny", device, dtype, unet, cameras_of)
             count = len(objects)

@@ -7,7 +7,7 @@ import diffusers
 import transformers
 
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.loading import load_backend, model_fingerprint
+from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, model_fingerprint
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
@@ -50,8 +50,8 @@ def run_backend(
     Raises:
         InputError: it does not load.
     """
-    chosen = cameras_of or tokens.info.cameras_of or None
-    return load_model(model or tokens.info.model or "tiny", device, dtype, unet, chosen)
+    quiet_libraries()
+    return load_backend_of(tokens, model, device, dtype, unet, cameras_of)
 
 
 def cache_of_model(cache: DiskCache, model: str | None) -> DiskCache:
