@@ -14,6 +14,8 @@ import torch  # noqa: E402
 from helpers.command_line import call  # noqa: E402
 from helpers.models import SMALL, save_stable_diffusion  # noqa: E402
 from keyorbit.diffusion.backends.loading import load_backend  # noqa: E402
+from keyorbit.objects.dataset import load_dataset  # noqa: E402
+from keyorbit.synthetic.dataset import make_dataset  # noqa: E402
 from tiny_model.model import make_tiny, save_folder  # noqa: E402
 
 
@@ -40,6 +42,20 @@ def stable_diffusion_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stable_diffusion(stable_diffusion_folder):
     return load_backend(stable_diffusion_folder)
+
+
+@pytest.fixture(scope="session")
+def chairs(tmp_path_factory):
+    """A data set of three chairs in views of 16 pixels. Read only: a test that changes it copies it first."""
+    folder = tmp_path_factory.mktemp("chairs")
+    make_dataset(folder, "chair", 3, seed=1, size=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def objects(chairs):
+    """The three chairs."""
+    return list(load_dataset(chairs))
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from keyorbit.geometry import heatmaps as hm
-from keyorbit.geometry.views import Layout, merge_views
-from oracles import grids
 from oracles import losses as loops
 
 
@@ -30,16 +28,6 @@ def test_every_reading_of_a_single_pixel_is_its_centre(height, width):
     assert hm.spatial_variance(maps).item() == pytest.approx(0, abs=1e-10)
 
 
-def test_positions_go_back_row_by_row():
-    x = torch.arange(2 * 3 * 5.0).reshape(6, 5)
-    maps = hm.to_map(x, 2, 3)
-    assert maps.shape == (5, 2, 3)
-    assert maps[4, 1, 2] == x[5, 4]
-    assert maps[1, 0, 2] == x[2, 1]
-    with pytest.raises(ValueError, match="6 positions do not fill 3 × 3"):
-        hm.to_map(x, 3, 3)
-
-
 def test_softmax_and_normalize_sum_to_one():
     logits = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(0)) * 10
     soft = hm.spatial_softmax(logits, temperature=2.0)
@@ -58,15 +46,6 @@ def test_normalize_of_nothing_is_uniform_with_a_finite_gradient():
     assert maps.grad.isfinite().all()
     tiny = torch.full((4, 5), 1e-30)
     assert torch.allclose(hm.normalize(tiny), torch.full((4, 5), 1 / 20))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_worked_on_in_float32(dtype):
-    maps = torch.ones(64, 64, dtype=dtype)
-    assert hm.normalize(maps).dtype == torch.float32
-    assert hm.normalize(maps).sum().item() == pytest.approx(1.0, abs=1e-5)
-    layer = hm.LayerMaps("a", maps.reshape(1, 1, -1, 1), (64, 64))
-    assert hm.view_maps([layer], Layout(1, 1), (64, 64)).dtype == torch.float32
 
 
 def test_a_window_ignores_the_second_peak():
@@ -123,29 +102,6 @@ def test_kl_matches_the_loops_and_is_zero_for_a_gaussian():
     assert hm.gaussian_kl(peaked, 2.0).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("rows", "cols"), [(3, 2), (2, 3), (1, 6), (1, 1)])
-def test_view_maps_match_the_loops(rows, cols):
-    layers = []
-    for heads, (h, w) in ((2, (4, 6)), (3, (6, 4))):
-        size = (rows * h, cols * w)
-        layers.append((torch.rand(2, heads, size[0] * size[1], 3), size))
-    given_layers = [hm.LayerMaps(f"layer{i}", m, s) for i, (m, s) in enumerate(layers)]
-    before = [layer.maps.clone() for layer in given_layers]
-    found = hm.view_maps(given_layers, Layout(rows, cols), (8, 12))
-    assert torch.allclose(found, grids.view_maps(layers, rows, cols, (8, 12)), atol=1e-5)
-    assert all(torch.equal(a, layer.maps) for a, layer in zip(before, given_layers, strict=True))
-
-
-def test_resizing_after_the_split_does_not_bleed_between_views():
-    views = torch.zeros(6, 5, 5)
-    views[2] = 1.0
-    grid = merge_views(views, 3, 2)
-    layer = hm.LayerMaps("up", grid.reshape(1, 1, -1, 1), tuple(grid.shape))
-    big = hm.view_maps([layer], Layout(3, 2), (16, 16))[0, :, 0]
-    assert torch.allclose(big[2], torch.ones(16, 16))
-    assert big[[0, 1, 3, 4, 5]].abs().max() == 0
-
-
 def test_resize_keeps_unit_square_positions():
     xy = torch.tensor([0.4, 0.6])
     small = hm.normalize(hm.gaussian(xy, 20, 30, 2.0))
@@ -166,17 +122,3 @@ def test_resize_does_what_interpolate_does(mode, old, new):
     gradients = [torch.autograd.grad((weight * x).sum(), maps)[0] for x in (found, expected)]
     assert torch.allclose(*gradients, atol=1e-12)
     assert hm.resize(maps.bfloat16(), new, mode).dtype == torch.bfloat16
-
-
-def test_bad_layers_are_named():
-    good = hm.LayerMaps("good", torch.rand(1, 2, 24, 3), (6, 4))
-    with pytest.raises(ValueError, match=r"'up\.0' has 24 positions, not 5 × 5"):
-        hm.LayerMaps("up.0", torch.rand(1, 2, 24, 3), (5, 5))
-    with pytest.raises(ValueError, match=r"layer 'up\.1': .*does not divide"):
-        hm.view_maps([good, hm.LayerMaps("up.1", torch.rand(1, 2, 24, 3), (4, 6))], Layout(3, 2), (4, 4))
-    with pytest.raises(ValueError, match=r"layer 'up\.2' gives maps"):
-        hm.view_maps([good, hm.LayerMaps("up.2", torch.rand(1, 2, 24, 5), (6, 4))], Layout(3, 2), (4, 4))
-    with pytest.raises(ValueError, match="no layer"):
-        hm.view_maps([], Layout(3, 2), (4, 4))
-    with pytest.raises(ValueError, match="sigma"):
-        hm.gaussian(torch.zeros(2), 4, 4, 0.0)
