@@ -22,7 +22,6 @@ from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.storage.checkpoint import load_checkpoint
-from keyorbit.training import train as training
 from keyorbit.training.batch import Batch, Example, object_of
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
 from keyorbit.training.optimise import Draw
@@ -231,8 +230,8 @@ def test_training_lowers_both_losses(model, objects, tmp_path):
 def test_tokens_learn_first(model, objects, tmp_path):
     before = {name: p.clone() for name, p in model.unet.named_parameters()}
     config = replace(SMALL, tokens_first=1.0)
-    start = training._start(model, config, None)
-    found = train(model, objects, config, tmp_path)
+    start = Tokens(torch.randn(3, 16))
+    found = train(model, objects, config, tmp_path, start)
     assert all(torch.equal(before[name], p) for name, p in model.unet.named_parameters())
     assert not torch.equal(found.embedding, start.embedding)
 
