@@ -1,25 +1,73 @@
-"""Shapes and types in keyorbit's signatures are checked while the tests run, and only then."""
+"""Fixtures that several files share; types are checked while the tests run; `pytest --quick` for the loop."""
+
+import ast
+import importlib
+from functools import partial
 
 import jaxtyping
+import pytest
+import torch
 
-# Before anything imports keyorbit: modules already imported would go unchecked.
-jaxtyping.install_import_hook(["keyorbit", "tiny_model"], "beartype.beartype")
+# What takes seconds to import or to run: networks, the command line, other processes, a browser. `--quick` leaves out
+# the files that import one of these, the tests whose fixtures make a model or run a command, and what tests things
+# outside the package.
+SLOW_IMPORTS = (
+    *("accelerate", "diffusers", "transformers", "peft", "tiny_model", "multiprocessing", "subprocess"),
+    *("keyorbit.app", "keyorbit.cli", "keyorbit.diffusion.backends", "keyorbit.diffusion.inspection"),
+    *("keyorbit.training.train", "helpers.browser", "helpers.command_line", "helpers.models"),
+)
+SLOW_FOLDERS = {"benchmarks", "recipes"}
+SLOW_FIXTURES = {"model_folder", "stable_diffusion_folder", "run_here", "command"}
 
-import importlib  # noqa: E402
-from functools import partial  # noqa: E402
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="leave out what needs a model, a command or a process")
 
-from helpers.command_line import call  # noqa: E402
-from helpers.models import SMALL, save_stable_diffusion  # noqa: E402
-from keyorbit.diffusion.backends.loading import load_backend  # noqa: E402
-from tiny_model.model import make_tiny, save_folder  # noqa: E402
+
+def pytest_configure(config):
+    """Shapes and types in keyorbit's signatures are checked while the tests run, and only then."""
+    # What is imported from within a checked module is compiled anew, since the hook has a bytecode cache of its own:
+    # the large ones are imported before it.
+    early = ["scipy.ndimage", "scipy.optimize", "matplotlib.figure", "trimesh"]
+    if not config.getoption("quick"):
+        early += ["transformers.models.clip.modeling_clip", "diffusers.models.unets.unet_2d_condition"]
+        early += ["diffusers.models.controlnets.controlnet", "diffusers.schedulers", "accelerate", "peft"]
+    for name in early:
+        importlib.import_module(name)
+    # Before anything imports keyorbit: modules already imported would go unchecked.
+    jaxtyping.install_import_hook(["keyorbit", "tiny_model"], "beartype.beartype")
+
+
+def imported(path):
+    """Names of the modules that a file imports at its top."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.getoption("quick") and collection_path.suffix == ".py":
+        slow = tuple(f"{name}." for name in SLOW_IMPORTS)
+        slow_imports = any(f"{name}.".startswith(slow) for name in imported(collection_path))
+        return slow_imports or collection_path.parent.name in SLOW_FOLDERS or None
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("quick"):
+        slow = [item for item in items if SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     """A Zero123++ folder with random weights: 16-pixel views, latents of 24 x 16."""
+    from helpers.models import SMALL
+    from tiny_model.model import make_tiny, save_folder
+
     folder = tmp_path_factory.mktemp("model")
     save_folder(make_tiny(SMALL, seed=1), folder, SMALL.view_size)
     return folder
@@ -27,11 +75,15 @@ def model_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def backend(model_folder):
+    from keyorbit.diffusion.backends.loading import load_backend
+
     return load_backend(model_folder)
 
 
 @pytest.fixture(scope="session")
 def stable_diffusion_folder(tmp_path_factory):
+    from helpers.models import save_stable_diffusion
+
     folder = tmp_path_factory.mktemp("stable_diffusion")
     save_stable_diffusion(folder)
     return folder
@@ -39,17 +91,38 @@ def stable_diffusion_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stable_diffusion(stable_diffusion_folder):
+    from keyorbit.diffusion.backends.loading import load_backend
+
     return load_backend(stable_diffusion_folder)
 
 
+@pytest.fixture(scope="session")
+def chairs(tmp_path_factory):
+    """A data set of three chairs in views of 16 pixels. Read only: a test that changes it copies it first."""
+    from keyorbit.synthetic.dataset import make_dataset
+    from keyorbit.synthetic.plan import DatasetSpec
+
+    folder = tmp_path_factory.mktemp("chairs")
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def objects(chairs):
+    """The three chairs."""
+    from keyorbit.objects.dataset import load_dataset
+
+    return list(load_dataset(chairs))
+
+
 @pytest.fixture
-def run_here(monkeypatch):
+def run_here(command):
     """Runs the command line in this process, on one thread: a process of its own would take its time to start."""
     threads = torch.get_num_threads()
 
     def run(words):
         torch.set_num_threads(1)
-        assert call(monkeypatch, *words) == 0
+        assert command(*words) == 0
 
     yield run
     torch.set_num_threads(threads)
@@ -69,4 +142,6 @@ def generator():
 @pytest.fixture
 def command(monkeypatch):
     """Runs the command line in this process, and returns its exit status."""
+    from helpers.command_line import call
+
     return partial(call, monkeypatch)

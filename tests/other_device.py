@@ -15,8 +15,7 @@ import pretend_device
 from agreements import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
 from helpers import layouts
 from keyorbit.app.layers import attention_by_layer
-from keyorbit.detection.choices import PEAKS
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
 from keyorbit.detection.input_camera import search_input_camera
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.inspection.cost import Subject, measure
@@ -30,10 +29,9 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover, discover_cached
 from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation import metrics
-from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.evaluate import detect_all, evaluate
 from keyorbit.evaluation.landmarks import view_boxes
-from keyorbit.evaluation.protocol import run_protocol
+from keyorbit.evaluation.protocol import ProtocolConfig, run_protocol
 from keyorbit.evaluation.readers import read_dataset
 from keyorbit.geometry.alignment import canonical_points, symmetric_pairs
 from keyorbit.geometry.camera_checks import check_cameras
@@ -45,13 +43,12 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.triangulation import point_covariance, robust_triangulate, triangulate
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
-from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.dataset import ObjectViews
 from keyorbit.output.choices import FORMATS
 from keyorbit.output.page.panels import make_panel, render_panel
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.output.write import write_detection
 from keyorbit.storage.outputs import MARKER
-from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 from pnp import solve_input_camera
 
 # The stand-in would copy what is a view elsewhere, and lose what is written into it.
@@ -61,18 +58,6 @@ DEVICE = pretend_device.NAME
 # Some sums are made in another order there.
 NEAR = {"atol": 1e-4, "rtol": 1e-4}
 FEW = DiscoverConfig(num_tokens=2, num_candidates=4, steps=2, batch=2, planting=3, seed=3)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def objects(data):
-    return list(load_dataset(data))
 
 
 @pytest.fixture(scope="module")
@@ -280,17 +265,17 @@ def test_files_and_pages(there, objects, tokens, tmp_path):
     assert len(layers) > 3
 
 
-def test_the_command_line(model_folder, data, tmp_path, command):
+def test_the_command_line(model_folder, chairs, tmp_path, command):
     where = ["--device", DEVICE]
     run, scores = tmp_path / "run", tmp_path / "scores.json"
     few = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 2, "--noises", 1]
-    assert command("discover", data, "--model", model_folder, "--out", run, *few, *where) == 0
-    assert command("detect", run, data, "--out", tmp_path / "found", "--noises", 1, "--skeleton", "auto", *where) == 0
-    assert command("evaluate", run, data, "--json", scores, *where) == 0
+    assert command("discover", chairs, "--model", model_folder, "--out", run, *few, *where) == 0
+    assert command("detect", run, chairs, "--out", tmp_path / "found", "--noises", 1, "--skeleton", "auto", *where) == 0
+    assert command("evaluate", run, chairs, "--json", scores, *where) == 0
     assert json.loads(scores.read_text())["discovered"]["landmark_3d"] > 0
-    assert command("report", run, data, "--objects", 1, *where) == 0
+    assert command("report", run, chairs, "--objects", 1, *where) == 0
     cache = tmp_path / "cache"
-    assert command("cache", data, "--model", model_folder, "--out", cache, "--noises", 1, *where) == 0
+    assert command("cache", chairs, "--model", model_folder, "--out", cache, "--noises", 1, *where) == 0
     assert command("discover", "--cache", cache, "--out", tmp_path / "cached", *few[:-2], *where) == 0
 
 

@@ -15,26 +15,18 @@ import torch
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched, start_ranks
-from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
 STEPS = 200
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
-    return folder
-
-
 @pytest.fixture
-def discover(data, model_folder, tmp_path):
+def discover(chairs, model_folder, tmp_path):
     """The words of a discovery that saves often."""
     (tmp_path / "often.toml").write_text("save_every = 20")
     options = ["--tokens", 3, "--candidates", 5, "--batch", 2, "--steps", STEPS, "--config", tmp_path / "often.toml"]
-    return ["discover", data, "--model", model_folder, "--warps", 1, *options, "--out"]
+    return ["discover", chairs, "--model", model_folder, "--warps", 1, *options, "--out"]
 
 
 @contextmanager
@@ -74,8 +66,8 @@ def test_torchrun_ends_with_its_processes_and_the_run_goes_on(discover, tmp_path
     assert torch.equal(found.embedding, expected.embedding)
 
 
-def test_accelerate_builds_the_cache_of_one_process(data, model_folder, tmp_path, run_here):
-    words = ["cache", data, "--model", model_folder, "--warps", 1, "--out"]
+def test_accelerate_builds_the_cache_of_one_process(chairs, model_folder, tmp_path, run_here):
+    words = ["cache", chairs, "--model", model_folder, "--warps", 1, "--out"]
     with launch(ACCELERATE, [*words, tmp_path / "two"]) as running:
         result, said = running.communicate(timeout=900)
     assert running.returncode == 0, said

@@ -13,35 +13,27 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.source import check_shares
 from keyorbit.errors import InputError
 from keyorbit.ranks import Ranks, first_launched, start_ranks
-from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 DRIVER = Path(__file__).parent / "helpers" / "ranks_driver.py"
 
 
-def start(job, model, data, folder, **more):
+def start(job, model, chairs, folder, **more):
     source = Path(__file__).parents[1] / "src"
     path = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
-    words = [sys.executable, str(DRIVER), job, str(model), str(data), str(folder)]
+    words = [sys.executable, str(DRIVER), job, str(model), str(chairs), str(folder)]
     return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, model_folder, data):
+def finished(tmp_path_factory, model_folder, chairs):
     """The folder in which two processes have worked; the second killed itself in the end."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     where = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    both = [start("work", model_folder, data, folder, RANK=str(i), LOCAL_RANK=str(i), **where) for i in range(2)]
+    both = [start("work", model_folder, chairs, folder, RANK=str(i), LOCAL_RANK=str(i), **where) for i in range(2)]
     said = [process.communicate(timeout=900)[1] for process in both]
     assert [process.returncode for process in both] == [0, -9], said
     return folder
@@ -87,8 +79,8 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(finished
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_run_killed_at_any_step_resumes_bit_identical(tmp_path, model_folder, data):
-    process = start("stopped_runs", model_folder, data, tmp_path)
+def test_a_run_killed_at_any_step_resumes_bit_identical(tmp_path, model_folder, chairs):
+    process = start("stopped_runs", model_folder, chairs, tmp_path)
     said = process.communicate(timeout=900)[1]
     assert process.returncode == 0, said
     alone = tokens(tmp_path / "alone.safetensors")

@@ -4,10 +4,12 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from helpers.pictures import blocks, close, photograph
 from keyorbit.app.interface import gradio
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.app.studio import ModelLock, Studio, examples, open_studio
@@ -53,6 +55,22 @@ def test_a_cut_file_is_called_damaged(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
     with pytest.raises(InputError, match="damaged") as caught:
         open_picture(tmp_path / "cut.png", Limits())
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_an_upload_is_upright(orientation, suffix, tmp_path):
+    found = open_picture(photograph(tmp_path / f"a.{suffix}", orientation), Limits())
+    assert close(found, blocks())
+    assert found.getexif().get(274, 1) == 1
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_an_upload_whose_values_have_no_range_is_refused(kind, tmp_path):
+    Image.fromarray(np.full((9, 9), 700, kind)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="32 bits a channel") as caught:
+        open_picture(tmp_path / "a.tif", Limits())
     assert str(tmp_path) not in str(caught.value)
 
 

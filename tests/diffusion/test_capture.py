@@ -309,7 +309,8 @@ def test_an_early_exit_lets_other_exceptions_through(unet):
         raise RuntimeError("mine")
     assert dict(unet.attn_processors) == before
     assert unet.forward == forward
-    assert not unet._forward_pre_hooks
+    with torch.no_grad():
+        both_passes(unet)  # nothing is left that would end it early
 
 
 def test_an_early_exit_leaves_the_gradient(unet):

@@ -3,39 +3,65 @@
 import importlib.util
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from keyorbit.diffusion.inspection.cost import Subject, _Bench, measure
-from keyorbit.diffusion.inspection.drift import _compare, draw_box, measure_drift
+from keyorbit.diffusion.inspection.architectures import load_architecture
+from keyorbit.diffusion.inspection.cost import Subject, measure, random_weights
+from keyorbit.diffusion.inspection.drift import draw_box, measure_drift
+from keyorbit.diffusion.inspection.passes import run_passes
 from keyorbit.diffusion.inspection.variants import MEANING, VARIANTS, Cost
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "full_size.py"
 
 
+@pytest.fixture
+def no_process(monkeypatch):
+    """Processes that are started to measure their memory return 7 at once."""
+    pool = SimpleNamespace(apply=lambda function, arguments: 7)
+    context = SimpleNamespace(Pool=lambda count: nullcontext(pool))
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: context)
+
+
 @pytest.mark.parametrize("random", [True, False])
-def test_every_way_runs_and_the_processors_are_put_back(model_folder, random):
-    bench = _Bench(Subject(str(model_folder), tokens=4, random=random))
-    before = dict(bench.unet.attn_processors)
-    for variant in VARIANTS:
-        seconds, peak = bench.run(variant)
-        assert seconds > 0
-        assert peak is None  # known on a GPU only
-        assert dict(bench.unet.attn_processors) == before
+def test_every_way_runs_and_the_processors_are_put_back(model_folder, random, monkeypatch, no_process):
+    seen = []
+
+    def run(unet, latents, context):
+        seen.append(dict(unet.attn_processors))
+        return run_passes(unet, latents, context)
+
+    monkeypatch.setattr("keyorbit.diffusion.inspection.cost.run_passes", run)
+    costs = measure(Subject(str(model_folder), tokens=4, random=random), VARIANTS, repeats=2)
+    assert [cost.variant for cost in costs] == list(VARIANTS)
+    assert all(len(cost.seconds) == 2 and min(cost.seconds) > 0 for cost in costs)
     assert set(MEANING) == set(VARIANTS)
+    # A warm-up, then two rounds of every way: the second begins as the first did.
+    assert VARIANTS[0] == "bare"
+    assert len(seen) == 1 + 2 * len(VARIANTS)
+    assert seen[0] == seen[1] == seen[1 + len(VARIANTS)]
 
 
-def test_random_weights_keep_activations_near_unit_size(model_folder):
-    bench = _Bench(Subject(str(model_folder), random=True))
-    weights = torch.cat([weight.flatten() for weight in bench.unet.parameters()])
-    assert weights.isfinite().all()
-    again = _Bench(Subject(str(model_folder), random=True))
-    assert torch.equal(weights, torch.cat([weight.flatten() for weight in again.unet.parameters()]))
+def test_random_weights_keep_activations_near_unit_size(model_folder, generator):
     with torch.no_grad():
-        out = bench.unet(bench.latents["grid"], 300, bench.context).sample
-    assert 0.01 < out.std() < 100
+        unet, again = (
+            random_weights(
+                load_architecture(str(model_folder)).build_unet(),
+                torch.device("cpu"),
+                torch.float32,
+                torch.Generator().manual_seed(0),
+            )
+            for _ in range(2)
+        )
+        weights, others = (torch.cat([weight.flatten() for weight in one.parameters()]) for one in (unet, again))
+        assert weights.isfinite().all()
+        assert torch.equal(weights, others)
+        out = unet(torch.randn(1, 4, 24, 16, generator=generator), 300, torch.randn(1, 93, 16, generator=generator))
+    assert 0.01 < out.sample.std() < 100
 
 
 def test_ratios_are_of_the_same_round():
@@ -75,15 +101,17 @@ def test_drift_is_exactly_nothing_in_isolated_mode_only(backend):
         assert min(one.largest) > 0
 
 
-def test_drift_is_measured_for_each_view():
-    original = torch.zeros(3, 2, 4, 4)
+@pytest.mark.parametrize("change", [0.0, 1e-7])
+def test_drift_is_measured_for_each_view(change, backend, monkeypatch):
+    original = torch.zeros(1, 3, 48, 32)
     joint = original.clone()
-    joint[:, 1] = 0.1
-    one = _compare(original, joint, original, 1, 1.0)
-    assert one.psnr == pytest.approx((120.0, 20.0), abs=1e-4)
-    assert one.largest == pytest.approx((0.0, 0.1))
-    changed = _compare(original, joint, original + 1e-7, 1, 1.0)
-    assert not changed.isolated_equal
+    joint[..., :16, 16:] = 0.1  # the second view
+    pictures = iter([original, joint, original + change])  # without tokens, with them, and with them isolated
+    monkeypatch.setattr(backend, "generate", lambda *_, **__: next(pictures), raising=False)
+    (one,) = measure_drift(backend, counts=(1,), norms=(1.0,), steps=1)
+    assert one.psnr == pytest.approx((120.0, 20.0, *[120.0] * 4), abs=1e-4)
+    assert one.largest == pytest.approx((0.0, 0.1, *[0.0] * 4))
+    assert one.isolated_equal == (change == 0)
 
 
 def test_the_box_is_on_white():
@@ -92,8 +120,7 @@ def test_the_box_is_on_white():
     assert len(pixels.getcolors()) == 4
 
 
-def test_progress_counts_to_its_total(model_folder, monkeypatch):
-    monkeypatch.setattr("keyorbit.diffusion.inspection.cost._in_a_process_of_its_own", lambda subject, variant: 7)
+def test_progress_counts_to_its_total(model_folder, no_process):
     seen = []
     costs = measure(
         Subject(str(model_folder), 2, random=True), ("bare", "joint"), 2, lambda stage, i, n: seen.append((i, n))

@@ -1,7 +1,13 @@
+"""Maps of layers: positions go back to their places, views do not bleed into each other."""
+
 import pytest
 import torch
 
 from keyorbit.diffusion.maps import LayerMaps, to_map, view_maps
+from keyorbit.geometry import heatmaps as hm
+from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy
+from keyorbit.geometry.rigs import rig
+from keyorbit.geometry.triangulation import triangulate
 from keyorbit.geometry.views import Layout, merge_views
 from oracles import grids
 
@@ -14,6 +20,15 @@ def test_positions_go_back_row_by_row():
     assert maps[1, 0, 2] == x[2, 1]
     with pytest.raises(ValueError, match="6 positions do not fill 3 × 3"):
         to_map(x, 3, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_worked_on_in_float32(dtype):
+    maps = torch.ones(64, 64, dtype=dtype)
+    assert hm.normalize(maps).dtype == torch.float32
+    assert hm.normalize(maps).sum().item() == pytest.approx(1.0, abs=1e-5)
+    layer = LayerMaps("a", maps.reshape(1, 1, -1, 1), (64, 64))
+    assert view_maps([layer], Layout(1, 1), (64, 64)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(3, 2), (2, 3), (1, 6), (1, 1)])
@@ -49,9 +64,23 @@ def test_bad_layers_are_named():
         view_maps([good, LayerMaps("up.2", torch.rand(1, 2, 24, 5), (6, 4))], Layout(3, 2), (4, 4))
     with pytest.raises(ValueError, match="no layer"):
         view_maps([], Layout(3, 2), (4, 4))
+    with pytest.raises(ValueError, match="sigma"):
+        hm.gaussian(torch.zeros(2), 4, 4, 0.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_maps_of_half_precision_become_float32(dtype):
-    layer = LayerMaps("a", torch.ones(1, 1, 64 * 64, 1, dtype=dtype), (64, 64))
-    assert view_maps([layer], Layout(1, 1), (64, 64)).dtype == torch.float32
+@pytest.mark.parametrize("name", ["zero123plus-v1.2", "wonder3d"])
+def test_heatmaps_of_a_grid_and_of_a_batch_of_views_lead_to_the_points(name):
+    entry = rig(name)
+    points = 0.5 * torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0)) - 0.25
+    heat = normalize(gaussian(entry.cameras.project(points), 32, 32, 1.5))  # [object view token 32 32]
+    if entry.tiled:
+        grid = merge_views(heat.transpose(1, 2), entry.layout)
+        height, width = grid.shape[-2:]
+        layer = LayerMaps("grid", grid.flatten(-2).mT[:, None], (height, width))
+        maps = view_maps([layer], entry.layout, (32, 32))
+        assert torch.equal(entry.views(grid), maps)
+    else:
+        layer = LayerMaps("batch", heat.flatten(0, 1).flatten(-2).mT[:, None], (32, 32))
+        maps = entry.views(view_maps([layer], Layout(1, 1), (32, 32))[:, 0])
+    torch.testing.assert_close(maps, heat)
+    assert (triangulate(soft_argmax_xy(maps), entry.cameras) - points).abs().max() < 1e-3

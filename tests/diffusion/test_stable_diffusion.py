@@ -18,13 +18,8 @@ from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import LayerMaps, upsampled_attention, view_maps
 from keyorbit.diffusion.prepare import object_generator, prepare
 from keyorbit.diffusion.recording import record, unet_maps
-from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.discovery.discover import discover
-from keyorbit.discovery.objective import SingleViewWeights, single_view_objective
 from keyorbit.errors import InputError
-from keyorbit.geometry.heatmaps import gaussian
 from keyorbit.geometry.views import Layout
-from keyorbit.geometry.warps import Warp, random_warps
 from keyorbit.objects.dataset import ObjectViews
 from oracles import attention as oracle
 from oracles import stable_keypoints
@@ -173,57 +168,6 @@ def test_the_cache_gives_the_unets_own_maps(stable_diffusion, pictures, kind, ge
         return
     for ours, theirs in zip(cached, direct, strict=True):
         torch.testing.assert_close(ours.maps, theirs.maps, atol=1e-5, rtol=1e-4)
-
-
-def test_the_objective_matches_the_loops(generator):
-    maps = torch.rand(1, 2, 1, 5, 9, 12, generator=generator)
-    spots = gaussian(torch.tensor([[0.2, 0.3], [0.8, 0.7]]), 9, 12, 1.5)
-    maps[0, :, 0, 1:4:2] = spots + 0.01 * maps[0, :, 0, 1:4:2]
-    warp = random_warps((1, 1), generator, 10.0, (0.9, 1.1), 0.1)
-    warps = torch.cat([Warp.identity((1, 1)).matrix, warp.matrix])[None]
-    terms = single_view_objective(maps, warps, SingleViewWeights(100.0, 1000.0, 1.5), 2)
-    sharp, moved = stable_keypoints.objective(maps[0, 0, 0], maps[0, 1, 0], warp.matrix[0, 0], (1, 3), 1.5)
-    assert terms["sharpening"].item() == pytest.approx(sharp, rel=1e-4)
-    assert terms["equivariance"].item() == pytest.approx(moved, rel=1e-3)
-    assert terms["total"].item() == pytest.approx(100 * sharp + 1000 * moved, rel=1e-3)
-
-
-def test_spots_that_follow_the_warp_cost_nothing(generator):
-    xy = torch.tensor([[8.5, 8.5], [22.5, 10.5], [12.5, 24.5]]) / 32
-    warps = Warp(torch.tensor([[[[1.0, 0, 0], [0, 1, 0]]], [[[1.0, 0, 2 / 32], [0, 1, -3 / 32]]]]))
-    spots = gaussian(warps.apply(xy.expand(2, 1, 3, 2)), 32, 32, 2.0)
-    weights = SingleViewWeights()
-    assert single_view_objective(spots[None], warps.matrix[None], weights, 3)["total"] < 1e-3
-    stuck = spots[:1].expand_as(spots)
-    assert single_view_objective(stuck[None], warps.matrix[None], weights, 3)["equivariance"] > 1e-3
-    # Without a warped version there is nothing to compare with.
-    alone = single_view_objective(spots[None, :1], warps.matrix[None, :1], weights, 3)
-    assert alone["equivariance"] == 0
-    assert alone["total"].isfinite()
-
-
-@pytest.mark.parametrize(
-    ("kind", "rate", "share"),
-    # A random model's attention starts at 1/85 everywhere, where a squared error to a Gaussian has next to no gradient.
-    [("logits", 0.05, 0.97), ("attention", 0.005, 0.9995), ("stablekeypoints", 0.05, 0.97)],
-)
-def test_discovery_lowers_its_objective(stable_diffusion, pictures, kind, rate, share):
-    totals = []
-    config = DiscoverConfig(
-        num_tokens=3, num_candidates=8, steps=60, batch=3, rate=rate, maps=kind, start_temperature=0.01
-    )
-    found = discover(stable_diffusion, pictures, config, report=lambda s, i, n, v: totals.append(v.get("total")))
-    totals = [total for total in totals if total is not None]
-    assert sum(totals[-3:]) < share * sum(totals[:3])
-    assert found.info.timestep == 0
-    assert found.info.layers == stable_diffusion.default_layers
-    assert found.info.settings["maps"] == kind
-
-
-def test_joint_mode_and_half_precision(stable_diffusion_folder, pictures):
-    half = load_backend(stable_diffusion_folder, dtype="bfloat16")
-    config = DiscoverConfig(num_tokens=2, num_candidates=3, steps=1, batch=2, mode="joint")
-    assert discover(half, pictures[:2], config).embedding.isfinite().all()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
-from keyorbit.diffusion.prepare import object_generator, prepare
+from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.queries import merge_layers
-from keyorbit.diffusion.recording import record, record_passes
+from keyorbit.diffusion.recording import record
 from keyorbit.discovery.cache import build as building
 from keyorbit.discovery.cache.build import build_cache, check_room, missing_shards
 from keyorbit.discovery.cache.disk import open_cache, shard_path
@@ -21,20 +21,11 @@ from keyorbit.discovery.cache.index import plan_cache, read_index, weights_finge
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover, discover_cached
 from keyorbit.errors import InputError
-from keyorbit.objects.dataset import load_dataset
 from keyorbit.storage.files import beside
-from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 CONFIG = DiscoverConfig(
     num_tokens=3, num_candidates=5, steps=4, batch=2, prepare=PrepareConfig(warps=1, timestep=(100, 300)), save_every=2
 )
-
-
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
-    return load_dataset(folder)
 
 
 def built(backend, objects, folder, config=CONFIG, dtype="float32", per_shard=2):
@@ -269,13 +260,8 @@ def test_values_too_large_for_half_precision_are_refused(backend, objects, tmp_p
         built(backend, objects, tmp_path, dtype="float16")
 
 
-def test_several_timesteps_and_noises_are_versions(backend, objects):
-    config = PrepareConfig(timestep=(100, 700), warps=1, noises=2).settled(300)
-    item, _, _ = prepare(objects[0], backend, config, object_generator(0, 0))
-    assert item.timestep.tolist() == [100, 100, 700, 700] * 2
-    assert len(item.latents) == config.versions == 8
-    assert torch.equal(item.warps[0], item.warps[3])
-    assert not torch.equal(item.warps[3], item.warps[4])
-    together, *apart = [record_passes(backend, x, "*")["grid"] for x in (item, *item.split(3))]
-    for i, layer in enumerate(together):
-        torch.testing.assert_close(layer.query, torch.cat([part[i].query for part in apart]), atol=1e-5, rtol=1e-4)
+def test_a_cache_without_a_choice_is_what_it_was_before_there_was_one(backend, objects):
+    index = plan_cache(backend, objects[:1])
+    before = {name: value for name, value in asdict(index).items() if name != "cameras_of"}
+    assert index.identity == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()[:16]
+    assert "cameras_of" not in json.loads(index.to_json())

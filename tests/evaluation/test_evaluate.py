@@ -11,28 +11,6 @@ from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.keypoints import Keypoints2D
 
 
-def test_perfect_keypoints_have_no_error():
-    things = make_world()
-    scores = evaluate(detections(things), things)
-    assert scores.reprojection < 1e-4
-    assert scores.landmark_3d < 2e-3
-    assert scores.landmark_2d < 2e-3
-    assert scores.dual_alignment == 1.0
-    assert scores.coverage == 1.0
-    assert scores.on_object == 1.0
-    assert [row.keypoints for row in scores.objects] == [5] * 6
-
-
-def test_noise_makes_every_number_worse():
-    things = make_world()
-    good, bad = evaluate(detections(things, 0.005), things), evaluate(detections(things, 0.3), things)
-    assert bad.reprojection > good.reprojection > 1e-3
-    assert bad.landmark_3d > 3 * good.landmark_3d
-    assert bad.landmark_2d > 3 * good.landmark_2d
-    assert bad.dual_alignment < good.dual_alignment
-    assert bad.coverage < good.coverage
-
-
 def test_the_fit_comes_from_the_objects_given_for_it():
     things, others = make_world(6), make_world(6, seed=5)
     same = evaluate(detections(things), things, detections(things), things)
@@ -79,12 +57,6 @@ def test_without_truth_only_what_needs_none_is_measured():
     assert scores.coverage is None
     assert scores.reprojection < 1e-4
     assert scores.objects[0].landmark_3d is None
-
-
-def test_points_beside_the_silhouette_are_counted():
-    things = make_world()
-    found = [replace(d, masks=torch.zeros(6, 8, 8, dtype=torch.bool)) for d in detections(things)]
-    assert evaluate(found, things).on_object == pytest.approx(0.0)
 
 
 def test_the_input_cameras_are_measured():

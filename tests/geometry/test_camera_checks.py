@@ -1,76 +1,18 @@
 """Cameras of other conventions are named for what they are; those of any rig that looks at one object pass."""
 
-import json
 import math
 import re
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from keyorbit.diffusion.prepare import same_cameras
-from keyorbit.errors import InputError
+from helpers.wrong_cameras import BLENDER, CAMERA_TO_WORLD, FLIP, OPENGL, RIG, WRONG, posed, seen_through
 from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras, orbit_cameras
-from keyorbit.geometry.rigs import known_rigs, zero123plus_cameras
-from keyorbit.geometry.views import Layout
-from keyorbit.objects.captures import load_capture
-from keyorbit.objects.dataset import load_object
-
-RIG = zero123plus_cameras("v1.2")
-FLIP = torch.diag(torch.tensor([1.0, -1, -1, 1]))
-TURN = torch.tensor([[0.0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
-SHEAR = torch.tensor([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-CAMERA_TO_WORLD = r"looks like camera-to-world: invert"
-OPENGL = r"looks like world-to-camera in OpenGL's axes"
-BLENDER = r"looks like camera-to-world in OpenGL's axes \(y up, z back\), as in Blender and NeRF"
-
-
-def posed(poses, cameras=RIG):
-    return Cameras(poses, cameras.intrinsics, cameras.orthographic)
-
-
-def seen_through(change):
-    """The rig with other intrinsics; ``change`` gets and gives them in double precision."""
-    return Cameras(RIG.world_to_camera, torch.as_tensor(change(RIG.intrinsics.double().clone())).float())
-
-
-def scaled(rows, factor):
-    def change(inner):
-        inner[:, rows] *= factor
-        return inner
-
-    return seen_through(change)
-
-
-WRONG = {
-    "pixels": (scaled([0, 1], 320.0), r"look like pixels \(focal lengths 597.1 and 597.1, principal point 160, 160\)"),
-    "pixels of tiny views": (scaled([0, 1], 16.0), "look like pixels"),
-    "one row in pixels": (scaled([1], 64.0), "look like pixels"),
-    "-1 to 1": (seen_through(lambda k: k * 2 - torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 0, 1]])), "to −1…1"),
-    "for pictures twice as large": (scaled([0, 1], 2.0), "of a picture 2 times as large as what they were divided by"),
-    "for pictures a quarter larger": (scaled([0, 1], 1.25), "of a picture 1.25 times as large"),
-    "for pictures half as large": (scaled([0, 1], 0.5), "of a picture 0.5 times as large as what they were divided by"),
-    "negative focal": (seen_through(lambda k: k * torch.tensor([[1.0], [-1], [1]])), "principal|negative"),
-    "zero focal": (seen_through(lambda k: k * torch.tensor([0.0, 1, 1])), "a focal length is 0"),
-    "divided twice": (scaled([0, 1], torch.tensor([1 / 320, 1 / 320, 1.0])), "over 170°"),
-    "intrinsics transposed": (seen_through(lambda k: k.mT), "intrinsics look transposed"),
-    "camera to world": (posed(torch.linalg.inv(RIG.world_to_camera)), CAMERA_TO_WORLD),
-    "OpenGL": (posed(FLIP @ RIG.world_to_camera), OPENGL),
-    "Blender": (posed(torch.linalg.inv(FLIP @ RIG.world_to_camera)), BLENDER),
-    "transposed": (posed(RIG.world_to_camera.mT), "looks transposed"),
-    "scaled": (posed(torch.diag(torch.tensor([2.0, 2, 2, 1])) @ RIG.world_to_camera), "is scaled by 2"),
-    "mirrored": (posed(torch.diag(torch.tensor([-1.0, 1, 1, 1])) @ RIG.world_to_camera), "is mirrored"),
-    "sheared": (posed(SHEAR @ RIG.world_to_camera), "not rigid"),
-    "not finite": (posed(RIG.world_to_camera * float("nan")), "not finite"),
-    "no last row": (posed(RIG.world_to_camera * torch.tensor([[1.0], [1], [1], [0]])), "last row"),
-    "one point": (posed(RIG.world_to_camera[:1].expand(6, 4, 4)), "all stand at one point"),
-    "past each other": (posed(TURN @ RIG.world_to_camera), "do not look at one object"),
-}
+from keyorbit.geometry.rigs import known_rigs
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -224,61 +166,3 @@ def test_orthographic_cameras_have_focal_lengths_of_any_size():
 def test_lists_that_are_no_matrices_are_told(change, words):
     with pytest.raises(ValueError, match=words):
         Cameras.from_dict(RIG.to_dict() | change)
-
-
-@pytest.mark.parametrize("text", ["[1, 2]", "7", "", '{"cameras": [1]}', '{"cameras": null}', "[" * 100_000, "{}"])
-def test_files_that_hold_no_cameras_are_told(text, photographs, tmp_path):
-    (tmp_path / "cameras.json").write_text(text)
-    with pytest.raises(InputError, match=r"cameras.json cannot be read as cameras"):
-        load_capture(photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for i in range(6):
-        Image.fromarray(np.full((24, 24, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_they_are_checked_wherever_they_come_in(name, photographs, tmp_path):
-    cameras = WRONG[name][0].to_dict()
-    text = json.dumps({"cameras": cameras})
-    (tmp_path / "cameras.json").write_text(text)
-    with pytest.raises(InputError, match=r"cameras\.json"):
-        load_capture(photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
-    meta = {"format": "keyorbit-object-1", "layout": [3, 2], "cameras": cameras}
-    (photographs / "meta.json").write_text(json.dumps(meta))
-    for path in sorted(photographs.glob("*.png")):
-        path.rename(path.with_name(f"view_{path.name}"))
-    Image.new("RGB", (24, 24)).save(photographs / "cond.png")
-    with pytest.raises(InputError, match=r"meta\.json|cameras"):
-        load_object(photographs)
-
-
-def test_colmaps_cameras_fit_photographs_made_smaller_and_no_others(photographs, tmp_path):
-    model = tmp_path / "model"
-    model.mkdir()
-    rows = []
-    for i, rigid in enumerate(RIG.world_to_camera.double().numpy()):
-        x, y, z, w = Rotation.from_matrix(rigid[:3, :3]).as_quat()
-        rows += [f"{i + 1} {w} {x} {y} {z} {' '.join(map(str, rigid[:3, 3]))} 1 {i}.png", ""]
-    (model / "images.txt").write_text("\n".join(rows))
-    for width, height, fine in ((24, 24, True), (1001, 1000, True), (48, 32, False), (32, 48, False), (28, 24, False)):
-        focal = 1.866 * width
-        (model / "cameras.txt").write_text(f"1 PINHOLE {width} {height} {focal} {focal} {width / 2} {height / 2}\n")
-        if fine:
-            found = load_capture(photographs, model, Layout(3, 2), 16)
-            torch.testing.assert_close(found.cameras.intrinsics, RIG.intrinsics, atol=3e-3, rtol=0)
-            continue
-        with pytest.raises(InputError, match=rf"for pictures of {width}x{height} pixels, and 0.png has 24x24"):
-            load_capture(photographs, model, Layout(3, 2), 16)
-
-
-def test_rigs_of_other_lenses_are_not_the_same():
-    assert same_cameras(RIG, RIG)
-    assert not same_cameras(RIG, zero123plus_cameras("v1.1"))
-    assert not same_cameras(RIG, Cameras(RIG.world_to_camera, RIG.intrinsics * torch.tensor([[1.1], [1.1], [1]])))
-    assert not same_cameras(RIG, Cameras(RIG.world_to_camera, RIG.intrinsics, True))

@@ -6,13 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from keyorbit.diffusion.config import PrepareConfig
-from keyorbit.diffusion.maps import token_heatmaps
-from keyorbit.diffusion.model_facts import ModelFacts
-from keyorbit.diffusion.prepare import Shown
-from keyorbit.diffusion.queries import LayerQueries, QueryCache
-from keyorbit.discovery.config import SettledConfig
-from keyorbit.discovery.discover import discover_from, start_run
+from helpers.slabs import picture, rotation
 from keyorbit.geometry.alignment import form_of
 from keyorbit.geometry.constellation import (
     ConstellationConfig,
@@ -26,20 +20,12 @@ from keyorbit.geometry.constellation import (
 )
 from keyorbit.geometry.evidence import read_evidence
 from keyorbit.geometry.heatmaps import gaussian, normalize
-from keyorbit.geometry.hull import in_sight, silhouette_distance, surface_points
+from keyorbit.geometry.hull import silhouette_distance, surface_points
 from keyorbit.geometry.rigs import zero123plus_cameras
-from keyorbit.geometry.views import Layout, merge_views
-from keyorbit.geometry.warps import Warp
-from keyorbit.ranks import Ranks
+from keyorbit.geometry.views import Layout
 
 CAMERAS = zero123plus_cameras("v1.2")
 LAYOUT, SIDE = Layout(3, 2), 32
-KNOWN = SettledConfig(layers=("layer",), maps="logits", rate=0.1, temperature=0.3, prepare=PrepareConfig().settled(0))
-
-
-def rotation(angle):
-    c, s = math.cos(angle), math.sin(angle)
-    return torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def test_turns_are_equal_steps_about_the_vertical():
@@ -71,17 +57,6 @@ def test_scores_and_shares_are_the_slow_ones(generator):
     one = evidence[1, 2] - (points[1] - places[2]).square().sum(-1) / (2 * width**2)
     torch.testing.assert_close(share[1, 2], one.softmax(-1), atol=1e-5, rtol=1e-4)
     assert torch.equal(gathered(under, torch.tensor([3, 1])), torch.stack([under[0, 3], under[1, 1]]))
-
-
-def test_a_point_behind_the_surface_is_not_in_sight():
-    wall = torch.cartesian_prod(torch.tensor([0.2]), torch.linspace(-0.3, 0.3, 30), torch.linspace(-0.3, 0.3, 30))
-    behind = torch.tensor([[-0.2, 0.0, 0.0], [0.2, 0.0, 0.0]])
-    seen = in_sight(behind, wall, CAMERAS, spacing=0.06)
-    facing = CAMERAS.centers[:, 0] > 0.2
-    assert torch.equal(seen[facing, 0], torch.zeros(int(facing.sum()), dtype=torch.bool))
-    assert seen[~facing, 0].all()
-    along = CAMERAS.centers[:, 0].abs() < 0.2  # those look along the wall: its near edge hides its middle
-    assert torch.equal(seen[:, 1], ~along)
 
 
 def test_only_views_that_stand_upright_are():
@@ -137,106 +112,3 @@ def test_the_constellation_is_stretched_to_the_object(angle):
 
     assert (read(stretch=True) - truth).norm(dim=-1).max() < 0.05  # a cell of the grid is 0.03
     assert (read(stretch=False)[0] - misled[0]).norm() < 0.05
-
-
-class KnownObjects:
-    """A source whose queries hold where each pixel's surface is on the object, which stands in any direction."""
-
-    versions, device = 1, torch.device("cpu")
-
-    def __init__(self, count, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        self.facts = ModelFacts(
-            "known", "", ("layer",), LAYOUT, CAMERAS, SIDE // 2, torch.randn(50, 64, generator=generator)
-        )
-        waves = 5 * torch.randn(3, 32, generator=torch.Generator().manual_seed(9))
-        self.angles, self.items, self.masks = [], [], []
-        for _ in range(count):
-            angle = float(2 * math.pi * torch.rand(1, generator=generator))
-            stretch = 0.9 + 0.2 * torch.rand(3, generator=generator)
-            features, mask = picture(angle, stretch, waves)
-            self.angles.append(angle)
-            self.items.append(features)
-            self.masks.append(mask)
-
-    def __len__(self):
-        return len(self.items)
-
-    def shown(self, number):
-        mask = self.masks[number]
-        return Shown(Warp.identity((1, 6)).matrix, mask[None], silhouette_distance(mask))
-
-    def maps(self, number, tokens):
-        query = LayerQueries("layer", (3 * SIDE, 2 * SIDE), self.items[number], None, None)
-        return QueryCache((query,), 1).maps(tokens, slice(None), "logits")
-
-
-def picture(angle, stretch, waves):
-    """Features [1 1 position 64] and silhouettes of a slab with a tower, seen from the six views."""
-    along = torch.linspace(-1, 1, 24)
-    slab = torch.cartesian_prod(0.35 * along, 0.2 * along, torch.tensor([-0.2, -0.1]))
-    tower = torch.cartesian_prod(torch.tensor([-0.35, -0.25]), 0.15 * along, 0.1 + 0.25 * along)
-    own = torch.cat([slab, tower])
-    world = (own * stretch) @ rotation(angle).T
-    xy, depth = CAMERAS.project(world), CAMERAS.depth(world)
-    grid, mask = torch.zeros(6, SIDE * SIDE, 64), torch.zeros(6, SIDE * SIDE, dtype=torch.bool)
-    phase = own @ waves
-    features = torch.cat([phase.cos(), phase.sin()], dim=-1)
-    for view in range(6):
-        order = depth[view].argsort(descending=True)  # the nearest is painted last
-        column, row = (xy[view, order] * SIDE).long().clamp(0, SIDE - 1).unbind(-1)
-        for pixel, point in zip((row * SIDE + column).tolist(), order.tolist(), strict=True):
-            grid[view, pixel], mask[view, pixel] = features[point], True
-    tiles = merge_views(grid.reshape(6, SIDE, SIDE, 64).permute(3, 0, 1, 2)[None], LAYOUT)[0]
-    return tiles.flatten(1).T[None, None], mask.reshape(6, SIDE, SIDE)
-
-
-def test_discovery_finds_points_that_stay_on_objects_that_turn():
-    config = replace(KNOWN, num_tokens=6, num_candidates=10, steps=40, batch=4, planting=60, exemplars=2)
-    tokens = discover_from(KnownObjects(8), config)
-    places = torch.tensor(tokens.info.places)
-    assert places.shape == (10, 3)
-    assert tokens.helpers.shape == (4, 64)
-    everything = torch.cat([tokens.embedding.detach(), tokens.helpers])
-    found = []
-    new = KnownObjects(6, seed=5)
-    for number, angle in enumerate(new.angles):
-        heatmaps = token_heatmaps(new.maps(number, everything), LAYOUT, "logits", SIDE, 0.3)[0]
-        xyz = read_constellation(heatmaps, CAMERAS, places, silhouette_distance(new.masks[number]), count=6).xyz
-        found.append(xyz @ rotation(angle))  # in the object's own frame
-    found = torch.stack(found)
-    stray = (found - found.median(0).values).norm(dim=-1)
-    assert stray.median() < 0.04
-    assert (stray > 0.15).float().mean() < 0.1
-    # They cover the object: no two in one place.
-    middle = found.median(0).values
-    assert torch.pdist(middle).min() > 0.05
-
-
-def test_the_constellation_travels_with_the_tokens(tmp_path):
-    few = ConstellationConfig(angles=8)
-    config = replace(
-        KNOWN, num_tokens=3, num_candidates=4, steps=1, batch=2, planting=2, exemplars=1, constellation=few
-    )
-    tokens = discover_from(KnownObjects(2), config)
-    tokens.save(tmp_path / "tokens.safetensors")
-    loaded = type(tokens).load(tmp_path / "tokens.safetensors")
-    assert loaded.info == tokens.info
-    assert len(loaded.info.form) == 4
-    chosen = loaded.select(torch.tensor([2, 0]))
-    assert chosen.info.places == (tokens.info.places[2], tokens.info.places[0], tokens.info.places[3])
-    assert torch.equal(chosen.helpers, tokens.helpers)
-
-
-def test_every_candidate_is_a_keypoint_or_a_helper():
-    config = replace(KNOWN, num_tokens=2, num_candidates=5, steps=1, batch=2, planting=2, exemplars=1)
-    run = start_run(KnownObjects(2), config, Ranks())
-    run.begin(lambda done, total: None)
-    tokens = discover_from(KnownObjects(2), replace(config, steps=0))
-    kept = torch.cat([tokens.embedding.detach(), tokens.helpers])
-    candidates = run.tokens.embedding.detach()
-    order = (kept[:, None] == candidates).all(-1).float().argmax(1)
-    assert sorted(order.tolist()) == list(range(5))
-    torch.testing.assert_close(kept, candidates[order], rtol=0, atol=0)
-    # Each row has its own place: where it is found on the objects.
-    torch.testing.assert_close(torch.tensor(tokens.info.places), run.select().places[order])

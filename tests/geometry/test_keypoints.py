@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D, _weighted_median
+from keyorbit.geometry.cameras import orbit_cameras
+from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.rigs import zero123plus_cameras
 
 POINTS = torch.tensor([[0.1, 0.2, -0.1], [-0.3, 0.0, 0.2], [0.0, -0.1, 0.3]])
@@ -144,8 +145,10 @@ def test_what_cannot_be_triangulated_is_refused():
         Keypoints2D.from_dict({"xy": full.xy.tolist()})
 
 
-def test_weighted_median_by_hand():
-    values = torch.tensor([[5.0], [1.0], [3.0]])
-    assert _weighted_median(values, torch.ones(3, 1)).item() == 3
-    assert _weighted_median(values, torch.tensor([[10.0], [1.0], [1.0]])).item() == 5
-    assert _weighted_median(values, torch.tensor([[0.0], [1.0], [0.5]])).item() == 1
+@pytest.mark.parametrize(("score", "expected"), [((1, 1, 1), 0.03), ((1, 0.1, 0.1), 0.05), ((0, 1, 0.5), 0.01)])
+def test_the_error_of_a_point_is_the_weighted_median_of_its_views(score, expected):
+    cameras = orbit_cameras([0.0, 60.0, 120.0], [20.0, -10.0, 20.0])
+    xy = cameras.project(POINTS[:1])
+    xy[:, 0, 0] += torch.tensor([0.05, 0.01, 0.03])
+    found = Keypoints2D(xy, torch.tensor(score, dtype=torch.float32)[:, None], cameras).lift(POINTS[:1])
+    assert found.reprojection_error.item() == pytest.approx(expected, abs=1e-5)

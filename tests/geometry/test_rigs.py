@@ -6,13 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import keyorbit as ko
-from keyorbit.diffusion.maps import LayerMaps, view_maps
 from keyorbit.geometry.cameras import orbit_cameras
-from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy
 from keyorbit.geometry.rigs import Rig, known_rigs, rig, zero123plus_cameras
 from keyorbit.geometry.triangulation import triangulate
-from keyorbit.geometry.views import Layout, merge_views
+from keyorbit.geometry.views import Layout, merge_views, split_views
 
 NAMES = list(known_rigs())
 # A person in front of the object sees these sides; the object's own left hand is on their right.
@@ -41,8 +38,8 @@ def test_all_published_models_are_there():
         "mv-adapter",
     }
     with pytest.raises(ValueError, match=r"'zero124'.*wonder3d"):
-        ko.rig("zero124")
-    assert ko.known_rigs()["wonder3d"] is ko.rig("wonder3d")
+        rig("zero124")
+    assert known_rigs()["wonder3d"] is rig("wonder3d")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -178,33 +175,15 @@ def test_instantmesh_is_zero123plus_in_a_larger_world():
     torch.testing.assert_close(large.project(ratio * points), small.project(points), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["zero123plus-v1.2", "wonder3d"])
-def test_heatmaps_of_a_grid_and_of_a_batch_of_views_lead_to_the_points(name):
-    entry = rig(name)
-    points = 0.6 * planted(3)
-    heat = normalize(gaussian(entry.cameras.project(points), 32, 32, 1.5))  # [object view token 32 32]
-    if entry.tiled:
-        grid = merge_views(heat.transpose(1, 2), entry.layout)
-        height, width = grid.shape[-2:]
-        layer = LayerMaps("grid", grid.flatten(-2).mT[:, None], (height, width))
-        maps = view_maps([layer], entry.layout, (32, 32))
-        assert torch.equal(entry.views(grid), maps)
-    else:
-        layer = LayerMaps("batch", heat.flatten(0, 1).flatten(-2).mT[:, None], (32, 32))
-        maps = entry.views(view_maps([layer], Layout(1, 1), (32, 32))[:, 0])
-    torch.testing.assert_close(maps, heat)
-    assert (triangulate(soft_argmax_xy(maps), entry.cameras) - points).abs().max() < 1e-3
-
-
 def test_a_strip_of_views_is_a_layout_like_any_other():
     views = torch.rand(2, 16, 3, 4, 5)
     entry = rig("syncdreamer")
     assert torch.equal(entry.views(views.flatten(0, 1)), views)
     strip = merge_views(views.transpose(1, 2), entry.layout)
     assert strip.shape == (2, 3, 4, 80)
-    assert torch.equal(ko.split_views(strip, entry.layout).transpose(1, 2), views)
+    assert torch.equal(split_views(strip, entry.layout).transpose(1, 2), views)
     column = merge_views(views.transpose(1, 2), 16, 1)
-    assert torch.equal(ko.split_views(column, 16, 1).transpose(1, 2), views)
+    assert torch.equal(split_views(column, 16, 1).transpose(1, 2), views)
 
 
 def test_sizes_that_do_not_fit_are_refused():

@@ -8,15 +8,17 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from helpers.colmap import write_model
+from helpers.wrong_cameras import RIG, WRONG
 from keyorbit.cli import app
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
-from keyorbit.geometry.keypoints import Keypoints2D
+from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.captures import load_capture
-from keyorbit.output.colmap import write_colmap
+from keyorbit.objects.dataset import load_object
 
 CAMERAS, LAYOUT = zero123plus_cameras(), Layout(3, 2)
 
@@ -54,11 +56,8 @@ def test_json_alone_or_as_a_data_set_writes_it(photographs, tmp_path):
         assert (found.views[0, :, 8, 1] > 0.95).all()
 
 
-def test_colmap_round_trip(photographs, tmp_path):
-    wide = as_wide(CAMERAS)
-    points = torch.tensor([[0.1, 0.2, -0.1], [-0.2, 0.0, 0.1]])
-    flat = Keypoints2D(wide.project(points), torch.ones(6, 2), wide)
-    write_colmap(tmp_path / "model", flat, flat.triangulate(), 48, 32, [f"view_{i}.png" for i in range(6)])
+def test_a_model_of_colmap_is_read(photographs, tmp_path):
+    write_model(tmp_path / "model", as_wide(CAMERAS), 48, 32, [f"view_{i}.png" for i in range(6)])
     found = load_capture(photographs, tmp_path / "model", LAYOUT, 16)
     torch.testing.assert_close(found.cameras.world_to_camera, CAMERAS.world_to_camera, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.cameras.intrinsics, CAMERAS.intrinsics, atol=1e-5, rtol=0)
@@ -114,3 +113,49 @@ def test_a_damaged_line_of_colmaps_cameras_is_told(row, photographs, tmp_path):
     (tmp_path / "model" / "images.txt").write_text("")
     with pytest.raises(InputError, match=r"cameras.txt is damaged at"):
         load_capture(photographs, tmp_path / "model", LAYOUT, 16)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "7", "", '{"cameras": [1]}', '{"cameras": null}', "[" * 100_000, "{}"])
+def test_files_that_hold_no_cameras_are_told(text, small_photographs, tmp_path):
+    (tmp_path / "cameras.json").write_text(text)
+    with pytest.raises(InputError, match=r"cameras.json cannot be read as cameras"):
+        load_capture(small_photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
+
+
+@pytest.fixture
+def small_photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((24, 24, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_they_are_checked_wherever_they_come_in(name, small_photographs, tmp_path):
+    cameras = WRONG[name][0].to_dict()
+    text = json.dumps({"cameras": cameras})
+    (tmp_path / "cameras.json").write_text(text)
+    with pytest.raises(InputError, match=r"cameras\.json"):
+        load_capture(small_photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
+    meta = {"format": "keyorbit-object-1", "layout": [3, 2], "cameras": cameras}
+    (small_photographs / "meta.json").write_text(json.dumps(meta))
+    for path in sorted(small_photographs.glob("*.png")):
+        path.rename(path.with_name(f"view_{path.name}"))
+    Image.new("RGB", (24, 24)).save(small_photographs / "cond.png")
+    with pytest.raises(InputError, match=r"meta\.json|cameras"):
+        load_object(small_photographs)
+
+
+def test_colmaps_cameras_fit_photographs_made_smaller_and_no_others(small_photographs, tmp_path):
+    model = tmp_path / "model"
+    for width, height, fine in ((24, 24, True), (1001, 1000, True), (48, 32, False), (32, 48, False), (28, 24, False)):
+        inner = RIG.intrinsics.clone()
+        inner[:, 1, 1] *= width / height  # pixels are as high as wide
+        write_model(model, Cameras(RIG.world_to_camera, inner), width, height, [f"{i}.png" for i in range(6)])
+        if fine:
+            found = load_capture(small_photographs, model, Layout(3, 2), 16)
+            torch.testing.assert_close(found.cameras.intrinsics, RIG.intrinsics, atol=3e-3, rtol=0)
+            continue
+        with pytest.raises(InputError, match=rf"for pictures of {width}x{height} pixels, and 0.png has 24x24"):
+            load_capture(small_photographs, model, Layout(3, 2), 16)

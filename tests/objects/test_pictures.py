@@ -1,27 +1,19 @@
 """Pictures are taken as every viewer shows them: upright, with 8 bits a channel; data sets and COLMAP as stored."""
 
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import trimesh
 from PIL import Image, PngImagePlugin
 
-from helpers import layouts
-from keyorbit.app.uploads import Limits, open_picture
-from keyorbit.detection.detector import KeypointDetector
+from helpers.colmap import write_model
+from helpers.pictures import DEEP, LEVELS, blocks, close, deep_picture, exif, photograph, stored_for
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
-from keyorbit.discovery.cache.index import object_fingerprint
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers import read_dataset
-from keyorbit.evaluation.readers.base import Annotation, annotated_objects
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.captures import load_capture
@@ -33,66 +25,12 @@ from keyorbit.objects.pictures import (
     load_mask,
     load_stored,
     on_grey,
-    square,
     to_tensor,
 )
-from keyorbit.output.colmap import write_colmap
-from keyorbit.synthetic.render import load_surface
 
 CAMERAS, LAYOUT = zero123plus_cameras(), Layout(3, 2)
 ORIENTATIONS = range(1, 9)
 SUFFIXES = ("jpg", "png", "webp", "tif")
-# 16-bit grey and the 8 bits that it is: 257 grey levels of 16 bits round to one of 8.
-DEEP = (0, 128, 129, 385, 386, 32767, 32768, 65407, 65535)
-LEVELS = (0, 0, 1, 1, 2, 127, 128, 255, 255)
-
-
-def blocks(across=5, down=3):
-    """A picture of squares of one colour each, 8 pixels wide, which JPEG keeps wherever they are turned to."""
-    colors = np.random.default_rng(0).integers(0, 256, (down, across, 3), np.uint8)
-    return colors.repeat(8, 0).repeat(8, 1)
-
-
-def stored_for(pixels, orientation):
-    """The rows that a file has to store: where its row 0 and column 0 are to be seen is all that EXIF tells."""
-    turned = pixels.swapaxes(0, 1)
-    return {
-        1: pixels,
-        2: pixels[:, ::-1],  # row 0 is at the top, column 0 on the right
-        3: pixels[::-1, ::-1],  # at the bottom, on the right
-        4: pixels[::-1],  # at the bottom, on the left
-        5: turned,  # row 0 is on the left, column 0 at the top
-        6: turned[::-1],  # on the right, at the top
-        7: turned[::-1, ::-1],  # on the right, at the bottom
-        8: turned[:, ::-1],  # on the left, at the bottom
-    }[orientation]
-
-
-def exif(orientation):
-    tags = Image.Exif()
-    tags[274] = orientation
-    return tags
-
-
-def photograph(path, orientation=1, pixels=None):
-    """A file that stores a picture turned, as a phone does, and says how."""
-    image = Image.fromarray(np.ascontiguousarray(stored_for(blocks() if pixels is None else pixels, orientation)))
-    kind = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(path.suffix, {})
-    image.save(path, exif=exif(orientation), **kind)
-    return path
-
-
-def close(image, pixels):
-    """The same picture, but for what JPEG rounds."""
-    found = np.asarray(image)
-    return found.shape == pixels.shape and np.abs(found.astype(int) - pixels).max() <= 3
-
-
-def deep_picture(columns=9, rows=8):
-    """DEEP in the first row of a 16-bit picture."""
-    pixels = np.zeros((rows, columns), np.uint16)
-    pixels[0, :9] = DEEP
-    return Image.fromarray(pixels)
 
 
 @pytest.fixture
@@ -111,10 +49,10 @@ def test_a_picture_is_upright_by_every_door(orientation, suffix, tmp_path):
     with Image.open(path) as file:
         tensor, _ = to_tensor(file)
     images = [load_image(path), alone.input_image, inside.input_image, handed.input_image, grey]
-    images += [open_picture(path, Limits()), (tensor.permute(1, 2, 0) * 255).round().numpy()]
-    assert [close(image, pixels) for image in images] == [True] * 7
+    images += [(tensor.permute(1, 2, 0) * 255).round().numpy()]
+    assert [close(image, pixels) for image in images] == [True] * 6
     # Nobody can turn it again, not even who saves it and reads it back.
-    assert [image.getexif().get(274, 1) for image in images[:6]] == [1] * 6
+    assert [image.getexif().get(274, 1) for image in images[:5]] == [1] * 5
     assert close(ObjectViews("a", alone.input_image).input_image, pixels)
     alone.input_image.save(tmp_path / "again.png")
     assert close(load_image(tmp_path / "again.png"), pixels)
@@ -150,22 +88,6 @@ def test_the_command_line_detects_on_upright_pictures(model_folder, tokens, tmp_
             assert (shown["file_name"], shown["width"], shown["height"]) == ("input.png", 24, 24)
         places = [json.loads((folder / "keypoints.json").read_text())["input"]["xy"] for folder in found]
         assert np.abs(np.array(places) - places[0]).max() < 0.02
-
-
-def test_a_picture_in_memory_is_detected_on_as_its_file_is(backend, tokens, tmp_path):
-    path = photograph(tmp_path / "a.png", 6)
-    detector = KeypointDetector(backend, tokens)
-    upright = detector.detect(Image.fromarray(blocks()))
-    with Image.open(path) as file:
-        for given in (path, file):
-            found = detector.detect_object(given)
-            torch.testing.assert_close(found.keypoints_2d.input_xy, upright.input_xy)
-            assert close(square(found.input_image), blocks()[:, 8:32])
-        made = [backend.generate([image], torch.Generator().manual_seed(0), 1) for image in (file, load_image(path))]
-        assert torch.equal(*made)
-    assert object_fingerprint(ObjectViews("a", load_image(path))) == object_fingerprint(
-        ObjectViews("a", Image.fromarray(blocks()))
-    )
 
 
 @pytest.mark.parametrize("words", ['tiff:Orientation="8"', "<tiff:Orientation>8</tiff:Orientation>"])
@@ -237,7 +159,7 @@ def test_a_transparent_grey_of_sixteen_bits_is_a_silhouette(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
-def test_values_without_a_range_are_refused_in_one_sentence(kind, tmp_path, backend):
+def test_values_without_a_range_are_refused_in_one_sentence(kind, tmp_path):
     image = Image.fromarray(np.full((9, 9), 700, kind))
     image.save(tmp_path / "a.tif")
     words = f"mode {image.mode}, whose range is not known: scale them to 0…255"
@@ -246,9 +168,6 @@ def test_values_without_a_range_are_refused_in_one_sentence(kind, tmp_path, back
     for door in (to_tensor, on_grey, as_shown, lambda given: ObjectViews("a", given)):
         with pytest.raises(InputError, match=words):
             door(image)
-    with pytest.raises(InputError, match="32 bits a channel") as caught:
-        open_picture(tmp_path / "a.tif", Limits())
-    assert str(tmp_path) not in str(caught.value)
 
 
 def test_every_kind_of_picture_gives_its_colours(tmp_path):
@@ -331,9 +250,8 @@ def test_photographs_with_cameras_are_upright_but_colmaps_as_stored(turned, tmp_
     height, width = blocks().shape[:2]
     (tmp_path / "cameras.json").write_text(json.dumps(laid_on(width, height).to_dict()))
     height, width = stored_for(blocks(), turned).shape[:2]
-    flat = Keypoints2D(CAMERAS.project(torch.zeros(1, 3)), torch.ones(6, 1), CAMERAS)
-    flat = replace(flat, cameras=laid_on(width, height))
-    write_colmap(tmp_path / "model", flat, flat.triangulate(), width, height, [f"view_{i}.png" for i in range(6)])
+    names = [f"view_{i}.png" for i in range(6)]
+    write_model(tmp_path / "model", laid_on(width, height), width, height, names)
 
     def expected(pixels):
         top, left = ((side - 24) // 2 for side in pixels.shape[:2])
@@ -358,70 +276,8 @@ def test_photographs_of_sixteen_bits_are_not_white(tmp_path):
     assert (found.views * 255).round().unique().tolist() == [128]
 
 
-def lay_down(path):
-    """Gives a picture file an orientation that its data set does not know of."""
-    if path.suffix == ".jpg":
-        tags = exif(6).tobytes()
-        segment = b"\xff\xe1" + (len(tags) + 2).to_bytes(2, "big") + tags
-        path.write_bytes(b"\xff\xd8" + segment + path.read_bytes()[2:])
-    else:
-        Image.open(path).save(path, exif=exif(6))
-    with Image.open(path) as file:
-        assert file.getexif()[274] == 6
-
-
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [("coco", layouts.write_coco), ("cub-aligned", layouts.write_cub), ("celeba-wild", layouts.write_celeba)],
-)
-def test_data_sets_count_stored_pixels(name, write, tmp_path):
-    write(tmp_path)
-    before = list(read_dataset(name, tmp_path, "test"))
-    files = [path for path in Path(tmp_path).rglob("*") if path.suffix in (".jpg", ".png")]
-    for path in files:
-        lay_down(path)
-    after = list(read_dataset(name, tmp_path, "test"))
-    assert [thing.name for thing in after] == [thing.name for thing in before]
-    assert before
-    for old, new in zip(before, after, strict=True):
-        assert np.array_equal(np.asarray(old.input_image), np.asarray(new.input_image))
-        assert np.array_equal(np.asarray(on_grey(new.input_image)), np.asarray(on_grey(old.input_image)))
-        assert torch.equal(old.truth.keypoints_2d, new.truth.keypoints_2d)
-
-
-@pytest.mark.parametrize(
-    ("kind", "one"), [(np.uint8, 1), (np.uint8, 255), (np.uint16, 1), (np.uint16, 65535), (np.int32, 1), (bool, True)]
-)
-def test_masks_of_any_depth_keep_what_they_show(kind, one, tmp_path):
-    shown = np.zeros((24, 40), bool)
-    shown[4:12, 6:30] = True
-    photograph(tmp_path / "a.png")
-    Image.fromarray(np.where(shown, kind(one), kind(0))).save(tmp_path / "mask.tif")
-    xy, seen = np.zeros((1, 2)), np.ones(1, bool)
-    listed = [Annotation("a", tmp_path / "a.png", xy, seen, mask=tmp_path / "mask.tif", crop=(0.0, 0.0, 24.0, 24.0))]
-    (found,) = annotated_objects(listed, ("tip",), (), "a set")
-    assert np.array_equal(np.asarray(found.input_image), (blocks() * shown[..., None])[:, :24])
-
-
 def test_labels_and_emptiness_of_deep_masks(tmp_path):
     Image.fromarray(np.array([[0, 1, 2, 4]], np.uint16).repeat(8, 0).repeat(2, 1)).save(tmp_path / "labels.png")
     assert np.asarray(load_mask(tmp_path / "labels.png"))[0, ::2].tolist() == [0, 64, 128, 255]
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "nothing.png")
     assert load_mask(tmp_path / "nothing.png").getextrema() == (0, 0)
-
-
-def test_a_data_set_of_sixteen_bits_is_not_white(tmp_path):
-    Image.fromarray(np.full((24, 24), 32768, np.uint16)).save(tmp_path / "a.png")
-    (found,) = annotated_objects(
-        [Annotation("a", tmp_path / "a.png", np.zeros((1, 2)), np.ones(1, bool))], ("tip",), (), "a set"
-    )
-    assert found.input_image.getextrema() == ((128, 128),) * 3
-
-
-def test_a_meshs_texture_of_sixteen_bits_is_not_white(tmp_path):
-    plane = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
-    deep = Image.fromarray(np.full((8, 8), 32768, np.uint16))
-    material = trimesh.visual.material.PBRMaterial(baseColorTexture=deep)
-    plane.visual = trimesh.visual.TextureVisuals([[0, 0], [1, 0], [0, 1]], material=material)
-    plane.export(tmp_path / "a.glb")
-    assert np.unique(load_surface(tmp_path / "a.glb").texture * 255).tolist() == [128]

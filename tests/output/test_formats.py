@@ -259,13 +259,8 @@ def test_the_skeleton_of_detections_leaves_out_what_has_no_score(detection):
     assert find_skeleton([detection, detection]) == [(0, 1)]
 
 
-def test_pictures_of_different_sizes_stand_in_one_row(tmp_path):
-    pictures = [np.full((32, 32, 3), 255, np.uint8), np.zeros((16, 24, 3), np.uint8)]
-    xy = [torch.rand(2, 2)] * 2
-    # The types of a list's items are checked by lot: draw until each has had its turn.
-    for _ in range(16):
-        figure = draw_keypoints(pictures, xy, [torch.rand(2)] * 2)
-    assert len(figure.axes) == 2
+def test_a_figure_is_saved_or_the_file_that_cannot_be_is_named(tmp_path):
+    figure = draw_keypoints([np.zeros((16, 24, 3), np.uint8)], [torch.rand(2, 2)], [torch.rand(2)])
     save_figure(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 0
     with pytest.raises(InputError, match="cannot write"):

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from PIL import Image
 
-from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.objects.dataset import load_dataset
-from keyorbit.synthetic.dataset import MAX_OBJECTS, DatasetSpec, make_dataset, render_mesh
+from keyorbit.synthetic.dataset import MAX_OBJECTS, make_dataset
 from keyorbit.synthetic.objects import make_object
-from keyorbit.synthetic.render import Light, Surface, composite, load_surface, object_surface, render, visible
+from keyorbit.synthetic.plan import DatasetSpec
+from keyorbit.synthetic.render import Light, Surface, composite, object_surface, render, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, SampleSpec, input_azimuth, make_sample, make_samples
 from keyorbit.synthetic.shapes import box, prism
-from tiny_model.training_data import draw_items, training_seed, training_specs
 
 
 def test_shapes_are_closed_and_face_outwards():
@@ -111,18 +109,6 @@ def test_a_dataset_comes_back_from_disk(tmp_path):
     np.testing.assert_allclose(thing.views.permute(0, 2, 3, 1) * 255, composite(sample.views), atol=1)
     projected = thing.cameras.project(thing.truth.keypoints_3d)
     torch.testing.assert_close(projected, thing.truth.keypoints_2d[1:], atol=1e-5, rtol=0)
-    assert training_seed(0, 0) > 999 * MAX_OBJECTS + MAX_OBJECTS - 1
-
-
-def test_a_category_that_is_named_twice_trains_twice_as_often(generator):
-    specs = training_specs(("chair", "car"), 50, 0, 16)
-    drawn = draw_items(("chair", "car", "car"), len(specs), 6000, generator)
-    shares = torch.bincount(drawn, minlength=100) / 6000
-    assert all(spec.category == ("chair", "car")[i % 2] for i, spec in enumerate(specs))
-    assert abs(shares[0::2].sum() - 1 / 3) < 0.03
-    assert abs(shares[1::2].sum() - 2 / 3) < 0.03
-    assert shares[0::2].min() > 0.002
-    assert shares[1::2].max() < 0.025
 
 
 def test_shards_make_the_dataset_that_one_machine_makes(tmp_path):
@@ -135,46 +121,6 @@ def test_shards_make_the_dataset_that_one_machine_makes(tmp_path):
     }
     assert files["one"] == files["shards"]
     assert len(files["one"]) == 12
-
-
-def test_a_textured_mesh_keeps_its_colours(tmp_path):
-    mesh = trimesh.creation.box((1, 1, 1))
-    image = Image.new("RGB", (8, 8), (200, 40, 40))
-    mesh.visual = trimesh.visual.TextureVisuals(uv=np.random.default_rng(0).random((8, 2)), image=image)
-    mesh.export(tmp_path / "box.glb")
-    render_mesh(tmp_path / "box.glb", tmp_path / "object", size=32, elevation_deg=30.0)
-    thing = load_dataset(tmp_path / "object")[0]
-    assert thing.views.shape == (6, 3, 32, 32)
-    red, green, blue = thing.views[0, :, 16, 16]
-    assert red > 2 * green
-    assert red > 2 * blue
-    assert thing.truth is None
-
-
-def test_unusable_meshes_are_named(tmp_path):
-    (tmp_path / "text.obj").write_text("nothing here")
-    (tmp_path / "cut.glb").write_bytes(b"glTF")
-    for name in ("missing.obj", "text.obj", "cut.glb"):
-        with pytest.raises(InputError, match=name):
-            render_mesh(tmp_path / name, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-MATERIALS = {
-    "none": ("", (0.4, 0.4, 0.4)),
-    "colour": ("newmtl m\nKd 1.0 0.0 0.0\n", (1.0, 0.0, 0.0)),
-    "missing texture": ("newmtl m\nKd 1.0 0.0 0.0\nmap_Kd nowhere.png\n", (1.0, 0.0, 0.0)),
-}
-
-
-@pytest.mark.parametrize("kind", MATERIALS)
-def test_a_mesh_without_texture_coordinates_has_its_materials_colour(kind, tmp_path):
-    text, color = MATERIALS[kind]
-    (tmp_path / "m.mtl").write_text(text)
-    (tmp_path / "m.obj").write_text("mtllib m.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\n")
-    surface = load_surface(tmp_path / "m.obj")
-    assert surface.face_colors.shape == (2, 3)
-    np.testing.assert_allclose(surface.face_colors, np.tile(color, (2, 1)), atol=0.01)
 
 
 def test_a_turned_sample_is_the_same_object_from_further_round():

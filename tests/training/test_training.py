@@ -20,10 +20,8 @@ from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.warps import Warp
-from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.dataset import ObjectViews
 from keyorbit.storage.checkpoint import load_checkpoint
-from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
-from keyorbit.training import train as training
 from keyorbit.training.batch import Batch, Example, object_of
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
 from keyorbit.training.optimise import Draw
@@ -46,18 +44,6 @@ SMALL = TrainConfig(
     lora=Lora(rank=2),
 )
 ALL_TERMS = Terms(equivariance=Term(1.0))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def objects(data):
-    return list(load_dataset(data))
 
 
 @pytest.fixture
@@ -244,8 +230,8 @@ def test_training_lowers_both_losses(model, objects, tmp_path):
 def test_tokens_learn_first(model, objects, tmp_path):
     before = {name: p.clone() for name, p in model.unet.named_parameters()}
     config = replace(SMALL, tokens_first=1.0)
-    start = training._start(model, config, None)
-    found = train(model, objects, config, tmp_path)
+    start = Tokens(torch.randn(3, 16))
+    found = train(model, objects, config, tmp_path, start)
     assert all(torch.equal(before[name], p) for name, p in model.unet.named_parameters())
     assert not torch.equal(found.embedding, start.embedding)
 
@@ -289,17 +275,17 @@ def test_the_result_loads_everywhere(model, model_folder, objects, tmp_path, tra
         torch.testing.assert_close(adapted, expected, atol=1e-5, rtol=1e-4)
 
 
-def command(data, model, out, *words):
+def command(chairs, model, out, *words):
     options = ["--train", "full", "--tokens", 3, "--batch", 1, "--accumulate", 2, "--save-every", 2]
-    words = ["train", data, "--model", model, "--out", out, *options, *words]
+    words = ["train", chairs, "--model", model, "--out", out, *options, *words]
     return [sys.executable, "-m", "keyorbit", *map(str, words)]
 
 
-def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, run_here):
+def test_a_killed_run_resumes_bit_identical(chairs, model_folder, tmp_path, run_here):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     with open(tmp_path / "said.txt", "w") as said:
-        running = subprocess.Popen(command(data, model_folder, killed, "--steps", 16), env=environment, stderr=said)
+        running = subprocess.Popen(command(chairs, model_folder, killed, "--steps", 16), env=environment, stderr=said)
     try:
         deadline = time.monotonic() + 300
         while not (killed / "train.safetensors").exists():
@@ -311,10 +297,10 @@ def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, run_he
         running.wait()
     _, metadata = load_checkpoint(killed / "train.safetensors")
     assert 0 < metadata["step"] < 16
-    resume = command(data, model_folder, killed, "--steps", 16, "--resume")
+    resume = command(chairs, model_folder, killed, "--steps", 16, "--resume")
     done = subprocess.run(resume, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    run_here(command(data, model_folder, whole, "--steps", 16)[3:])
+    run_here(command(chairs, model_folder, whole, "--steps", 16)[3:])
     (resumed, about), (unbroken, expected) = (
         load_checkpoint(folder / "train.safetensors") for folder in (killed, whole)
     )
@@ -325,14 +311,14 @@ def test_a_killed_run_resumes_bit_identical(data, model_folder, tmp_path, run_he
     assert (killed / file).read_bytes() == (whole / file).read_bytes()
 
 
-def test_two_processes_are_a_batch_of_two(data, model_folder, tmp_path, run_here):
+def test_two_processes_are_a_batch_of_two(chairs, model_folder, tmp_path, run_here):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     words = ["--steps", 1, "--accumulate", 1]
-    two = launch + command(data, model_folder, tmp_path / "two", *words)[2:]
+    two = launch + command(chairs, model_folder, tmp_path / "two", *words)[2:]
     done = subprocess.run(two, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    run_here(command(data, model_folder, tmp_path / "one", *words, "--cpu", "--batch", 2)[3:])
+    run_here(command(chairs, model_folder, tmp_path / "one", *words, "--cpu", "--batch", 2)[3:])
     checkpoints = [load_checkpoint(tmp_path / name / "train.safetensors") for name in ("one", "two")]
     assert [metadata["settings"]["processes"] for _, metadata in checkpoints] == [1, 2]
     found = [tensors for tensors, _ in checkpoints]
@@ -395,14 +381,14 @@ def test_what_cannot_be_trained_is_refused(model, objects, tmp_path, stable_diff
         assert "number" in words or not (tmp_path / "out").exists()
 
 
-def test_a_tracker_gets_the_losses(data, model_folder, tmp_path, run_here):
+def test_a_tracker_gets_the_losses(chairs, model_folder, tmp_path, run_here):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tmp_path / "often.toml").write_text("log_every = 1")
     words = ["--train", "tokens", "--steps", 3, "--config", tmp_path / "often.toml"]
     for tracker in ("tensorboard", "none"):
-        run_here(command(data, model_folder, tmp_path / tracker, *words, "--tracker", tracker)[3:])
+        run_here(command(chairs, model_folder, tmp_path / tracker, *words, "--tracker", tracker)[3:])
     assert not (tmp_path / "none" / "keyorbit").exists()
     logged = [json.loads(line) for line in (tmp_path / "tensorboard" / "log.jsonl").read_text().splitlines()]
     events = EventAccumulator(str(tmp_path / "tensorboard" / "keyorbit")).Reload()

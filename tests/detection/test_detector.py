@@ -1,0 +1,150 @@
+"""Detection: planted points come back, peaks are those of the heatmaps, settings that do not fit are refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from helpers.pictures import blocks, close, photograph
+from keyorbit.detection.detector import DetectConfig, KeypointDetector, averaged
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.config import PrepareConfig
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.cache.index import object_fingerprint
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.discover import discover
+from keyorbit.discovery.initial import untrained
+from keyorbit.errors import InputError
+from keyorbit.geometry.heatmaps import gaussian, normalize
+from keyorbit.geometry.hull import beside_silhouette, silhouette_distance
+from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
+from keyorbit.objects.dataset import ObjectViews
+from keyorbit.objects.pictures import (
+    load_image,
+    square,
+)
+from oracles.peaks import slow_peak
+
+SMALL = DiscoverConfig(
+    num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2, planting=5
+)
+
+
+def test_detection_returns_planted_points(backend, objects, generator, monkeypatch):
+    points = 0.5 * torch.rand(1, 3, 3, generator=generator) - 0.25
+    xy = backend.cameras.project(points)[0]
+    heatmaps = normalize(gaussian(xy, 32, 32, 1.5))
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(noises=2, space="triangulation"))
+
+    def heatmaps_of(maps, layout, *settings):
+        return (heatmaps if layout == backend.layout else heatmaps[:1]).expand(2, -1, 3, 32, 32)
+
+    monkeypatch.setattr("keyorbit.detection.detector.token_heatmaps", heatmaps_of)
+    found = detector.detect_object(objects[0])
+    torch.testing.assert_close(found.keypoints_3d.xyz, points[0], atol=1e-3, rtol=0)
+    assert found.keypoints_3d.score.min() > 0.8
+    assert found.keypoints_3d.visible.all()
+    # Read from the evidence they are drawn onto the object, as every view sees it.
+    detector.config = DetectConfig(noises=2)
+    found = detector.detect_object(objects[0])
+    beside = beside_silhouette(silhouette_distance(found.masks), backend.cameras.project(found.keypoints_3d.xyz))
+    assert beside.max() < 2 / 16
+
+
+@pytest.mark.parametrize("peak", ["soft", "window", "argmax", None])
+def test_every_reading_of_a_peak_is_that_of_the_heatmaps(backend, objects, peak):
+    config = replace(SMALL, map_size=32)
+    detector = KeypointDetector(backend, untrained(backend, config), DetectConfig(1, 1, peak))
+    found = detector.detect_object(objects[0])
+    assert found.heatmaps.shape == (6, 3, 32, 32)
+    for view in range(6):
+        for k in range(3):
+            place, score = slow_peak(found.heatmaps[view, k].double().numpy(), peak or "soft")
+            assert found.keypoints_2d.xy[view, k].tolist() == pytest.approx(place, abs=1e-5)
+            assert found.keypoints_2d.score[view, k].item() == pytest.approx(score, abs=1e-5)
+    place, _ = slow_peak(found.input_heatmaps[1].double().numpy(), peak or "soft")
+    assert found.keypoints_2d.input_xy[1].tolist() == pytest.approx(place, abs=1e-5)
+
+
+def test_attention_of_a_single_view_is_read_in_a_window(stable_diffusion, objects):
+    config = DiscoverConfig(num_tokens=2, num_candidates=2, map_size=32, prepare=PrepareConfig(warps=0))
+    found = KeypointDetector(stable_diffusion, untrained(stable_diffusion, config), DetectConfig(1)).detect_object(
+        objects[0].input_image
+    )
+    for k in range(2):
+        place, score = slow_peak(found.heatmaps[0, k].double().numpy(), "window")
+        assert found.keypoints_2d.xy[0, k].tolist() == pytest.approx(place, abs=1e-5)
+        assert found.keypoints_2d.score[0, k].item() == pytest.approx(score, abs=1e-5)
+
+
+def test_versions_are_averaged_over_those_that_show_a_pixel(generator):
+    warp = Warp(
+        torch.cat([Warp.identity((1, 6)).matrix, random_warps((3, 6), generator, 20.0, (0.8, 1.1), 0.3).matrix])
+    )
+    ones = torch.ones(4, 6, 2, 20, 20)
+    # Without counting, pixels that a warp moved out of the picture would be darker.
+    torch.testing.assert_close(averaged(ones, warp), ones[0])
+    maps = torch.rand(4, 6, 2, 20, 20, generator=generator)
+    back, shown = unwarp(maps, warp), inside(warp, 20, 20)
+    row, col = 3, 12
+    seen = [back[n, 1, 0, row, col] for n in range(4) if shown[n, 1, row, col]]
+    torch.testing.assert_close(averaged(maps, warp)[1, 0, row, col], torch.stack(seen).mean())
+
+
+def test_only_tokens_with_a_constellation_are_read_by_one(backend, objects):
+    plain = untrained(backend, SMALL)
+    with pytest.raises(InputError, match="constellation"):
+        KeypointDetector(backend, plain, DetectConfig(space="constellation")).detect_object(objects[0])
+    found = discover(backend, objects, replace(SMALL, steps=1))
+    by_default, alone = (
+        KeypointDetector(backend, found, DetectConfig(noises=1, space=space)).detect_object(objects[0])
+        for space in (None, "evidence")
+    )
+    chosen = KeypointDetector(backend, found, DetectConfig(noises=1, space="constellation")).detect_object(objects[0])
+    assert torch.equal(by_default.keypoints_3d.xyz, chosen.keypoints_3d.xyz)
+    # Helpers are no keypoints.
+    assert len(found.helpers) == SMALL.num_candidates - SMALL.num_tokens > 0
+    assert by_default.heatmaps.shape[1] == len(by_default.keypoints_3d.xyz) == SMALL.num_tokens
+    assert len(by_default.input_heatmaps) == SMALL.num_tokens
+    assert not torch.equal(by_default.keypoints_2d.xy, alone.keypoints_2d.xy)
+    # The places in the views are read near the common point, but for the width of a map's pixel.
+    residual = by_default.keypoints_3d.residual
+    assert residual.median() < 0.08
+    assert residual.median() < alone.keypoints_3d.residual.median()
+
+
+def test_an_unknown_reading_of_peaks_is_refused(backend):
+    with pytest.raises(InputError, match="soft, window, argmax, not 'mean'"):
+        KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(peak="mean"))
+
+
+@pytest.fixture
+def tokens(backend):
+    return untrained(backend, DiscoverConfig(num_tokens=3, num_candidates=3))
+
+
+def test_a_picture_in_memory_is_detected_on_as_its_file_is(backend, tokens, tmp_path):
+    path = photograph(tmp_path / "a.png", 6)
+    detector = KeypointDetector(backend, tokens)
+    upright = detector.detect(Image.fromarray(blocks()))
+    with Image.open(path) as file:
+        for given in (path, file):
+            found = detector.detect_object(given)
+            torch.testing.assert_close(found.keypoints_2d.input_xy, upright.input_xy)
+            assert close(square(found.input_image), blocks()[:, 8:32])
+        made = [backend.generate([image], torch.Generator().manual_seed(0), 1) for image in (file, load_image(path))]
+        assert torch.equal(*made)
+    assert object_fingerprint(ObjectViews("a", load_image(path))) == object_fingerprint(
+        ObjectViews("a", Image.fromarray(blocks()))
+    )
+
+
+def test_tokens_are_read_with_the_cameras_that_they_were_found_with(model_folder, tmp_path):
+    chosen = load_backend(model_folder, cameras_of="v1.1")
+    untrained(chosen, DiscoverConfig(num_tokens=2, num_candidates=2)).save(tmp_path / "tokens.safetensors")
+    tokens = Tokens.load(tmp_path / "tokens.safetensors")
+    assert tokens.info.cameras_of == "v1.1"
+    KeypointDetector(chosen, tokens)
+    with pytest.raises(InputError, match=r"load the model with cameras_of='v1.1'"):
+        KeypointDetector(load_backend(model_folder), tokens)

@@ -1,0 +1,91 @@
+"""Settings of a discovery: defaults, limits, and files of older versions."""
+
+from pathlib import Path
+
+import pytest
+
+import keyorbit
+from keyorbit.diffusion.config import PrepareConfig
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.config import DiscoverConfig, config_from_settings, plain_settings
+from keyorbit.discovery.objective import LossWeights, SingleViewWeights
+from keyorbit.errors import InputError
+from keyorbit.storage.settings import read_toml, to_toml
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "expected"),
+    [
+        ("constellation", PrepareConfig(), (0, 3)),
+        ("consistency", PrepareConfig(), (2, 1)),
+        ("constellation", PrepareConfig(warps=1), (1, 1)),
+        ("constellation", PrepareConfig(noises=2), (0, 2)),
+        ("consistency", PrepareConfig(warps=0, noises=4), (0, 4)),
+    ],
+)
+def test_what_was_not_asked_for_suits_the_method(backend, method, asked, expected):
+    settled = DiscoverConfig(method=method, prepare=asked).settled(backend).prepare
+    assert (settled.warps, settled.noises) == expected
+    assert settled.versions == (1 + expected[0]) * expected[1]
+
+
+def test_the_temperature_falls_and_then_holds():
+    config = DiscoverConfig(steps=100, start_temperature=0.08, temperature=0.02)
+    assert config.temperature_at(0) == pytest.approx(0.08)
+    assert config.temperature_at(40) == pytest.approx(0.04)
+    assert [config.temperature_at(step) for step in (80, 99)] == pytest.approx([0.02, 0.02])
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(InputError, match="temperatures"):
+        DiscoverConfig(temperature=0.0)
+    with pytest.raises(InputError, match="candidates"):
+        DiscoverConfig(num_tokens=5, num_candidates=4)
+    with pytest.raises(InputError, match="batch"):
+        DiscoverConfig(batch=0)
+    with pytest.raises(InputError, match="exemplars"):
+        DiscoverConfig(exemplars=0)
+
+
+DISCOVERY = DiscoverConfig(
+    layers=("up*",),
+    maps="attention",
+    prepare=PrepareConfig(timestep=(100, 300), warps=1),
+    single_view=SingleViewWeights(),
+    weights=LossWeights(margin=0.2),
+)
+
+
+@pytest.mark.parametrize("config", [DiscoverConfig(), DISCOVERY])
+def test_settings_of_a_discovery_survive_toml(config, tmp_path):
+    (tmp_path / "c.toml").write_text(to_toml(config))
+    assert read_toml(tmp_path / "c.toml", DiscoverConfig) == config
+
+
+SHIPPED = Path(keyorbit.__file__).parent / "assets/examples/tokens.safetensors"
+
+
+def test_the_shipped_tokens_are_of_an_older_version_and_still_read():
+    settings = Tokens.load(SHIPPED).info.settings
+    assert settings["weights"]["epipolar"] == 0
+    config = config_from_settings(settings)
+    assert (config.weights, config.method, config.prepare.noises) == (LossWeights(), "constellation", 3)
+
+
+@pytest.mark.parametrize("config", [DiscoverConfig(), DISCOVERY])
+def test_settings_of_a_discovery_survive_the_tokens_file(config):
+    assert config_from_settings(plain_settings(config)) == config
+
+
+def test_a_removed_setting_can_be_read_while_it_was_off(tmp_path):
+    settings = plain_settings(DISCOVERY)
+    settings["weights"]["epipolar"] = 0.0
+    assert config_from_settings(settings) == DISCOVERY
+    settings["weights"]["epipolar"] = 0.5
+    with pytest.raises(InputError, match=r"weights has epipolar = 0\.5.*removed"):
+        config_from_settings(settings)
+    (tmp_path / "c.toml").write_text("[weights]\nmargin = 0.5\nuncovered = 0.0\n")
+    assert read_toml(tmp_path / "c.toml", DiscoverConfig).weights == LossWeights(margin=0.5)
+    (tmp_path / "c.toml").write_text("[weights]\nuncovered = 2\n")
+    with pytest.raises(InputError, match=r"c\.toml.*weights has uncovered = 2"):
+        read_toml(tmp_path / "c.toml", DiscoverConfig)

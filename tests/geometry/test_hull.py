@@ -1,0 +1,38 @@
+"""Silhouettes: the distance from them, what is inside, what is in sight."""
+
+import pytest
+import torch
+
+from keyorbit.geometry.hull import in_sight, silhouette_distance, silhouettes
+from keyorbit.geometry.rigs import zero123plus_cameras
+
+CAMERAS = zero123plus_cameras("v1.2")
+
+
+def test_distance_from_the_silhouette():
+    masks = torch.zeros(2, 4, 8, dtype=torch.bool)
+    masks[0, 1, 2] = True
+    found = silhouette_distance(masks)
+    for row in range(4):
+        for column in range(8):
+            expected = (((row - 1) / 4) ** 2 + ((column - 2) / 8) ** 2) ** 0.5
+            assert found[0, row, column].item() == pytest.approx(expected)
+    # A view with no silhouette says nothing.
+    assert found[1].eq(0).all()
+
+
+def test_silhouettes_without_alpha(objects):
+    thing = objects[0]
+    agree = (silhouettes(thing.views) == thing.masks).float().mean()
+    assert agree > 0.95
+
+
+def test_a_point_behind_the_surface_is_not_in_sight():
+    wall = torch.cartesian_prod(torch.tensor([0.2]), torch.linspace(-0.3, 0.3, 30), torch.linspace(-0.3, 0.3, 30))
+    behind = torch.tensor([[-0.2, 0.0, 0.0], [0.2, 0.0, 0.0]])
+    seen = in_sight(behind, wall, CAMERAS, spacing=0.06)
+    facing = CAMERAS.centers[:, 0] > 0.2
+    assert torch.equal(seen[facing, 0], torch.zeros(int(facing.sum()), dtype=torch.bool))
+    assert seen[~facing, 0].all()
+    along = CAMERAS.centers[:, 0].abs() < 0.2  # those look along the wall: its near edge hides its middle
+    assert torch.equal(seen[:, 1], ~along)

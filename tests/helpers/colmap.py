@@ -1,0 +1,16 @@
+"""COLMAP's text model, written by its documentation: what the package reads does not hang on what it writes."""
+
+from scipy.spatial.transform import Rotation
+
+
+def write_model(folder, cameras, width, height, names):
+    """One PINHOLE camera of ``width`` by ``height`` pixels for all pictures, and no points."""
+    folder.mkdir(exist_ok=True)
+    (fx, _, cx), (_, fy, cy), _ = cameras.intrinsics[0].double().tolist()
+    inner = f"{fx * width} {fy * height} {cx * width} {cy * height}"
+    (folder / "cameras.txt").write_text(f"1 PINHOLE {width} {height} {inner}\n")
+    rows = []
+    for i, (name, rigid) in enumerate(zip(names, cameras.world_to_camera.double().numpy(), strict=True)):
+        x, y, z, w = Rotation.from_matrix(rigid[:3, :3]).as_quat()
+        rows += [f"{i + 1} {w} {x} {y} {z} {' '.join(map(str, rigid[:3, 3]))} 1 {name}", ""]
+    (folder / "images.txt").write_text("\n".join(rows))
