@@ -89,10 +89,10 @@ def test_the_search_is_that_of_the_loops(outlined):
     generator = torch.Generator().manual_seed(3)
     camera = zoomed(orbit_cameras(0.0, 27.0), 1.25, (0.04, -0.03)) if outlined else orbit_cameras(0.0, 27.0)
     points, maps, xy = keypoints(camera)
-    xy = xy + 0.05 * torch.randn(xy.shape, generator=generator) * torch.linspace(0, 2, 12)[:, None]
+    xy = xy + 0.01 * torch.randn(xy.shape, generator=generator) * torch.linspace(0, 2, 12)[:, None]
     xy[4], xy[8] = xy[4] + 0.3, xy[8] - 0.15
     maps = normalize(gaussian(xy, SIDE, SIDE, 2.0) + 1e-4)
-    weights = torch.linspace(0, 1, 12)
+    weights = torch.linspace(0, 1, 12).sqrt()
     hull = hull_points(outlines(VIEWS), VIEWS, 60, torch.Generator().manual_seed(0))
     distance = outlines(camera)
     outline = Outline(hull, Silhouette(distance == 0, distance)) if outlined else None
