@@ -17,7 +17,15 @@ from keyorbit.geometry.views import Layout
 class ModelFacts:
     """What a discovery needs to know of a model whose weights it may not have.
 
-    layers: names of those that are read; latent_side: of one view; text_rows: what its text embeddings look like.
+    Attributes:
+        name: what :func:`keyorbit.load_backend` was called with.
+        fingerprint: of its weights.
+        layers: names of the cross-attention layers that are read.
+        layout: how its views are tiled.
+        cameras: of the objects' views; None for a model of a single view.
+        latent_side: of one view, latent pixels.
+        text_rows: embeddings of random words, which tell how large the tokens should be at first.
+        cameras_of: whose cameras it was loaded with, where somebody chose them.
     """
 
     name: str

@@ -21,14 +21,25 @@ FORMAT = "keyorbit-tokens-1"
 class TokensInfo:
     """Where tokens come from: what one needs to use them, and to make them again.
 
-    queries: the type that the queries were kept in.
-    pairs: tokens, by their number, that mark mirror images of each other, such as a left and a right leg.
-    places: where each token belongs on the common object, up to a turn about the vertical, in radii of what the views
-    look at; see :mod:`keyorbit.geometry.constellation`. Those of the helpers follow. Empty for tokens
-    that were found without.
-    form: of the object that has them there, in the same unit: the mean of its surface, and its covariance's three rows;
-    see :mod:`keyorbit.geometry.alignment`.
-    cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of.
+    Attributes:
+        model: name, folder or Hub id of the model that they were found on.
+        model_fingerprint: of its weights; other weights are refused.
+        layers: names of the cross-attention layers that are read.
+        timestep: 0…999, one or several.
+        mode: ``isolated`` or ``joint``.
+        seed: of the discovery.
+        version: of keyorbit.
+        settings: of the discovery (:class:`keyorbit.DiscoverConfig`), as plain values.
+        queries: the type that the queries were kept in.
+        objects: how many there were.
+        libraries: versions of torch, diffusers and transformers.
+        pairs: keypoints, by number, that mark mirror images of each other, such as a left and a right leg.
+        places: shape [keypoints + helpers, 3]; unit: radius of the sphere that all cameras see. Where each token
+            belongs on the common shape, up to a turn about the vertical; helpers are candidates that did not become keypoints
+            but still vote on the turn. Empty for tokens that were found without a constellation.
+        form: of the object that has them there, in the same unit: the mean of its surface, and the three rows of its
+            covariance; see :mod:`keyorbit.geometry.alignment`.
+        cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of.
     """
 
     model: str = ""

@@ -192,7 +192,7 @@ class ConstellationRun(DiscoveryRun):
         pool = evidence.argsort(descending=True, stable=True)[: usual_candidates(count)]
         picks = furthest_point_sampling(places[None], count, pool)
         pairs = tuple(symmetric_pairs(places[picks], stray[picks]))
-        return Selection(picks, -evidence, stray, stray, pairs, places, self.form)
+        return Selection(picks, evidence=evidence, stray=stray, pairs=pairs, places=places, form=self.form)
 
 
 def _misplaced(

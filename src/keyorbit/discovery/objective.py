@@ -21,13 +21,17 @@ from keyorbit.geometry.warps import Warp
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each term of the objective counts.
+    """How much each term of the objective counts; 0 leaves it out.
 
-    geometric: reprojection of the triangulated point over all views and warped versions, in squared sides of a view;
-    spread: spatial variance of the heatmaps, the same unit; separation: hinge that keeps the tokens' 3D points
-    ``margin`` world units apart; silhouette: distance of the projected 3D points from the object, in sides of a view;
-    on_object: heatmap mass outside the silhouette; sharpening: squared error to a Gaussian at the peak
-    (StableKeypoints' form; has almost no gradient for attention maps that start near 1/93).
+    Attributes:
+        geometric: reprojection of the triangulated point over all views and warped versions, squared sides of a view.
+        spread: spatial variance of the heatmaps, the same unit.
+        separation: hinge that keeps the tokens' 3D points ``margin`` apart, squared world units.
+        silhouette: distance of the projected 3D points from the object, sides of a view.
+        on_object: heatmap mass outside the silhouette, 0…1.
+        sharpening: squared error to a Gaussian at the peak (StableKeypoints' form). It has almost no gradient for
+            attention maps that start near 1/93.
+        margin: of the separation, world units.
     """
 
     # Terms of older versions; their settings are read where these are 0: keyorbit.storage.settings.
@@ -46,8 +50,10 @@ class LossWeights:
 class SingleViewWeights:
     """How much each term counts where there are no cameras; StableKeypoints' numbers.
 
-    sharpening: squared error to a Gaussian of ``sigma`` pixels at the peak; equivariance: squared difference to the
-    maps of the warped versions.
+    Attributes:
+        sharpening: weight of the squared error to a Gaussian at the peak.
+        equivariance: weight of the squared difference to the maps of the warped versions.
+        sigma: of the Gaussian, pixels of the map.
     """
 
     sharpening: float = 100.0

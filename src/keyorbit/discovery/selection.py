@@ -14,19 +14,27 @@ __all__ = ["Selection", "choose_tokens", "furthest_point_sampling", "gaussian_kl
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The chosen tokens, the best first, and what all tokens were ranked by (smaller is better).
+    """The chosen tokens, the best first, and what all tokens were ranked by.
 
-    tokens: [keypoint] indices; sharpness: [token] mean KL to a Gaussian, nats; agreement: [token] mean
-    reprojection error, sides of the view. In space also stray: [token], how far a token is from its place on the mean
-    object, root mean square, world units; and pairs: keypoints (by their place among ``tokens``) that are each other's
-    mirror image, such as left and right legs. A discovery by constellation has the negated evidence for sharpness, and
-    stray for agreement; places: [token 3], where all tokens are in a common constellation, and form: of the object that
-    has them there.
+    Attributes:
+        tokens: indices of the keypoints among all tokens, [keypoint].
+        sharpness: mean KL divergence of the heatmaps from a Gaussian, [token], nats; smaller is better. None for a
+            discovery by constellation, which ranks by evidence.
+        agreement: mean reprojection error, [token], sides of the view; smaller is better. None likewise.
+        evidence: of the views at the tokens' places, mean over objects, [token], nats a view; larger is better. Only of
+            a discovery by constellation.
+        stray: how far a token is from its place, root mean square over objects, [token]: world units, or radii with a
+            constellation. None for single views.
+        pairs: keypoints, by their place among ``tokens``, that are each other's mirror image, such as left and right
+            legs.
+        places: of all tokens in the constellation, [token 3], radii.
+        form: of the object that has them there.
     """
 
     tokens: Int[Tensor, " keypoint"]
-    sharpness: Float[Tensor, " token"]
-    agreement: Float[Tensor, " token"]
+    sharpness: Float[Tensor, " token"] | None = None
+    agreement: Float[Tensor, " token"] | None = None
+    evidence: Float[Tensor, " token"] | None = None
     stray: Float[Tensor, " token"] | None = None
     pairs: tuple[tuple[int, int], ...] = ()
     places: Float[Tensor, "token 3"] | None = None
@@ -117,7 +125,8 @@ def choose_tokens(
         return Selection(furthest_point_sampling(points, count, pool), blur, agreement)
     middle, stray = repeatability(points)
     picks = furthest_point_sampling(middle[None], count, pool)
-    return Selection(picks, blur, agreement, stray, tuple(symmetric_pairs(middle[picks], stray[picks])))
+    pairs = tuple(symmetric_pairs(middle[picks], stray[picks]))
+    return Selection(picks, blur, agreement, stray=stray, pairs=pairs)
 
 
 def usual_candidates(count: int) -> int:
