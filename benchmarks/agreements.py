@@ -11,7 +11,7 @@ from torch import Tensor
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.objective import Observed, objective
-from keyorbit.discovery.sources import Source
+from keyorbit.discovery.source import Source
 from keyorbit.geometry.alignment import canonical_points
 from keyorbit.geometry.cameras import Cameras, repeat_cameras
 from keyorbit.geometry.evidence import view_evidence

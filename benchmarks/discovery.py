@@ -27,13 +27,15 @@ from keyorbit.diffusion.attention import TEXT_TOKENS, cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.stable_diffusion import first_up_layers
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.cost import random_weights
-from keyorbit.diffusion.prepare import PrepareConfig, Prepared, object_generator, prepare
+from keyorbit.diffusion.model_facts import model_facts
+from keyorbit.diffusion.prepare import Prepared, object_generator, prepare
 from keyorbit.diffusion.queries import QueryCache
-from keyorbit.diffusion.recording import RecordConfig, Recording, layer_outlines, record_prepared, run_unet
+from keyorbit.diffusion.recording import Recording, layer_outlines, record_prepared, run_unet
 from keyorbit.discovery.consistency_run import ConsistencyRun
-from keyorbit.discovery.sources import MemorySource, model_facts
+from keyorbit.discovery.memory import MemorySource
 from keyorbit.evaluation.evaluate import detect_all
 from keyorbit.geometry.heatmaps import resize
 from keyorbit.ranks import Ranks

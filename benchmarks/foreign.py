@@ -2,7 +2,7 @@
 
 MESHES is where packages that carry meshes were unpacked, RUNS has one run of ``keyorbit discover`` a category, by its
 name. Nobody marked landmarks on these meshes, so each is seen at twelve headings: the points found, turned back, should
-be the same ones. That they reproject well is less of a test, see docs/decisions.md.
+be the same ones. That they reproject well is less of a test, see docs/research-log.md.
 
     pip download --no-deps --dest wheels pyvista pybullet miniworld duckietown-world-daffy    # 200 MB; unpack them
 """

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from keyorbit.diffusion.inspection.cost import MEANING, VARIANTS, Cost, Subject, measure
+from keyorbit.diffusion.inspection.cost import Subject, measure
+from keyorbit.diffusion.inspection.variants import MEANING, VARIANTS, Cost
 
 GOALS = {"time": 1.03, "memory": 1.05}
 

@@ -13,7 +13,7 @@ from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.discover import discover_from
-from keyorbit.discovery.sources import MemorySource, open_source
+from keyorbit.discovery.memory import MemorySource, open_source
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
 

@@ -100,9 +100,10 @@ def stable_diffusion(stable_diffusion_folder):
 def chairs(tmp_path_factory):
     """A data set of three chairs in views of 16 pixels. Read only: a test that changes it copies it first."""
     from keyorbit.synthetic.dataset import make_dataset
+    from keyorbit.synthetic.plan import DatasetSpec
 
     folder = tmp_path_factory.mktemp("chairs")
-    make_dataset(folder, "chair", 3, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 3, seed=1, size=16))
     return folder
 
 

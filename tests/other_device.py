@@ -18,8 +18,9 @@ from keyorbit.app.layers import attention_by_layer
 from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
 from keyorbit.detection.input_camera import search_input_camera
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.inspection.cost import CAPTURES, Subject, measure
+from keyorbit.diffusion.inspection.cost import Subject, measure
 from keyorbit.diffusion.inspection.drift import measure_drift
+from keyorbit.diffusion.inspection.variants import CAPTURES
 from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache
@@ -43,9 +44,10 @@ from keyorbit.geometry.triangulation import point_covariance, robust_triangulate
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews
+from keyorbit.output.choices import FORMATS
 from keyorbit.output.page.panels import make_panel, render_panel
 from keyorbit.output.skeleton import co_moving_skeleton
-from keyorbit.output.write import FORMATS, write_detection
+from keyorbit.output.write import write_detection
 from keyorbit.storage.outputs import MARKER
 from pnp import solve_input_camera
 

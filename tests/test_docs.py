@@ -19,7 +19,7 @@ from typer.main import get_command
 
 import keyorbit as ko
 from keyorbit.cli import app
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -38,7 +38,7 @@ def pages_with(language):
 @pytest.fixture
 def small_world(monkeypatch, tmp_path, backend):
     """A folder with the data that the pages name, and a model and step counts for which a block takes a second."""
-    make_dataset(tmp_path / "chairs", "chair", 2, 1, backend.view_size)
+    make_dataset(tmp_path / "chairs", DatasetSpec("chair", 2, 1, backend.view_size))
     matplotlib.use("Agg")
     picture = Image.open(next((tmp_path / "chairs").glob("*/cond.png"))).convert("RGB")
     picture.save(tmp_path / "chair.png")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery.sources import check_shares
+from keyorbit.discovery.source import check_shares
 from keyorbit.errors import InputError
 from keyorbit.ranks import Ranks, first_launched, start_ranks
 

@@ -17,7 +17,7 @@ from keyorbit.diffusion.backends.text import KnownTexts, encode_phrases, encode_
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import view_maps
 from keyorbit.geometry.views import Layout
-from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, learning, optimise
+from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, learning, optimise
 from keyorbit.training.step import alphas, velocity
 from tiny_model.grounding import Places, draw_phrases, grounding_loss
 from tiny_model.training_data import Encoded, draw_items, seen_by_vision
@@ -146,7 +146,7 @@ def train_denoising(
             module.train()
 
     with learning(modules):
-        return optimise("unet", modules, loss_of, plan, out, accelerator, seed, until, look)
+        return optimise(Stage("unet", out, seed, until=until), modules, loss_of, plan, accelerator, look)
 
 
 def _each_once(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:

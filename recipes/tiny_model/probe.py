@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import view_maps
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator
+from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.queries import QueryCache
-from keyorbit.diffusion.recording import RecordConfig, joined, record
+from keyorbit.diffusion.recording import joined, record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.evaluation.metrics import pck_per_point
 from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy, spatial_softmax
@@ -77,7 +78,7 @@ def landmark_probe(backend: Zero123PlusBackend, objects: ProbeObjects, config: P
             _cache(backend, test, config), backend, tokens, torch.arange(len(test)), config.temperature
         )
     xy = soft_argmax_xy(heatmaps).cpu()
-    truth, seen = _truths(test)
+    truth, seen = true_places(test)
     boxes = torch.cat([_box_sizes(thing) for thing in test])
     return float(pck_per_point(xy.flatten(0, 1), truth.flatten(0, 1), boxes, 0.1, seen.flatten(0, 1)))
 
@@ -95,7 +96,7 @@ def _heatmaps(
     return spatial_softmax(maps, temperature)
 
 
-def _truths(
+def true_places(
     objects: Sequence[ObjectViews],
 ) -> tuple[Float[Tensor, "item view landmark 2"], Bool[Tensor, "item view landmark"]]:
     """Where the landmarks are in the six views, and which are known and visible there."""
@@ -108,7 +109,7 @@ def _truths(
 def _fit(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> Tensor:
     """One token per landmark: cross-entropy between its heatmaps and Gaussians at the true places."""
     cache = _cache(backend, objects, config)
-    xy, seen = (x.to(backend.device) for x in _truths(objects))
+    xy, seen = (x.to(backend.device) for x in true_places(objects))
     generator = torch.Generator().manual_seed(0)
     start = Tokens.initialise(backend.text_statistics(generator), xy.shape[2], generator)
     tokens = start.embedding.detach().to(backend.device).requires_grad_(True)

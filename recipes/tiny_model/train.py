@@ -26,9 +26,9 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.storage.outputs import check_output, replaced_folder
 from keyorbit.synthetic.objects import CATEGORIES
-from keyorbit.training.optimise import Draw, OptimiseConfig, Watch, append_line, learning, optimise
+from keyorbit.training.choices import MODEL
+from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, append_line, learning, optimise
 from keyorbit.training.sheets import sample_sheet
-from keyorbit.training.weights import MODEL
 from tiny_model.denoising import DenoisingConfig, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
@@ -148,7 +148,7 @@ def train_vae(
 
     modules = {"vae": vae}
     with learning(modules):
-        done = optimise("vae", modules, loss_of, config.vae, out, accelerator, config.seed, until)
+        done = optimise(Stage("vae", out, config.seed, until=until), modules, loss_of, config.vae, accelerator)
     with torch.no_grad():
         sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)]).to(device)
         latents = vae.encode(sample).latent_dist.mean

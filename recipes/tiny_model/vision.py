@@ -22,7 +22,7 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.objects.pictures import GREY
 from keyorbit.synthetic.render import object_surface, random_light, render
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, scene_of
-from keyorbit.training.optimise import Draw, OptimiseConfig, learning, optimise
+from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, learning, optimise
 from tiny_model.training_data import (
     Encoded,
     Made,
@@ -181,4 +181,5 @@ def train_vision(task: VisionTask, seed: int, out: Path, accelerator: Accelerato
     """The vision encoder alone, resumed as the other stages; whether all steps are done."""
     modules = {"vision_encoder": task.encoder, "readout": task.readout}
     with learning(modules):
-        return optimise("vision", modules, task.loss_of, task.config.optimise, out, accelerator, seed, until)
+        stage = Stage("vision", out, seed, until=until)
+        return optimise(stage, modules, task.loss_of, task.config.optimise, accelerator)

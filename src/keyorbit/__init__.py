@@ -1,66 +1,51 @@
 """Keypoints, named and in 3D, from the cross-attention of multi-view diffusion; no labels."""
 
-from keyorbit.detection.detector import DetectConfig, Detection, KeypointDetector
-from keyorbit.diffusion.attention import capture_attention
-from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.maps import view_maps
-from keyorbit.diffusion.prepare import PrepareConfig
-from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery import losses
-from keyorbit.discovery.cache.build import build_cache
-from keyorbit.discovery.cache.disk import open_cache
-from keyorbit.discovery.cache.index import plan_cache
-from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.discovery.discover import discover, discover_cached
-from keyorbit.discovery.objective import LossWeights, SingleViewWeights
-from keyorbit.errors import InputError
-from keyorbit.evaluation import metrics
-from keyorbit.evaluation.evaluate import Evaluation, evaluate
-from keyorbit.geometry.cameras import Cameras, orbit_cameras
-from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.geometry.rigs import Rig, known_rigs, rig, zero123plus_cameras
-from keyorbit.geometry.triangulation import triangulate
-from keyorbit.geometry.views import Layout, merge_views, split_views
-from keyorbit.objects.dataset import ObjectViews, load_dataset
-from keyorbit.training.config import TrainConfig
-from keyorbit.training.train import train
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "Cameras",
-    "DetectConfig",
-    "Detection",
-    "DiscoverConfig",
-    "Evaluation",
-    "InputError",
-    "KeypointDetector",
-    "Keypoints2D",
-    "Keypoints3D",
-    "Layout",
-    "LossWeights",
-    "ObjectViews",
-    "PrepareConfig",
-    "Rig",
-    "SingleViewWeights",
-    "Tokens",
-    "TrainConfig",
-    "build_cache",
-    "capture_attention",
-    "discover",
-    "discover_cached",
-    "evaluate",
-    "known_rigs",
-    "load_backend",
-    "load_dataset",
-    "losses",
-    "merge_views",
-    "metrics",
-    "open_cache",
-    "orbit_cameras",
-    "plan_cache",
-    "rig",
-    "split_views",
-    "train",
-    "triangulate",
-    "view_maps",
-    "zero123plus_cameras",
-]
+# Where each public name is defined. Its module is imported at the first use of the name: `import keyorbit` alone does
+# not load torch. Editors and mypy read the same names from __init__.pyi.
+_MODULES = {
+    "keyorbit.detection.detector": ("DetectConfig", "Detection", "KeypointDetector"),
+    "keyorbit.diffusion.attention": ("capture_attention",),
+    "keyorbit.diffusion.backends.loading": ("load_backend",),
+    "keyorbit.diffusion.config": ("PrepareConfig",),
+    "keyorbit.diffusion.maps": ("view_maps",),
+    "keyorbit.diffusion.tokens": ("Tokens",),
+    "keyorbit.discovery.cache.build": ("build_cache",),
+    "keyorbit.discovery.cache.disk": ("open_cache",),
+    "keyorbit.discovery.cache.index": ("plan_cache",),
+    "keyorbit.discovery.config": ("DiscoverConfig",),
+    "keyorbit.discovery.discover": ("discover", "discover_cached"),
+    "keyorbit.discovery.objective": ("LossWeights", "SingleViewWeights"),
+    "keyorbit.errors": ("InputError",),
+    "keyorbit.evaluation.evaluate": ("Evaluation", "evaluate"),
+    "keyorbit.geometry.cameras": ("Cameras", "orbit_cameras"),
+    "keyorbit.geometry.keypoints": ("Keypoints2D", "Keypoints3D"),
+    "keyorbit.geometry.rigs": ("Rig", "known_rigs", "rig", "zero123plus_cameras"),
+    "keyorbit.geometry.triangulation": ("triangulate",),
+    "keyorbit.geometry.views": ("Layout", "merge_views", "split_views"),
+    "keyorbit.objects.dataset": ("ObjectViews", "load_dataset"),
+    "keyorbit.training.config": ("TrainConfig",),
+    "keyorbit.training.train": ("train",),
+}
+# These two are modules themselves.
+_PUBLIC_MODULES = {"losses": "keyorbit.discovery.losses", "metrics": "keyorbit.evaluation.metrics"}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted([*_HOMES, *_PUBLIC_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC_MODULES:
+        value = import_module(_PUBLIC_MODULES[name])
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from keyorbit.errors import InputError
+
+# The command line asks at its start which process it is: torch is imported where processes talk to each other.
+if TYPE_CHECKING:
+    import torch
 
 # What torchrun and accelerate set, and the MPIs that accelerate starts with --mpirun_hostfile.
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -43,10 +44,12 @@ class Ranks:
             InputError: one of them is gone.
         """
         if self.count > 1:
-            with named_failure():
-                dist.barrier()
+            import torch.distributed
 
-    def sum(self, tensor: Tensor) -> Tensor:
+            with named_failure():
+                torch.distributed.barrier()
+
+    def sum(self, tensor: "torch.Tensor") -> "torch.Tensor":
         """The sum over all processes, the same on each. Where all but one give zeros it is exact.
 
         Raises:
@@ -54,9 +57,11 @@ class Ranks:
         """
         if self.count == 1:
             return tensor
+        import torch.distributed
+
         total = tensor.detach().clone()
         with named_failure():
-            dist.all_reduce(total)
+            torch.distributed.all_reduce(total)
         return total
 
 
@@ -82,6 +87,7 @@ def start_ranks(device: str = "cpu") -> Ranks:
     count = launched()
     if count < 2:
         return Ranks()
+    import torch
     from accelerate import PartialState
 
     on_cpu = torch.device(device).type == "cpu"

@@ -12,7 +12,7 @@ from PIL import Image
 from helpers.pictures import blocks, close, photograph
 from keyorbit.app.interface import gradio
 from keyorbit.app.layers import attention_by_layer
-from keyorbit.app.studio import Studio, Turns, examples, open_studio
+from keyorbit.app.studio import ModelLock, Studio, examples, open_studio
 from keyorbit.app.uploads import Limits, open_picture, open_pictures
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
@@ -87,19 +87,19 @@ def test_a_folder_is_read_by_its_pictures(tmp_path):
 
 
 def test_who_waits_goes_first_when_another_gives_way():
-    turns, order = Turns(), []
+    lock, order = ModelLock(), []
 
     def quick():
-        with turns.turn():
+        with lock.held():
             order.append("quick")
 
-    with turns.turn():
+    with lock.held():
         thread = threading.Thread(target=quick)
         thread.start()
         time.sleep(0.05)
         assert order == []
         for _ in range(200):
-            turns.give_way()
+            lock.give_way()
             if order:
                 break
         order.append("long")
@@ -139,7 +139,7 @@ def test_a_stopped_discovery_keeps_what_is_there(studio, pictures):
 
 
 def test_stopping_before_the_first_step_says_that_there_is_nothing(studio, pictures):
-    with studio.turns.turn():
+    with studio.lock.held():
         job = studio.start(pictures, 2, 10)
         job.stop()
     assert job.finished.wait(120)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from keyorbit.diffusion.prepare import PrepareConfig
-from keyorbit.discovery import sources
+from keyorbit.diffusion.config import PrepareConfig
+from keyorbit.discovery import memory as sources
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_sample
 

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from keyorbit.cli import main
-from keyorbit.diffusion.inspection.cost import Cost
 from keyorbit.diffusion.inspection.drift import measure_drift
+from keyorbit.diffusion.inspection.variants import Cost
 
 
 def call(monkeypatch, *words):
@@ -31,9 +31,9 @@ def test_files_and_plain_output_need_no_weights(model_folder, tmp_path, monkeypa
 
 def test_measure_and_drift_go_into_the_report(model_folder, tmp_path, monkeypatch):
     costs = [Cost("bare", (1.0,), 10), Cost("isolated", (1.5,), 11)]
-    monkeypatch.setattr("keyorbit.cli.inspect.measure", lambda subject, progress: costs)
+    monkeypatch.setattr("keyorbit.diffusion.inspection.cost.measure", lambda subject, progress: costs)
     monkeypatch.setattr(
-        "keyorbit.cli.inspect.measure_drift", partial(measure_drift, counts=(1,), norms=(1.0,), steps=1)
+        "keyorbit.diffusion.inspection.drift.measure_drift", partial(measure_drift, counts=(1,), norms=(1.0,), steps=1)
     )
     file = tmp_path / "f.json"
     assert call(monkeypatch, "--model", model_folder, "--measure", "--drift", "--json", file) == 0

@@ -21,10 +21,10 @@ def contents(folder):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Two small objects."""
-    from keyorbit.synthetic.dataset import make_dataset
+    from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
     folder = tmp_path_factory.mktemp("data")
-    make_dataset(folder, "chair", 2, seed=1, size=16)
+    make_dataset(folder, DatasetSpec("chair", 2, seed=1, size=16))
     return folder
 
 

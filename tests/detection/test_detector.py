@@ -9,7 +9,7 @@ from PIL import Image
 from helpers.pictures import blocks, close, photograph
 from keyorbit.detection.detector import DetectConfig, KeypointDetector, averaged
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.index import object_fingerprint
 from keyorbit.discovery.config import DiscoverConfig

@@ -10,6 +10,7 @@ from keyorbit.geometry.cameras import Cameras, orbit_cameras
 from keyorbit.geometry.heatmaps import gaussian, normalize, pixel_centers, soft_argmax_xy
 from keyorbit.geometry.hull import Silhouette, hull_points
 from keyorbit.geometry.rigs import zero123plus_cameras
+from oracles import input_camera as oracle
 
 VIEWS, SIDE = zero123plus_cameras(), 48
 # Three unequal balls, so that no two elevations have the same outline.
@@ -80,3 +81,29 @@ def test_cameras_that_look_elsewhere_and_orthographic_ones():
     found = search_input_camera(points, torch.ones(12), maps, xy, rig)
     assert float(found.elevation_deg) == pytest.approx(30, abs=2)
     assert found.cameras.orthographic
+
+
+@pytest.mark.parametrize("outlined", [False, True])
+def test_the_search_is_that_of_the_loops(outlined):
+    """Elevation, standard deviation, residuals, inliers and score, for maps that are wrong here and there."""
+    generator = torch.Generator().manual_seed(3)
+    camera = zoomed(orbit_cameras(0.0, 27.0), 1.25, (0.04, -0.03)) if outlined else orbit_cameras(0.0, 27.0)
+    points, maps, xy = keypoints(camera)
+    xy = xy + 0.05 * torch.randn(xy.shape, generator=generator) * torch.linspace(0, 2, 12)[:, None]
+    xy[4], xy[8] = xy[4] + 0.3, xy[8] - 0.15
+    maps = normalize(gaussian(xy, SIDE, SIDE, 2.0) + 1e-4)
+    weights = torch.linspace(0, 1, 12)
+    hull = hull_points(outlines(VIEWS), VIEWS, 60, torch.Generator().manual_seed(0))
+    distance = outlines(camera)
+    outline = Outline(hull, Silhouette(distance == 0, distance)) if outlined else None
+    found = search_input_camera(points, weights, maps, xy, VIEWS, outline)
+    reach, focal = float(VIEWS.centers[0].norm()), float(VIEWS.intrinsics[0, 0, 0])
+    told = (hull.double().numpy(), (distance[0] == 0).numpy(), distance[0].double().numpy()) if outlined else None
+    given = (points.double().numpy(), weights.tolist(), maps.double().numpy(), xy.double().numpy())
+    mean, std, residuals, inliers, score = oracle.search(*given, reach, focal, told)
+    assert found.elevation_deg.item() == pytest.approx(mean, abs=2e-3)
+    assert found.elevation_std_deg.item() == pytest.approx(std, rel=1e-3)
+    assert found.residual.tolist() == pytest.approx(residuals, abs=1e-4)
+    assert found.inliers.tolist() == inliers
+    assert 0 < sum(inliers) < 11  # at least one with a weight is told to be wrong
+    assert found.score.item() == pytest.approx(score, rel=1e-3)

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from keyorbit.diffusion.inspection.architectures import load_architecture
-from keyorbit.diffusion.inspection.cost import MEANING, VARIANTS, Cost, Subject, measure, random_weights
+from keyorbit.diffusion.inspection.cost import Subject, measure, random_weights
 from keyorbit.diffusion.inspection.drift import draw_box, measure_drift
 from keyorbit.diffusion.inspection.passes import run_passes
+from keyorbit.diffusion.inspection.variants import MEANING, VARIANTS, Cost
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "full_size.py"
 

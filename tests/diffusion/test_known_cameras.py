@@ -101,20 +101,8 @@ def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, c
     pictures.mkdir()
     shutil.copy(min(chairs.glob("*/cond.png")), pictures / "0.png")
     (tmp_path / "few.toml").write_text("planting = 3")
-    few = [
-        "--tokens",
-        2,
-        "--candidates",
-        3,
-        "--steps",
-        2,
-        "--batch",
-        1,
-        "--config",
-        tmp_path / "few.toml",
-        "--noises",
-        1,
-    ]
+    few = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1]
+    few += ["--config", tmp_path / "few.toml", "--noises", 1]
     discover = ["discover", pictures, "--model", model_folder, "--out", run, *few]
     assert command(*discover, "--cameras-of", "v1.1") == 0
     assert Tokens.load(run / "tokens.safetensors").info.cameras_of == "v1.1"

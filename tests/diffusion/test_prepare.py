@@ -3,7 +3,8 @@
 import torch
 
 from helpers.wrong_cameras import RIG
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare, same_cameras
+from keyorbit.diffusion.config import PrepareConfig
+from keyorbit.diffusion.prepare import object_generator, prepare, same_cameras
 from keyorbit.diffusion.recording import record_passes
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.rigs import zero123plus_cameras

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare
-from keyorbit.diffusion.recording import RecordConfig, joined, record, unet_maps
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
+from keyorbit.diffusion.prepare import object_generator, prepare
+from keyorbit.diffusion.recording import joined, record, unet_maps
 
 
 @pytest.mark.parametrize("kind", ["logits", "attention"])

@@ -13,13 +13,13 @@ from torch import nn
 from keyorbit.diffusion.attention import LayerRecord
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.claims import judge
-from keyorbit.diffusion.inspection.cost import Cost
 from keyorbit.diffusion.inspection.drift import Drift
 from keyorbit.diffusion.inspection.observe import _recorded
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes
 from keyorbit.diffusion.inspection.report_text import markdown, show
 from keyorbit.diffusion.inspection.shape_report import inspect_model, with_measurements
 from keyorbit.diffusion.inspection.tilings import analyse_grid, misplaced
+from keyorbit.diffusion.inspection.variants import Cost
 from keyorbit.geometry.views import Layout
 
 REPORT = Path(__file__).parents[2] / "docs" / "shape-report.md"

@@ -14,9 +14,10 @@ from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.stable_diffusion import first_up_layers
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import LayerMaps, upsampled_attention, view_maps
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator, prepare
-from keyorbit.diffusion.recording import RecordConfig, record, unet_maps
+from keyorbit.diffusion.prepare import object_generator, prepare
+from keyorbit.diffusion.recording import record, unet_maps
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import ObjectViews

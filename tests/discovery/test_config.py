@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import keyorbit
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, plain_settings
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights

@@ -6,12 +6,13 @@ from dataclasses import replace
 import torch
 
 from helpers.slabs import picture, rotation
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.maps import token_heatmaps
-from keyorbit.diffusion.prepare import PrepareConfig, Shown
+from keyorbit.diffusion.model_facts import ModelFacts
+from keyorbit.diffusion.prepare import Shown
 from keyorbit.diffusion.queries import LayerQueries, QueryCache
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.discover import discover_from, start_run
-from keyorbit.discovery.sources import ModelFacts
 from keyorbit.geometry.constellation import (
     ConstellationConfig,
     read_constellation,

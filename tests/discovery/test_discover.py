@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.discovery import run as discover_run
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover

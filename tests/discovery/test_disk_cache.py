@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from keyorbit.diffusion.prepare import PrepareConfig, object_generator
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
+from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.queries import merge_layers
-from keyorbit.diffusion.recording import RecordConfig, record
+from keyorbit.diffusion.recording import record
 from keyorbit.discovery.cache import build as building
 from keyorbit.discovery.cache.build import build_cache, check_room, missing_shards
 from keyorbit.discovery.cache.disk import open_cache, shard_path
@@ -114,7 +115,7 @@ def test_queries_lie_in_the_mapped_file_and_not_in_memory(cache):
 
 def test_it_needs_no_model(cache, tmp_path, monkeypatch):
     moved = shutil.copytree(cache.folder, tmp_path / "elsewhere")
-    monkeypatch.setattr("keyorbit.discovery.sources.model_facts", None)
+    monkeypatch.setattr("keyorbit.discovery.memory.model_facts", None)
     assert len(discover_cached(open_cache(moved), CONFIG)) == 3
 
 

@@ -12,7 +12,7 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.output.loss_log import read_losses
 from keyorbit.storage.outputs import MARKER
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_single_view_is_not_triangulated(world, stable_diffusion):
 
 
 def test_evaluate_measures_landmarks_in_the_input_picture(world, tmp_path, monkeypatch, capsys):
-    make_dataset(tmp_path / "chairs", "chair", 3, seed=1, size=32)
+    make_dataset(tmp_path / "chairs", DatasetSpec("chair", 3, seed=1, size=32))
     file = tmp_path / "scores.json"
     assert call(monkeypatch, "evaluate", world / "run", tmp_path / "chairs", "--json", file) == 0
     scores = json.loads(file.read_text())["discovered"]

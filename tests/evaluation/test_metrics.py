@@ -71,8 +71,8 @@ def test_regression_3d_is_exact_for_affine_landmarks_on_turned_items():
     turn = rotations(1, seed=3)[0]
     error = metrics.landmark_regression_3d(keypoints, landmarks, keypoints @ turn.T, landmarks @ turn.T, ridge=1e-12)
     assert error.item() == pytest.approx(0, abs=1e-8)
-    noise = metrics.landmark_regression_3d(keypoints, landmarks, draw(20, 5, 3, seed=8), landmarks, size=2.0)
-    assert noise.item() > 0.3
+    noise = metrics.landmark_regression_3d(keypoints, landmarks, draw(20, 5, 3, seed=8), landmarks)
+    assert noise.item() > 0.6
 
 
 def test_regression_2d_is_one_linear_map_about_the_centre():

@@ -8,8 +8,9 @@ import torch
 from helpers import layouts
 from helpers.command_line import call
 from keyorbit.errors import InputError
+from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.metrics import HUMAN36M_SWAPS
-from keyorbit.evaluation.protocol import PROTOCOLS, ProtocolConfig, run_protocol, score
+from keyorbit.evaluation.protocol import PROTOCOLS, run_protocol, score
 from keyorbit.evaluation.readers import read_dataset
 
 

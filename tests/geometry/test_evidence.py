@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from keyorbit.geometry.cameras import orbit_cameras
-from keyorbit.geometry.evidence import EvidenceConfig, log_evidence, read_evidence, view_evidence
+from keyorbit.geometry.evidence import log_evidence, read_evidence, view_evidence
 from keyorbit.geometry.heatmaps import gaussian, normalize, pixel_centers, soft_argmax_xy
 from keyorbit.geometry.hull import beside_silhouette, hull_points, search_volume
 from keyorbit.geometry.keypoints import Keypoints2D
@@ -155,8 +155,3 @@ def test_planted_truth_through_noise_occlusion_and_wrong_views(wrong):
     covariance = torch.cat([f.covariance for f in found])
     whitened = torch.linalg.solve(torch.linalg.cholesky(covariance), offset[..., None])[told][..., 0]
     assert (whitened.abs() < 1).float().mean() == pytest.approx(0.68, abs=0.08)
-
-
-def test_a_search_without_a_fine_grid_is_refused():
-    with pytest.raises(ValueError, match="0 fine grids"):
-        EvidenceConfig(levels=0)

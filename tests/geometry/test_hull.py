@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from keyorbit.geometry.hull import in_sight, silhouette_distance, silhouettes
+from keyorbit.geometry.hull import in_sight, search_volume, silhouette_distance, silhouettes
 from keyorbit.geometry.rigs import zero123plus_cameras
 
 CAMERAS = zero123plus_cameras("v1.2")
@@ -36,3 +36,17 @@ def test_a_point_behind_the_surface_is_not_in_sight():
     assert seen[~facing, 0].all()
     along = CAMERAS.centers[:, 0].abs() < 0.2  # those look along the wall: its near edge hides its middle
     assert torch.equal(seen[:, 1], ~along)
+
+
+@pytest.mark.parametrize(("spacings", "hidden"), [(2.4, False), (2.6, True)])
+def test_a_surface_hides_what_is_more_than_two_and_a_half_spacings_behind_it(spacings, hidden):
+    spacing, (_, radius) = 0.1, search_volume(CAMERAS)
+    centre = CAMERAS.centers[:1]
+    surface = torch.zeros(1, 3)
+    behind = -centre / centre.norm() * spacings * spacing * radius
+    assert bool(in_sight(behind, surface, CAMERAS, spacing)[0, 0]) is not hidden
+    # Beside it, by more than half a spacing of the picture, it hides nothing.
+    aside = torch.linalg.cross(centre, torch.tensor([[0.0, 0.0, 1.0]]))
+    depth = centre.norm() + behind.norm()
+    beside = behind + 0.6 * spacing * aside / aside.norm() / CAMERAS.intrinsics[0, 0, 0] * depth
+    assert bool(in_sight(beside, surface, CAMERAS, spacing)[0, 0])

@@ -10,7 +10,7 @@ import torch
 
 from keyorbit.cli import main
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.index import plan_cache
 from keyorbit.discovery.config import DiscoverConfig

@@ -25,7 +25,7 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.output.page.report import Figure, read_run, report_html
 from keyorbit.storage.files import write_text
-from keyorbit.synthetic.dataset import make_dataset
+from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 pytestmark = pytest.mark.browser
 
@@ -36,7 +36,7 @@ def report(backend, tmp_path_factory):
     from keyorbit.objects.dataset import load_dataset
 
     folder = tmp_path_factory.mktemp("report") / "chairs"
-    make_dataset(folder / "data", "chair", 2, seed=3, size=32)
+    make_dataset(folder / "data", DatasetSpec("chair", 2, seed=3, size=32))
     tokens = untrained(backend, DiscoverConfig(num_tokens=6, num_candidates=6))
     tokens.save(folder / "tokens.safetensors")
     history = [{"step": i, "total": 1 / i, "geometric": 0.3 / i} for i in range(1, 80)]

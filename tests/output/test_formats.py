@@ -19,17 +19,11 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.output.choices import FORMATS, parse_formats, parse_skeleton
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
 from keyorbit.output.palette import palette
 from keyorbit.output.plotting import draw_keypoints, save_figure
-from keyorbit.output.write import (
-    FORMATS,
-    find_skeleton,
-    parse_formats,
-    parse_skeleton,
-    write_detection,
-    write_detections,
-)
+from keyorbit.output.write import find_skeleton, write_detection, write_detections
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import MARKER
 

@@ -16,8 +16,10 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews, Truth
+from keyorbit.output.page.charts import charts
+from keyorbit.output.page.inputs import read_scores
 from keyorbit.output.page.panels import heat_strip, make_panel, render_panel
-from keyorbit.output.page.report import Figure, charts, read_run, read_scores, report_html
+from keyorbit.output.page.report import Figure, read_run, report_html
 from keyorbit.output.palette import palette
 
 HISTORY = [{"step": float(i), "total": 1 / i, "geometric": 0.5 / i, "seconds": 0.1 * i} for i in range(1, 41)]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from keyorbit.errors import InputError
-from keyorbit.output.skeleton import check_edges, co_moving_skeleton
+from keyorbit.output.choices import check_edges
+from keyorbit.output.skeleton import co_moving_skeleton
 
 
 def arm(bend_deg, turn_deg=0.0):

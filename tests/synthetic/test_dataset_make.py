@@ -9,6 +9,7 @@ from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.synthetic.dataset import MAX_OBJECTS, make_dataset
 from keyorbit.synthetic.objects import make_object
+from keyorbit.synthetic.plan import DatasetSpec
 from keyorbit.synthetic.render import Light, Surface, composite, object_surface, render, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, SampleSpec, input_azimuth, make_sample, make_samples
 from keyorbit.synthetic.shapes import box, prism
@@ -72,7 +73,7 @@ def test_the_input_views_azimuth_is_known_without_the_scene():
 
 
 def test_the_input_picture_stands_on_its_background(tmp_path):
-    make_dataset(tmp_path, "chair", 8, seed=10, size=16)
+    make_dataset(tmp_path, DatasetSpec("chair", 8, seed=10, size=16))
     grounds = []
     for i, thing in enumerate(load_dataset(tmp_path)):
         sample = make_sample(SampleSpec("chair", 10 * MAX_OBJECTS + i, 16))
@@ -97,7 +98,7 @@ def test_points_behind_the_object_are_hidden():
 
 
 def test_a_dataset_comes_back_from_disk(tmp_path):
-    make_dataset(tmp_path, "chair", 2, seed=7, size=32)
+    make_dataset(tmp_path, DatasetSpec("chair", 2, seed=7, size=32))
     objects = load_dataset(tmp_path)
     sample = make_sample(SampleSpec("chair", 7 * MAX_OBJECTS + 1, 32))
     assert len(objects) == 2
@@ -111,9 +112,9 @@ def test_a_dataset_comes_back_from_disk(tmp_path):
 
 
 def test_shards_make_the_dataset_that_one_machine_makes(tmp_path):
-    make_dataset(tmp_path / "one", "lamp", 3, seed=7, size=16)
+    make_dataset(tmp_path / "one", DatasetSpec("lamp", 3, seed=7, size=16))
     for i in range(2):
-        make_dataset(tmp_path / "shards", "lamp", 3, seed=7, size=16, shard=(i, 2))
+        make_dataset(tmp_path / "shards", DatasetSpec("lamp", 3, seed=7, size=16, shard=(i, 2)))
     files = {
         root: {path.relative_to(tmp_path / root): path.read_bytes() for path in sorted((tmp_path / root).rglob("*.*"))}
         for root in ("one", "shards")

@@ -1,1 +1,1 @@
-"""The web app: keypoints of a dropped picture, discovery on a folder, and one token's attention layer by layer."""
+"""The web app: keypoints of an uploaded picture, discovery on a folder, and one token's attention at each layer."""

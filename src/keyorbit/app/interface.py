@@ -21,7 +21,7 @@ _STAGES = {"prepare": "making views", "cache": "reading the model", "plant": "pl
 
 
 def gradio() -> Any:
-    """Gradio, which is an extra.
+    """Import Gradio, which is an optional dependency.
 
     Raises:
         InputError: it is not installed.
@@ -33,7 +33,7 @@ def gradio() -> Any:
 
 
 def build(studio: Studio, limits: Limits | None = None) -> Any:
-    """The app as Gradio blocks; :func:`launch` serves it."""
+    """Build the app as Gradio blocks; :func:`launch` serves it."""
     gr, limits = gradio(), limits or Limits()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         gr.Markdown(WELCOME)
@@ -49,12 +49,12 @@ def build(studio: Studio, limits: Limits | None = None) -> Any:
 
 
 def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> Any:
-    """Serve the app; on this machine alone unless ``host`` says otherwise. Returns Gradio's blocks.
+    """Serve the app and return Gradio's blocks. ``host`` is the address to which the server binds.
 
-    No file of the server can be read through it: only what the app itself made for a visitor is served.
+    No file of the server can be read through it: only files that the app itself made for a visitor are served.
 
     Raises:
-        InputError: Gradio is missing, or the port is taken.
+        InputError: Gradio is missing, or the port is in use.
     """
     gr, limits = gradio(), Limits()
     app = build(studio, limits)
@@ -100,7 +100,7 @@ def _example_pictures() -> list[list[str]]:
 
 
 def _kindly(gr: Any, work: Callable[..., Any]) -> Any:
-    """What a visitor can put right is told in a sentence."""
+    """Show errors that a visitor can correct as a sentence."""
     try:
         return work()
     except InputError as error:
@@ -178,7 +178,7 @@ def _stop(work: Job | None) -> None:
 
 
 def _watch(gr: Any, studio: Studio, work: Job, thing: Any, parts: dict[str, Any]) -> Iterator[dict[Any, Any]]:
-    """What there is to see of a job, about once a second, until it ends."""
+    """Yield the state of a job about once a second, until it ends."""
     shown: Tokens | None = None
     while not work.finished.wait(_EVERY):
         stage, done, total = work.stage

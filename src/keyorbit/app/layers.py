@@ -1,4 +1,4 @@
-"""Where one token looks at every layer and resolution: the attention before anything is averaged over layers."""
+"""The attention of one token at every layer and resolution, before the average over layers."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import to_map
-from keyorbit.diffusion.prepare import PrepareConfig
 from keyorbit.diffusion.queries import LayerQueries
-from keyorbit.diffusion.recording import RecordConfig, record
+from keyorbit.diffusion.recording import record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout, split_views
@@ -21,7 +21,11 @@ from keyorbit.objects.dataset import ObjectViews
 class LayerAttention:
     """One layer's attention to one token, mean over its heads: probabilities of the softmax over text and token.
 
-    views: at the layer's own size; given: the same on the input picture, None for models that have no such pass.
+    Attributes:
+        name: of the layer.
+        heads: number of heads.
+        views: in each view, at the layer's own size.
+        given: in the input picture; None for models without a pass that reads it.
     """
 
     name: str
@@ -32,16 +36,16 @@ class LayerAttention:
 
 @torch.no_grad()
 def attention_by_layer(
-    backend: Backend, tokens: Tokens, thing: ObjectViews, token: int, seed: int = 0
+    backend: Backend, tokens: Tokens, thing: ObjectViews, token: int
 ) -> tuple[Float[Tensor, "view 3 height width"], list[LayerAttention]]:
-    """The object's views, and the attention of every cross-attention layer in the order of the UNet.
+    """Return the object's views, and the attention of every cross-attention layer in the order of the UNet.
 
     Raises:
         InputError: there is no such token, or the object does not fit the model.
     """
     if not 0 <= token < len(tokens):
         raise InputError(f"there are keypoints 0 to {len(tokens) - 1}, and no {token}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     every_layer = RecordConfig(("*",), "attention", PrepareConfig().settled(tokens.info.timestep), condition=True)
     recording = record(thing, backend, every_layer, generator)
     embedding = tokens.embedding.to(backend.device)

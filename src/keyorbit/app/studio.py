@@ -1,4 +1,4 @@
-"""What the app does, without the page: one model for all visitors, who take turns at it."""
+"""The work of the app, without the page. All visitors share one model, one after the other."""
 
 import shutil
 import tempfile
@@ -16,17 +16,16 @@ from PIL import Image
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.backends.loading import load_backend_of
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.discovery.discover import discover
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import resize
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.page.charts import charts
 from keyorbit.output.page.panels import data_url, heat_strip, make_panel, render, render_panel
-from keyorbit.output.page.report import charts
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
 
@@ -36,27 +35,27 @@ _LAYER_SIDE = 32
 _KEEP_SECONDS = 3600
 
 
-class Turns:
-    """One visitor at the model at a time. Who works long gives way between two pieces of work."""
+class ModelLock:
+    """Lets one visitor at a time use the model. Long work gives way to others between two of its pieces."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """A block in which the model is ours alone."""
+    def held(self) -> Iterator[None]:
+        """Hold the lock within the ``with`` block."""
         with self._lock:
             yield
 
     def give_way(self) -> None:
-        """Inside a turn: let those who wait go first."""
+        """While the lock is held: let those who wait go first."""
         self._lock.release()
         time.sleep(0.002)
         self._lock.acquire()
 
 
 class Job:
-    """A discovery that runs in a thread of its own. Read its fields at any time; they are replaced, not changed."""
+    """A discovery that runs in its own thread. Its fields may be read at any time; they are replaced, not changed."""
 
     def __init__(self) -> None:
         self.stage = ("start", 0, 1)
@@ -67,29 +66,29 @@ class Job:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """Ask it to end; what it has by then is kept."""
+        """Request the end. The result so far is kept."""
         self._stop.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether it was asked to end."""
+        """Whether the end was requested."""
         return self._stop.is_set()
 
 
 class Studio:
-    """The model, the tokens it starts with, and the work."""
+    """The model, the tokens with which it starts, and the work."""
 
     def __init__(self, backend: Backend, tokens: Tokens, scratch: Path) -> None:
         self.backend, self.tokens, self.scratch = backend, tokens, scratch
-        self.turns = Turns()
+        self.lock = ModelLock()
         self.made = dict[Path, float]()
 
     def detect(
         self, picture: Image.Image, tokens: Tokens, say: Callable[[float, str], None]
     ) -> tuple[str, list[str], Detection]:
-        """The panel of a picture as HTML, and the files to download."""
+        """Detect keypoints; return the panel of the picture as HTML, and the files to download."""
         say(0.1, "waiting for a turn at the model")
-        with self.turns.turn():
+        with self.lock.held():
             say(0.2, "making the views and reading the keypoints")
             found = KeypointDetector(self.backend, tokens).detect_object(ObjectViews("picture", picture))
         say(0.8, "writing the files")
@@ -99,8 +98,8 @@ class Studio:
         return render_panel(make_panel(found)), files, found
 
     def attention(self, picture: Image.Image, tokens: Tokens, token: int) -> str:
-        """One token's attention at every layer, as HTML."""
-        with self.turns.turn():
+        """Return one token's attention at every layer, as HTML."""
+        with self.lock.held():
             views, layers = attention_by_layer(self.backend, tokens, ObjectViews("picture", picture), token)
         rows = []
         side = (_LAYER_SIDE, _LAYER_SIDE)
@@ -123,7 +122,7 @@ class Studio:
         return render("layers.html", rows=rows, titles=titles, pictures=strip, token=token, color=color)
 
     def start(self, objects: Sequence[ObjectViews], count: int, steps: int) -> Job:
-        """Begin a discovery."""
+        """Start a discovery."""
         job = Job()
         prepare = PrepareConfig(noises=2)
         config = DiscoverConfig(count, 2 * count, steps=steps, batch=min(4, len(objects)), prepare=prepare)
@@ -131,19 +130,19 @@ class Studio:
         return job
 
     def save(self, tokens: Tokens) -> str:
-        """The tokens as a file to download."""
+        """Write the tokens as a file to download."""
         path = self._folder() / "tokens.safetensors"
         tokens.save(path)
         return str(path)
 
     def preview(self, thing: ObjectViews, tokens: Tokens) -> str:
-        """The panel of one object with these tokens."""
-        with self.turns.turn():
+        """Return the panel of one object with these tokens."""
+        with self.lock.held():
             found = KeypointDetector(self.backend, tokens).detect_object(thing)
         return render_panel(make_panel(found, thing.truth))
 
     def _folder(self) -> Path:
-        """A new folder to write in; those that were made an hour ago have long been handed out."""
+        """Make a new folder to write in; remove those that were made more than an hour ago."""
         now = time.monotonic()
         for old in [path for path, made in self.made.copy().items() if made < now - _KEEP_SECONDS]:
             if self.made.pop(old, None) is not None:
@@ -153,20 +152,23 @@ class Studio:
         return folder
 
     def _discover(self, job: Job, objects: Sequence[ObjectViews], config: DiscoverConfig) -> None:
+        # Heavier than all else here, and not needed before a visitor begins one.
+        from keyorbit.discovery.discover import discover
+
         def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
             job.stage = (stage, done, total)
             if stage == "step":
                 job.losses = (*job.losses, {"step": float(done), **values})
             elif job.stopped:
                 raise InputError("Stopped before the first step: there is nothing to keep yet.")
-            self.turns.give_way()
+            self.lock.give_way()
 
         def watch(step: int, tokens: Tokens) -> bool:
             job.tokens = tokens
             return not job.stopped
 
         try:
-            with self.turns.turn():
+            with self.lock.held():
                 config = replace(config, save_every=min(10, max(1, config.steps)))
                 job.tokens = discover(self.backend, objects, config, report=report, watch=watch)
         except InputError as error:
@@ -179,7 +181,7 @@ class Studio:
 
 
 def loss_charts(losses: Sequence[dict[str, float]]) -> str:
-    """The losses so far as HTML."""
+    """Render the losses so far as HTML."""
     return render("app_charts.html", charts=charts(losses))
 
 
@@ -192,26 +194,25 @@ def open_studio(
     scratch: Path,
     cameras_of: str | None = None,
 ) -> Studio:
-    """The studio of a run, or of the tokens for chairs that come with keyorbit.
+    """Open the studio of a run, or of the tokens for chairs that come with keyorbit.
 
     Raises:
-        InputError: the run or the model is not to be had, or they do not fit each other.
+        InputError: the run or the model cannot be loaded, or they do not fit each other.
     """
     path = EXAMPLES / "tokens.safetensors" if run is None else run if run.is_file() else run / "tokens.safetensors"
     tokens = Tokens.load(path)
-    chosen = cameras_of or tokens.info.cameras_of or None
-    backend = load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)
+    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of)
     KeypointDetector(backend, tokens)  # whether they fit
     return Studio(backend, tokens, scratch)
 
 
 def examples() -> list[ObjectViews]:
-    """The chairs that come with keyorbit, with their views and true landmarks."""
+    """Return the chairs that come with keyorbit, with their views and true landmarks."""
     return list(load_dataset(EXAMPLES))
 
 
 def _place(layer: str) -> str:
-    """``up_blocks.1.attentions.0.transformer_blocks.0.attn2`` in short: ``up 1.0``."""
+    """Shorten ``up_blocks.1.attentions.0.transformer_blocks.0.attn2`` to ``up 1.0``."""
     parts = layer.split(".")
     block, numbers = parts[0].removesuffix("_blocks").removesuffix("_block"), [p for p in parts[1:] if p.isdigit()]
     return f"{block} {'.'.join(numbers[:2] if block != 'mid' else numbers[:1])}"

@@ -1,4 +1,4 @@
-"""Files from visitors: what is too large or no picture is refused before it is decoded, in words for who sent it."""
+"""Files from visitors. Files that are too large or no pictures are refused before they are decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,15 @@ from keyorbit.objects.pictures import load_image
 
 @dataclass(frozen=True)
 class Limits:
-    """What a visitor may ask for. bytes and pixels: of one picture; the rest: of one discovery."""
+    """Limits of what a visitor may request.
+
+    Attributes:
+        bytes: of one picture. Default 10 MiB.
+        pixels: of one picture. Default 16 million.
+        pictures: of one discovery. Default 64.
+        steps: of one discovery. Default 1000.
+        tokens: of one discovery. Default 32.
+    """
 
     bytes: int = 10 * 2**20
     pixels: int = 16_000_000
@@ -23,10 +31,10 @@ class Limits:
 
 
 def open_picture(path: str | Path | None, limits: Limits, name: str = "That file") -> Image.Image:
-    """A visitor's picture.
+    """Read a visitor's picture.
 
     Raises:
-        InputError: none was given, or it is too large, damaged or no picture. The sentence names no path.
+        InputError: there is none, or it is too large, damaged or not a picture. The message does not contain a path.
     """
     if path is None:
         raise InputError("There is no picture yet: drop one, or pick an example.")
@@ -49,10 +57,10 @@ def open_picture(path: str | Path | None, limits: Limits, name: str = "That file
 
 
 def open_pictures(paths: Sequence[str] | None, limits: Limits) -> list[ObjectViews]:
-    """The pictures of a visitor's folder; other files in it are passed over.
+    """Read the pictures of a visitor's folder; other files in it are ignored.
 
     Raises:
-        InputError: there are none, too many, or one cannot be used.
+        InputError: there are none or too many, or one cannot be used.
     """
     chosen = [path for path in map(Path, paths or ()) if path.suffix.lower() in Image.registered_extensions()]
     if not chosen:

@@ -16,15 +16,14 @@ from keyorbit.cli.options import (
     TimestepOption,
     UnetOption,
     WarpsOption,
-    map_kind,
-    prepare_config,
+    changed,
+    check_maps,
+    check_model_options,
+    check_versions,
 )
 from keyorbit.cli.terminal import console, errors, progress
-from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.discovery.cache.build import build_cache, check_folder, check_room
-from keyorbit.discovery.cache.index import STORED, plan_cache
-from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.objects.dataset import load_dataset
+from keyorbit.discovery.choices import STORED_TYPES, check_cache_place, check_stored
+from keyorbit.objects.paths import object_paths
 from keyorbit.ranks import start_ranks
 
 
@@ -38,19 +37,30 @@ def cache_command(
     warps: WarpsOption = None,
     noises: NoisesOption = None,
     seed: Annotated[int, typer.Option(help="Of warps and noise.")] = 0,
-    store: Annotated[str, typer.Option(help=f"{', '.join(STORED)}: what queries are kept in.")] = "float32",
+    store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
 ) -> None:
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
-    check_folder(out)
+    kind, timesteps = check_maps(maps), check_versions(timestep, warps, noises)
+    check_stored(store)
+    check_model_options(model, unet, cameras_of, dtype)
+    check_cache_place(out)
+    object_paths(data)
+
+    from keyorbit.cli.loading import load_model
+    from keyorbit.discovery.cache.build import build_cache, check_room
+    from keyorbit.discovery.cache.index import plan_cache
+    from keyorbit.discovery.config import DiscoverConfig
+    from keyorbit.objects.dataset import load_dataset
+
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
-    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of)
-    prepare = prepare_config(timestep, warps, noises, DiscoverConfig().prepare)
-    wanted = DiscoverConfig(layers=layers, maps=map_kind(maps), seed=seed, prepare=prepare)
+    backend = load_model(model, device, dtype, unet, cameras_of)
+    prepare = changed(DiscoverConfig().prepare, timestep=timesteps, warps=warps, noises=noises)
+    wanted = DiscoverConfig(layers=layers, maps=kind, seed=seed, prepare=prepare)
     with progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
         check_room(index, out)

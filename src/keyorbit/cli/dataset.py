@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from keyorbit.cli.options import OverwriteOption, load_all, one_of
+from keyorbit.cli.options import OverwriteOption
 from keyorbit.cli.terminal import console, progress
-from keyorbit.errors import InputError
-from keyorbit.synthetic.dataset import make_dataset, render_mesh
-from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.errors import InputError, one_of
+from keyorbit.objects.paths import check_mesh, object_paths
+from keyorbit.storage.outputs import OBJECT, check_output
 
 
 def dataset_make(
@@ -30,11 +29,16 @@ def dataset_make(
     first, _, of = shard.partition("/")
     if not (first.isdecimal() and of.isdecimal()):
         raise InputError(f"--shard is a number and how many there are, such as 0/4, not '{shard}'")
-    part = int(first), int(of)
+
+    from keyorbit.synthetic.plan import DatasetSpec
+
+    spec = DatasetSpec(category, objects, seed, size, turn, (int(first), int(of)))
+    spec.folders(out, overwrite)
+
+    from keyorbit.synthetic.dataset import make_dataset
+
     with progress() as tick:
-        written = make_dataset(
-            out, category, objects, seed, size, workers, lambda i, n: tick("render", i, n, {}), turn, part, overwrite
-        )
+        written = make_dataset(out, spec, workers, lambda i, n: tick("render", i, n, {}), overwrite)
     console.print(f"{len(written)} objects in {out}")
 
 
@@ -51,6 +55,11 @@ def dataset_render(
     one_of("--up", up, ("y", "z"))
     if not -89 <= elevation <= 89 or size < 8:
         raise InputError("--elevation is -89 to 89 degrees, and --size 8 pixels or more")
+    check_output(out, OBJECT, overwrite)
+    check_mesh(mesh)
+
+    from keyorbit.synthetic.dataset import render_mesh
+
     render_mesh(mesh, out, size, elevation, azimuth, up, overwrite)
     console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
 
@@ -59,11 +68,19 @@ def dataset_list(
     data: Annotated[Path | None, typer.Argument(help="A dataset folder; none for the known categories.")] = None,
 ) -> None:
     """List the known categories, or the objects of a folder."""
+    from rich.table import Table
+
     if data is None:
+        from keyorbit.synthetic.objects import CATEGORIES
+
         table = Table("category", "keypoints")
         for name, category in CATEGORIES.items():
             table.add_row(name, ", ".join(category.keypoint_names))
     else:
+        object_paths(data)
+
+        from keyorbit.cli.loading import load_all
+
         table = Table("object", "views", "landmarks", "caption")
         for thing in load_all(data):
             views = "to be generated" if thing.views is None else str(len(thing.views))

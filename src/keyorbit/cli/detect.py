@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from keyorbit.cli.options import (
     CamerasOption,
@@ -14,27 +12,20 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RunArgument,
     UnetOption,
-    load_all,
-    load_tokens,
-    one_of,
-    run_backend,
+    check_model_options,
 )
 from keyorbit.cli.terminal import console, progress
-from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
-from keyorbit.detection.input_camera import InputCamera
-from keyorbit.errors import InputError
-from keyorbit.evaluation.evaluate import SEEN, detect_all
-from keyorbit.evaluation.figures import percent
-from keyorbit.objects.captures import load_capture
-from keyorbit.output.skeleton import check_edges
-from keyorbit.output.write import (
+from keyorbit.detection.choices import NOISES, PEAKS, WARPS
+from keyorbit.diffusion.paths import tokens_file
+from keyorbit.errors import InputError, one_of
+from keyorbit.objects.paths import cameras_content, object_paths, photographs
+from keyorbit.output.choices import (
     DEFAULT_FORMATS,
     DETECTION,
     FORMATS,
-    find_skeleton,
+    check_edges,
     parse_formats,
     parse_skeleton,
-    write_detections,
 )
 from keyorbit.storage.outputs import check_output
 
@@ -52,8 +43,8 @@ def detect_command(
         Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP text model.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
-    noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = DetectConfig.noises,
-    warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = DetectConfig.warps,
+    noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = NOISES,
+    warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = WARPS,
     peak: Annotated[str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map.")] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
@@ -75,14 +66,34 @@ def detect_command(
     if peak is not None:
         one_of("--peak", peak, PEAKS)
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
-    tokens = load_tokens(run)
-    check_edges(edges or (), len(tokens))
     pictures = pictures or []
     if (views is None) != (cameras is None):
         raise InputError("--views and --cameras belong together: give both, or neither")
     if len(pictures) > 1 if views else not pictures:
         raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
+    check_model_options(model, unet, cameras_of, dtype)
     check_output(out, DETECTION, overwrite)
+    tokens_file(run)
+    for path in pictures:
+        object_paths(path)
+    if views and cameras:
+        photographs(views)
+        if not cameras.is_dir():
+            cameras_content(cameras)
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    from keyorbit.cli.loading import load_all, load_tokens, run_backend
+    from keyorbit.cli.tables import input_line
+    from keyorbit.detection.detector import DetectConfig, KeypointDetector
+    from keyorbit.evaluation.evaluate import SEEN, detect_all
+    from keyorbit.evaluation.figures import percent
+    from keyorbit.objects.captures import load_capture
+    from keyorbit.output.write import find_skeleton, write_detections
+
+    tokens = load_tokens(run)
+    check_edges(edges or (), len(tokens))
     objects = [] if views else [thing for path in pictures for thing in load_all(path)]
     backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
     if views and cameras:
@@ -102,14 +113,6 @@ def detect_command(
     console.print(table)
     for detection in found:
         if detection.input_camera is not None:
-            console.print(f"{detection.name}: {_input_line(detection.input_camera)}", markup=False, soft_wrap=True)
+            console.print(f"{detection.name}: {input_line(detection.input_camera)}", markup=False, soft_wrap=True)
     if any(detection.keypoints_3d is None for detection in found):
         console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
-
-
-def _input_line(camera: InputCamera) -> str:
-    if float(camera.score) == 0:
-        return "the input picture's elevation cannot be known from these keypoints"
-    return (
-        f"the input picture's elevation is {float(camera.elevation_deg):.1f}° ± {float(camera.elevation_std_deg):.1f}°"
-    )

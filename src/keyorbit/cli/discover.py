@@ -20,18 +20,16 @@ from keyorbit.cli.options import (
     WarpsOption,
     base_settings,
     changed,
-    load_all,
-    map_kind,
-    one_of,
-    prepare_config,
+    check_maps,
+    check_model_options,
+    check_settings,
+    check_versions,
 )
 from keyorbit.cli.terminal import console, progress
-from keyorbit.diffusion.attention import Mode
-from keyorbit.diffusion.backends.loading import load_backend, model_fingerprint
-from keyorbit.discovery.cache.disk import DiskCache, open_cache
-from keyorbit.discovery.config import DiscoverConfig, Method
-from keyorbit.discovery.discover import RUN, discover, discover_cached
-from keyorbit.errors import InputError
+from keyorbit.diffusion.choices import Mode
+from keyorbit.discovery.choices import RUN, Method, index_file
+from keyorbit.errors import InputError, one_of
+from keyorbit.objects.paths import object_paths
 from keyorbit.output.loss_log import LossLog
 from keyorbit.ranks import start_ranks
 from keyorbit.storage.files import make_folder, write_json, write_text
@@ -86,6 +84,7 @@ def discover_command(
         one_of("--method", method, get_args(Method))
     if mode is not None:
         one_of("--mode", mode, get_args(Mode))
+    kind, timesteps = check_maps(maps), check_versions(timestep, warps, noises)
     if (data is None) == (cache is None):
         raise InputError("give either DATA or --cache")
     if cache is not None:
@@ -93,18 +92,30 @@ def discover_command(
         given["--cameras-of"] = cameras_of
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
+    check_settings(config)
+    check_model_options(model, unet, cameras_of, dtype)
     check_run(out, RUN, resume, overwrite)
+    if cache is not None:
+        index_file(cache)
+    if data is not None:
+        object_paths(data)
+
+    from keyorbit.cli.loading import cache_of_model, load_all, load_model
+    from keyorbit.discovery.cache.disk import open_cache
+    from keyorbit.discovery.config import DiscoverConfig
+    from keyorbit.discovery.discover import discover, discover_cached
+
     base = base_settings(DiscoverConfig, config, out / DISCOVER_SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
     most = base.num_candidates if candidates is None else candidates
     wanted = changed(
         base,
-        prepare=prepare_config(timestep, warps, noises, base.prepare),
+        prepare=changed(base.prepare, timestep=timesteps, warps=warps, noises=noises),
         num_tokens=count,
         num_candidates=max(count, most),
         method=method,
         mode=mode,
-        maps=map_kind(maps),
+        maps=kind,
         layers=layers,
         steps=steps,
         batch=batch,
@@ -123,12 +134,11 @@ def discover_command(
             tick(stage, done, total, values)
 
         if cache is not None:
-            opened = _of_model(open_cache(cache, device), model)
+            opened = cache_of_model(open_cache(cache, device), model)
             count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks, overwrite)
-        else:
-            assert data is not None
+        elif data is not None:
             objects = load_all(data)
-            backend = load_backend(model or "tiny", device, dtype, unet, cameras_of=cameras_of)
+            backend = load_model(model or "tiny", device, dtype, unet, cameras_of)
             count = len(objects)
             found = discover(backend, objects, wanted, out, resume, report, ranks, overwrite=overwrite)
     if not ranks.main:
@@ -138,13 +148,3 @@ def discover_command(
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")
-
-
-def _of_model(cache: DiskCache, model: str | None) -> DiskCache:
-    """The cache, if it was built with that model; without one, whatever it was built with."""
-    if model is not None and (found := model_fingerprint(model)) != cache.facts.fingerprint:
-        raise InputError(
-            f"{cache.folder} was built with {cache.facts.name} ({cache.facts.fingerprint}), not with {model} "
-            f"({found}): build it again, or leave --model out"
-        )
-    return cache

@@ -1,6 +1,5 @@
 """``keyorbit evaluate``: a run against ground truth."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +11,13 @@ from keyorbit.cli.options import (
     DtypeOption,
     RunArgument,
     UnetOption,
-    load_tokens,
-    run_backend,
+    check_model_options,
 )
-from keyorbit.cli.tables import objects_table, summary_table
 from keyorbit.cli.terminal import console, progress
-from keyorbit.detection.detector import KeypointDetector
-from keyorbit.discovery.config import config_from_settings
-from keyorbit.discovery.initial import untrained
+from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
-from keyorbit.evaluation.evaluate import Evaluation, detect_each, evaluate
-from keyorbit.evaluation.readers import DATASETS, read_dataset
-from keyorbit.objects.dataset import ObjectViews
+from keyorbit.evaluation.choices import DATASETS, check_dataset
+from keyorbit.objects.paths import object_paths
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.outputs import check_file
 
@@ -61,6 +55,23 @@ def evaluate_command(
         raise InputError("--limit must be 1 or more")
     if json_file:
         check_file(json_file, SCORES_MARK)
+    tokens_file(run)
+    check_model_options(model, unet, cameras_of, dtype)
+    for folder in (data, fit, moved):
+        if folder is not None:
+            check_dataset(dataset, folder)
+            if dataset == "keyorbit":
+                object_paths(folder)
+
+    from keyorbit.cli.loading import load_tokens, run_backend, without_views
+    from keyorbit.cli.tables import objects_table, summary_table
+    from keyorbit.detection.detector import KeypointDetector
+    from keyorbit.discovery.config import config_from_settings
+    from keyorbit.discovery.initial import untrained
+    from keyorbit.evaluation.evaluate import Evaluation, detect_each, evaluate
+    from keyorbit.evaluation.readers import read_dataset
+    from keyorbit.objects.dataset import ObjectViews
+
     tokens = load_tokens(run)
 
     def load(folder: Path | None, part: str) -> list[ObjectViews]:
@@ -68,7 +79,7 @@ def evaluate_command(
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
     backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
-    seen, seen_moved = (_without_views(things) if generate else things for things in (objects, moved_objects))
+    seen, seen_moved = (without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
@@ -87,7 +98,3 @@ def evaluate_command(
         write_json(json_file, scores)
     console.print(objects_table(results))
     console.print(summary_table(scores))
-
-
-def _without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
-    return [replace(thing, views=None, masks=None) for thing in objects]

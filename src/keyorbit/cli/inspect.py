@@ -7,23 +7,18 @@ import typer
 
 from keyorbit.cli.options import DeviceOption, DtypeOption
 from keyorbit.cli.terminal import console, errors, progress
-from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
-from keyorbit.diffusion.inspection.architectures import ARCHITECTURES
-from keyorbit.diffusion.inspection.cost import Subject, measure
-from keyorbit.diffusion.inspection.drift import Drift, measure_drift
-from keyorbit.diffusion.inspection.report_text import markdown, show
-from keyorbit.diffusion.inspection.shape_report import FORMAT, inspect_model, with_measurements
-from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, INSPECT_FORMAT, check_dtype
+from keyorbit.diffusion.paths import check_architecture
+from keyorbit.discovery.choices import NUM_TOKENS
 from keyorbit.errors import InputError
-from keyorbit.objects.pictures import load_image
+from keyorbit.objects.paths import check_picture
 from keyorbit.storage.files import make_folder, write_json, write_text
 from keyorbit.storage.outputs import check_file
 
 
 def inspect_command(
-    model: Annotated[str, typer.Option(help=f"tiny, {', '.join(ARCHITECTURES)}, a folder, or a Hub id.")] = "tiny",
-    tokens: Annotated[int, typer.Option(help="Learnable tokens behind the text.")] = DiscoverConfig.num_tokens,
+    model: Annotated[str, typer.Option(help=f"tiny, {', '.join(ARCHITECTURE_NAMES)}, a folder, or a Hub id.")] = "tiny",
+    tokens: Annotated[int, typer.Option(help="Learnable tokens behind the text.")] = NUM_TOKENS,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the tables here.")] = None,
     measured: Annotated[bool, typer.Option("--measure", help="Run the model: time and peak memory.")] = False,
@@ -33,24 +28,36 @@ def inspect_command(
     dtype: DtypeOption = "float32",
 ) -> None:
     """Show a model's shapes, memory and cost without and with tokens; reads no weights unless asked to run it."""
-    if drift and model in ARCHITECTURES:
+    if drift and model in ARCHITECTURE_NAMES:
         raise InputError(f"--drift needs trained weights; {model} is an architecture: give tiny, a folder or a Hub id")
-    for path, mark in ((json_file, f'"format": "{FORMAT}"'), (markdown_file, " text tokens OLD, ")):
+    for path, mark in ((json_file, f'"format": "{INSPECT_FORMAT}"'), (markdown_file, " text tokens OLD, ")):
         if path:
             check_file(path, mark)
+    check_dtype(dtype)
+    check_architecture(model)
+    if picture is not None:
+        check_picture(picture)
+
+    from keyorbit.cli.loading import load_model, quiet_libraries
+    from keyorbit.diffusion.inspection.cost import Subject, measure
+    from keyorbit.diffusion.inspection.report_text import markdown, show
+    from keyorbit.diffusion.inspection.shape_report import inspect_model, with_measurements
+    from keyorbit.objects.pictures import load_image
+
+    quiet_libraries()
     image = None if picture is None else load_image(picture)
     report = inspect_model(model, tokens)
     with progress() as tick:
         if measured:
             gigabytes = 4e-9 * report.observation.parameters["unet"]
-            if model in ARCHITECTURES:
+            if model in ARCHITECTURE_NAMES:
                 words = f"random weights: time and memory are right, pictures are not; needs over {gigabytes:.1f} GB"
                 errors.print(f"keyorbit: {model} runs with {words}", style="yellow", soft_wrap=True)
             subject = Subject(model, tokens, False, device, dtype)
             costs = measure(subject, progress=lambda stage, i, n: tick("measure", i, n, {}))
             report = with_measurements(report, costs=tuple(costs))
         if drift:
-            moved = _drift(load_backend(model, device, dtype), image, lambda stage, i, n: tick(stage, i, n, {}))
+            moved = _drift(load_model(model, device, dtype), image, lambda stage, i, n: tick(stage, i, n, {}))
             report = with_measurements(report, report.costs, tuple(moved))
     if json_file:
         make_folder(json_file.parent)
@@ -61,7 +68,10 @@ def inspect_command(
     show(report, console)
 
 
-def _drift(backend: Any, image: Any, tick: Any) -> list[Drift]:
+def _drift(backend: Any, image: Any, tick: Any) -> Any:
+    from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+    from keyorbit.diffusion.inspection.drift import measure_drift
+
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"--drift works on Zero123++ models; {backend.name} generates no views from a picture")
     return measure_drift(backend, image, progress=tick)

@@ -4,7 +4,6 @@ import logging
 import signal
 import sys
 import time
-from importlib.metadata import version as package_version
 from typing import Annotated
 
 import typer
@@ -25,35 +24,39 @@ from keyorbit.ranks import first_launched, launched
 
 log = logging.getLogger(__name__)
 
-app = typer.Typer(
-    help=__doc__,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-dataset_app = typer.Typer(
-    help="Procedural objects with ground truth, and mesh files at the model's cameras.", no_args_is_help=True
-)
-app.add_typer(dataset_app, name="dataset")
-protocol_app = typer.Typer(
-    help="Published protocols from end to end, next to the published numbers.", no_args_is_help=True
-)
-app.add_typer(protocol_app, name="protocol")
-app.command("discover")(discover_command)
-app.command("cache")(cache_command)
-app.command("train")(train_command)
-app.command("detect")(detect_command)
-app.command("evaluate")(evaluate_command)
-protocol_app.command("stablekeypoints")(protocol_command)
-app.command("report")(report_command)
-app.command("app")(app_command)
-app.command("inspect")(inspect_command)
-dataset_app.command("make")(dataset_make)
-dataset_app.command("render")(dataset_render)
-dataset_app.command("list")(dataset_list)
+
+def new_app() -> typer.Typer:
+    """All commands, in the order that help lists them."""
+    app = typer.Typer(
+        help=__doc__,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    dataset = typer.Typer(
+        help="Procedural objects with ground truth, and mesh files at the model's cameras.", no_args_is_help=True
+    )
+    protocol = typer.Typer(
+        help="Published protocols from end to end, next to the published numbers.", no_args_is_help=True
+    )
+    app.callback(invoke_without_command=True)(_about)
+    app.add_typer(dataset, name="dataset")
+    app.add_typer(protocol, name="protocol")
+    app.command("discover")(discover_command)
+    app.command("cache")(cache_command)
+    app.command("train")(train_command)
+    app.command("detect")(detect_command)
+    app.command("evaluate")(evaluate_command)
+    protocol.command("stablekeypoints")(protocol_command)
+    app.command("report")(report_command)
+    app.command("app")(app_command)
+    app.command("inspect")(inspect_command)
+    dataset.command("make")(dataset_make)
+    dataset.command("render")(dataset_render)
+    dataset.command("list")(dataset_list)
+    return app
 
 
-@app.callback(invoke_without_command=True)
 def _about(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results and errors only.")] = False,
@@ -66,6 +69,8 @@ def _about(
     bars.quiet = quiet
     logging.getLogger("keyorbit").setLevel(logging.INFO if verbose and first_launched() else logging.WARNING)
     if version:
+        from importlib.metadata import version as package_version
+
         console.print(package_version("keyorbit"))
         raise typer.Exit
 
@@ -76,10 +81,9 @@ def main() -> None:
     several = launched() > 1
     if several:  # a launcher ends all processes where one is gone
         signal.signal(signal.SIGTERM, _terminated)
-    _quiet_libraries()
     began = time.monotonic()
     try:
-        app()
+        new_app()()
     except InputError as error:
         if several:  # one sentence is enough
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -99,13 +103,3 @@ def _terminated(number: int, frame: object) -> None:
         "stopped from outside, as when another process of the run is gone; what was finished is kept: start it again "
         "('discover' and 'train' with --resume)"
     )
-
-
-def _quiet_libraries() -> None:
-    """Bars and advice of the libraries below would drown ours."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.set_verbosity_error()

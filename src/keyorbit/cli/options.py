@@ -1,21 +1,15 @@
-"""Options that several commands take, and what is read from them."""
+"""Options that several commands take, and their checks; no library is loaded for these."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 
 import typer
 
-from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.known_cameras import camera_choices
-from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import PrepareConfig
-from keyorbit.diffusion.tokens import Tokens
-from keyorbit.errors import InputError
-from keyorbit.objects.dataset import ObjectViews, load_dataset
-from keyorbit.storage.settings import read_toml
+from keyorbit.diffusion.choices import CAMERAS, MapKind, check_dtype
+from keyorbit.diffusion.paths import check_model, check_unet
+from keyorbit.errors import InputError, one_of
+from keyorbit.storage.settings import read_toml, toml_values
 
 T = TypeVar("T")
 ModelOption = Annotated[
@@ -25,7 +19,7 @@ UnetOption = Annotated[Path | None, typer.Option(help="A .safetensors file with 
 CamerasOption = Annotated[
     str | None,
     typer.Option(
-        "--cameras-of", help=f"{', '.join(camera_choices())}: a Zero123++'s cameras, if not those its folder tells of."
+        "--cameras-of", help=f"{', '.join(CAMERAS)}: a Zero123++'s cameras, if not those its folder tells of."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs, such as cpu or cuda.")]
@@ -71,48 +65,48 @@ def base_settings(kind: type[T], config: Path | None, kept: Path, resume: bool) 
     return kind() if config is None else read_toml(config, kind)
 
 
-def one_of(option: str, value: str, known: Sequence[str]) -> None:
-    """Raises InputError, naming the option, where the value is none of the known ones."""
-    if value not in known:
-        raise InputError(f"{option} is {' or '.join(known)}, not '{value}'")
+def check_settings(config: Path | None) -> None:
+    """Raise InputError where a file of settings is given that cannot be read; its values are checked later."""
+    if config is not None:
+        toml_values(config)
 
 
-def map_kind(value: str | None) -> MapKind | None:
-    """``--maps``, checked. Raises InputError where there is no such kind."""
+def check_maps(value: str | None) -> MapKind | None:
+    """``--maps``. Raises InputError where there is no such kind."""
     if value is not None:
         one_of("--maps", value, get_args(MapKind))
     return cast(MapKind | None, value)
 
 
-def prepare_config(timestep: str | None, warps: int | None, noises: int | None, base: PrepareConfig) -> PrepareConfig:
-    """``base`` with what was given. Raises InputError where a number is out of range."""
+def check_versions(timestep: str | None, warps: int | None, noises: int | None) -> int | tuple[int, ...] | None:
+    """``--timestep`` as one number or several.
+
+    Raises:
+        InputError: it, ``--warps`` or ``--noises`` is out of range.
+    """
     several = [] if timestep is None else timestep.split(",")
     if not all(t.strip().isdecimal() and int(t) <= 999 for t in several):
         raise InputError(f"--timestep is 0 to 999, or several with commas between, not {timestep}")
     if (warps or 0) < 0 or (1 if noises is None else noises) < 1:
         raise InputError("--warps is 0 or more, and --noises 1 or more")
     chosen = tuple(int(t) for t in several)
-    single = chosen[0] if len(chosen) == 1 else chosen or None
-    return changed(base, timestep=single, warps=warps, noises=noises)
+    return chosen[0] if len(chosen) == 1 else chosen or None
 
 
-def load_all(path: Path) -> list[ObjectViews]:
-    """Every object read now, so that a damaged file is found before any work is done."""
-    return list(load_dataset(path))
-
-
-def load_tokens(run: Path) -> Tokens:
-    """The tokens of a run's folder, or of a tokens file. Raises InputError as :meth:`Tokens.load`."""
-    return Tokens.load(run if run.is_file() else run / "tokens.safetensors")
-
-
-def run_backend(
-    tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None, cameras_of: str | None
-) -> Backend:
-    """The model asked for, else the one that the tokens were found on, and its cameras likewise.
+def check_model_options(
+    model: str | None = None, unet: Path | None = None, cameras_of: str | None = None, dtype: str = "float32"
+) -> None:
+    """Whether these can name a model, a file of weights, cameras and a type of numbers.
 
     Raises:
-        InputError: it does not load.
+        InputError: one of them cannot.
     """
-    chosen = cameras_of or tokens.info.cameras_of or None
-    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)
+    check_dtype(dtype)
+    if model is not None:
+        check_model(model)
+    if unet is not None:
+        check_unet(unet)
+    if cameras_of is not None and cameras_of not in CAMERAS:
+        from keyorbit.diffusion.backends.known_cameras import check_choice  # knows what is wrong with it
+
+        check_choice(cameras_of)

@@ -5,13 +5,10 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.cli.options import DeviceOption, DtypeOption, OverwriteOption, one_of
-from keyorbit.cli.tables import protocol_table
+from keyorbit.cli.options import DeviceOption, DtypeOption, OverwriteOption, check_model_options
 from keyorbit.cli.terminal import console, progress
-from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.errors import InputError
-from keyorbit.evaluation.protocol import PROTOCOLS, ProtocolConfig, run_protocol
-from keyorbit.evaluation.readers import read_dataset
+from keyorbit.errors import InputError, one_of
+from keyorbit.evaluation.choices import PROTOCOL_DATASETS, ProtocolConfig, check_dataset
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import OutputKind, check_output, replaced_folder
 
@@ -19,7 +16,7 @@ RUN = OutputKind("protocol run")
 
 
 def protocol_command(
-    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")],
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOL_DATASETS)}.")],
     data: Annotated[Path, typer.Option(help="The data set's folder in its published layout.")],
     out: Annotated[Path, typer.Option(help="Where tokens and result go.")],
     model: Annotated[str, typer.Option(help="A folder or Hub id of Stable Diffusion.")],
@@ -38,15 +35,23 @@ def protocol_command(
     dtype: DtypeOption = "float32",
 ) -> None:
     """StableKeypoints: optimise, select, regress, evaluate, beside the paper's number."""
-    one_of("--dataset", dataset, tuple(PROTOCOLS))
+    one_of("--dataset", dataset, PROTOCOL_DATASETS)
     if min(keypoints, tokens, pictures, fit, 1 if test is None else test, batch) < 1 or augmentations < 0:
         raise InputError("numbers of keypoints, tokens and pictures are 1 or more, and --augmentations 0 or more")
+    check_model_options(model, dtype=dtype)
     check_output(out, RUN, overwrite)
+    check_dataset(dataset, data)
+
+    from keyorbit.cli.loading import load_model
+    from keyorbit.cli.tables import protocol_table
+    from keyorbit.evaluation.protocol import run_protocol
+    from keyorbit.evaluation.readers import read_dataset
+
     config = ProtocolConfig(
         keypoints, tokens, steps, batch, ProtocolConfig.rate, pictures, fit, test, augmentations, map_size, seed
     )
     train_objects, test_objects = read_dataset(dataset, data, "train"), read_dataset(dataset, data, "test")
-    backend = load_backend(model, device, dtype)
+    backend = load_model(model, device, dtype)
     with progress() as tick:
         result = run_protocol(backend, dataset, train_objects, test_objects, config, None, tick)
     with replaced_folder(out, RUN, overwrite) as partial:

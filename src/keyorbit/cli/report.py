@@ -5,13 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, RunArgument, UnetOption, run_backend
+from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, RunArgument, UnetOption, check_model_options
 from keyorbit.cli.terminal import console, progress
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
-from keyorbit.evaluation.evaluate import detect_all
-from keyorbit.evaluation.figures import told
-from keyorbit.output.page.report import Figure, read_run, read_scores, report_html, run_objects
+from keyorbit.objects.paths import object_paths
+from keyorbit.output.page.inputs import check_run_folder, read_scores
 from keyorbit.storage.files import write_text
 from keyorbit.storage.outputs import check_file
 
@@ -33,10 +32,22 @@ def report_command(
     """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
     if objects < 0:
         raise InputError("--objects must be 0 or more")
-    about, path = read_run(run), out or run / "report.html"
+    check_run_folder(run)
+    tokens_file(run)
+    check_model_options(model, unet, cameras_of, dtype)
+    path = out or run / "report.html"
     check_file(path, '<meta name="generator" content="keyorbit')
     beside = run / "scores.json"
     scored = read_scores(scores or beside) if scores or beside.is_file() else {}
+    if data is not None:
+        object_paths(data)
+
+    from keyorbit.cli.loading import run_backend
+    from keyorbit.detection.detector import Detection, KeypointDetector
+    from keyorbit.evaluation.evaluate import detect_all
+    from keyorbit.output.page.report import read_run, report_html, run_objects
+
+    about = read_run(run)
     shown = list(run_objects(about, data, objects))
     found: list[Detection] = []
     if shown:
@@ -47,8 +58,11 @@ def report_command(
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
-def page_figures(scores: dict[str, Any]) -> list[Figure]:
+def page_figures(scores: dict[str, Any]) -> list[Any]:
     """What ``keyorbit evaluate --json`` wrote, as the page shows it."""
+    from keyorbit.evaluation.figures import told
+    from keyorbit.output.page.report import Figure
+
     return [
         Figure(figure.title, texts.get("discovered") or "–", texts.get("untrained"), figure.better == "less")
         for figure, texts in told(scores)

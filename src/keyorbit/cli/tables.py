@@ -1,13 +1,16 @@
 """What an evaluation and a protocol found, as tables for the terminal."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from keyorbit.detection.input_camera import InputCamera
 from keyorbit.evaluation.evaluate import Evaluation
 from keyorbit.evaluation.figures import percent, told
-from keyorbit.evaluation.protocol import SOURCE, ProtocolResult
+
+if TYPE_CHECKING:  # it stands on the highest floor
+    import keyorbit.evaluation.protocol
 
 
 def objects_table(results: dict[str, Evaluation]) -> Table:
@@ -37,8 +40,10 @@ def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def protocol_table(result: ProtocolResult) -> Table:
+def protocol_table(result: "keyorbit.evaluation.protocol.ProtocolResult") -> Table:
     """Ours beside the paper's."""
+    from keyorbit.evaluation.protocol import SOURCE
+
     measured, published = result.measured, result.measured.published
     table = Table("StableKeypoints' protocol", result.dataset)
     table.add_row("metric", f"{measured.name} ({measured.better} is better)")
@@ -48,3 +53,12 @@ def protocol_table(result: ProtocolResult) -> Table:
     counts = f"{result.optimised_on} / {result.fitted_on} / {result.tested_on}"
     table.add_row("pictures: optimised / fitted / tested", counts)
     return table
+
+
+def input_line(camera: InputCamera) -> str:
+    """What is known of the input picture's elevation."""
+    if float(camera.score) == 0:
+        return "the input picture's elevation cannot be known from these keypoints"
+    return (
+        f"the input picture's elevation is {float(camera.elevation_deg):.1f}° ± {float(camera.elevation_std_deg):.1f}°"
+    )

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console, errors, bars = Console(), Console(stderr=True), Console(stderr=True)
 
@@ -25,6 +24,8 @@ def progress(shown: bool = True) -> Iterator[Tick]:
     if not bars.is_terminal or bars.quiet:
         yield _plain_line
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description:>10}"),
         BarColumn(),

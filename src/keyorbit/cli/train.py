@@ -14,15 +14,14 @@ from keyorbit.cli.options import (
     UnetOption,
     base_settings,
     changed,
-    load_tokens,
+    check_model_options,
+    check_settings,
 )
 from keyorbit.cli.terminal import console, progress
-from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.tokens import Tokens
-from keyorbit.objects.dataset import load_dataset
+from keyorbit.diffusion.paths import tokens_file
+from keyorbit.objects.paths import object_paths
 from keyorbit.storage.files import write_json
-from keyorbit.training.config import TrainConfig
-from keyorbit.training.train import SETTINGS, check_place, make_accelerator, train
+from keyorbit.training.choices import SETTINGS, check_choices, check_place, check_tracker
 
 
 def train_command(
@@ -57,8 +56,22 @@ def train_command(
     cameras_of: CamerasOption = None,
 ) -> None:
     """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
+    check_choices(train=trained, mode=mode, precision=precision, tracker=tracker)
+    check_tracker(tracker or "none")
+    check_settings(config)
+    start_from, count = _tokens_or_number(tokens)
+    check_model_options(model, unet, cameras_of)
+    check_place(out, resume, overwrite)
+    object_paths(data)
+
+    from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
+    from keyorbit.objects.dataset import load_dataset
+    from keyorbit.training.config import TrainConfig
+    from keyorbit.training.train import make_accelerator, train
+
+    quiet_libraries()
     base = base_settings(TrainConfig, config, out / SETTINGS, resume)
-    start, count = _tokens_or_number(tokens)
+    start = None if start_from is None else load_tokens(start_from)
     given = {
         "train": trained, "num_tokens": count, "steps": steps, "batch": batch, "accumulate": accumulate,
         "unet_rate": unet_rate, "token_rate": token_rate, "mode": mode, "precision": precision,
@@ -67,11 +80,10 @@ def train_command(
     }  # fmt: skip
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
-    check_place(out, resume, overwrite)
     objects = load_dataset(data)
     accelerator = make_accelerator(settings, out, cpu)
     chosen = cameras_of or (start.info.cameras_of if start else "") or None
-    backend = load_backend(model, str(accelerator.device), unet=unet, cameras_of=chosen)
+    backend = load_model(model, str(accelerator.device), unet=unet, cameras_of=chosen)
     began = time.monotonic()
     with progress(accelerator.is_main_process) as tick:
         found = train(
@@ -86,10 +98,10 @@ def train_command(
     console.print(f"{len(found)} tokens trained on {len(objects)} objects: {out / 'tokens.safetensors'}")
 
 
-def _tokens_or_number(given: str | None) -> tuple[Tokens | None, int | None]:
-    """``--tokens`` of training: tokens to start from, or how many fresh ones."""
+def _tokens_or_number(given: str | None) -> tuple[Path | None, int | None]:
+    """``--tokens`` of training: the file of tokens to start from, or how many fresh ones."""
     if given is None:
         return None, None
     if given.isdecimal():
         return None, int(given)
-    return load_tokens(Path(given)), None
+    return tokens_file(Path(given)), None

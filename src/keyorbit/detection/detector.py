@@ -4,20 +4,22 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak, Space
 from keyorbit.detection.input_camera import InputCamera, find_input_camera
-from keyorbit.detection.peaks import Peak, peak_score, peak_xy
+from keyorbit.detection.peaks import peak_score, peak_xy
 from keyorbit.diffusion.attention import Pass
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import token_heatmaps
-from keyorbit.diffusion.prepare import PrepareConfig, same_cameras
-from keyorbit.diffusion.recording import RecordConfig, Recording, record
+from keyorbit.diffusion.prepare import same_cameras
+from keyorbit.diffusion.recording import Recording, record
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
@@ -32,9 +34,6 @@ from keyorbit.geometry.warps import Warp, inside, unwarp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 
 log = logging.getLogger(__name__)
-
-Space = Literal["constellation", "evidence", "triangulation"]
-PEAKS = get_args(Peak)
 
 # Heat, against a flat map's, that a view has everywhere: where it sees nothing its place is the common one.
 _A_LITTLE = 0.01
@@ -68,8 +67,8 @@ that have a constellation, on upright views |
             something else has a low score there.
     """
 
-    noises: int = 4
-    warps: int = 0
+    noises: int = NOISES
+    warps: int = WARPS
     peak: str | None = None
     window: float = 0.12
     seed: int = 0

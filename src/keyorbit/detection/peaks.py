@@ -1,15 +1,12 @@
 """Where a heatmap marks its place, and how much of it is there."""
 
-from typing import Literal
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from keyorbit.detection.choices import Peak
 from keyorbit.geometry.heatmaps import argmax_rowcol, argmax_xy, soft_argmax_xy, windowed_soft_argmax_xy
-
-Peak = Literal["soft", "window", "argmax"]
 
 
 def peak_xy(heatmaps: Float[Tensor, "*batch height width"], peak: Peak, window: float) -> Float[Tensor, "*batch 2"]:

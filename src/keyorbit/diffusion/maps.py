@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from keyorbit.diffusion.choices import MapKind as MapKind
 from keyorbit.geometry.heatmaps import at_least_float32, normalize, resize, spatial_softmax
 from keyorbit.geometry.views import Layout, split_views
-
-MapKind = Literal["logits", "attention", "stablekeypoints"]
 
 
 @dataclass(frozen=True, eq=False)

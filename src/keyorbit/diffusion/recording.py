@@ -14,32 +14,15 @@ from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Mode, Pass, capture_attention
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import RecordConfig
 from keyorbit.diffusion.maps import LayerMaps, MapKind
-from keyorbit.diffusion.prepare import Prepared, SettledPrepare, Shown, prepare
+from keyorbit.diffusion.prepare import Prepared, Shown, prepare
 from keyorbit.diffusion.queries import LayerQueries, QueryCache, join_items, merge_layers
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
 
 # Versions of an object that go through the UNet together: more would only take more memory.
 AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class RecordConfig:
-    """What is recorded of an object.
-
-    Attributes:
-        layers: names or patterns of the cross-attention layers.
-        maps: the kind of maps that will be read. For logits the layers of one size are kept as one, and there is no
-            normalizer; ``attention`` keeps every layer with the normalizer of its text tokens.
-        prepare: the versions in which the object is shown.
-        condition: also the pass on the input picture, for models that have one. Default: the grid of views alone.
-    """
-
-    layers: tuple[str, ...]
-    maps: MapKind
-    prepare: SettledPrepare
-    condition: bool = False
 
 
 @dataclass(frozen=True, eq=False)

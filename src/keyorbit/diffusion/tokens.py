@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from keyorbit.diffusion.hub import HubTokens
+from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.storage.settings import from_values
@@ -125,8 +126,7 @@ class Tokens(nn.Module, HubTokens):
         Raises:
             InputError: the file is missing, damaged or no tokens file, or holds NaN.
         """
-        if not Path(path).is_file():
-            raise InputError(f"no tokens at {path}; make them with 'keyorbit discover'")
+        check_tokens(Path(path))
         tensors, header = load_checkpoint(Path(path))
         if header.get("format") != FORMAT:
             raise InputError(f"{path} is not a keyorbit tokens file")

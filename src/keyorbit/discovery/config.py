@@ -3,19 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import PrepareConfig, RecordConfig, SettledPrepare
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import PrepareConfig, SettledPrepare
-from keyorbit.diffusion.recording import RecordConfig
+from keyorbit.discovery.choices import NUM_TOKENS, Method
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import ConstellationConfig
 from keyorbit.storage.settings import from_values
 
-Method = Literal["constellation", "consistency"]
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/research-log.md
 
 
@@ -56,7 +55,7 @@ class DiscoverConfig:
         InputError: a number is out of range.
     """
 
-    num_tokens: int = 16
+    num_tokens: int = NUM_TOKENS
     num_candidates: int = 32
     method: Method = "constellation"
     layers: str | tuple[str, ...] | None = None

@@ -10,7 +10,7 @@ from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.objective import Observed, objective
 from keyorbit.discovery.run import DiscoveryRun
 from keyorbit.discovery.selection import Selection
-from keyorbit.discovery.sources import Source
+from keyorbit.discovery.source import Source
 from keyorbit.geometry.cameras import Cameras, repeat_cameras
 from keyorbit.geometry.triangulation import reprojection_error, triangulate
 from keyorbit.ranks import Ranks

@@ -19,7 +19,7 @@ from torch import Tensor
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.run import KEPT, DiscoveryRun
 from keyorbit.discovery.selection import Selection, furthest_point_sampling, usual_candidates
-from keyorbit.discovery.sources import Source
+from keyorbit.discovery.source import Source
 from keyorbit.geometry.alignment import Form, form_of, middle_and_stray, stretched, symmetric_pairs
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import gathered, placed, turn_scores, turned, turns

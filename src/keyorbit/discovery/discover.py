@@ -12,26 +12,21 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
+from keyorbit.discovery.choices import RUN
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, patterns, plain_settings
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
-from keyorbit.discovery.run import CHECKPOINT, DiscoveryRun
+from keyorbit.discovery.memory import open_source
+from keyorbit.discovery.run import DiscoveryRun
 from keyorbit.discovery.single_view_run import SingleViewRun
-from keyorbit.discovery.sources import Source, check_shares, open_source
+from keyorbit.discovery.source import Source, check_shares
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
-from keyorbit.storage.outputs import OutputKind, begin_output, check_run
+from keyorbit.storage.outputs import begin_output, check_run
 
 log = logging.getLogger(__name__)
-
-RUN = OutputKind(
-    "discovery run",
-    # Of the commands discover, evaluate and report.
-    (CHECKPOINT, "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json", "scores.json", "report.html"),
-    CHECKPOINT,
-)
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[int, Tokens], bool]

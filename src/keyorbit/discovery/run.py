@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.maps import token_maps
+from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.initial import initial_tokens
 from keyorbit.discovery.objective import Observed
 from keyorbit.discovery.selection import Selection, choose_tokens
-from keyorbit.discovery.sources import Source
+from keyorbit.discovery.source import Source
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian_kl, normalize, resize
 from keyorbit.geometry.hull import grown_masks
@@ -26,7 +27,6 @@ from keyorbit.storage.settings import differing
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
 KEPT = 1000
-CHECKPOINT = "checkpoint.safetensors"
 
 
 class DiscoveryRun(ABC):

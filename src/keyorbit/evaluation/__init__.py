@@ -1,1 +1,1 @@
-"""How good keypoints are."""
+"""Measure how good keypoints are."""

@@ -1,4 +1,4 @@
-"""How good keypoints are, against what is known of the objects."""
+"""Evaluate keypoints against the ground truth of the objects."""
 
 import logging
 import math
@@ -37,9 +37,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """One object: keypoints with a score, median reprojection error (sides of a view), mean landmark error.
+    """The figures of one object. None where the truth does not allow a figure.
 
-    ``landmark_3d`` in object sizes; ``landmark_2d`` in sides of the view, for models of a single view.
+    Attributes:
+        name: of the object.
+        keypoints: number of keypoints with a score above 0.1.
+        reprojection: median reprojection error, in sides of the view.
+        landmark_3d: mean error of the predicted landmarks, in sizes of the object.
+        landmark_2d: the same for models of a single view, in sides of the view.
     """
 
     name: str
@@ -51,12 +56,19 @@ class ObjectScores:
 
 @dataclass(frozen=True)
 class InputScores:
-    """The input pictures' cameras, medians over objects: the elevation's error in degrees, the others in sides.
+    """The figures of the input pictures' cameras, each a median over the objects.
 
-    reprojection: from the projected keypoints to where the picture's own maps mark them; landmark_2d: from the 3D
-    landmarks, drawn onto the picture with the camera that was found, to the true places of those that it shows. A
-    camera that could not be known counts as infinitely wrong; None where half of them or more are, or none has a truth.
-    elevations: how many have a truth; unknown: objects whose camera could not be known.
+    A camera that could not be estimated (score 0) counts as an infinite error. A median is None if half of the errors
+    or more are infinite, or if no object has the truth that it needs.
+
+    Attributes:
+        elevation_error_deg: error of the elevation, degrees.
+        reprojection: distance between the projected keypoints and their positions in the picture's own heatmaps, in
+            sides of the picture.
+        elevations: number of objects whose true elevation is known.
+        unknown: number of objects whose camera could not be estimated.
+        landmark_2d: distance between the predicted 3D landmarks, projected by the estimated camera, and their true
+            positions in the picture, in sides of the picture. Only landmarks that are visible there count.
     """
 
     elevation_error_deg: float | None
@@ -68,13 +80,22 @@ class InputScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All objects together. None: the objects have no truth.
+    """The figures of all objects together. None where the truth does not allow a figure.
 
-    reprojection and landmark_2d are in sides of a view, landmark_3d in object sizes. landmark_2d: the predicted 3D
-    landmarks in every view, against the true places of those that are visible there. Models of a single view have no
-    reprojection and no 3D: landmarks are then predicted in the picture, and dual alignment and coverage are of 2D
-    points, within the same share of the view's side. measures: every metric by its unambiguous name, see
-    :data:`keyorbit.evaluation.measures.MEASURES`; None where the truth does not allow it.
+    With a model of a single view there is no reprojection and no 3D: landmarks are then predicted in the picture, and
+    dual alignment and coverage are those of 2D points, within the same share of the view's side.
+
+    Attributes:
+        objects: figures of each object.
+        reprojection: median reprojection error, in sides of the view.
+        on_object: share of the keypoints on the object's silhouette, over all views.
+        landmark_3d: mean error of the predicted landmarks, in sizes of the object.
+        landmark_2d: mean distance, in every view, of the predicted 3D landmarks from the true positions of those that
+            are visible there, in sides of the view.
+        dual_alignment: Skeleton Merger's dual alignment score, 0…1.
+        coverage: share of the landmarks with a keypoint within a tenth of the object's size.
+        input: figures of the input pictures' cameras; None if the model has none.
+        measures: every figure by its unambiguous name, see :data:`keyorbit.evaluation.measures.MEASURES`.
     """
 
     objects: tuple[ObjectScores, ...]
@@ -88,7 +109,7 @@ class Evaluation:
     measures: dict[str, float | None] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return asdict(self)
 
 
@@ -97,7 +118,7 @@ def detect_all(
     objects: Objects,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Detection]:
-    """Detections of every object, in order."""
+    """Detect keypoints on every object, in order."""
     return detect_each({"": detector}, objects, progress)[""]
 
 
@@ -106,7 +127,7 @@ def detect_each(
     objects: Objects,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[Detection]]:
-    """Detections of every object by several detectors of one model, in order; each object is recorded once.
+    """Detect keypoints on every object with several detectors of one model. Each object is recorded only once.
 
     Raises:
         InputError: the detectors need different recordings, or an object does not fit the model.
@@ -129,11 +150,19 @@ def evaluate(
     fit_objects: Objects = (),
     moved: tuple[Sequence[Detection], Objects] | None = None,
 ) -> Evaluation:
-    """Every metric that the objects' truth allows.
+    """Compute every metric that the objects' truth allows.
 
-    Landmarks are fixed weighted means of the keypoints, in 3D or, from a single view, in the input picture; they are
-    fitted on ``fit_objects``, or without those on one half of the objects for the other half, both ways. ``moved`` are
-    the same objects in the same order, turned and shifted as their landmarks tell.
+    Landmarks are predicted as fixed weighted means of the keypoints, in 3D or, from a single view, in the input
+    picture.
+
+    Args:
+        detections: one for each object.
+        objects: with their truth.
+        fit_detections: of other objects, on which the weights of the landmarks are fitted. Default: none, and the
+            weights are fitted on each half of the objects for the other half.
+        fit_objects: these objects.
+        moved: detections and objects of the same objects, in the same order, after a motion that their landmarks
+            determine. Default None: repeatability is not measured.
 
     Raises:
         InputError: the moved objects are not the same.
@@ -192,7 +221,7 @@ def _measures(test: Judged, fit: Judged | None, predicted: Tensor, truths: Seque
 
 
 def _reprojection(detections: Sequence[Detection], points: Sequence[Keypoints3D]) -> dict[str, float | None]:
-    """Mean over keypoints, views and objects, however little a view counted for its point."""
+    """Compute the mean over keypoints, views and objects; every view counts, whatever its score."""
     each = []
     for detection, found in zip(detections, points, strict=True):
         height, width = detection.views.shape[-2:]
@@ -206,8 +235,9 @@ def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predi
     rows = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
         cameras = detection.keypoints_2d.cameras
-        # A truth begins with the input picture, which stands for the single view where there are no cameras.
-        xy, first = (points[None], 0) if cameras is None else (cameras.project(points), 1)
+        # A truth begins with the input picture, where landmarks are that were not predicted in space.
+        spatial = cameras is not None and points.shape[-1] == 3
+        xy, first = (cameras.project(points), 1) if cameras is not None and spatial else (points[None], 0)
         views = slice(first, first + len(xy))
         boxes = view_boxes(detection, truth, views)
         rows.append((xy, truth.keypoints_2d[views], truth.visible[views] & truth.known, boxes))
@@ -246,7 +276,7 @@ def _input_scores(detections: Sequence[Detection], objects: Objects) -> InputSco
 
 
 def _drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float | None:
-    """Median over objects of the mean distance of predicted landmarks, seen by the input camera, from the true ones."""
+    """Compute the median over objects of the mean distance of predicted landmarks, projected by the input camera."""
     distances = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
         camera, seen = detection.input_camera, truth.visible[0] & truth.known

@@ -14,10 +14,10 @@ class Figure:
     """One line of a table.
 
     Attributes:
-        key: where the number is in :meth:`keyorbit.Evaluation.to_dict`, with dots between the levels.
-        label: what it is called.
-        unit: "%" stands for a share shown in percent.
-        better: which direction is better.
+        key: path of the number in :meth:`keyorbit.Evaluation.to_dict`, with dots between the levels.
+        label: name in tables.
+        unit: "%" is a share, shown in percent.
+        better: direction.
     """
 
     key: tuple[str, ...]
@@ -31,7 +31,7 @@ class Figure:
         return f"{self.label}, {self.unit}"
 
     def text(self, evaluation: Mapping[str, Any]) -> str | None:
-        """The number as tables show it: one decimal in percent, else two; None where the truth did not allow it."""
+        """Return the number as in tables: one decimal in percent, else two; None where the truth does not allow it."""
         value: Any = evaluation
         for name in self.key:
             value = None if value is None else value.get(name)
@@ -53,11 +53,11 @@ FIGURES = (
 
 
 def percent(value: float | None) -> str:
-    """A share in percent, one decimal; – for None."""
+    """Format a share in percent with one decimal; – for None."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
 def told(evaluations: Mapping[str, Mapping[str, Any]]) -> list[tuple[Figure, dict[str, str | None]]]:
-    """The figures that at least one of the evaluations has, each with its text for every evaluation."""
+    """Return the figures that at least one of the evaluations has, each with its text for every evaluation."""
     rows = [(figure, {name: figure.text(one) for name, one in evaluations.items()}) for figure in FIGURES]
     return [(figure, texts) for figure, texts in rows if any(text is not None for text in texts.values())]

@@ -1,4 +1,4 @@
-"""Detections beside the truth, stacked: what the metrics are computed from."""
+"""Stack detections and ground truth, from which the metrics are computed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,13 @@ from keyorbit.objects.dataset import Truth
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Keypoints and landmarks of several objects: in space, or in the input pictures where there is no space."""
+    """Keypoints and landmarks of several objects: in space, or in the input pictures if there is no 3D.
+
+    Attributes:
+        points: the keypoints.
+        landmarks: the true landmarks.
+        known: False for landmarks that an object lacks, or that its input picture does not show.
+    """
 
     points: Float[Tensor, "item keypoint dim"]
     landmarks: Float[Tensor, "item landmark dim"]
@@ -31,12 +37,12 @@ class Judged:
         return self.points.shape[-1] == 3
 
     def select(self, chosen: Bool[Tensor, " item"]) -> "Judged":
-        """Some of the objects."""
+        """Return some of the objects."""
         return Judged(self.points[chosen], self.landmarks[chosen], self.known[chosen])
 
 
 def judged(detections: Sequence[Detection], truths: Sequence[Truth]) -> Judged | None:
-    """In space if all detections and truths are; else in the input pictures; None where those have no keypoints."""
+    """Stack in space if all detections and truths have 3D, else in the input pictures; None without keypoints."""
     spaces = [d.keypoints_3d.xyz for d in detections if d.keypoints_3d is not None]
     places = [t.keypoints_3d for t in truths if t.keypoints_3d is not None]
     if len(spaces) == len(detections) and len(places) == len(truths):
@@ -53,9 +59,9 @@ def judged(detections: Sequence[Detection], truths: Sequence[Truth]) -> Judged |
 
 
 def predict_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item landmark dim"]:
-    """Landmarks as fixed weighted means of the keypoints, which turn with the object.
+    """Predict landmarks as fixed weighted means of the keypoints, which rotate with the object.
 
-    The weights are fitted on ``fit``, or without it on one half of the objects for the other, both ways.
+    The weights are fitted on ``fit``; or, if it is None, on each half of the objects for the other half.
     """
 
     def predict(fitted: Judged, points: Tensor) -> Tensor:
@@ -65,7 +71,7 @@ def predict_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item l
 
 
 def regress_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item landmark 2"]:
-    """Landmarks in pictures as the literature regresses them, linearly in all coordinates; ``fit`` as above."""
+    """Predict landmarks in pictures as the literature does, by a linear map of all coordinates; ``fit`` as above."""
 
     def predict(fitted: Judged, points: Tensor) -> Tensor:
         return apply_landmark_map(fit_landmark_map(fitted.points, fitted.landmarks, fitted.known), points)
@@ -74,9 +80,9 @@ def regress_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item l
 
 
 def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor, "view 2"]:
-    """Width and height of the object's box in some of the truth's views, in sides of the view.
+    """Return width and height of the object's box in some of the truth's views, in sides of the view.
 
-    As annotated, or else of the silhouettes of the views that were looked at; 0 where there is neither.
+    The boxes are those annotated, or else those of the silhouettes of the detection's views; 0 where there is neither.
     """
     if truth.boxes is not None:
         return truth.boxes[views]
@@ -99,13 +105,13 @@ def _either_way(predict: Callable[[Judged, Tensor], Tensor], test: Judged, fit: 
 
 
 def _in_picture(detection: Detection) -> Float[Tensor, "keypoint 2"] | None:
-    """Keypoints on the input picture: the only view, or what the condition pass saw."""
+    """Return the keypoints on the input picture: those of the only view, or of the pass that reads that picture."""
     flat = detection.keypoints_2d
     return flat.xy[0] if len(flat.xy) == 1 else flat.input_xy
 
 
 def _extent(covered: Bool[Tensor, " pixel"]) -> Float[Tensor, ""]:
-    """From the first to the last covered pixel, as a share of all."""
+    """Return the extent from the first to the last covered pixel, as a share of all pixels."""
     where = covered.nonzero()
     count = where.max() - where.min() + 1 if len(where) else covered.sum()
     return count.float() / len(covered)

@@ -1,7 +1,7 @@
-"""Every metric that ``keyorbit evaluate`` reports, in one table: name, label, unit, threshold, source and function.
+"""All figures that `keyorbit evaluate` reports, under names that are unambiguous across papers.
 
-Papers give one name to different formulas. Where two have the same name, a name here begins with whose metric it is.
-The formulas are in :mod:`keyorbit.evaluation.metrics`.
+Metrics in the literature share names and differ in formulas. Where two have one name, the key here begins with the
+source of the metric. The formulas are in `keyorbit.metrics`.
 """
 
 import math
@@ -68,7 +68,7 @@ class InPictures:
 
 @dataclass(frozen=True, eq=False)
 class InPlane:
-    """Keypoints and landmarks in pictures, for models without space; ``regressed``: landmarks by linear regression."""
+    """Keypoints and landmarks in pictures, for models without 3D. ``regressed``: landmarks by linear regression."""
 
     points: Float[Tensor, "item keypoint 2"]
     landmarks: Float[Tensor, "item landmark 2"]
@@ -87,7 +87,7 @@ class Moved:
 
 @dataclass(frozen=True, eq=False)
 class Reprojected:
-    """Keypoints of one object in space, where its views mark them, and the views' size in pixels."""
+    """Keypoints of one object in space, their positions in its views, and the size of the views in pixels."""
 
     points: Float[Tensor, "keypoint 3"]
     xy: Float[Tensor, "view keypoint 2"]
@@ -98,15 +98,14 @@ class Reprojected:
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric.
+    """Name and source of a figure.
 
     Attributes:
-        label: what tables call it.
-        unit: "%" stands for a share that tables show in percent.
-        better: which direction is better.
-        source: the paper or project that defined it.
-        of: for each kind of input, the function that computes it.
-        shown: whether the tables on the terminal and in the report have it; the JSON has all.
+        label: in tables.
+        unit: "%" is a share, shown in percent.
+        better: direction.
+        source: paper that defines it.
+        in_table: whether the short table of the command shows it. Default False.
     """
 
     label: str
@@ -126,7 +125,7 @@ def _mean_pose_error(seen: InSpace) -> Tensor:
 
 
 def _went(seen: Moved) -> Tensor:
-    """Where the keypoints of the objects are after the motion."""
+    """Move the keypoints of the objects by the motion."""
     return seen.points @ seen.motion[:, :3, :3].mT + seen.motion[:, None, :3, 3]
 
 
@@ -218,10 +217,10 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             {InPlane: lambda s: metrics.visible_error(s.regressed, s.landmarks, s.known)},
         ),
         "skeleton_merger_das": Measure(
-            "DAS (Skeleton Merger, asks landmarks)", "0…1", "more", "Shi et al. 2021", {InSpace: _das, InPlane: _das}
+            "DAS (Skeleton Merger, with landmarks)", "0…1", "more", "Shi et al. 2021", {InSpace: _das, InPlane: _das}
         ),
         "sc3k_correspondence": Measure(
-            "correspondence (SC3K, asks no landmark)",
+            "correspondence (SC3K, without landmarks)",
             "0…1",
             "more",
             "Zohaib & Del Bue 2023",
@@ -303,7 +302,7 @@ Seen = InSpace | OnSurface | InPictures | InPlane | Moved | Reprojected
 
 
 def measured(seen: Seen) -> dict[str, float | None]:
-    """All metrics of this kind of input, by name; None where a metric has nothing to average."""
+    """Compute all metrics of this kind of input, by name; None where a metric has nothing to average."""
     return {
         name: _number(measure.of[type(seen)], seen) for name, measure in MEASURES.items() if type(seen) in measure.of
     }
@@ -314,7 +313,7 @@ def motion_of(
     moved: Float[Tensor, "item landmark 3"],
     known: Bool[Tensor, "item landmark"],
 ) -> Float[Tensor, "item 4 4"]:
-    """The rotation and shift that bring each object's landmarks nearest to those of its moved self."""
+    """Compute the rigid motion that brings each object's landmarks nearest to those of the moved object."""
     rotation = metrics.best_rotation(landmarks, moved, known)
     motion = torch.eye(4).to(landmarks).repeat(len(landmarks), 1, 1)
     motion[:, :3, :3] = rotation
@@ -324,7 +323,7 @@ def motion_of(
 
 
 def _pose_errors(points: Tensor, landmarks: Tensor, known: Tensor) -> Float[Tensor, " pair"]:
-    """Of each object and the next, against the rotation that their common landmarks tell; those that tell one."""
+    """Compute the pose error of each object and the next, against the rotation between their common landmarks."""
     common = known[:-1] & known[1:]
     told = common.sum(-1) >= _MIN_POSE_POINTS
     rotation = metrics.best_rotation(landmarks[:-1], landmarks[1:], common)
@@ -333,7 +332,7 @@ def _pose_errors(points: Tensor, landmarks: Tensor, known: Tensor) -> Float[Tens
 
 
 def _in_one_frame(points: Tensor, landmarks: Tensor, known: Tensor) -> Tensor:
-    """The keypoints, each object turned and shifted so that its landmarks lie nearest to the first object's."""
+    """Move each object's keypoints by the rigid motion that brings its landmarks nearest to the first object's."""
     reference = landmarks[:1].expand_as(landmarks)
     motion = motion_of(landmarks, reference, known & known[:1])
     return points @ motion[:, :3, :3].mT + motion[:, None, :3, 3]
@@ -345,7 +344,7 @@ def _middle(landmarks: Tensor, known: Tensor) -> Tensor:
 
 
 def _number(metric: Callable[[Any], Tensor], seen: Seen) -> float | None:
-    """The metric's value; None where it has nothing to average."""
+    """Return the metric's value, or None where it has nothing to average."""
     try:
         value = float(metric(seen))
     except ValueError:

@@ -1,10 +1,10 @@
-"""StableKeypoints' protocol from end to end: optimise, select, regress, evaluate, next to the paper's numbers.
+"""StableKeypoints' protocol from end to end: optimise, select, regress, evaluate, compared with the paper's numbers.
 
-Hedlin et al. 2024, Unsupervised Keypoints from Pretrained Diffusion Models; github ubc-vision/StableKeypoints, main.py.
-Its defaults are ours here. Five things differ. The tokens are optimised on the first ``pictures`` train pictures (the
-original draws anew from all of them), whose queries are kept, and are selected on all of these; warps are drawn once a
-picture; the UNet reads the empty prompt (see docs/decisions.md); train crops are not jittered or mirrored; the warps of
-detection are a little narrower (`PrepareConfig`'s).
+Source: Hedlin et al. 2024, Unsupervised Keypoints from Pretrained Diffusion Models; github ubc-vision/StableKeypoints,
+main.py. The defaults here are the original's, with five differences. The tokens are optimised on the first ``pictures``
+train pictures, whose queries are kept, and selected on all of these; the original draws from all train pictures. Warps
+are drawn once for each picture. The UNet reads the empty prompt (see docs/decisions.md). Train crops are not jittered
+or mirrored. The warps of detection are a little narrower (`PrepareConfig`'s).
 """
 
 from collections.abc import Callable
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.prepare import PrepareConfig
+from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import Report, discover
 from keyorbit.errors import InputError
+from keyorbit.evaluation.choices import ProtocolConfig
 from keyorbit.evaluation.metrics import (
     apply_landmark_map,
     fit_landmark_map,
@@ -41,9 +42,15 @@ SOURCE = "Hedlin et al. 2024, as listed by Papers with Code"
 
 @dataclass(frozen=True)
 class Measured:
-    """How a data set's landmarks are scored: ``metric(predicted, truth, known)`` times ``factor`` is in ``unit``.
+    """How the landmarks of a data set are scored.
 
-    published: StableKeypoints' own number in that unit, None where no source of it could be checked.
+    Attributes:
+        metric: computes the value from (predicted, truth, known).
+        name: of the metric.
+        unit: of the value times ``factor``.
+        better: direction.
+        factor: default 1.
+        published: StableKeypoints' own number in that unit; None if no source of it could be checked.
     """
 
     metric: Metric
@@ -86,46 +93,20 @@ PROTOCOLS: dict[str, Measured] = {
 }
 
 
-@dataclass(frozen=True)
-class ProtocolConfig:
-    """The protocol's settings; the defaults are the original's.
-
-    tokens optimised, of which ``keypoints`` are kept; pictures: how many train pictures they are optimised on; fit:
-    train pictures that the regression sees at most; test: test pictures scored, None for all; augmentations: warped
-    versions of each that are averaged; map_size: side of the maps in pixels.
-    """
-
-    keypoints: int = 10
-    tokens: int = 500
-    steps: int = 500
-    batch: int = 4
-    rate: float = 5e-3
-    pictures: int = 100
-    fit: int = 50_000
-    test: int | None = None
-    augmentations: int = 10
-    map_size: int = 128
-    seed: int = 0
-
-    def discovery(self) -> DiscoverConfig:
-        """The first two stages' settings: maps, warps and numbers as in the original."""
-        return DiscoverConfig(
-            num_tokens=self.keypoints,
-            num_candidates=max(self.tokens, self.keypoints),
-            maps="stablekeypoints",
-            steps=self.steps,
-            batch=self.batch,
-            rate=self.rate,
-            seed=self.seed,
-            map_size=self.map_size,
-            # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
-            prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
-    """What came out: ``value`` in the data set's unit, beside StableKeypoints' own."""
+    """The result of a protocol.
+
+    Attributes:
+        dataset: name of the data set.
+        measured: how it was scored.
+        value: the score, in the unit of ``measured``.
+        optimised_on: number of train pictures on which the tokens were optimised.
+        fitted_on: number of train pictures for the regression.
+        tested_on: number of test pictures.
+        tokens: the tokens.
+        config: the settings.
+    """
 
     dataset: str
     measured: Measured
@@ -137,7 +118,7 @@ class ProtocolResult:
     config: ProtocolConfig
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {
             "protocol": "stablekeypoints",
             "dataset": self.dataset,
@@ -154,6 +135,22 @@ class ProtocolResult:
         }
 
 
+def discovery_config(config: ProtocolConfig) -> DiscoverConfig:
+    """Return the settings of the first two stages: maps, warps and numbers as in the original."""
+    return DiscoverConfig(
+        num_tokens=config.keypoints,
+        num_candidates=max(config.tokens, config.keypoints),
+        maps="stablekeypoints",
+        steps=config.steps,
+        batch=config.batch,
+        rate=config.rate,
+        seed=config.seed,
+        map_size=config.map_size,
+        # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
+        prepare=PrepareConfig(warps=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
+    )
+
+
 def run_protocol(
     backend: Backend,
     dataset: str,
@@ -163,11 +160,15 @@ def run_protocol(
     out: Path | None = None,
     report: Report | None = None,
 ) -> ProtocolResult:
-    """Optimise and select tokens on train pictures, regress landmarks from their keypoints there, score test pictures.
+    """Optimise and select tokens on train pictures, fit the regression of landmarks on them, and score test pictures.
 
     Args:
+        backend: a model of a single view.
         dataset: one of :data:`PROTOCOLS`; it chooses the metric.
-        out: a folder for discovery's checkpoints.
+        train: train pictures with landmarks.
+        test: test pictures with landmarks.
+        config: default :class:`ProtocolConfig`.
+        out: folder for the checkpoints of the discovery. Default None: none are written.
         report: called as ``report(stage, done, total, values)``.
 
     Raises:
@@ -180,7 +181,7 @@ def run_protocol(
     if backend.layout.num_views != 1:
         raise InputError(f"StableKeypoints' protocol is for models of one view; {backend.name} has several")
     shown = train[: config.pictures]
-    tokens = discover(backend, shown, config.discovery(), out, report=report)
+    tokens = discover(backend, shown, discovery_config(config), out, report=report)
     detector = KeypointDetector(backend, tokens, DetectConfig(noises=1, warps=config.augmentations, peak="argmax"))
     fit = _detect(detector, train[: config.fit], lambda i, n: report("regress", i, n, {}))
     judged = _detect(detector, test[: config.test], lambda i, n: report("evaluate", i, n, {}))
@@ -198,7 +199,7 @@ def score(
     landmarks: Float[Tensor, "item landmark 2"],
     known: Bool[Tensor, "item landmark"],
 ) -> float:
-    """The protocol's last two stages: regression, with left and right exchanged where it is Human3.6M's, and metric.
+    """Do the protocol's last two stages: regression (with left and right exchanged for Human3.6M), and metric.
 
     Raises:
         InputError: no landmark of the test pictures is known.
@@ -216,7 +217,7 @@ def score(
 def _detect(
     detector: KeypointDetector, objects: Objects, progress: Callable[[int, int], None]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Keypoints, landmarks and which are known, picture by picture: no picture is kept."""
+    """Return keypoints, landmarks and which of them are known. Pictures are read one by one, and none is kept."""
     keypoints, landmarks, known = [], [], []
     for i, thing in enumerate(objects):
         if thing.truth is None:

@@ -1,1 +1,1 @@
-"""Views, cameras, maps and points: mathematics alone."""
+"""Mathematics of views, cameras, heatmaps and points. This room imports torch, scipy and numpy only."""

@@ -1,4 +1,4 @@
-"""One constellation for all objects: keypoints turned about the vertical to their common mean."""
+"""Align the keypoints of several objects: turns about the vertical, mirror pairs, and the form of a surface."""
 
 from dataclasses import dataclass
 
@@ -6,55 +6,64 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Signs and angles of a mirror plane are tried at this many steps over half a turn.
+# Mirror planes are tried at this many angles over half a turn.
 _PLANES = 180
+# Rounds of Procrustes analysis.
+_ROUNDS = 5
+# How far from its mirror image a token may lie, as a share of the largest distance between tokens.
+_TOLERANCE = 0.1
 
 
-def canonical_points(points: Float[Tensor, "item token 3"], rounds: int = 5) -> Float[Tensor, "item token 3"]:
-    """Every item's points about their centroid, turned about +z to the mean of all items.
+def canonical_points(points: Float[Tensor, "item token 3"]) -> Float[Tensor, "item token 3"]:
+    """Turn each item's points about +z so that all items lie as near to their common mean as possible.
 
-    Generalised Procrustes analysis (Gower 1975) with turns about the vertical only: objects stand upright and keep
-    their size, and how they are turned is not known. Starts from the item nearest to the others' shape, by the
-    distances within it. The turns carry no gradient, the turned points do.
+    This is generalised Procrustes analysis (Gower 1975) with rotations about the vertical only: objects stand upright
+    and keep their size, and only their heading is unknown. Points are relative to each item's centroid. The analysis
+    starts from the item whose inner distances are nearest to the median of all items. The rotations carry no gradient;
+    the rotated points do.
     """
     centred = points - points.mean(dim=1, keepdim=True)
     with torch.no_grad():
         inner = torch.cdist(centred, centred)
         apart = (inner - inner.median(dim=0).values).square().mean(dim=(1, 2))
         reference = centred[apart.nan_to_num(torch.inf).argmin()]
-        for _ in range(rounds):
+        for _ in range(_ROUNDS):
             turns = _turns(centred, reference)
             reference = (centred @ turns.mT).mean(dim=0)
     return centred @ turns.mT
 
 
 def repeatability(points: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor]:
-    """Where each token is on the mean object, [token 3], and how far it strays from there (root mean square), [token].
+    """Compute each token's mean position over the aligned items, [token 3], and its stray, [token].
 
-    World units; the place that half of the items agree on counts (medians), not that of the objects it fails on.
+    Stray is the root mean square distance of a token's points from that position. Both are in world units. The position
+    is the median over the items, so that a few items on which a token fails do not move it.
     """
     return middle_and_stray(canonical_points(points))
 
 
 def middle_and_stray(aligned: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor]:
-    """The same of points that are turned to fit already."""
+    """Compute position and stray as :func:`repeatability` does, of points that are aligned already."""
     middle = aligned.median(dim=0).values
     return middle, (aligned - middle).square().sum(-1).mean(dim=0).sqrt()
 
 
-def symmetric_pairs(
-    middle: Float[Tensor, "token 3"], stray: Float[Tensor, " token"], tolerance: float = 0.1
-) -> list[tuple[int, int]]:
-    """Tokens that are each other's mirror image in an upright plane through the centroid, nearest first.
+def symmetric_pairs(middle: Float[Tensor, "token 3"], stray: Float[Tensor, " token"]) -> list[tuple[int, int]]:
+    """Find tokens that are each other's mirror image in an upright plane through the centroid, nearest pairs first.
 
-    The plane is the one that brings most points near a mirror image. A pair is mutually nearest, its images lie within
-    ``tolerance`` (of the largest distance between points), and it lies further than that from the plane.
-    stray: tokens that stray further than the tolerance belong to no pair.
+    The plane is the one for which most points lie near some mirror image. Two tokens are a pair if each is the other's
+    nearest mirror image, if their images lie within the tolerance (10 % of the largest distance between points), and if
+    both lie further than that from the plane.
+
+    Args:
+        middle: position of each token on the common object.
+        stray: distance by which each token strays, in the same unit. Tokens that stray more than the tolerance are in
+            no pair.
     """
     size = torch.cdist(middle, middle).max()
     if len(middle) < 2 or size <= 0:
         return []
-    limit = tolerance * size
+    limit = _TOLERANCE * size
     steady = (stray <= limit).nonzero()[:, 0]
     points = middle[steady]
     if len(points) < 2:
@@ -77,14 +86,14 @@ def symmetric_pairs(
 
 
 def turns_by(angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3 3"]:
-    """Rotations about +z by angles in radians."""
+    """Compute rotation matrices about +z from angles in radians."""
     c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     rows = [torch.stack([c, -s, zero], -1), torch.stack([s, c, zero], -1), torch.stack([zero, zero, one], -1)]
     return torch.stack(rows, -2)
 
 
 def _turns(centred: Tensor, reference: Tensor) -> Tensor:
-    """Rotations about +z, [item 3 3], that bring each item nearest to the reference: least squares in closed form."""
+    """Compute rotations about +z, [item 3 3], that bring each item nearest to the reference (least squares)."""
     x, y = centred[..., 0], centred[..., 1]
     along = (x * reference[:, 0] + y * reference[:, 1]).sum(-1)
     across = (x * reference[:, 1] - y * reference[:, 0]).sum(-1)
@@ -97,24 +106,29 @@ _FLAT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """Mean and covariance of points on objects' surfaces, that stand upright: no covariance with the vertical."""
+    """The form of objects that stand upright: mean and covariance of the points on their surface.
+
+    Attributes:
+        middle: the mean.
+        covariance: the covariance. Its terms between the vertical and the other axes are 0.
+    """
 
     middle: Float[Tensor, "*batch 3"]
     covariance: Float[Tensor, "*batch 3 3"]
 
     @property
     def rows(self) -> Float[Tensor, "*batch 4 3"]:
-        """Both as one tensor: the mean, and the covariance's rows."""
+        """Both as one tensor: the mean, then the three rows of the covariance."""
         return torch.cat([self.middle[..., None, :], self.covariance], dim=-2)
 
     @classmethod
     def from_rows(cls, rows: Float[Tensor, "*batch 4 3"]) -> "Form":
-        """From :attr:`rows`."""
+        """Build a form from :attr:`rows`."""
         return cls(rows[..., 0, :], rows[..., 1:, :])
 
 
 def form_of(points: Float[Tensor, "*batch point 3"]) -> Form:
-    """The form of an object's surface."""
+    """Compute the form of an object from points on its surface."""
     middle = points.mean(-2)
     away = points - middle[..., None, :]
     upright = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]).to(points)
@@ -122,10 +136,10 @@ def form_of(points: Float[Tensor, "*batch point 3"]) -> Form:
 
 
 def stretched(points: Float[Tensor, "*#batch point 3"], here: Form, there: Form) -> Float[Tensor, "*#batch point 3"]:
-    """Points beside a surface of the form ``here``, moved to where they are beside one of the form ``there``.
+    """Move points from beside a surface of the form ``here`` to where they are beside one of the form ``there``.
 
-    The linear map is symmetric and positive: it stretches and never turns. It is the optimal transport between normal
-    distributions (Knott & Smith 1984; Peyré & Cuturi 2019, remark 2.31), and the way back is its inverse.
+    The linear map is symmetric and positive definite: it stretches and never rotates. It is the optimal transport
+    between normal distributions (Knott & Smith 1984; Peyré & Cuturi 2019, remark 2.31). The way back is its inverse.
     """
     root, inverse = _power(here.covariance, 0.5), _power(here.covariance, -0.5)
     by = inverse @ _power(root @ there.covariance.double() @ root, 0.5) @ inverse

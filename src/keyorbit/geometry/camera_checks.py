@@ -1,7 +1,7 @@
-"""Whether cameras from outside are OpenCV's world-to-camera, with intrinsics to the unit square, as said.
+"""Check that cameras from outside are OpenCV's world-to-camera, with intrinsics that map to the unit square.
 
-Other conventions are as common, and none of them fails by itself: the numbers that come out are wrong in silence. So
-each is looked for by what it does to cameras that look at one object, and named.
+Other conventions are as common, and none of them fails by itself: the results are wrong without any error. So the check
+recognises each convention by what it does to cameras that look at one object, and names it.
 """
 
 import math
@@ -16,21 +16,22 @@ from keyorbit.geometry.hull import search_volume
 
 # How far the columns of a rotation may be from unit length and right angles: matrices are often rounded to two digits.
 _RIGID = 0.02
-# A principal point so many sides from the corner of every view, and fields of view of less than 1° or more than 170°,
-# are no camera's.
+# No camera has a principal point this many sides from the corner of every view, or a field of view of less than 1° or
+# more than 170°.
 _FAR_OUT = 1.5
 _FOCAL = (0.044, 57.3)
 _ALIKE = 0.3
-# A principal point that is the same multiple of the middle in all views (to within a share), and not 1 (by more than a
-# share), is in the unit of another picture size; those of pictures that were cut are anywhere.
+# A principal point that is the same multiple of the middle in all views (within the first share), and that differs from
+# it (by more than the second share), is in the unit of another picture size. In cropped pictures it may be anywhere.
 _SIZED, _RESIZED = 0.05, 0.15
 # Pixels are as wide as high, within this share.
 _SQUARE = 0.1
-# How far beside a view, in sides, the point may lie that all cameras look at: hands do not aim well.
+# How far outside a view, in sides, the point may be at which all cameras look: a camera in the hand is not aimed well.
 _BESIDE = 0.5
-# Another reading is right if it brings that point much nearer to the middle of the views: to a share, less some sides.
+# Another convention is correct if it brings that point much nearer to the middle of the views: to this share, less so
+# many sides.
 _BETTER, _CLEARLY = 0.5, 0.05
-# Cameras that are nearer to each other than this share of their distance from the object stand at one point.
+# Cameras that are nearer to each other than this share of their distance from the object count as at one point.
 _APART = 1e-3
 _EXPECTED = (
     "expected is world_to_camera [view 4 4] with OpenCV's axes (x right, y down, z forward) and intrinsics [view 3 3] "
@@ -39,17 +40,17 @@ _EXPECTED = (
 
 
 def check_cameras(cameras: Cameras, aspect: Float[Tensor, " view"] | None = None) -> None:
-    """Say what is wrong with cameras, if anything is.
+    """Raise an error that names what is wrong with cameras, if anything is.
 
-    Cameras of one object pass that look at it roughly, from anywhere, in a world of any unit.
+    Cameras of one object pass if they look roughly at it, from any side, in world units of any size.
 
     Args:
-        aspect: width divided by height of each view's picture, in pixels, where pictures are known.
+        aspect: width divided by height of each view's picture, in pixels. Default None: the pictures are not known.
 
     Raises:
-        ValueError: there are none; a matrix is not finite, not rigid or transposed; intrinsics are in pixels, for
-            −1…1, or of a picture of another shape; poses are camera-to-world, in OpenGL's axes, or the cameras do not
-            look at one point. The words tell what it looks like and what is expected.
+        ValueError: there are no cameras; a matrix is not finite, not rigid or is transposed; intrinsics are in pixels,
+            for −1…1, or for a picture of another shape; poses are camera-to-world or in OpenGL's axes; or the cameras
+            do not look at one point. The message names the convention that it looks like, and the expected one.
     """
     complaint = _matrices(cameras) or _intrinsics(cameras, aspect) or _poses(cameras)
     if complaint:
@@ -57,7 +58,7 @@ def check_cameras(cameras: Cameras, aspect: Float[Tensor, " view"] | None = None
 
 
 def _matrices(cameras: Cameras) -> str | None:
-    """What is wrong with the matrices, each by itself."""
+    """Return what is wrong with single matrices, or None."""
     poses, inner = cameras.world_to_camera, cameras.intrinsics
     if not len(poses):
         return "there are no cameras"
@@ -81,7 +82,7 @@ def _matrices(cameras: Cameras) -> str | None:
 
 
 def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str | None:
-    """What is wrong with the intrinsics."""
+    """Return what is wrong with the intrinsics, or None."""
     inner = cameras.intrinsics
     if not torch.allclose(inner[:, 2], inner.new_tensor([0.0, 0, 1]).expand(len(inner), 3), atol=1e-4):
         return "intrinsics look transposed, or their last row is not 0 0 1"
@@ -90,7 +91,7 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
         return "a focal length is 0"
     if (focal < 0).any():
         return "a focal length is negative, as in OpenGL's axes: make it positive and turn that axis of world_to_camera"
-    # The same in all views: those of pictures that were cut are anywhere.
+    # The same in all views: in cropped pictures the principal point may be anywhere.
     alike = middle.amax(0) - middle.amin(0) <= _ALIKE * middle.mean(0).abs()
     pixels = alike & (middle > _FAR_OUT).all(0)
     if not cameras.orthographic:  # whose focal lengths are sides of the view in world units, which are any
@@ -128,9 +129,9 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
 
 
 def _poses(cameras: Cameras) -> str | None:
-    """What is wrong with the poses together."""
+    """Return what is wrong with the poses taken together, or None."""
     if len(cameras) < 2 or (cameras.orthographic and not cameras.world_to_camera[:, :3, 3].any()):
-        return None  # orthographic cameras may stand anywhere on their axes, even at the middle
+        return None  # orthographic cameras may be anywhere on their axes, even at the middle
     given, inverse = cameras.world_to_camera, torch.linalg.inv(cameras.world_to_camera)
     flip = torch.diag(given.new_tensor([1.0, -1, -1, 1]))
     readings = {
@@ -142,16 +143,16 @@ def _poses(cameras: Cameras) -> str | None:
     off = _off_centre(cameras)
     others = {words: _off_centre(replace(cameras, world_to_camera=poses)) for words, poses in readings.items()}
     words, best = min(others.items(), key=lambda other: other[1])
-    # Of the wrong readings of cameras that aim well some look at a point roughly, by chance; the right one does well.
+    # A wrong convention may look roughly at one point by chance; the correct one looks at it well.
     if best <= 0.5 and (off > 0.5 + _BESIDE or best < _BETTER * off - _CLEARLY):
         return f"world_to_camera looks like {words}"
     return f"the cameras do not look at one object: {_lost(cameras)}" if off > 0.5 + _BESIDE else None
 
 
 def _off_centre(cameras: Cameras) -> float:
-    """How far from the middle of the view, in sides, the worst camera has the point nearest to all axes.
+    """Compute how far, in sides, the point nearest to all axes lies from the middle of the view, for the worst camera.
 
-    Infinite where it is behind a camera, or where all cameras stand at one point.
+    The result is infinite where that point is behind a camera, or where all cameras stand at one point.
     """
     return math.inf if _at_one_point(cameras) else float(_aside(cameras).max())
 

@@ -1,7 +1,7 @@
-"""Cameras round an object: where they stand, and where they see a point of the world.
+"""Cameras round an object: their poses, and the projection of points of the world.
 
-World: right-handed, +z up, the object at the origin. Camera axes as OpenCV has them: x right, y down,
-z forward. Intrinsics are normalised: they map to the unit square of a view, so a picture's size never enters.
+World: right-handed, +z up, the object at the origin. Camera axes are OpenCV's: x right, y down, z forward. Intrinsics
+are normalised: they map to the unit square of a view and do not depend on the size of a picture.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-# How far Zero123++ v1.2 stands from an object in a sphere of radius 0.5, at 30° (zero123plus issue 73).
+# Distance of Zero123++ v1.2's cameras from an object in a sphere of radius 0.5, at 30° (zero123plus issue 73).
 ZERO123PLUS_DISTANCE = 0.5 / math.tan(math.radians(15.0))
 
 # Points nearer to a camera's plane than this are pushed off it, so that no division gives an infinite value.
@@ -24,8 +24,11 @@ _MIN_DEPTH = 1e-6
 class Cameras:
     """The cameras of an object's views.
 
-    world_to_camera: [view 4 4], rigid. intrinsics: [view 3 3], camera space to the unit square of a view.
-    orthographic: xy = intrinsics[:2] · (X, Y, 1) of camera space, without a division by depth.
+    Attributes:
+        world_to_camera: [view 4 4], rigid transforms from the world to OpenCV's camera axes.
+        intrinsics: [view 3 3], from camera space to the unit square of a view.
+        orthographic: default False. If True, xy = intrinsics[:2] · (X, Y, 1) of camera space, without division by
+            depth.
     """
 
     world_to_camera: Float[Tensor, "view 4 4"]
@@ -37,18 +40,18 @@ class Cameras:
 
     @property
     def projection(self) -> Float[Tensor, "view 3 4"]:
-        """Matrices P [view 3 4]: xy = (P₀·p, P₁·p) / P₂·p for p = (x, y, z, 1); P₂·p is the depth, or 1."""
+        """Matrices P [view 3 4]: xy = (P₀·p, P₁·p) / P₂·p for p = (x, y, z, 1). P₂·p is depth, or 1 if orthographic."""
         rigid = self.world_to_camera[:, :3]
         if self.orthographic:
             # Camera space (X, Y, Z, 1) becomes (X, Y, 1): the third intrinsic column is the principal point.
             last = self.world_to_camera[:, 3:]
             rigid = torch.cat([rigid[:, :2], last], dim=1)
-        # Sums of products, here and below, in place of matmul: under autocast or TF32 a matmul loses digits.
+        # Sums of products, here and below, instead of matmul: under autocast or TF32 a matmul loses digits.
         return (self.intrinsics[..., None] * rigid[:, None]).sum(-2)
 
     @property
     def centers(self) -> Float[Tensor, "view 3"]:
-        """Where the cameras stand in the world: [view 3]."""
+        """Positions of the cameras in the world: [view 3]."""
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
         return -(rotation * translation[:, :, None]).sum(1)
 
@@ -58,9 +61,9 @@ class Cameras:
         return self.world_to_camera[:, 2, :3]
 
     def project(self, points: Float[Tensor, "*batch keypoint 3"]) -> Float[Tensor, "*batch view keypoint 2"]:
-        """Where each view sees world points: xy in the unit square (outside it when out of the picture).
+        """Project world points into each view: xy in the unit square, or outside it if a point is out of the picture.
 
-        A point behind a perspective camera is mirrored: look at `depth` > 0 where that can happen.
+        A point behind a perspective camera is mirrored. Check `depth` > 0 where that can happen.
         """
         homogeneous = _transform(self.projection.to(points), points)
         depth = homogeneous[..., 2:]
@@ -80,7 +83,7 @@ class Cameras:
         )
 
     def select(self, indices: Sequence[int] | slice | Shaped[Tensor, " chosen"]) -> "Cameras":
-        """Cameras of some views, in the order asked for."""
+        """Return the cameras of some views, in the order of ``indices``."""
         chosen = indices if isinstance(indices, slice | Tensor) else list(indices)
         return Cameras(self.world_to_camera[chosen], self.intrinsics[chosen], self.orthographic)
 
@@ -104,7 +107,7 @@ class Cameras:
 
     @classmethod
     def from_dict(cls, data: Any, dtype: torch.dtype = torch.float32) -> "Cameras":
-        """Cameras from what `to_dict` gave. Raises ValueError when a part is missing or is something else."""
+        """Build cameras from the result of `to_dict`. Raises ValueError when a part is missing or of the wrong type."""
         sides, matrices = {"world_to_camera": 4, "intrinsics": 3}, []
         if not isinstance(data, dict):
             raise ValueError("cameras are an object with world_to_camera and intrinsics, as Cameras.to_dict gives it")
@@ -136,12 +139,24 @@ def orbit_cameras(
     dtype: torch.dtype = torch.float32,
     roll_deg: float | Sequence[float] = 0.0,
 ) -> Cameras:
-    """Cameras on a sphere, looking at the origin with +z up.
+    """Make cameras on a sphere that look at the origin with +z up.
 
-    A camera stands at distance·(cos el·cos az, cos el·sin az, sin el). Angles in degrees, each argument one
-    number or one per view; `fov_deg` spans the unit square, and an orthographic square spans `scale` world
-    units. `roll_deg` turns a camera clockwise about its viewing direction, so that its picture turns anticlockwise.
-    Raises ValueError for lengths that differ, and for an elevation of ±90° or beyond, where "up" is lost.
+    A camera stands at distance·(cos el·cos az, cos el·sin az, sin el). Each of the angles and the distance is one
+    number for all views, or one number for each view.
+
+    Args:
+        azimuth_deg: azimuth in degrees; 0 is the +x side, positive is anticlockwise from above.
+        elevation_deg: elevation in degrees, between −90 and 90 (both excluded).
+        distance: from the origin, in world units. Default 1.866, Zero123++'s.
+        fov_deg: field of view that spans the unit square, in degrees. Default 30. Ignored if orthographic.
+        orthographic: default False.
+        scale: world units that an orthographic unit square spans. Default 1.
+        dtype: of the matrices. Default float32.
+        roll_deg: rotation of the camera clockwise about its viewing direction, in degrees; the picture rotates
+            anticlockwise. Default 0.
+
+    Raises:
+        ValueError: lengths differ, or an elevation is ±90° or beyond, where "up" is undefined.
     """
     azimuth, elevation, radius, fov, roll = _equal_lengths(azimuth_deg, elevation_deg, distance, fov_deg, roll_deg)
     if any(abs(e) >= 90.0 for e in elevation):
@@ -180,5 +195,5 @@ def _equal_lengths(*values: float | Sequence[float]) -> list[list[float]]:
 
 
 def repeat_cameras(cameras: Cameras, versions: int) -> Cameras:
-    """The cameras once for each version, in the order of :meth:`Observed.places`."""
+    """Repeat the cameras for each version, in the order of :meth:`Observed.places`."""
     return cameras.select(list(range(len(cameras))) * versions)

@@ -1,8 +1,8 @@
-"""All tokens of an object read together: each where its own evidence and the common constellation say.
+"""Read all tokens of an object together, each from its own evidence and from its place in the constellation.
 
-One token alone cannot tell a left leg from a right one where the model is not sure, and nothing that a single object
-shows would hold it to the same leg on the next. Together the tokens can: objects stand upright, so what is unknown of
-an object is one turn about the vertical, and that in which most tokens are where they belong is found by trying all.
+A single token cannot distinguish a left leg from a right one where the model is uncertain, and nothing on a single
+object binds it to the same leg on the next. All tokens together can. Objects stand upright, so the only unknown of an
+object is its turn about the vertical. All turns are tried, and the one in which most tokens fit their places is used.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from keyorbit.geometry.alignment import Form, form_of, stretched, turns_by
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.evidence import Evidence, EvidenceConfig, evidence_grid, refined
+from keyorbit.geometry.evidence import Evidence, evidence_grid, refined
 from keyorbit.geometry.hull import search_volume, surface_points
 
 # Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
@@ -24,13 +24,21 @@ _HOPELESS = 60.0
 
 @dataclass(frozen=True)
 class ConstellationConfig:
-    """How much a token's evidence and the constellation count. Lengths are in radii of what the views look at.
+    """How much evidence and constellation count. Lengths are in radii of the sphere that all cameras see.
 
-    angles: turns that are tried; wide: standard deviation of a token about its place while the turn is looked for;
-    near: while it learns; read: when it is read on a new object. trust: share of the views' evidence that counts, as
-    neighbouring views do not err independently. absent: the likelihood, against flat heatmaps, of an object that does
-    not have the token's part: it bounds how much one token speaks against a turn. stretch: whether the constellation is
-    stretched to each object's form, as its silhouettes tell it, once the turn is found.
+    Attributes:
+        angles: number of turns that are tried, at equal steps, 1 or more. Default 36 (every 10°). Time grows in
+            proportion.
+        wide: standard deviation of a token about its place while the turn is searched, above 0. Default 0.3.
+        near: the same while the tokens learn. Default 0.12.
+        read: the same when a token is read on a new object. Default 0.2. Increase it for objects that differ much in
+            shape.
+        trust: share of the views' evidence that counts in discovery and while the turn is searched, in (0, 1]. Default
+            0.5, because neighbouring views make the same errors.
+        absent: likelihood, relative to flat heatmaps, of an object that lacks the token's part, in (0, 1). Default
+            0.05. It bounds how much one token can speak against a turn.
+        stretch: whether the places are stretched to each object's form, known from its silhouettes, once the turn is
+            found. Default True.
     """
 
     angles: int = 36
@@ -43,14 +51,14 @@ class ConstellationConfig:
 
 
 def turns(count: int) -> Float[Tensor, "{count} 3 3"]:
-    """Rotations about +z by equal steps, the first by 0."""
+    """Compute rotations about +z by ``count`` equal steps; the first is the identity."""
     return turns_by(torch.arange(count) * (2 * torch.pi / count))
 
 
 def turned(
     points: Float[Tensor, "*batch point 3"], rotations: Float[Tensor, "angle 3 3"]
 ) -> Float[Tensor, "*batch angle point 3"]:
-    """The points under every rotation."""
+    """Apply every rotation to the points."""
     return einsum(rotations, points, "a i j, ... p j -> ... a p i")
 
 
@@ -61,11 +69,14 @@ def turn_scores(
     width: float,
     absent: float = ConstellationConfig.absent,
 ) -> Float[Tensor, "*batch angle"]:
-    """How well all tokens fit the constellation in each turn: log-likelihood, nats, mean over tokens.
+    """Compute how well all tokens fit the constellation in each turn: log-likelihood in nats, mean over tokens.
 
-    evidence: log-likelihood of each token at each point, 0 for flat heatmaps; points: the same points under each turn;
-    places: where the tokens belong; ``width``: standard deviation of a token about its place. A token that is nowhere
-    near counts as ``absent``.
+    Args:
+        evidence: log-likelihood of each token at each point; 0 for flat heatmaps.
+        points: the same points under each turn.
+        places: place of each token, in the unit of the points.
+        width: standard deviation of a token about its place.
+        absent: likelihood of a token that has evidence nowhere near its place.
     """
     fit = (evidence[..., None, :, :] + _log_prior(places, points, width)).logsumexp(-1) - math.log(points.shape[-2])
     return torch.logaddexp(fit, torch.full_like(fit, math.log(absent))).mean(-1)
@@ -77,7 +88,7 @@ def placed(
     places: Float[Tensor, "*#batch token 3"],
     width: float,
 ) -> Float[Tensor, "*batch token point"]:
-    """The chance of each point to be the token's, given its evidence and its place; sums to 1 over the points."""
+    """Compute the probability of each point to be the token's, from evidence and place; sums to 1 over the points."""
     return (evidence + _log_prior(places, points, width)).softmax(-1)
 
 
@@ -88,20 +99,27 @@ def read_constellation(
     places: Float[Tensor, "token 3"],
     distance: Float[Tensor, "view mask_height mask_width"] | None = None,
     config: ConstellationConfig | None = None,
-    space: EvidenceConfig | None = None,
     count: int | None = None,
     form: Form | None = None,
 ) -> Evidence:
-    """As :func:`keyorbit.geometry.evidence.read_evidence`, with the constellation as the prior in its best turn.
+    """Read keypoints in space, as :func:`~keyorbit.geometry.evidence.read_evidence`, with the constellation as a prior.
 
-    places: of the tokens, about the middle of what the views look at, in its radii. The prior chooses among the peaks
-    of a token's evidence; within the peak the evidence alone decides. count: how many tokens are read, the first ones;
-    the others only help to find the turn. form: of the object that the places are of; they are stretched to this one's,
-    where there are silhouettes to tell it.
+    All turns are tried, and the best one is used. The prior chooses among the peaks of a token's evidence; within the
+    peak the evidence alone decides.
+
+    Args:
+        heatmaps: of all tokens in every view; each sums to 1.
+        cameras: of the views.
+        places: place of each token, relative to the middle of the volume that all cameras see, in its radii.
+        distance: from the silhouettes, 0 on them. Default None: the visual hull is not used.
+        config: weights of evidence and constellation; default :class:`ConstellationConfig`.
+        count: number of tokens that are read, the first ones. The others only help to find the turn. Default None: all.
+        form: form of the object to which the places belong. The places are stretched from it to this object's form if
+            ``distance`` is given. Default None: no stretching.
     """
-    config, space = config or ConstellationConfig(), space or EvidenceConfig()
+    config = config or ConstellationConfig()
     middle, radius = search_volume(cameras)
-    grid, step, value = evidence_grid(heatmaps, cameras, distance, space)
+    grid, step, value = evidence_grid(heatmaps, cameras, distance)
     likely = value.amax(0) > value.max() - _HOPELESS
     points, value = grid[likely], value[:, likely]
     rotations = turns(config.angles).to(points)
@@ -112,11 +130,11 @@ def read_constellation(
         surface = (surface_points(distance, cameras) - middle.to(points)) / radius
         own = stretched(own, form, form_of(surface @ rotations[best].mT))
     chance = placed(value[:count], under[best], own, config.read)
-    return refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance, space)
+    return refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance)
 
 
 def upright(cameras: Cameras) -> bool:
-    """Whether the views' up is +z, more or less: what turns of the constellation are about."""
+    """Whether the views' up direction is about +z, the axis of the turns."""
     up = -cameras.world_to_camera[:, 1, :3].mean(0)
     return bool(up[2] > 0.5)
 
@@ -124,7 +142,7 @@ def upright(cameras: Cameras) -> bool:
 def gathered(
     values: Float[Tensor, "*batch angle point 3"], angle: Int[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch point 3"]:
-    """The points under each item's own turn."""
+    """Select each item's points under its own turn."""
     index = angle[..., None, None, None].expand(*angle.shape, 1, *values.shape[-2:])
     return values.gather(-3, index).squeeze(-3)
 

@@ -1,4 +1,4 @@
-"""Keypoints read in space: the product of what all views' heatmaps say of a point, on a grid from coarse to fine."""
+"""Read keypoints in space from the product of all views' heatmaps, on grids from coarse to fine."""
 
 from dataclasses import dataclass
 
@@ -11,35 +11,24 @@ from torch import Tensor
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.hull import beside_silhouette, cube, sampled, search_grid
 
-
-@dataclass(frozen=True)
-class EvidenceConfig:
-    """How space is searched.
-
-    points: of the coarse grid, a side; fine: of the grids round the best point so far, a side, ``levels`` of them, each
-    ``zoom`` times finer than the one before. outlier: the chance that a view marks something else, which bounds its
-    veto. falloff: standard deviation of how far beside the silhouette a point of the object may be seen, in sides.
-    Raises ValueError for less than one level.
-    """
-
-    points: int = 24
-    fine: int = 7
-    zoom: float = 2.5
-    levels: int = 3
-    outlier: float = 0.05
-    falloff: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise ValueError(f"{self.levels} fine grids leave a point where the coarse one has it: use 1 or more")
+# Points of the coarse grid, a side.
+_POINTS = 24
+# Grids round the best point so far: points a side, how many grids, and how much finer each is than the one before.
+_FINE, _LEVELS, _ZOOM = 7, 3, 2.5
+# The chance that a view marks another part. It bounds how much one view can speak against a point.
+_OUTLIER = 0.05
+# Standard deviation, in sides of the view, of how far beside the silhouette a point of the object may be seen.
+_FALLOFF = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Where the views' evidence has its peak, and how wide the peak is.
+    """The peak of the views' evidence for each keypoint.
 
-    xyz: world units; covariance: of the normalised evidence round the peak; strength: the logarithm of the evidence at
-    the peak, nats a view above what flat heatmaps have.
+    Attributes:
+        xyz: position of the peak, world units.
+        covariance: covariance of the normalised evidence round the peak, world units squared.
+        strength: logarithm of the evidence at the peak, in nats per view; 0 for flat heatmaps.
     """
 
     xyz: Float[Tensor, "*batch keypoint 3"]
@@ -50,12 +39,12 @@ class Evidence:
 def view_evidence(
     heatmaps: Float[Tensor, "*batch view keypoint height width"],
     xy: Float[Tensor, "*batch view point 2"],
-    outlier: float = EvidenceConfig.outlier,
+    outlier: float = _OUTLIER,
 ) -> Float[Tensor, "*batch view keypoint point"]:
-    """What each view says of points that it sees at xy: log((1 − o)·h·pixels + o), in nats.
+    """Compute the evidence of each view for points that it sees at xy: log((1 − o)·h·pixels + o), in nats.
 
-    h is the heatmap there (heatmaps sum to 1 over their pixels), o the chance of an outlier; flat heatmaps give 0.
-    Differentiable.
+    h is the value of the heatmap there (heatmaps sum to 1 over their pixels) and o is the probability that the view
+    marks another part. Flat heatmaps give 0. The result is differentiable.
     """
     return heat_evidence(relative_heat(heatmaps, xy), outlier)
 
@@ -63,12 +52,12 @@ def view_evidence(
 def relative_heat(
     heatmaps: Float[Tensor, "*batch view keypoint height width"], xy: Float[Tensor, "*batch view point 2"]
 ) -> Float[Tensor, "*batch view keypoint point"]:
-    """Heatmaps at places, as multiples of a flat map's: h·pixels."""
+    """Sample heatmaps at xy, as multiples of a flat map's value: h·pixels."""
     return sampled(heatmaps, xy) * (heatmaps.shape[-2] * heatmaps.shape[-1])
 
 
-def heat_evidence(heat: Float[Tensor, "*batch"], outlier: float = EvidenceConfig.outlier) -> Float[Tensor, "*batch"]:
-    """`view_evidence` of what `relative_heat` gives."""
+def heat_evidence(heat: Float[Tensor, "*batch"], outlier: float = _OUTLIER) -> Float[Tensor, "*batch"]:
+    """Compute `view_evidence` from the result of `relative_heat`."""
     return ((1 - outlier) * heat + outlier).log()
 
 
@@ -77,19 +66,17 @@ def log_evidence(
     heatmaps: Float[Tensor, "*batch view keypoint height width"],
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None = None,
-    config: EvidenceConfig | None = None,
 ) -> Float[Tensor, "*batch keypoint point"]:
-    """How likely each keypoint is at each point: `view_evidence` summed over the views.
+    """Compute the log-likelihood of each keypoint at each point: `view_evidence` summed over the views.
 
-    With ``distance`` from the silhouettes a point that some view sees beside the object is unlikely: the answer then
+    With ``distance`` from the silhouettes, a point that some view sees beside the object is unlikely, so that the peak
     lies in the visual hull (Laurentini 1994).
     """
-    config = config or EvidenceConfig()
     xy = cameras.project(points)
-    total = view_evidence(heatmaps, xy, config.outlier).sum(-3)
+    total = view_evidence(heatmaps, xy).sum(-3)
     if distance is None:
         return total
-    beside = (beside_silhouette(distance, xy) / config.falloff).square().sum(-2)
+    beside = (beside_silhouette(distance, xy) / _FALLOFF).square().sum(-2)
     return total - 0.5 * beside[..., None, :]
 
 
@@ -98,29 +85,26 @@ def read_evidence(
     heatmaps: Float[Tensor, "*batch view keypoint height width"],
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None = None,
-    config: EvidenceConfig | None = None,
 ) -> Evidence:
-    """The most likely point of each keypoint (see `log_evidence`), on a coarse grid refined round its best point.
+    """Find the most likely point of each keypoint (see `log_evidence`), on a coarse grid and then on finer grids.
 
-    The peak is the mean of the evidence on the last grid, the covariance that on the first fine one. Where the heatmaps
-    are flat the answer is some point, of strength 0.
+    The peak is the mean of the evidence on the last grid; the covariance is that on the first fine grid. Where the
+    heatmaps are flat, the point is arbitrary and its strength is 0.
     """
-    config = config or EvidenceConfig()
-    grid, step, value = evidence_grid(heatmaps, cameras, distance, config)
-    return refined(grid[value.argmax(-1)], step, heatmaps, cameras, distance, config)
+    grid, step, value = evidence_grid(heatmaps, cameras, distance)
+    return refined(grid[value.argmax(-1)], step, heatmaps, cameras, distance)
 
 
 def evidence_grid(
     heatmaps: Float[Tensor, "*batch view keypoint height width"],
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None,
-    config: EvidenceConfig,
 ) -> tuple[Float[Tensor, "point 3"], float, Float[Tensor, "*batch keypoint point"]]:
-    """The coarse grid of the searched space, its spacing, and `log_evidence` on it."""
-    grid, step = search_grid(cameras, config.points)
+    """Return the coarse grid of the searched volume, its spacing in world units, and `log_evidence` on it."""
+    grid, step = search_grid(cameras, _POINTS)
     grid = grid.to(heatmaps)
     shared = grid.expand(*heatmaps.shape[:-4], -1, 3)
-    return grid, step, log_evidence(shared, _coarse(heatmaps, config.points), cameras, distance, config)
+    return grid, step, log_evidence(shared, _pooled(heatmaps), cameras, distance)
 
 
 def refined(
@@ -129,19 +113,18 @@ def refined(
     heatmaps: Float[Tensor, "*batch view keypoint height width"],
     cameras: Cameras,
     distance: Float[Tensor, "*batch view mask_height mask_width"] | None,
-    config: EvidenceConfig,
 ) -> Evidence:
-    """The peak of the evidence next to the best points of a grid, on finer and finer grids round them."""
+    """Find the peak of the evidence near the best points of a coarse grid, on finer and finer grids round them."""
     # From here on every keypoint has points of its own, so it becomes an axis of the batch.
     alone = rearrange(heatmaps, "... v k h w -> ... k v 1 h w")
     if distance is not None:
         distance = distance.unsqueeze(-4).expand(*alone.shape[:-4], -1, -1, -1)
-    near = cube(config.fine).to(heatmaps)
+    near = cube(_FINE).to(heatmaps)
     covariance = torch.eye(3).to(heatmaps).expand(*best.shape, 3) * step**2
-    for level in range(config.levels):
-        step /= config.zoom
+    for level in range(_LEVELS):
+        step /= _ZOOM
         points = best[..., None, :] + step * near
-        value = log_evidence(points, alone, cameras, distance, config)[..., 0, :]
+        value = log_evidence(points, alone, cameras, distance)[..., 0, :]
         middle, spread = _moments(points, value)
         covariance = spread if level == 0 else covariance
         peak = value.max(-1)
@@ -149,15 +132,13 @@ def refined(
     return Evidence(middle, covariance, peak.values / len(cameras))
 
 
-def _coarse(heatmaps: Tensor, side: int) -> Tensor:
-    """Heatmaps no finer than a grid of that many points can find a peak in; each still sums to 1."""
+def _pooled(heatmaps: Tensor) -> Tensor:
+    """Reduce heatmaps to a resolution at which the coarse grid cannot miss a peak; each still sums to 1."""
     height, width = heatmaps.shape[-2:]
-    if min(height, width) <= 1.5 * side:
+    if min(height, width) <= 1.5 * _POINTS:
         return heatmaps
-    pooled = F.adaptive_avg_pool2d(heatmaps.reshape(-1, 1, height, width), side).reshape(
-        *heatmaps.shape[:-2], side, side
-    )
-    return pooled * (height * width / side**2)
+    pooled = F.adaptive_avg_pool2d(heatmaps.reshape(-1, 1, height, width), _POINTS)
+    return pooled.reshape(*heatmaps.shape[:-2], _POINTS, _POINTS) * (height * width / _POINTS**2)
 
 
 def _moments(points: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

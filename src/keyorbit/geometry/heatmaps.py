@@ -1,7 +1,7 @@
-"""Maps over a view: where they peak, where they expect a point, and how wide they are.
+"""Heatmaps over a view: their peaks, expected positions and widths.
 
-Positions are xy in the unit square of a view; pixel i of n has its centre at (i + 0.5)/n.
-Half-precision maps are worked on in float32: sums over thousands of pixels do not survive float16.
+Positions are xy in the unit square of a view; pixel i of n has its centre at (i + 0.5)/n. Half-precision maps are
+computed in float32: sums over thousands of pixels overflow or lose digits in float16.
 """
 
 import torch
@@ -21,11 +21,10 @@ def pixel_centers(
 def resize(
     maps: Float[Tensor, "*batch height width"], size: tuple[int, int], mode: str = "bilinear"
 ) -> Float[Tensor, "*batch new_height new_width"]:
-    """Change of size to (height, width): "bilinear", "bicubic" or "nearest-exact".
+    """Resize maps to (height, width) by "bilinear", "bicubic" or "nearest-exact" interpolation.
 
-    Unit-square positions stay where they are.
-
-    Do this per view, after the split: on a grid it would mix neighbouring views.
+    Positions in the unit square stay where they are. Resize each view after the split: on a grid it would mix
+    neighbouring views.
     """
     if maps.shape[-2:] == size:
         return maps
@@ -38,7 +37,7 @@ def resize(
 
 
 def _interpolation(old: int, new: int, mode: str, like: Tensor) -> Float[Tensor, "{new} {old}"]:
-    """What ``F.interpolate`` does to a column of ``old`` values, as a matrix."""
+    """Return, as a matrix, what ``F.interpolate`` does to a column of ``old`` values."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     unit = torch.eye(old, dtype=dtype, device=like.device)[None, None]
     return F.interpolate(unit, size=(new, old), mode=mode, align_corners=False)[0, 0].to(like.dtype)
@@ -47,7 +46,7 @@ def _interpolation(old: int, new: int, mode: str, like: Tensor) -> Float[Tensor,
 def spatial_softmax(
     logits: Float[Tensor, "*batch height width"], temperature: float = 1.0
 ) -> Float[Tensor, "*batch height width"]:
-    """Heatmaps from logits: a softmax over the pixels of each map. ValueError unless temperature > 0."""
+    """Compute heatmaps by a softmax over the pixels of each map. Raises ValueError unless temperature > 0."""
     if temperature <= 0:
         raise ValueError(f"a temperature of {temperature} gives no softmax: use a number above 0")
     flat = at_least_float32(logits).flatten(-2) / temperature
@@ -55,7 +54,7 @@ def spatial_softmax(
 
 
 def normalize(maps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """Heatmaps from maps ≥ 0: each sums to 1 over its pixels; a map without any mass becomes uniform."""
+    """Divide maps ≥ 0 by their sums, so that each sums to 1. A map whose values are all 0 becomes uniform."""
     maps = at_least_float32(maps)
     total = maps.sum(dim=(-2, -1), keepdim=True)
     empty = total <= torch.finfo(maps.dtype).tiny
@@ -65,32 +64,31 @@ def normalize(maps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*bat
 
 
 def argmax_rowcol(maps: Float[Tensor, "*batch height width"]) -> Int[Tensor, "*batch 2"]:
-    """Row and column of each map's greatest value (the first of equals)."""
+    """Return row and column of each map's greatest value (the first one if several are equal)."""
     index = maps.detach().flatten(-2).argmax(dim=-1)
     width = maps.shape[-1]
     return torch.stack([index // width, index % width], dim=-1)
 
 
 def argmax_xy(maps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
-    """Centre of each map's greatest pixel, xy in the unit square. It has no gradient."""
+    """Return the centre of each map's greatest pixel, xy in the unit square. It has no gradient."""
     maps = at_least_float32(maps.detach())
     size = torch.tensor([maps.shape[-1], maps.shape[-2]], dtype=maps.dtype, device=maps.device)
     return (argmax_rowcol(maps).flip(-1).to(maps.dtype) + 0.5) / size
 
 
 def soft_argmax_xy(heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
-    """Expected position under heatmaps that sum to 1 over space, xy in the unit square; differentiable."""
+    """Compute the expected position under heatmaps that sum to 1, xy in the unit square. It is differentiable."""
     heatmaps = at_least_float32(heatmaps)
     xs, ys = _axes_of(heatmaps)
     return torch.stack([(heatmaps.sum(-2) * xs).sum(-1), (heatmaps.sum(-1) * ys).sum(-1)], dim=-1)
 
 
 def windowed_soft_argmax_xy(maps: Float[Tensor, "*batch height width"], radius: int) -> Float[Tensor, "*batch 2"]:
-    """Expected position within `radius` pixels (rows and columns) of the greatest pixel; maps ≥ 0.
+    """Compute the expected position within `radius` pixels (rows and columns) of the greatest pixel, of maps ≥ 0.
 
-    The window keeps far-off second peaks and the background from pulling the answer. Where it lies has no
-    gradient.
-    Raises ValueError for a negative radius.
+    The window keeps distant second peaks and the background from moving the result. The position of the window has no
+    gradient. Raises ValueError for a negative radius.
     """
     if radius < 0:
         raise ValueError(f"a window of radius {radius} is empty: use 0 pixels or more")
@@ -105,7 +103,7 @@ def windowed_soft_argmax_xy(maps: Float[Tensor, "*batch height width"], radius: 
 
 
 def covariance(heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2 2"]:
-    """Covariance of the position under heatmaps that sum to 1, in units of the view's sides, order x, y."""
+    """Compute the covariance of the position under heatmaps that sum to 1, in squared sides of the view, order x, y."""
     heatmaps = at_least_float32(heatmaps)
     xs, ys = _axes_of(heatmaps)
     mean_x, mean_y = soft_argmax_xy(heatmaps)[..., None, :].unbind(-1)
@@ -125,11 +123,10 @@ def spatial_variance(heatmaps: Float[Tensor, "*batch height width"]) -> Float[Te
 def gaussian(
     xy: Float[Tensor, "*batch 2"], height: int, width: int, sigma: float
 ) -> Float[Tensor, "*batch {height} {width}"]:
-    """Round Gaussians of peak 1 at xy; `sigma` in pixels of the map. Differentiable in xy.
+    """Compute round Gaussians of peak 1 at xy, with `sigma` in pixels of the map. Differentiable in xy.
 
-    The target of StableKeypoints' localisation loss (Hedlin et al. 2024, `gaussian_circle`), for any height
-    and width. The peak value itself is reached only where xy is a pixel's centre.
-    Raises ValueError unless sigma > 0.
+    This is the target of StableKeypoints' localisation loss (Hedlin et al. 2024, `gaussian_circle`), for any height and
+    width. The value 1 is reached only where xy is a pixel's centre. Raises ValueError unless sigma > 0.
     """
     if sigma <= 0:
         raise ValueError(f"a Gaussian of sigma {sigma} pixels has no width: use a number above 0")
@@ -141,11 +138,11 @@ def gaussian(
 
 
 def gaussian_kl(heatmaps: Float[Tensor, "*batch height width"], sigma: float = 2.0) -> Float[Tensor, "*batch"]:
-    """KL(G ‖ map) in nats per map, G the Gaussian of `sigma` pixels at the map's peak, both normalised; ≥ 0.
+    """Compute KL(G ‖ map) in nats for each map, where G is the Gaussian of `sigma` pixels at its peak; ≥ 0.
 
-    0 for a map that is that Gaussian, large for a flat or many-peaked one. Source: StableKeypoints'
-    `find_top_k_gaussian`, which first puts a softmax over the pixels; here maps (≥ 0) are divided by their
-    sum.
+    Both are normalised. The result is 0 for a map that equals the Gaussian, and large for a flat map or one with many
+    peaks. Source: StableKeypoints' `find_top_k_gaussian`, which first applies a softmax over the pixels; here maps (≥
+    0) are divided by their sum.
     """
     heatmaps = normalize(heatmaps)
     target = normalize(gaussian(argmax_xy(heatmaps), heatmaps.shape[-2], heatmaps.shape[-1], sigma))
@@ -155,7 +152,7 @@ def gaussian_kl(heatmaps: Float[Tensor, "*batch height width"], sigma: float = 2
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half-precision tensors as float32; others as they are."""
+    """Convert half-precision tensors to float32; other tensors are returned unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -164,10 +161,10 @@ def _axis(count: int, dtype: torch.dtype | None, device: torch.device | None) ->
 
 
 def _axes_of(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit-square x of every column and y of every row of the maps."""
+    """Return x of every column and y of every row of the maps, in the unit square."""
     return _axis(maps.shape[-1], maps.dtype, maps.device), _axis(maps.shape[-2], maps.dtype, maps.device)
 
 
 def with_peak_one(maps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """Maps divided by their greatest value, which moves with them."""
+    """Divide maps by their greatest value. The gradient passes through the greatest value too."""
     return maps / maps.amax((-2, -1), keepdim=True)

@@ -1,4 +1,4 @@
-"""Where the object is in its views, told from a plain background; and how far everything else is from it."""
+"""Silhouettes of the object in its views, the visual hull, and the volume that is searched."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ SURFACE_SPACING = 2 / (_SIDE - 1)
 def silhouettes(
     views: Float[Tensor, "view 3 height width"], threshold: float = 0.06
 ) -> Bool[Tensor, "view height width"]:
-    """Where a view differs from its background, which is taken to be the median colour of its border."""
+    """Mark the pixels that differ from the background, taken to be the median colour of the view's border."""
     border = torch.cat([views[..., 0, :], views[..., -1, :], views[..., :, 0], views[..., :, -1]], dim=-1)
     ground = border.median(dim=-1).values[..., None, None]
     return (views - ground).abs().amax(1) > threshold
@@ -33,7 +33,7 @@ class Silhouette:
     Attributes:
         mask: True on the object, [view height width].
         distance: of each pixel from the nearest one of the mask, [view height width], in sides of the view. 0 on the
-            mask, and everywhere in a view whose mask is empty: such a view does not tell where the object is.
+            mask, and everywhere in a view whose mask is empty: such a view does not constrain its position.
     """
 
     mask: Bool[Tensor, "view height width"]
@@ -41,14 +41,14 @@ class Silhouette:
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "view height width"]) -> "Silhouette":
-        """The silhouette of a mask."""
+        """Make the silhouette of a mask."""
         return cls(mask, silhouette_distance(mask))
 
 
 def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """How far every pixel is from the nearest pixel of the silhouette, in sides of the view; 0 on it.
+    """Compute the distance of every pixel to the nearest pixel of the silhouette, in sides of the view; 0 on it.
 
-    A view without any silhouette is 0 everywhere: it says nothing of where the object is.
+    A view without a silhouette is 0 everywhere: it does not constrain the object's position.
     """
     height, width = masks.shape[-2:]
     fields = [
@@ -61,7 +61,7 @@ def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Ten
 def grown_masks(
     masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
 ) -> Float[Tensor, "version view new_height new_width"]:
-    """Silhouettes at the maps' size, a pixel wider: a heatmap on an edge may lean over it."""
+    """Resize silhouettes to the size of the maps and widen them by a pixel: a heatmap on an edge extends beyond it."""
     return F.max_pool2d(resize(masks.float(), size), 3, stride=1, padding=1)
 
 
@@ -70,7 +70,7 @@ def sampled(
     xy: Float[Tensor, "*batch view point 2"],
     edge: str = "zeros",
 ) -> Float[Tensor, "*batch view channel point"]:
-    """Maps at places in the unit square, bilinear; ``edge`` says what is beyond it (``zeros`` or ``border``)."""
+    """Sample maps at positions in the unit square, bilinearly. ``edge`` is the padding: ``zeros`` or ``border``."""
     flat = maps.reshape(-1, *maps.shape[-3:])
     places = (2 * xy - 1).reshape(-1, xy.shape[-2], 1, 2)
     found = F.grid_sample(flat, places, mode="bilinear", padding_mode=edge, align_corners=False)
@@ -80,9 +80,12 @@ def sampled(
 def beside_silhouette(
     distance: Float[Tensor, "*batch view height width"], xy: Float[Tensor, "*batch view point 2"]
 ) -> Float[Tensor, "*batch view point"]:
-    """How far places lie from the object, by a map of the distance from its silhouette (0 on it), in sides.
+    """Compute how far positions lie beside the object, in sides of the view; 0 on the silhouette.
 
-    Outside the picture the distance to the picture (along both axes) is added.
+    Args:
+        distance: of each pixel from the silhouette, see `silhouette_distance`.
+        xy: positions in the unit square. For those outside it, the distance to the picture (the sum along both axes) is
+            added.
     """
     inside = xy.clamp(0, 1)
     beyond: Tensor = (xy - inside).abs().sum(-1)
@@ -96,10 +99,15 @@ def hull_points(
     generator: torch.Generator,
     side: int = 40,
 ) -> Float[Tensor, "{count} 3"]:
-    """Random points on the surface of the visual hull: cells of a grid, ``side`` a side, that border on empty ones.
+    """Draw random points on the surface of the visual hull: cells of a grid that border on empty cells.
 
-    distance: from the silhouettes. A hull thinner than a cell is taken whole; where the silhouettes leave nothing, or
-    exclude nothing, points are of the whole searched cube.
+    Args:
+        distance: from the silhouettes, 0 on them. Where they exclude everything or nothing, the points fill the
+            searched cube.
+        cameras: of the views.
+        count: number of points. A point may be drawn more than once.
+        generator: source of the random numbers.
+        side: cells of the grid, a side. Default 40. A hull thinner than a cell is used whole.
     """
     grid, step = search_grid(cameras, side)
     grid = grid.to(distance)
@@ -114,10 +122,11 @@ def hull_points(
 
 
 def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
-    """Middle and radius of what all views look at: the point nearest to their middles' rays, the smallest half side.
+    """Return middle and radius of the volume that all views see, in world units.
 
-    The ray through the middle of a picture that was cut is not its optical axis. World units, so it fits every rig and
-    a user's own cameras. A single ray, or parallel ones, leave the middle where it is nearest to the origin.
+    The middle is the point nearest to the rays through the middles of the pictures, and the radius is the smallest half
+    side of a view at it. (In a cropped picture that ray is not the optical axis.) A single ray, or parallel rays, give
+    the point on them nearest to the origin. It works for every rig and for a user's own cameras.
     """
     centre, direction = _central_rays(cameras)
     unit = torch.eye(3).to(direction)
@@ -130,7 +139,7 @@ def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
 
 
 def _central_rays(cameras: Cameras) -> tuple[Float[Tensor, "view 3"], Float[Tensor, "view 3"]]:
-    """Where the rays through the middles of the views start, and their unit directions, in double precision."""
+    """Return origins and unit directions of the rays through the middles of the views, in double precision."""
     inner, axes = cameras.intrinsics.double(), cameras.world_to_camera[:, :3, :3].double()
     # Beside the optical axis, in camera space at depth 1; exactly 0 where the principal point is the middle.
     down = (0.5 - inner[:, 1, 2]) / inner[:, 1, 1]
@@ -143,7 +152,7 @@ def _central_rays(cameras: Cameras) -> tuple[Float[Tensor, "view 3"], Float[Tens
 
 
 def _reach(cameras: Cameras) -> float:
-    """What a focal length is divided by to bring a world length at the object to sides of the view."""
+    """Return the number that divides a focal length to convert world lengths at the object to sides of the view."""
     middle, _ = search_volume(cameras)
     return 1.0 if cameras.orthographic else float(cameras.depth(middle[None])[:, 0].abs().mean())
 
@@ -161,10 +170,15 @@ def cube(side: int) -> Tensor:
 def in_sight(
     points: Float[Tensor, "point 3"], surface: Float[Tensor, "other 3"], cameras: Cameras, spacing: float
 ) -> Bool[Tensor, "view point"]:
-    """Which views see the points, and not the surface before them.
+    """Compute which views see the points, that is, have no surface in front of them.
 
-    surface: points of the object, ``spacing`` (radii of what the views look at) apart. A point is hidden where a
-    surface point that a view has at the same place is nearer by some spacings.
+    A point is hidden where some surface point at the same position in the view is nearer to the camera by 2.5 spacings.
+
+    Args:
+        points: points to test, world units.
+        surface: points on the object's surface.
+        cameras: of the views.
+        spacing: distance between neighbouring points of the surface, in radii of the volume that all views see.
     """
     _, radius = search_volume(cameras)
     near = torch.cdist(cameras.project(points), cameras.project(surface)) < spacing / 2
@@ -175,7 +189,7 @@ def in_sight(
 def surface_points(
     distance: Float[Tensor, "view height width"], cameras: Cameras, generator: torch.Generator | None = None
 ) -> Float[Tensor, "point 3"]:
-    """Different points on the surface of the visual hull, ``SURFACE_SPACING`` radii apart; world units."""
+    """Return distinct points on the surface of the visual hull, ``SURFACE_SPACING`` radii apart; world units."""
     draw = generator or torch.Generator().manual_seed(0)
     found: Tensor = torch.unique(hull_points(distance, cameras, _SURFACE, draw, _SIDE), dim=0)
     return found

@@ -1,4 +1,4 @@
-"""What is found on one object: keypoints in every view, and in space."""
+"""Keypoints of one object, in its views and in space."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +26,15 @@ _MEDIAN_LENGTH = 1.1774
 class Keypoints3D:
     """Keypoints of one object in world coordinates.
 
-    xyz: [keypoint 3]; score: [keypoint] in [0, 1], 0 for a point that the views do not tell; reprojection_error:
-    [keypoint], weighted median over the views, as a fraction of the view's side; residual: [view keypoint], the error
-    in each view. visible: which views agree on the point; the others mark another place, or do not see it.
-    covariance: of xyz, world units squared, from the residuals of those views. None in files that had neither.
+    Attributes:
+        xyz: [keypoint 3], world units.
+        score: [keypoint] in [0, 1]; 0 for a keypoint that the views do not determine.
+        reprojection_error: [keypoint], weighted median over the views, in sides of the view.
+        residual: [view keypoint], reprojection error in each view, in sides of the view.
+        covariance: [keypoint 3 3] of xyz, world units squared, from the residuals of the views that agree. None in
+            files of versions that did not have it.
+        visible: [view keypoint], True where the view agrees with the point. The other views mark another position, or
+            do not see the point. None in files of versions that did not have it.
     """
 
     xyz: Float[Tensor, "keypoint 3"]
@@ -40,13 +45,13 @@ class Keypoints3D:
     visible: Bool[Tensor, "view keypoint"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, ready for JSON; without the parts that are None."""
+        """Return plain lists, ready for JSON, without the parts that are None."""
         parts = {name: getattr(self, name) for name in (*_NAMES_3D, "covariance", "visible")}
         return {name: value.tolist() for name, value in parts.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Keypoints3D":
-        """Keypoints from what `to_dict` gave. Raises ValueError when a part is missing."""
+        """Build keypoints from the result of `to_dict`. Raises ValueError when a part is missing."""
         return Keypoints3D(
             **{name: _tensor(data, name, dtype) for name in _NAMES_3D},
             covariance=_tensor(data, "covariance", dtype) if "covariance" in data else None,
@@ -58,9 +63,15 @@ class Keypoints3D:
 class Keypoints2D:
     """Keypoints of one object in each of its views.
 
-    xy: [view keypoint 2] in the unit square of the view; score: [view keypoint] in [0, 1]; cameras of the
-    views where known; input_xy [keypoint 2] and input_score [keypoint]: the same keypoints on the input view.
-    Raises ValueError when cameras and views differ in number.
+    Attributes:
+        xy: [view keypoint 2], in the unit square of the view.
+        score: [view keypoint] in [0, 1].
+        cameras: of the views; None where they are not known.
+        input_xy: [keypoint 2], the same keypoints on the input picture; None where the model has no pass that reads it.
+        input_score: [keypoint] in [0, 1], on the input picture; None with ``input_xy``.
+
+    Raises:
+        ValueError: cameras and views differ in number.
     """
 
     xy: Float[Tensor, "view keypoint 2"]
@@ -74,16 +85,19 @@ class Keypoints2D:
             raise ValueError(f"{len(self.cameras)} cameras do not fit {len(self.xy)} views: give one camera per view")
 
     def to_pixels(self, height: int, width: int) -> Float[Tensor, "view keypoint 2"]:
-        """x and y in pixels of a view of height × width, where the centre of pixel i is i: xy·n − 0.5."""
+        """Convert xy to pixels of a view of height × width, where the centre of pixel i is i: xy·n − 0.5."""
         size = torch.tensor([width, height], dtype=self.xy.dtype, device=self.xy.device)
         return self.xy * size - 0.5
 
     def triangulate(self, robust: bool = True) -> Keypoints3D:
-        """The keypoints in space, from all views weighted by their scores.
+        """Compute the keypoints in space from all views, weighted by their scores.
 
-        robust: views that mark a wrong place lose their weight (see `robust_triangulate`); the point is then the least
-        squares answer of the views that agree. For score, covariance and visibility see `lift`. Raises ValueError
-        without cameras or with fewer than two views.
+        Args:
+            robust: default True: views that mark a wrong position lose their weight (see `robust_triangulate`), and the
+                point is the least-squares solution of the views that agree. False: all views count.
+
+        Raises:
+            ValueError: there are no cameras, or fewer than two views.
         """
         cameras = self._cameras()
         if not robust:
@@ -96,12 +110,13 @@ class Keypoints2D:
         return self.lift(xyz)
 
     def lift(self, xyz: Float[Tensor, "keypoint 3"]) -> Keypoints3D:
-        """What the views say of these points: how well they agree, which of them do, how certain the points are.
+        """Compute scores, covariances and visibility of points in space from the views.
 
-        A point's score is its mean score over the views times exp(−(error/0.05)²), error being the median over the
-        views (weighted by the 2D scores, not by their agreement: two views that agree by chance must not look certain).
-        It is 0 where fewer than two views, or less than half of the score, agree. Variances are those of the residuals
-        over their degrees of freedom, shrunk towards all keypoints' variance. Raises ValueError as `triangulate`.
+        The score of a point is its mean score over the views times exp(−(error/0.05)²). The error is the median over
+        the views, weighted by the 2D scores and not by their agreement: two views that agree by chance must not look
+        certain. The score is 0 where fewer than two views agree, or views with less than half of the total score.
+        Variances are those of the residuals over their degrees of freedom, shrunk towards the variance of all
+        keypoints. Raises ValueError as `triangulate` does.
         """
         cameras = self._cameras()
         residual = reprojection_error(xyz, self.xy, cameras)
@@ -115,7 +130,7 @@ class Keypoints2D:
     def _agreement(
         self, xyz: Float[Tensor, "keypoint 3"]
     ) -> tuple[Bool[Tensor, "view keypoint"], Float[Tensor, " keypoint"]]:
-        """Which views agree on the points, and the variance of a place of weight 1, squared sides."""
+        """Return which views agree with the points, and the variance of a position of weight 1, in squared sides."""
         squared = reprojection_error(xyz, self.xy, self._cameras()).square()
         median = _weighted_median(squared.sqrt().flatten()[:, None], self.score.flatten()[:, None])[0]
         # Six views have 12 coordinates of which 3 are fitted; few views make the median too small by that much.
@@ -139,7 +154,7 @@ class Keypoints2D:
         return self.cameras
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, ready for JSON; None where a part is absent."""
+        """Return plain lists, ready for JSON; None where a part is absent."""
         return {
             "xy": self.xy.tolist(),
             "score": self.score.tolist(),
@@ -150,7 +165,7 @@ class Keypoints2D:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], dtype: torch.dtype = torch.float32) -> "Keypoints2D":
-        """Keypoints from what `to_dict` gave. Raises ValueError when xy or score is missing."""
+        """Build keypoints from the result of `to_dict`. Raises ValueError when xy or score is missing."""
         cameras = data.get("cameras")
         return Keypoints2D(
             _tensor(data, "xy", dtype),
@@ -173,7 +188,7 @@ def _tensor(data: dict[str, Any], name: str, dtype: torch.dtype) -> Tensor:
 def _weighted_median(
     values: Float[Tensor, "view keypoint"], weights: Float[Tensor, "view keypoint"]
 ) -> Float[Tensor, " keypoint"]:
-    """Smallest value that holds at least half of the weight with those below it, per keypoint."""
+    """Return the smallest value, per keypoint, such that it and those below it hold half of the weight or more."""
     ordered, order = values.sort(dim=0)
     reached = weights.gather(0, order).cumsum(dim=0)
     first = (reached >= reached[-1:] / 2).to(torch.uint8).argmax(dim=0)

@@ -1,8 +1,8 @@
-"""Where the views of published multi-view diffusion models stand, and how they are laid out.
+"""Cameras and layouts of the views of published multi-view diffusion models.
 
-Everything is told in one frame, whatever the source's own: +z up, the view of azimuth 0 on the +x side, a positive
-azimuth to that camera's right (anticlockwise from above), a positive elevation upwards. All these models count
-azimuth in that direction; the sign was read off each one's camera code or stored matrices.
+All rigs are given in one frame, whatever the source uses: +z up, the view of azimuth 0 on the +x side, azimuth positive
+to that camera's right (anticlockwise from above), elevation positive upwards. All these models count azimuth in that
+direction; the sign was read from each model's camera code or stored matrices.
 """
 
 import math
@@ -31,13 +31,29 @@ Frame = Literal["input", "canonical"]
 class Rig:
     """The cameras of one model's views, in the model's order, and the layout of these views.
 
-    tiled: the views are tiles of one picture; otherwise items of the batch, and ``layout`` is their usual strip.
-    azimuth_from, elevation_from: ``input`` where the angle counts from the input view, ``canonical`` where it is the
-    object's own (azimuth) or above the ground (elevation).
-    distance: from the origin, in world units; an orthographic camera's only tells depths apart. side: world units
-    that an orthographic view spans. scale_known: whether world units are the source's. Where they are not, 3D is
-    right up to one common scale, and the unit is the one that ``note`` names. fov_known: whether the field of view
-    is the source's.
+    Attributes:
+        name: name of the model, as :func:`rig` knows it.
+        layout: rows and columns of the views.
+        tiled: True if the views are tiles of one picture; False if they are items of a batch, and ``layout`` is the
+            usual strip.
+        azimuth_deg: azimuth of each view, degrees.
+        elevation_deg: elevation of each view, degrees.
+        azimuth_from: ``input`` if azimuth is relative to the input view; ``canonical`` if it is the object's own.
+        elevation_from: ``input`` if elevation is relative to the input view; ``canonical`` if it is above the ground.
+        source: where the numbers come from.
+        note: what a user of the rig has to know, such as the unit of its world.
+        roll_deg: rotation about the viewing direction, degrees. Default 0.
+        orthographic: default False.
+        fov_deg: field of view, degrees. Default 30. Ignored if orthographic.
+        distance: from the origin, world units. Default Zero123++ v1.2's. For orthographic cameras it only orders
+            depths.
+        side: world units that an orthographic view spans. Default 1.
+        scale_known: whether world units are the source's. If False, 3D is correct up to one common scale, and ``note``
+            names the unit.
+        fov_known: whether the field of view is the source's.
+
+    Raises:
+        ValueError: the numbers of cameras and of tiles differ.
     """
 
     name: str
@@ -78,11 +94,14 @@ class Rig:
         )
 
     def views(self, x: Shaped[Tensor, "batch *axes height width"]) -> Shaped[Tensor, "object view *axes h w"]:
-        """What the model made, one item per object and an axis of views behind it.
+        """Arrange the model's output as one item for each object, with an axis of views.
 
-        x: [batch, …, height, width]: a tiled picture per object, or for a batch of views the views of the first
-        object, then of the next.
-        Raises ValueError when x does not divide into whole views or objects.
+        Args:
+            x: [batch, …, height, width]. Each item is a tiled picture of one object; or, if the views are not tiled,
+                the views of the first object are followed by those of the next.
+
+        Raises:
+            ValueError: x does not divide into whole views or objects.
         """
         if self.tiled:
             return rearrange(split_views(x, self.layout), "b ... v h w -> b v ... h w")
@@ -221,12 +240,12 @@ _RIGS = (
 
 
 def known_rigs() -> dict[str, Rig]:
-    """Every rig that :func:`rig` knows, by name."""
+    """Return every rig that :func:`rig` knows, by name."""
     return {entry.name: entry for entry in _RIGS}
 
 
 def rig(name: str) -> Rig:
-    """The views of a published model, by name, such as ``wonder3d``.
+    """Return the views of a published model, by name, such as ``wonder3d``.
 
     Raises ValueError for an unknown name.
     """
@@ -237,12 +256,12 @@ def rig(name: str) -> Rig:
 
 
 def zero123plus_cameras(version: str = "v1.2") -> Cameras:
-    """The six cameras of a Zero123++ model: azimuth 30°, 90°, …, 330° from the input view (azimuth 0°).
+    """Return the six cameras of a Zero123++ model: azimuth 30°, 90°, …, 330° from the input view (azimuth 0°).
 
-    v1.2: elevation 20°/−10° alternating, field of view 30°, distance 0.5/tan 15° (an object in a sphere of
-    radius 0.5). v1.1: elevation 30°/−20°, field of view 49.13°; its distance is not documented, 1.5 stands in
-    for it, so 3D points are right up to scale. Source: zero123plus README and issue #73.
-    Raises ValueError for an unknown version.
+    v1.2: elevation alternates 20°/−10°, field of view 30°, distance 0.5/tan 15° (an object in a sphere of radius 0.5).
+    v1.1: elevation alternates 30°/−20°, field of view 49.13°; its distance is not documented and 1.5 is assumed, so
+    that 3D points are correct up to scale. Source: zero123plus README and issue #73. Raises ValueError for an unknown
+    version.
     """
     if version not in _ZERO123PLUS:
         raise ValueError(f"no cameras are known for Zero123++ {version!r}: use one of {sorted(_ZERO123PLUS)}")

@@ -1,4 +1,4 @@
-"""From the places one point has in several views to the point itself."""
+"""Triangulate points from their positions in several views."""
 
 import torch
 from jaxtyping import Float
@@ -8,6 +8,8 @@ from keyorbit.geometry.cameras import Cameras
 
 # As in Cameras.project: no division by a depth of 0.
 _MIN_DEPTH = 1e-6
+# Robust triangulation: rounds of reweighting, and the scale of its Cauchy weights in sides of the view.
+_ROUNDS, _SCALE = 10, 0.02
 
 
 def reprojection_error(
@@ -15,7 +17,7 @@ def reprojection_error(
     xy: Float[Tensor, "*batch view keypoint 2"],
     cameras: Cameras,
 ) -> Float[Tensor, "*batch view keypoint"]:
-    """Distance in each view between a projected point and xy, as a fraction of the view's side."""
+    """Compute the distance in each view between a projected point and xy, in sides of the view."""
     distance: Tensor = torch.linalg.vector_norm(cameras.project(points) - xy, dim=-1)
     return distance
 
@@ -27,15 +29,25 @@ def triangulate(
     refine: int = 2,
     covariance: Float[Tensor, "*batch view keypoint 2 2"] | None = None,
 ) -> Float[Tensor, "*batch keypoint 3"]:
-    """The 3D points that fit xy in every view best: least squares, closed form, differentiable.
+    """Compute the 3D points that fit xy in every view best: least squares, closed form, differentiable.
 
-    First the linear solution (inhomogeneous DLT; Hartley & Zisserman 2004, §12.2), then `refine` Gauss-Newton
-    steps on the squared reprojection error, each kept only where it helps. `weights` ≥ 0 multiply the squared
-    error. With the `covariance` of each place (positive definite) it is the squared Mahalanobis distance: a place
-    that is uncertain along a line counts across it. Where all weights vanish the answer is the origin, and with
-    one view the point of its ray nearest to the origin: always finite. Perspective and orthographic cameras.
-    World units.
-    Raises ValueError when xy and the cameras differ in their number of views.
+    First comes the linear solution (inhomogeneous DLT; Hartley & Zisserman 2004, §12.2), then `refine` Gauss-Newton
+    steps on the squared reprojection error, each kept only where it reduces the error. The result is always finite:
+    where all weights are 0 it is the origin, and with one view it is the point of its ray nearest to the origin.
+
+    Args:
+        xy: positions in the unit square of each view.
+        cameras: perspective or orthographic cameras of the views.
+        weights: ≥ 0; they multiply the squared errors. Default None: all 1.
+        refine: number of Gauss-Newton steps, default 2.
+        covariance: of each position (positive definite). With it the error is the squared Mahalanobis distance: a
+            position that is uncertain along a line counts across it. Default None.
+
+    Returns:
+        The points, in world units.
+
+    Raises:
+        ValueError: xy and the cameras differ in their number of views.
     """
     _check_views(xy, cameras)
     if xy.dtype in (torch.float16, torch.bfloat16):
@@ -64,25 +76,23 @@ def robust_triangulate(
     xy: Float[Tensor, "*batch view keypoint 2"],
     cameras: Cameras,
     weights: Float[Tensor, "*batch view keypoint"] | None = None,
-    iterations: int = 10,
-    scale: float = 0.02,
 ) -> tuple[Float[Tensor, "*batch keypoint 3"], Float[Tensor, "*batch view keypoint"]]:
-    """Triangulation that views with a wrong place cannot pull away, and the weights it ended with.
+    """Triangulate so that views with a wrong position do not move the point; return the points and the final weights.
 
-    Iteratively reweighted least squares with Cauchy weights w / (1 + (error/scale)²) (Holland & Welsch 1977),
-    `scale` a fraction of the view's side. It starts from the pair of views whose point has the least Cauchy
-    cost over all views, since least squares over all of them may start beyond recall. The weights carry no
-    gradient. Raises ValueError when xy and the cameras differ in their number of views.
+    This is iteratively reweighted least squares with Cauchy weights w / (1 + (error/scale)²) (Holland & Welsch 1977),
+    with a scale of 0.02 sides of the view. It starts from the pair of views whose point has the least Cauchy cost over
+    all views, because least squares over all views may start too far away to recover. The weights carry no gradient.
+    Raises ValueError when xy and the cameras differ in their number of views.
     """
     _check_views(xy, cameras)
     xy = xy.float() if xy.dtype in (torch.float16, torch.bfloat16) else xy
     prior = torch.ones_like(xy[..., 0]) if weights is None else weights.to(xy.dtype)
     with torch.no_grad():
-        points = _best_pair(xy, cameras, prior, scale)
-        used = _cauchy(prior, reprojection_error(points, xy, cameras), scale)
-        for _ in range(iterations):
+        points = _best_pair(xy, cameras, prior)
+        used = _cauchy(prior, reprojection_error(points, xy, cameras))
+        for _ in range(_ROUNDS):
             points = triangulate(xy, cameras, used, refine=1)
-            used = _cauchy(prior, reprojection_error(points, xy, cameras), scale)
+            used = _cauchy(prior, reprojection_error(points, xy, cameras))
     return triangulate(xy, cameras, used), used
 
 
@@ -92,10 +102,10 @@ def point_covariance(
     weights: Float[Tensor, "*batch view keypoint"],
     variance: Float[Tensor, "*batch keypoint"],
 ) -> Float[Tensor, "*batch keypoint 3 3"]:
-    """Covariance of triangulated points whose places have variance/weight along each axis (squared sides).
+    """Compute the covariance of triangulated points whose positions have variance/weight along each axis.
 
-    The inverse of the information that the views' rays add up to, to first order; world units squared. What no view
-    fixes has a large variance, not an infinite one.
+    It is the inverse of the sum of the views' information, to first order, in world units squared. The variance is in
+    squared sides of the view. A direction that no view constrains has a large variance, not an infinite one.
     """
     jacobian, _ = _jacobian(points, cameras.projection.to(points))
     weighted = jacobian * weights[..., None, None]
@@ -111,19 +121,19 @@ def _check_views(xy: Tensor, cameras: Cameras) -> None:
 
 
 def _shares(weights: Tensor) -> Tensor:
-    """Weights as shares of their sum over the views, so that their unit does not matter; 0 stays 0."""
+    """Divide weights by their sum over the views, so that their unit does not matter; weights of 0 stay 0."""
     return weights / (weights.sum(dim=-2, keepdim=True) + 1e-6)
 
 
 def _lines(projection: Tensor, xy: Tensor) -> Tensor:
-    """Two planes per view and keypoint, [*batch view keypoint 2 4], that the point's ray lies in."""
+    """Return two planes for each view and keypoint, [*batch view keypoint 2 4], that contain the point's ray."""
     return projection[:, None, :2] - xy[..., None] * projection[:, None, 2:]
 
 
 def _whitening(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """W with W·Wᵀ the inverse covariance over its mean eigenvalue, and that eigenvalue: shape and size apart.
+    """Return W with W·Wᵀ the inverse covariance over its mean eigenvalue, and that eigenvalue.
 
-    In closed form, so that a gradient passes where two eigenvalues are equal.
+    It is in closed form, so that a gradient passes where two eigenvalues are equal.
     """
     (xx, xy), (_, yy) = (row.unbind(-1) for row in covariance.unbind(-2))
     half = ((xx + yy) / 2).clamp_min(torch.finfo(covariance.dtype).tiny)
@@ -138,7 +148,7 @@ def _whitening(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _whiten(rows: Tensor, whitening: Tensor | None) -> Tensor:
-    """The transposed whitening applied to rows [*batch view keypoint 2 column]."""
+    """Apply the transposed whitening to rows [*batch view keypoint 2 column]."""
     return rows if whitening is None else (whitening[..., :, :, None] * rows[..., :, None, :]).sum(-3)
 
 
@@ -148,7 +158,7 @@ def _cost(points: Tensor, xy: Tensor, cameras: Cameras, share: Tensor, whitening
 
 
 def _jacobian(points: Tensor, projection: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivative of the projections by the points, [*batch view keypoint 2 3], and the projections."""
+    """Return the derivative of the projections by the points, [*batch view keypoint 2 3], and the projections."""
     linear, offset = projection[:, None, :, :3], projection[:, None, :, 3]
     homogeneous = (linear * points[..., None, :, None, :]).sum(-1) + offset
     depth = homogeneous[..., 2:]
@@ -166,13 +176,13 @@ def _gauss_newton_step(
 
 
 def _solve(rows: Tensor, offset: Tensor, share: Tensor) -> Tensor:
-    """The x [*batch keypoint 3] of least Σ share·|rows·x + offset|², summed over the views.
+    """Find x [*batch keypoint 3] that minimises Σ share·|rows·x + offset|², summed over the views.
 
-    rows: [*batch view keypoint 2 3], offset: [*batch view keypoint 2], share: [*batch view keypoint].
-    A small multiple of the identity (Tikhonov) keeps it finite where the views do not fix the point.
+    rows: [*batch view keypoint 2 3], offset: [*batch view keypoint 2], share: [*batch view keypoint]. A small multiple
+    of the identity (Tikhonov) keeps x finite where the views do not determine the point.
     """
     weighted = rows * share[..., None, None]
-    # Sums of products in place of matmul: autocast and TF32 would take digits from a 3 × 3 system.
+    # Sums of products instead of matmul, which loses digits under autocast and TF32.
     normal = (weighted[..., :, None] * rows[..., None, :]).sum(dim=(-5, -3))
     right = -(weighted * offset[..., None]).sum(dim=(-4, -2))
     ridge = torch.finfo(rows.dtype).eps ** (2 / 3) * torch.eye(3, dtype=rows.dtype, device=rows.device)
@@ -180,12 +190,12 @@ def _solve(rows: Tensor, offset: Tensor, share: Tensor) -> Tensor:
     return solution[..., 0]
 
 
-def _cauchy(prior: Tensor, error: Tensor, scale: float) -> Tensor:
-    return prior / (1 + (error / scale).square())
+def _cauchy(prior: Tensor, error: Tensor) -> Tensor:
+    return prior / (1 + (error / _SCALE).square())
 
 
-def _best_pair(xy: Tensor, cameras: Cameras, prior: Tensor, scale: float) -> Tensor:
-    """For every keypoint the point from two views that all views, by their Cauchy cost, like best."""
+def _best_pair(xy: Tensor, cameras: Cameras, prior: Tensor) -> Tensor:
+    """Return, for every keypoint, the point from two views that has the least Cauchy cost over all views."""
     count = len(cameras)
     if count < 3:
         return triangulate(xy, cameras, prior)
@@ -197,6 +207,6 @@ def _best_pair(xy: Tensor, cameras: Cameras, prior: Tensor, scale: float) -> Ten
     chosen = members.reshape(*lead, count, 1).expand(many.shape[:-1])
     points = triangulate(many, cameras, chosen, refine=1)
     error = reprojection_error(points, many, cameras)
-    cost = (prior * (error / scale).square().log1p()).sum(-2)
+    cost = (prior * (error / _SCALE).square().log1p()).sum(-2)
     best = cost.argmin(dim=0)
     return points.gather(0, best[None, ..., None].expand(1, *points.shape[1:]))[0]

@@ -1,4 +1,4 @@
-"""Cutting a tiled picture into its views, and putting it together again."""
+"""Split a tiled picture into its views, and merge views into one."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,13 @@ class Layout:
     """How the views are tiled: `rows` × `cols`, counted row by row from the top left.
 
     Zero123++ has `Layout(3, 2)`; a picture of one view has `Layout(1, 1)`.
-    Raises ValueError when a number is below 1.
+
+    Attributes:
+        rows: number of rows, 1 or more.
+        cols: number of columns, 1 or more.
+
+    Raises:
+        ValueError: a number is below 1.
     """
 
     rows: int
@@ -36,7 +42,7 @@ class Layout:
             )
 
     def view_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size (height, width) of one view in a grid of height × width; ValueError if it does not divide."""
+        """Return the size (height, width) of one view in a grid of height × width; ValueError if it does not divide."""
         self.check(height, width)
         return height // self.rows, width // self.cols
 
@@ -44,11 +50,18 @@ class Layout:
 def split_views(
     x: Shaped[Tensor, "*lead height width"], rows: int | Layout, cols: int | None = None
 ) -> Shaped[Tensor, "*lead view view_height view_width"]:
-    """Cut a grid into its views, row by row from the top left.
+    """Split a grid into its views, row by row from the top left. No value is mixed or changed.
 
-    x: [..., height, width], any type and any leading axes; `rows` is a Layout, or a number with `cols`.
-    Returns [..., rows·cols, height/rows, width/cols]. Exact: no value is mixed or changed.
-    Raises ValueError when the size does not divide.
+    Args:
+        x: [..., height, width], of any type and with any leading axes.
+        rows: a Layout, or the number of rows.
+        cols: the number of columns if ``rows`` is a number.
+
+    Returns:
+        [..., rows·cols, height/rows, width/cols].
+
+    Raises:
+        ValueError: the size does not divide.
     """
     layout = _layout(rows, cols)
     layout.check(x.shape[-2], x.shape[-1])
@@ -58,10 +71,18 @@ def split_views(
 def merge_views(
     x: Shaped[Tensor, "*lead view view_height view_width"], rows: int | Layout, cols: int | None = None
 ) -> Shaped[Tensor, "*lead height width"]:
-    """Tile views into one grid: the exact inverse of `split_views`.
+    """Merge views into one grid: the exact inverse of `split_views`.
 
-    x: [..., rows·cols, view height, view width]. Returns [..., rows·view height, cols·view width].
-    Raises ValueError when the number of views is not rows·cols.
+    Args:
+        x: [..., rows·cols, view height, view width].
+        rows: a Layout, or the number of rows.
+        cols: the number of columns if ``rows`` is a number.
+
+    Returns:
+        [..., rows·view height, cols·view width].
+
+    Raises:
+        ValueError: the number of views is not rows·cols.
     """
     layout = _layout(rows, cols)
     if x.shape[-3] != layout.num_views:
@@ -73,11 +94,10 @@ def merge_views(
 
 
 def grid_size(positions: int, height: int, width: int) -> tuple[int, int]:
-    """Size (height, width) of the feature map with `positions` positions made from a height × width latent.
+    """Return the size (height, width) of the feature map with `positions` positions made from a height × width latent.
 
-    The UNet halves with stride-2 convolutions of padding 1, so a side n becomes ceil(n/2). A square root
-    would be wrong: the 9600 positions of Zero123++ are 120 × 80.
-    Raises ValueError when no number of halvings gives `positions`.
+    The UNet halves with stride-2 convolutions of padding 1, so that a side n becomes ceil(n/2). A square root would be
+    wrong: the 9600 positions of Zero123++ are 120 × 80. Raises ValueError when no number of halvings gives `positions`.
     """
     size = (height, width)
     seen: list[int] = []

@@ -1,4 +1,4 @@
-"""Affine warps of a view: draw them, warp pictures by them, and bring maps back."""
+"""Affine warps of a view: draw them, warp pictures by them, and map heatmaps back."""
 
 import math
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Warp:
     matrix: Float[Tensor, "*batch 2 3"]
 
     def apply(self, xy: Float[Tensor, "*batch keypoint 2"]) -> Float[Tensor, "*batch keypoint 2"]:
-        """Where the points go."""
+        """Apply the warp to points."""
         matrix = self.matrix.to(xy)  # Drawn on the generator's device, used on the maps'.
         linear, offset = matrix[..., None, :, :2], matrix[..., None, :, 2]
         return (linear * xy[..., None, :]).sum(-1) + offset
 
     def inverse(self) -> "Warp":
-        """The warp that undoes this one."""
+        """Return the warp that undoes this one."""
         (a, b), (c, d) = (row.unbind(-1) for row in self.matrix[..., :2].unbind(-2))
         adjugate = torch.stack([torch.stack([d, -b], dim=-1), torch.stack([-c, a], dim=-1)], dim=-2)
         linear = adjugate / (a * d - b * c)[..., None, None]
@@ -32,7 +32,7 @@ class Warp:
         return Warp(torch.cat([linear, offset[..., None]], dim=-1))
 
     def compose(self, other: "Warp") -> "Warp":
-        """`other` first, then this one: a.compose(b).apply(x) is a.apply(b.apply(x))."""
+        """Return the warp that applies `other` first, then this one: a.compose(b).apply(x) is a.apply(b.apply(x))."""
         columns = other.matrix.transpose(-1, -2)[..., :, None, :]
         product = (self.matrix[..., None, :, :2] * columns).sum(-1).transpose(-1, -2)
         offset = torch.zeros_like(product)
@@ -40,14 +40,9 @@ class Warp:
         return Warp(product + offset)
 
     @classmethod
-    def identity(
-        cls,
-        batch_shape: tuple[int, ...] = (),
-        dtype: torch.dtype | None = None,
-        device: torch.device | None = None,
-    ) -> "Warp":
-        """Warps that leave every point where it is."""
-        return Warp(torch.eye(2, 3, dtype=dtype, device=device).expand(*batch_shape, 2, 3))
+    def identity(cls, batch_shape: tuple[int, ...] = ()) -> "Warp":
+        """Return warps that leave every point where it is."""
+        return Warp(torch.eye(2, 3).expand(*batch_shape, 2, 3))
 
 
 def random_warps(
@@ -59,14 +54,22 @@ def random_warps(
     aspect: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Warp:
-    """Warps of batch shape `shape`, drawn evenly: a turn and a change of size about the centre, then a shift.
+    """Draw warps uniformly: a rotation and a change of size about the centre, then a shift.
 
-    rotation_deg: greatest turn either way; scale: size of the content after over before, (low, high); shift:
-    greatest move, in sides of the view; aspect: width/height in pixels, so that the turn is one in pixels.
-    The numbers come from `generator`, on its device. Raises ValueError unless 0 < low ≤ high.
+    StableKeypoints (Hedlin et al. 2024) has the same ranges for the map from output to input in [-1, 1]: its shift of
+    0.25 is 0.125 of a side, and its scale of 0.8-1 enlarges the content by 1-1.25.
 
-    StableKeypoints (Hedlin et al. 2024) states the same ranges for the map from output to input in [-1, 1]:
-    its shift of 0.25 is 0.125 of a side, and its scale of 0.8-1 enlarges the content by 1-1.25.
+    Args:
+        shape: batch shape of the warps.
+        generator: source of the random numbers, which are drawn on its device.
+        rotation_deg: largest rotation in either direction, degrees. Default 15.
+        scale: (low, high), size of the content after the warp over that before. Default (0.8, 1).
+        shift: largest shift in either direction, in sides of the view. Default 0.125.
+        aspect: width over height of the view in pixels, so that a rotation is one in pixels. Default 1.
+        dtype: of the matrices. Default float32.
+
+    Raises:
+        ValueError: not 0 < low ≤ high.
     """
     low, high = scale
     if not 0 < low <= high:
@@ -86,10 +89,13 @@ def random_warps(
 def warp_image(
     images: Float[Tensor, "*batch channel height width"], warp: Warp, fill: float | Tensor | None = None
 ) -> Float[Tensor, "*batch channel height width"]:
-    """Resample pictures so that what was at xy is at `warp.apply(xy)`; bilinear.
+    """Resample pictures bilinearly so that what was at xy is at `warp.apply(xy)`.
 
-    The warp's batch shape must be the pictures', or broadcast to it. fill: None repeats the border outwards;
-    a number, or one per channel [channel], paints what comes from outside the picture.
+    Args:
+        images: pictures.
+        warp: its batch shape is the pictures' or broadcasts to it.
+        fill: default None: the border is repeated outwards. A number, or one for each channel [channel], fills what
+            comes from outside the picture.
     """
     height, width = images.shape[-2:]
     lead = images.shape[:-3]
@@ -104,12 +110,12 @@ def warp_image(
 
 
 def unwarp(maps: Float[Tensor, "*batch token height width"], warp: Warp) -> Float[Tensor, "*batch token height width"]:
-    """Bring maps of warped pictures back to the original's pixels; 0 where the warped picture ends."""
+    """Map heatmaps of warped pictures back to the original's pixels; 0 where the warped picture ends."""
     return warp_image(maps, warp.inverse(), fill=0.0)
 
 
 def inside(warp: Warp, height: int, width: int) -> Bool[Tensor, "*batch {height} {width}"]:
-    """Which pixels of the original a warped picture of the same size shows: [*batch height width].
+    """Compute which pixels of the original a warped picture of the same size contains: [*batch height width].
 
     A pixel counts when its bilinear neighbours all lie in the warped picture: `unwarp` is exact there.
     """

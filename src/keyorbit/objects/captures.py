@@ -1,9 +1,7 @@
-"""A user's own photographs of one object with their cameras: JSON as the data sets write it, or a COLMAP text model."""
+"""Read a user's own photographs of one object with their cameras: from JSON, or from a COLMAP text model."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +13,8 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import ObjectViews, check_given_cameras
-from keyorbit.objects.pictures import IMAGE_SUFFIXES, load_image, load_stored, middle_square, to_tensor
+from keyorbit.objects.paths import cameras_content, no_cameras, photographs
+from keyorbit.objects.pictures import load_image, load_stored, middle_square, to_tensor
 from keyorbit.storage.folder_names import name_of
 
 # COLMAP's models without distortion: where fx, fy, cx and cy are among the parameters.
@@ -23,22 +22,27 @@ _PINHOLES = {"SIMPLE_PINHOLE": (0, 0, 1, 2), "PINHOLE": (0, 1, 2, 3)}
 
 
 def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture: Path | None = None) -> ObjectViews:
-    """The photographs of a folder, in the order of their names, as one object's views; the first is the input picture.
+    """Read the photographs of a folder, in the order of their names, as the views of one object.
 
-    cameras: a JSON file with ``world_to_camera`` and ``intrinsics`` (to the unit square) of every view, alone or below
-    ``cameras`` as in an object's meta.json; or a folder with COLMAP's cameras.txt and images.txt, which names the
-    photographs. picture: another input picture. Photographs that are not square are cut to their middle square, and the
-    cameras with them; all are brought to ``side`` pixels. They are upright as viewers show them, but with
-    COLMAP's cameras as they are stored. The world is the cameras' own: 3D comes in its units.
+    Photographs are upright as a viewer shows them; with COLMAP's cameras they are used as they are stored. Photographs
+    that are not square are cropped to their middle square, and the cameras with them. World units are those of the
+    cameras.
+
+    Args:
+        views: folder of the photographs.
+        cameras: a JSON file with ``world_to_camera`` and ``intrinsics`` (to the unit square) of every view, at the top
+            level or below ``cameras`` as in an object's meta.json; or a folder with COLMAP's cameras.txt and
+            images.txt, which names the photographs.
+        layout: of the model's views.
+        side: pixels a side to which all photographs are resized.
+        picture: the input picture. Default None: the first photograph.
 
     Raises:
         InputError: files are missing or damaged, photographs and cameras differ in number or name, the number of views
             is not the layout's, the cameras have distortion, are for pictures of another shape, or look like those of
             another convention.
     """
-    if not views.is_dir():
-        raise InputError(f"there is no folder of photographs at {views}")
-    paths = sorted(path for path in views.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = photographs(views)
     if cameras.is_dir():
         found = _from_colmap(cameras)
         missing = [path.name for path in paths if path.name not in found]
@@ -82,7 +86,7 @@ def _middle(image: Image.Image, side: int) -> Image.Image:
 
 
 def _squared(intrinsics: Float[Tensor, "3 3"], image: Image.Image) -> Float[Tensor, "3 3"]:
-    """Intrinsics of the middle square, from those of the whole picture; both to a unit square."""
+    """Convert intrinsics of the whole picture to those of its middle square; both map to a unit square."""
     left, top, right, _ = middle_square(image)
     short = right - left
     scale = torch.tensor([image.width / short, image.height / short], dtype=intrinsics.dtype)
@@ -93,15 +97,15 @@ def _squared(intrinsics: Float[Tensor, "3 3"], image: Image.Image) -> Float[Tens
 
 
 def _from_json(path: Path) -> Cameras:
+    content = cameras_content(path)
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         return Cameras.from_dict(content.get("cameras", content) if isinstance(content, dict) else content)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise no_cameras(path, error) from error
 
 
 def _check_size(path: Path, photograph: Path, image: Image.Image, size: tuple[float, float]) -> None:
-    """Cameras fit a photograph that was made larger or smaller, but not one that was cut, padded or turned."""
+    """Raise InputError unless the photograph has the shape that its camera is for, at any resolution."""
     width, height = size
     # What rounding to whole pixels leaves, in both.
     slack = sum(0.5 / side for side in (*image.size, width, height))
@@ -122,7 +126,7 @@ class _Posed:
 
 
 def _from_colmap(folder: Path) -> dict[str, _Posed]:
-    """Cameras by the photograph's name."""
+    """Read COLMAP's cameras, by the name of the photograph."""
     inner: dict[str, tuple[Tensor, tuple[float, float]]] = {}
     for row in _rows(folder / "cameras.txt"):
         try:

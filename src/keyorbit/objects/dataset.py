@@ -1,7 +1,7 @@
-"""Objects on disk: an input picture, its views if they are known, and the truth if there is one.
+"""Objects on disk: an input picture, its views if they are known, and ground truth if there is any.
 
-A dataset folder has one sub-folder per object with ``cond.png``, ``grid.png`` (or ``view_0.png`` …) and ``meta.json``.
-A plain folder of pictures, or one picture, works as well: the model then generates the views.
+A dataset folder has one sub-folder for each object with ``cond.png``, ``grid.png`` (or ``view_0.png`` …) and
+``meta.json``. A plain folder of pictures, or one picture, works as well: the model then generates the views.
 """
 
 import json
@@ -21,23 +21,28 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout, split_views
-from keyorbit.objects.pictures import IMAGE_SUFFIXES, as_shown, load_image, to_tensor
+from keyorbit.objects.paths import object_paths
+from keyorbit.objects.pictures import as_shown, load_image, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
-from keyorbit.storage.outputs import OutputKind, replaced_folder
+from keyorbit.storage.outputs import OBJECT, replaced_folder
 
 FORMAT = "keyorbit-object-1"
-OBJECT = OutputKind("rendered object")
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is known of an object's landmarks.
+    """Ground truth of an object's landmarks. The axis ``all_views`` has the input view first, then any annotated views.
 
-    keypoints_3d: in the cameras' world, None where pictures alone were annotated; keypoints_2d and visible: input view
-    first, then the views (if they are annotated); known: False where this object lacks the landmark; pairs: left/right
-    twins by index. boxes: width and height of the object's box in each of these views, in sides of the view; surface:
-    points spread evenly over the object.
+    Attributes:
+        names: name of each landmark.
+        pairs: left/right twins, by index.
+        keypoints_3d: in the cameras' world; None if only pictures were annotated.
+        known: False for a landmark that this object lacks.
+        keypoints_2d: in the unit square of each view.
+        visible: True where a view sees the landmark.
+        boxes: width and height of the object's box in each view, in sides of the view. None if not annotated.
+        surface: points distributed uniformly over the object's surface, world units. None if not known.
     """
 
     names: tuple[str, ...]
@@ -52,11 +57,18 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class ObjectViews:
-    """One object. ``views`` are 0…1 with transparency on grey; ``masks`` are True on the object (from alpha).
+    """One object: an input picture, and what is known of it.
 
-    input_image: kept as a viewer shows it, whoever hands it over: turned upright by an EXIF orientation that it still
-    carries, with 8 bits a channel (:func:`keyorbit.objects.pictures.as_shown`). input_elevation_deg: of the input
-    picture's camera, where known.
+    Attributes:
+        name: name of the object.
+        input_image: the input picture as a viewer shows it: upright by its EXIF orientation, 8 bits a channel. It is
+            converted when the object is made (:func:`keyorbit.objects.pictures.as_shown`).
+        views: values 0…1, transparency on grey. None: the model generates the views from the input picture.
+        masks: True on the object, from the alpha channel. None if there is none.
+        cameras: of the views. None: the model's own.
+        caption: a description; default empty.
+        truth: ground truth; None if there is none.
+        input_elevation_deg: elevation of the input picture's camera, −90…90 degrees; None if not known.
     """
 
     name: str
@@ -73,7 +85,7 @@ class ObjectViews:
 
 
 class ObjectDataset:
-    """A sequence of objects, each read or rendered when it is asked for; ``make(i)`` gives the i-th."""
+    """A sequence of objects, each read or rendered on access by ``make(i)``."""
 
     def __init__(self, count: int, make: Callable[[int], ObjectViews]) -> None:
         self._count, self._make = count, make
@@ -99,14 +111,17 @@ Objects = Sequence[ObjectViews] | ObjectDataset
 
 
 def load_dataset(path: str | Path) -> ObjectDataset:
-    """The objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture; by name.
+    """Read the objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture.
 
-    A picture's name is its file's without the suffix, and with it where two pictures would have the same.
+    They are sorted by name. The name of a picture is that of its file without the suffix, or with the suffix where two
+    pictures would have the same name.
 
     Raises:
-        InputError: nothing usable is there.
+        InputError: the path holds neither objects nor pictures.
     """
-    paths = _object_paths(Path(path))
+    paths = object_paths(Path(path))
+    if Path(path).is_file():
+        load_image(Path(path))  # a damaged picture is reported here, not when the object is read
     names = _picture_names(paths)
     log.info("objects in %s: %d", path, len(paths))
 
@@ -117,34 +132,14 @@ def load_dataset(path: str | Path) -> ObjectDataset:
     return ObjectDataset(len(paths), read)
 
 
-def _object_paths(path: Path) -> list[Path]:
-    """The object folders or pictures that a path stands for."""
-    if path.is_file():
-        load_image(path)
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"there is no file or folder at {path}")
-    if (path / "meta.json").is_file():
-        return [path]
-    objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
-    if not objects:
-        objects = sorted(
-            child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
-        )
-    if not objects:
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
-    return objects
-
-
 def _picture_names(paths: Sequence[Path]) -> list[str]:
-    """What pictures are called; a difference in capitals only is none."""
+    """Return the pictures' names. Names that differ in capitals only count as the same."""
     count = Counter(path.stem.casefold() for path in paths)
     return [readable(path.stem if count[path.stem.casefold()] == 1 else path.name) for path in paths]
 
 
 def load_object(folder: Path) -> ObjectViews:
-    """One object folder.
+    """Read one object folder.
 
     Raises:
         InputError: a file is missing or damaged, or the files contradict each other.
@@ -169,10 +164,10 @@ def load_object(folder: Path) -> ObjectViews:
 
 
 def check_given_cameras(cameras: Cameras, path: Path, aspects: Sequence[float]) -> None:
-    """Whether what a file gave are cameras of pictures of these widths divided by heights.
+    """Check cameras from a file. ``aspects`` are width over height of the pictures.
 
     Raises:
-        InputError: as :func:`keyorbit.geometry.camera_checks.check_cameras`, naming the file.
+        InputError: as :func:`keyorbit.geometry.camera_checks.check_cameras`, with the name of the file.
     """
     try:
         check_cameras(cameras, torch.tensor(aspects))
@@ -188,10 +183,10 @@ def write_object(
     meta: dict[str, Any],
     overwrite: bool = False,
 ) -> None:
-    """Write one object folder, whole or not at all. ``meta`` is completed with the format and the layout.
+    """Write one object folder, all of it or nothing. The format and the layout are added to ``meta``.
 
     Raises:
-        InputError: there is an object already and no ``overwrite``, or as
+        InputError: there is an object already and ``overwrite`` is False, or as
             :func:`keyorbit.storage.outputs.replaced_folder`.
     """
     with replaced_folder(folder, OBJECT, overwrite) as partial:
@@ -202,7 +197,7 @@ def write_object(
 
 
 def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
-    """The truths of objects that all have one.
+    """Return the ground truth of objects that all have some.
 
     Raises:
         InputError: an object has none.
@@ -242,7 +237,7 @@ def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
 
 
 def _check_numbers(truth: Truth | None, elevation: float | None) -> None:
-    """Raises ValueError for what would be taken as it is, and give nonsense."""
+    """Raise ValueError for numbers that would give wrong results without an error."""
     if elevation is not None and not abs(elevation) <= 90:
         raise ValueError(f"input_elevation_deg is {elevation:g}, and an elevation is -90 to 90 degrees")
     if truth is None:

@@ -1,4 +1,4 @@
-"""Pictures as every viewer shows them: upright, with 8 bits a channel; or as stored, where others counted pixels so."""
+"""Pictures as a viewer shows them (upright, 8 bits a channel), or as stored, where annotations count stored pixels."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from keyorbit.errors import InputError
+from keyorbit.objects.paths import check_picture
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MIN_SIDE = 8
 GREY = 127 / 255
 
@@ -28,24 +28,25 @@ _TURNS = {
 _BACK = _TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 # Where Pillow keeps the orientation: EXIF of JPEG, WebP and new PNGs, of old PNGs, and XMP of both kinds of files.
 _METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
-# Modes that some conversions do not know, or take for others: colour times alpha, and LAB, whose A is no alpha.
+# Modes that some conversions do not support, or confuse: colour times alpha, and LAB, whose A is not alpha.
 _PLAIN = {"La": "LA", "RGBa": "RGBA", "LAB": "RGB"}
 
 
 def load_image(path: Path) -> Image.Image:
-    """A picture as a viewer shows it, fully decoded: upright by its EXIF orientation, with 8 bits a channel.
+    """Read a picture as a viewer shows it, fully decoded: upright by its EXIF orientation, with 8 bits a channel.
 
     Raises:
-        InputError: missing, empty, damaged, not a picture, smaller than 8 pixels a side, or of 32 bits a channel.
+        InputError: the file is missing, empty, damaged, not a picture, smaller than 8 pixels a side, or has 32 bits a
+            channel.
     """
     stored, orientation = _decode(path)
     return _turned(eight_bits(stored, str(path)), orientation)
 
 
 def load_stored(path: Path) -> Image.Image:
-    """A picture with its pixels where the file stores them, whatever its EXIF orientation, with 8 bits a channel.
+    """Read a picture with its pixels as the file stores them, whatever its EXIF orientation, with 8 bits a channel.
 
-    For pictures that come with annotations or cameras which count stored pixels: data sets, and COLMAP.
+    This is for pictures that come with annotations or cameras which count stored pixels: data sets, and COLMAP.
 
     Raises:
         InputError: as for :func:`load_image`.
@@ -54,10 +55,10 @@ def load_stored(path: Path) -> Image.Image:
 
 
 def load_mask(path: Path) -> Image.Image:
-    """A silhouette as stored, of mode L. Its brightest value becomes 255 where it has more than 8 bits.
+    """Read a silhouette as stored, in mode L. If it has more than 8 bits, its brightest value becomes 255.
 
     Raises:
-        InputError: missing, empty, damaged, not a picture, or smaller than 8 pixels a side.
+        InputError: the file is missing, empty, damaged, not a picture, or smaller than 8 pixels a side.
     """
     stored, _ = _decode(path)
     if stored.mode[0] not in "IF":
@@ -68,9 +69,10 @@ def load_mask(path: Path) -> Image.Image:
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """A picture in memory as a viewer shows it: upright by the EXIF orientation that it carries, with 8 bits a channel.
+    """Convert a picture in memory to what a viewer shows: upright by its EXIF orientation, with 8 bits a channel.
 
-    What comes out carries no orientation, so that nobody turns it again; a picture that is so already comes out itself.
+    The result carries no orientation, so that it is not rotated twice. A picture that needs no change is returned as it
+    is.
 
     Raises:
         InputError: its values have no known range.
@@ -78,19 +80,19 @@ def as_shown(image: Image.Image) -> Image.Image:
     image.load()
     shown = eight_bits(image)
     if image.format == "TIFF":
-        # Pillow has turned it as it decoded it; some versions leave the tag on the file, but not on a copy.
+        # Pillow has rotated it while decoding; some versions leave the tag on the file, but not on a copy.
         return _turned(shown, 1)
     orientation = _orientation(image)
     return _turned(shown, orientation) if orientation in _TURNS else shown
 
 
 def eight_bits(image: Image.Image, name: str = "a picture") -> Image.Image:
-    """A picture with 8 bits a channel: 16-bit grey is scaled so that 65535 becomes 255, rounded to the nearest.
+    """Convert a picture to 8 bits a channel. 16-bit grey is scaled so that 65535 becomes 255, and rounded.
 
-    A grey value that stands for transparency becomes alpha. ``name`` says whose picture it is.
+    A grey value that stands for transparency becomes alpha. ``name`` is used in error messages.
 
     Raises:
-        InputError: integers or floats of 32 bits, which have no known range.
+        InputError: the picture has integers or floats of 32 bits, which have no known range.
     """
     if image.mode in _PLAIN:
         return image.convert(_PLAIN[image.mode])
@@ -112,14 +114,14 @@ def eight_bits(image: Image.Image, name: str = "a picture") -> Image.Image:
 
 
 def has_alpha(image: Image.Image) -> bool:
-    """Whether a picture tells what is transparent: by a channel, or by a colour that stands for it."""
+    """Whether a picture has transparency: an alpha channel, or a colour that stands for it."""
     return "A" in image.getbands() or "transparency" in image.info
 
 
 def to_tensor(
     image: Image.Image,
 ) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"] | None]:
-    """A picture as shown, 0…1 with transparency on grey 127, and its silhouette where it has an alpha channel.
+    """Convert a picture to values 0…1 with transparency on grey 127, and to its silhouette if it has an alpha channel.
 
     Raises:
         InputError: its values have no known range.
@@ -134,11 +136,8 @@ def to_tensor(
 
 
 def _decode(path: Path) -> tuple[Image.Image, int]:
-    """A picture as stored, in its own mode and without the orientation, and that orientation: 1 where there is none."""
-    if not path.is_file():
-        raise InputError(f"there is no picture at {path}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is an empty file, not a picture")
+    """Return a picture as stored, in its own mode, and its EXIF orientation; 1 where there is none."""
+    check_picture(path)
     try:
         # Not by its name: Pillow 12.3 maps some TIFFs into memory then, and scrambles those that lie on their side.
         with path.open("rb") as stream, Image.open(stream) as file:
@@ -148,7 +147,7 @@ def _decode(path: Path) -> tuple[Image.Image, int]:
                 file.load()
                 image = _transposed(file, _BACK.get(orientation))
             else:
-                # Before it is decoded, a PNG does not know what follows its pixels.
+                # What follows a PNG's pixels is read only when it is decoded.
                 file.load()
                 orientation = _orientation(file)
                 image = file.copy()
@@ -166,7 +165,7 @@ def _decode(path: Path) -> tuple[Image.Image, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation that a picture carries, in EXIF or XMP; 1 where it cannot be read."""
+    """Return the orientation that a picture carries in EXIF or XMP; 1 where it cannot be read."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -182,12 +181,12 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _transposed(image: Image.Image, how: Image.Transpose | None) -> Image.Image:
-    """A turned copy, in memory."""
+    """Return a rotated copy."""
     return image.copy() if how is None else image.transpose(how)
 
 
 def on_grey(image: Image.Image) -> Image.Image:
-    """An RGB picture as a viewer shows it; transparency becomes the grey 127 that Zero123++ was trained with.
+    """Convert a picture to RGB as a viewer shows it, with transparency on the grey 127 of Zero123++'s training.
 
     Raises:
         InputError: its values have no known range.
@@ -202,19 +201,19 @@ def on_grey(image: Image.Image) -> Image.Image:
 
 
 def middle_square(image: Image.Image) -> tuple[int, int, int, int]:
-    """The box of a picture's middle square, as models crop it: left, top, right, bottom, in pixels."""
+    """Return the box of a picture's middle square, as models crop it: left, top, right, bottom, in pixels."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return left, top, left + side, top + side
 
 
 def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
-    """A 0…1 picture ``[3 height width]`` as bytes ``[height width 3]``."""
+    """Convert a picture of values 0…1 ``[3 height width]`` to bytes ``[height width 3]``."""
     pixels: ndarray = (view.permute(1, 2, 0).cpu().numpy() * 255).round().clip(0, 255).astype(np.uint8)
     return pixels
 
 
 def square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
-    """The middle square of the input picture on grey: what the model sees, and what its input_xy refer to."""
+    """Return the middle square of the input picture on grey: what the model reads, and what its input_xy refer to."""
     rgb = on_grey(image)
     return np.asarray(rgb.crop(middle_square(rgb)))

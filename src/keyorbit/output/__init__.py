@@ -1,1 +1,1 @@
-"""What is written for people and other programs."""
+"""Results as files for people and for other programs."""

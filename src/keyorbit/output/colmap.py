@@ -1,4 +1,4 @@
-"""Cameras and 3D keypoints as a COLMAP text model: cameras.txt, images.txt and points3D.txt."""
+"""Write cameras and 3D keypoints as a COLMAP text model: cameras.txt, images.txt and points3D.txt."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,14 +25,13 @@ def write_colmap(
     width: int,
     height: int,
     image_names: Sequence[str],
-    overwrite: bool = False,
 ) -> None:
     """Write a COLMAP text model of views of width × height pixels, in a folder of its own.
 
     Raises:
         InputError: as :func:`fill_colmap`, or as :func:`keyorbit.storage.outputs.replaced_folder`.
     """
-    with replaced_folder(folder, COLMAP, overwrite) as partial:
+    with replaced_folder(folder, COLMAP) as partial:
         fill_colmap(partial, flat, points, width, height, image_names)
 
 
@@ -41,13 +40,13 @@ def fill_colmap(
 ) -> None:
     """Write the model's three files into a folder.
 
-    COLMAP has the middle of the first pixel at (0.5, 0.5), so a pixel is xy·n, as in COCO. POINT3D_ID and POINT2D_IDX
-    are the keypoint's number; IMAGE_ID counts from 1. Every keypoint is listed in every image; where its score is 0, in
-    the view or in space, it has no 3D point there (−1). ERROR is the mean over the track, in pixels.
+    The middle of the first pixel is at (0.5, 0.5) in COLMAP, so that pixels are xy·n, as in COCO. POINT3D_ID and
+    POINT2D_IDX are the keypoint's number; IMAGE_ID counts from 1. Every keypoint is listed in every image. Where its
+    score is 0, in the view or in space, it has no 3D point there (−1). ERROR is the mean over the track, in pixels.
     Source: COLMAP's documentation, "Output Format".
 
     Raises:
-        InputError: the cameras are unknown, orthographic or skewed, or the disk refuses.
+        InputError: the cameras are unknown, orthographic or skewed, or a file cannot be written.
     """
     cameras = _pinholes(flat.cameras)
     rows, camera_ids = _cameras(cameras, width, height)
@@ -73,7 +72,7 @@ def _pinholes(cameras: Cameras | None) -> Cameras:
 
 
 def _cameras(cameras: Cameras, width: int, height: int) -> tuple[list[str], list[int]]:
-    """One row for each distinct camera, and the CAMERA_ID of every view."""
+    """Return one row for each distinct camera, and the CAMERA_ID of every view."""
     ids: dict[str, int] = {}
     chosen = []
     for matrix in cameras.intrinsics:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.output.palette import keypoint_name, palette
-from keyorbit.output.skeleton import Edge, check_edges
+from keyorbit.output.choices import Edge, check_edges
+from keyorbit.output.palette import FAINT, keypoint_name, palette
 from keyorbit.storage.files import write_text
 
 FORMAT = "keyorbit-keypoints-1"
@@ -29,9 +29,9 @@ def keypoints_dict(
     input_camera: InputCamera | None = None,
     pairs: Sequence[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """One object's keypoints: in every view (unit square), and in 3D (world units), with the cameras.
+    """Return one object's keypoints, in every view (unit square) and in 3D (world units), with the cameras.
 
-    ``pairs``: keypoints that mark mirror images of each other. See :class:`Keypoints3D` for what the numbers mean.
+    ``pairs`` are keypoints that mark mirror images of each other. The other numbers are those of :class:`Keypoints3D`.
     """
     colors = palette(flat.xy.shape[1])
     keypoints: list[dict[str, Any]] = [
@@ -74,24 +74,23 @@ def keypoints_dict(
 def coco_dict(
     items: Sequence[tuple[str, int, int, Float[Tensor, "keypoint 2"], Float[Tensor, " keypoint"]]],
     num_keypoints: int,
-    threshold: float = 0.1,
     skeleton: Sequence[Edge] = (),
 ) -> dict[str, Any]:
-    """Pictures (file, width, height, xy, score) as a COCO keypoint file.
+    """Return pictures (file, width, height, xy, score) as the content of a COCO keypoint file.
 
-    COCO counts pixels from the picture's corner: x = xy·width, so the middle of the first pixel is 0.5. Keypoints of
-    a score below ``threshold`` are not labelled (v = 0); box and area are those of the others, and the annotation's
-    score is their mean. The skeleton counts keypoints from 1, as COCO does. ``keypoint_colors`` is our addition.
+    COCO counts pixels from the picture's corner: x = xy·width, so that the middle of the first pixel is 0.5. Keypoints
+    with a score below 0.1 are not labelled (v = 0). Box and area are those of the other keypoints, and the annotation's
+    score is their mean. The skeleton counts keypoints from 1, as COCO does. ``keypoint_colors`` is an addition of ours.
 
     Raises:
-        InputError: an edge of the skeleton joins no two keypoints.
+        InputError: an edge of the skeleton does not join two keypoints.
     """
     check_edges(skeleton, num_keypoints)
     images, annotations = [], []
     for i, (file, width, height, xy, score) in enumerate(items, 1):
         images.append({"id": i, "file_name": file, "width": width, "height": height})
         pixels, scores = xy.double().cpu().numpy() * [width, height], score.cpu().numpy()
-        shown = scores >= threshold
+        shown = scores >= FAINT
         flat = [[*np.round(p, 3).tolist(), 2] if s else [0, 0, 0] for p, s in zip(pixels, shown, strict=True)]
         low, high = (pixels[shown].min(0), pixels[shown].max(0)) if shown.any() else (np.zeros(2), np.zeros(2))
         size = high - low
@@ -123,13 +122,13 @@ def coco_dict(
 def write_csv(
     folder: Path, name: str, flat: Keypoints2D, points: Keypoints3D | None, view_names: Sequence[str]
 ) -> None:
-    """Write ``keypoints_2d.csv``, one row a view and keypoint, and where there is 3D ``keypoints_3d.csv``.
+    """Write ``keypoints_2d.csv``, a row for each view and keypoint, and ``keypoints_3d.csv`` if there is 3D.
 
-    xy in the unit square of the view, xyz in the world, errors as fractions of a view's side, as in the JSON file. The
-    input picture is the view ``input``.
+    xy is in the unit square of the view, xyz in the world, and errors are in sides of the view, as in the JSON file.
+    The input picture is the view ``input``.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: a file cannot be written.
     """
     views = list(zip(view_names, flat.xy, flat.score, strict=True))
     if flat.input_xy is not None and flat.input_score is not None:

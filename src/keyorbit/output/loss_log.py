@@ -1,4 +1,4 @@
-"""The losses of a discovery as JSON lines, one a step, written while it runs."""
+"""The losses of a discovery as JSON lines, one for each step, written while it runs."""
 
 import json
 from pathlib import Path
@@ -10,17 +10,17 @@ FILE = "losses.jsonl"
 
 
 class LossLog:
-    """Appends to ``RUN/losses.jsonl``. A run that goes on from a checkpoint replaces the steps that it does again."""
+    """Appends to ``RUN/losses.jsonl``. A run that resumes from a checkpoint replaces the steps that it repeats."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / FILE
         self.begun = False
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Note the terms of that step.
+        """Write the terms of a step.
 
         Raises:
-            InputError: the disk refuses.
+            InputError: the file cannot be written.
         """
         entry = json.dumps({"step": step, **values}) + "\n"
         if not self.begun:
@@ -37,7 +37,7 @@ class LossLog:
 
 
 def read_losses(run: Path) -> list[dict[str, float]]:
-    """What a run logged, oldest first; empty where it logged nothing. Reads ``losses.json`` of earlier versions too.
+    """Read the log of a run, oldest step first; empty if there is none. ``losses.json`` of old versions is read too.
 
     Raises:
         InputError: the file is damaged.
@@ -55,7 +55,7 @@ def read_losses(run: Path) -> list[dict[str, float]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines: a run that was killed may have left half of one."""
+    """Return the complete lines: a run that was killed may have left half of one."""
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8")

@@ -1,22 +1,19 @@
-"""3D keypoints as files that 3D programs open: GLB (with cameras and skeleton; y up) and PLY (points; z up)."""
+"""Write 3D keypoints for 3D programs: GLB (with cameras and skeleton; y up) and PLY (points; z up)."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
-from trimesh.visual import TextureVisuals
-from trimesh.visual.material import PBRMaterial
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.keypoints import Keypoints3D
+from keyorbit.output.choices import Edge, check_edges
 from keyorbit.output.palette import keypoint_name, palette, rgb
-from keyorbit.output.skeleton import Edge, check_edges
 from keyorbit.storage.files import write_bytes
 
 # glTF is y-up: (x, y, z) of our z-up world is (x, z, -y) there.
@@ -31,14 +28,16 @@ def write_points(
 ) -> None:
     """Write the 3D keypoints as ``.glb`` or ``.ply``. Points of score 0 are left out.
 
-    GLB, y up: a coloured sphere ``keypoint_03`` each, line sets ``camera_view_2``, and ``skeleton`` where edges are
-    given; sizes are relative to the object. The colour is a texture of one pixel: glTF reads it as sRGB, where it would
-    take a vertex colour as linear light and show it paler than the other files do.
-    PLY, z up: coloured points with the properties ``keypoint`` (number) and ``score``, their names as comments. It has
-    no edges: trimesh drops a PLY's colours where there are any.
+    GLB, y up: a coloured sphere ``keypoint_03`` for each keypoint, line sets ``camera_view_2``, and ``skeleton`` if
+    edges are given. Sizes are relative to the object. The colour is a texture of one pixel, which glTF reads as sRGB; a
+    vertex colour would be read as linear light and look paler than in the other files.
+
+    PLY, z up: coloured points with the properties ``keypoint`` (number) and ``score``, and their names as comments. It
+    has no edges, because trimesh drops a PLY's colours if there are any.
 
     Raises:
-        InputError: another suffix, an edge that joins no two keypoints, nothing to show, or the disk refuses.
+        InputError: the suffix is another one, an edge does not join two keypoints, there is no point to show, or the
+            file cannot be written.
     """
     check_edges(skeleton, len(points.score))
     kept = [k for k in range(len(points.score)) if float(points.score[k]) > 0]
@@ -65,6 +64,8 @@ def _ply(points: Keypoints3D, kept: Sequence[int]) -> str:
 
 
 def _scene(points: Keypoints3D, kept: Sequence[int], cameras: Cameras | None, skeleton: Sequence[Edge]) -> Any:
+    import trimesh
+
     xyz = points.xyz.double().cpu().numpy()
     colors, size = [rgb(color) for color in palette(len(xyz))], _size(xyz[kept])
     scene = trimesh.Scene()
@@ -84,7 +85,7 @@ def _scene(points: Keypoints3D, kept: Sequence[int], cameras: Cameras | None, sk
 
 
 def _size(xyz: Float[ndarray, "keypoint 3"]) -> float:
-    """The object's diameter by its keypoints; one that lies far off does not count. 1 where they tell nothing."""
+    """Estimate the object's diameter from its keypoints, ignoring outliers; 1 where they do not determine it."""
     if len(xyz) < 2:
         return 1.0
     away = np.linalg.norm(xyz - np.median(xyz, 0), axis=1)
@@ -92,6 +93,10 @@ def _size(xyz: Float[ndarray, "keypoint 3"]) -> float:
 
 
 def _ball(name: str, color: tuple[int, int, int], radius: float) -> Any:
+    import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
     ball = trimesh.creation.icosphere(subdivisions=2, radius=radius)
     material = PBRMaterial(
         name=name, baseColorTexture=Image.new("RGB", (1, 1), color), metallicFactor=0.0, roughnessFactor=1.0
@@ -101,16 +106,16 @@ def _ball(name: str, color: tuple[int, int, int], radius: float) -> Any:
 
 
 def _frustum(cameras: Cameras, index: int, size: float) -> Float[ndarray, "line 2 3"]:
-    """Segments from the camera to the corners of its picture, and round the picture."""
+    """Return segments from the camera to the corners of its picture, and round the picture."""
     tip, rim = frustum(cameras, index, _FRUSTUM * size)
     return np.concatenate([np.stack([tip, rim], 1), np.stack([rim, np.roll(rim, -1, 0)], 1)])
 
 
 def frustum(cameras: Cameras, index: int, depth: float) -> tuple[Float[ndarray, "4 3"], Float[ndarray, "4 3"]]:
-    """Where the four lines from a camera to its picture at ``depth`` start and end, in the world.
+    """Return start and end, in the world, of the four lines from a camera to its picture at ``depth``.
 
-    The corners of the picture go round from the top left one. An orthographic camera has no one point from which it
-    sees: its four lines are parallel.
+    The corners of the picture are in order, beginning at the top left one. The four lines of an orthographic camera are
+    parallel, as it has no centre.
     """
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], float)
     rays = corners @ np.linalg.inv(cameras.intrinsics[index].double().cpu().numpy()).T

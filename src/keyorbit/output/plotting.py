@@ -1,26 +1,29 @@
-"""Pictures of keypoints, heatmaps and losses. Functions return matplotlib figures and never show them; no pyplot."""
+"""Figures of keypoints, heatmaps and losses. Functions return matplotlib figures and never show them; no pyplot."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from numpy import ndarray
 from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.keypoints import Keypoints3D
-from keyorbit.output.palette import ink, palette
-from keyorbit.output.skeleton import Edge
+from keyorbit.output.choices import Edge
+from keyorbit.output.palette import FAINT, ink, palette
 from keyorbit.storage.files import whole_file
+
+# Matplotlib takes half a second to import: it is loaded where something is drawn.
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 # Matplotlib's map that reads the same with and without red-green colour blindness.
 HEAT = "cividis"
+# A running mean reaches so far to both sides, as a share of all steps.
+_REACH = 0.05
 
 
 def draw_keypoints(
@@ -28,14 +31,19 @@ def draw_keypoints(
     xy: Sequence[Float[Tensor, "keypoint 2"]],
     score: Sequence[Float[Tensor, " keypoint"]] | None = None,
     titles: Sequence[str] = (),
-    threshold: float = 0.1,
     crosses: Float[Tensor, "keypoint 2"] | None = None,
-) -> Figure:
-    """Pictures in a row, each with numbered coloured keypoints; those of a score below ``threshold`` are faint.
+) -> "matplotlib.figure.Figure":
+    """Draw pictures in a row, each with numbered coloured keypoints; those with a score below 0.1 are faint.
 
-    pictures: of any sizes.  xy: in the unit square of each picture.  crosses: the same keypoints as projected from
-    space onto the first picture.
+    Args:
+        pictures: of any sizes.
+        xy: in the unit square of each picture.
+        score: of each keypoint in each picture. Default None: none is faint.
+        titles: above the pictures. Default: none.
+        crosses: the same keypoints projected from space onto the first picture. Default None: no crosses.
     """
+    from matplotlib.patheffects import withStroke
+
     count = len(pictures)
     figure = _figure(2.9 * count, 3.2)
     colors = palette(len(xy[0]))
@@ -48,7 +56,7 @@ def draw_keypoints(
         away = places - places.mean(0)
         away = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
         for k, (place, direction) in enumerate(zip(places, away, strict=True)):
-            alpha = 1.0 if score is None or float(score[i][k]) >= threshold else 0.35
+            alpha = 1.0 if score is None or float(score[i][k]) >= FAINT else 0.35
             axes.plot(*place, "o", ms=6, mfc=colors[k], mec=ink(colors[k]), mew=0.8, alpha=alpha, clip_on=True)
             axes.annotate(
                 str(k),
@@ -76,8 +84,8 @@ def draw_heatmaps(
     row_titles: Sequence[str] = (),
     col_titles: Sequence[str] = (),
     pictures: Sequence[UInt8[ndarray, "_ _ 3"]] = (),
-) -> Figure:
-    """A grid of heatmaps, each scaled to its own maximum; over greyed ``pictures``, one per column, where given."""
+) -> "matplotlib.figure.Figure":
+    """Draw a grid of heatmaps, each scaled to its own maximum, over greyed ``pictures`` (one a column) if given."""
     rows, cols = heatmaps.shape[:2]
     figure = _figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
     values = heatmaps.detach().cpu().numpy()
@@ -96,10 +104,11 @@ def draw_heatmaps(
     return figure
 
 
-def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
-    """One small plot per term over the steps, the total first, as measured and as a running mean.
+def draw_losses(history: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Figure":
+    """Draw one small plot for each term over the steps, the total first: measured values and their running mean.
 
-    history: what ``keyorbit discover`` logs: the step, and the value of every term. ValueError when it is empty.
+    ``history`` is the log of ``keyorbit discover``: the step, and the value of every term. Raises ValueError when it is
+    empty.
     """
     terms = loss_terms(history)
     if not terms:
@@ -119,8 +128,10 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()) -> Figure:
-    """Numbered keypoints in space, z up, with the directions of the cameras; points of score 0 are left out."""
+def draw_points(
+    points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()
+) -> "matplotlib.figure.Figure":
+    """Draw numbered keypoints in space, z up, with the directions of the cameras. Points of score 0 are left out."""
     figure = _figure(5.0, 5.0)
     axes: Any = figure.add_subplot(projection="3d")
     xyz, colors = points.xyz.detach().cpu().numpy(), palette(len(points.xyz))
@@ -143,14 +154,14 @@ def draw_points(points: Keypoints3D, cameras: Cameras | None = None, skeleton: S
 
 
 def loss_terms(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """The terms of a loss history, ``total`` first; neither the step nor the time."""
+    """Return the terms of a loss history, ``total`` first, without step and time."""
     names = [name for name in history[0] if name not in ("step", "seconds")] if history else []
     return sorted(names, key=lambda name: name != "total")
 
 
-def running_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """The mean of what lies within ``share`` of the whole length, to both sides."""
-    reach = round(share * len(values))
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Compute the running mean over a window that extends by 5 % of the whole length to both sides."""
+    reach = round(_REACH * len(values))
     sums = np.concatenate([[0.0], np.cumsum(np.asarray(values, float))])
     index = np.arange(len(values))
     low, high = np.maximum(0, index - reach), np.minimum(len(values), index + reach + 1)
@@ -158,17 +169,20 @@ def running_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
     return mean
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all.
+def save_figure(figure: "matplotlib.figure.Figure", path: Path) -> None:
+    """Write a PNG, all of it or nothing.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the file cannot be written.
     """
     with whole_file(path) as partial:
         figure.savefig(partial, format="png")
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float) -> "matplotlib.figure.Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,4 +1,4 @@
-"""A detection as a rerun recording (``.rrd``): points in space, cameras, and the pictures with their keypoints."""
+"""Write a detection as a rerun recording (``.rrd``): points in space, cameras, and pictures with keypoints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.output.choices import Edge
 from keyorbit.output.palette import keypoint_name, palette, rgb
-from keyorbit.output.skeleton import Edge
 from keyorbit.storage.files import whole_file
 
 
@@ -22,13 +22,13 @@ def write_rerun(
     pictures: Sequence[UInt8[ndarray, "height width 3"]],
     skeleton: Sequence[Edge] = (),
 ) -> None:
-    """Write a recording; needs ``pip install 'keyorbit[rerun]'``. Whole or not at all.
+    """Write a recording, all of it or nothing. It needs ``pip install 'keyorbit[rerun]'``.
 
-    World: z up. ``world/keypoints`` has a label and colour per keypoint, ``world/view_2/image`` the picture with its
-    keypoints in pixels from the picture's corner, as COCO counts. Keypoints of score 0 are left out.
+    The world has z up. ``world/keypoints`` has a label and a colour for each keypoint; ``world/view_2/image`` is the
+    picture with its keypoints, in pixels from the picture's corner, as in COCO. Keypoints of score 0 are left out.
 
     Raises:
-        InputError: rerun is not installed, or the disk refuses.
+        InputError: rerun is not installed, or the file cannot be written.
     """
     try:
         import rerun as rr

@@ -1,6 +1,4 @@
-"""Which keypoints belong together: edges between neighbours that keep their distance from object to object."""
-
-from collections.abc import Sequence
+"""Edges between keypoints that belong together: neighbours whose distance is the same on all objects."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,9 +6,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor
 
-from keyorbit.errors import InputError
+from keyorbit.output.choices import Edge
 
-Edge = tuple[int, int]
 # Weight of nearness against steadiness: it orders pairs that keep their distance equally well, as in a rigid part.
 _NEARNESS = 0.02
 
@@ -18,14 +15,16 @@ _NEARNESS = 0.02
 def co_moving_skeleton(
     points: Float[Tensor, "object keypoint dim"], seen: Bool[Tensor, "object keypoint"] | None = None
 ) -> list[Edge]:
-    """The minimum spanning tree over how much the distance of two keypoints varies, as edges (smaller, larger).
+    """Compute the minimum spanning tree over how much the distance of two keypoints varies, as edges (smaller, larger).
 
     The cost of an edge is the coefficient of variation (standard deviation over mean) of its length over the objects
-    that have both ends, plus 0.02 times the mean length as a share of the longest. Of one object, all variation is 0
-    and the tree is that of nearest neighbours. Of several, an edge needs two objects that have both ends: keypoints
-    without such an edge are left out, and groups that share none stay apart.
+    that have both ends, plus 0.02 times its mean length as a share of the longest one. Of a single object, all
+    variation is 0 and the tree is that of nearest neighbours. Of several objects, an edge needs two objects that have
+    both ends: keypoints without such an edge are left out, and groups without a common edge stay apart.
 
-    points: in world units, or of one view.  seen: which are to be used, default all.
+    Args:
+        points: in world units, or of one view.
+        seen: which of them are used. Default: all.
     """
     objects, count = points.shape[:2]
     if seen is None:
@@ -42,24 +41,11 @@ def co_moving_skeleton(
     return _spanning_forest(cost.masked_fill(together < min(2, objects), torch.inf))
 
 
-def check_edges(edges: Sequence[Edge], keypoints: int) -> None:
-    """See that every edge joins two of the keypoints 0 … keypoints−1.
-
-    Raises:
-        InputError: one does not.
-    """
-    for first, second in edges:
-        if first == second or not (0 <= first < keypoints and 0 <= second < keypoints):
-            raise InputError(
-                f"the skeleton's edge {first}-{second} does not join two of keypoints 0 to {keypoints - 1}"
-            )
-
-
 def _spanning_forest(cost: Float[Tensor, "keypoint keypoint"]) -> list[Edge]:
-    """The minimum spanning tree of each group; edges of infinite cost join nothing, the earlier pair wins a tie."""
+    """Compute the minimum spanning tree of each group. Edges of infinite cost join nothing; ties go to the first."""
     rows, cols = torch.triu_indices(len(cost), len(cost), 1)
     values = cost.cpu()[rows, cols]
-    # Ranks in place of costs: they choose the same tree, have no ties, and no 0, which scipy takes for no edge.
+    # Ranks instead of costs: they give the same tree, have no ties, and no 0, which means no edge to scipy.
     rank = torch.empty(len(values)).scatter(0, values.argsort(stable=True), torch.arange(1.0, len(values) + 1))
     some = values.isfinite()
     graph = coo_matrix((rank[some].numpy(), (rows[some].numpy(), cols[some].numpy())), shape=(len(cost), len(cost)))

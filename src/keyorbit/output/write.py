@@ -1,4 +1,4 @@
-"""A detection as files: a picture that shows it, and the formats asked for."""
+"""Write a detection as files: an overlay picture, and the requested formats."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,53 +7,21 @@ import torch
 from PIL import Image
 
 from keyorbit.detection.detector import Detection
-from keyorbit.errors import InputError
 from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
 from keyorbit.output.colmap import fill_colmap
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
 from keyorbit.output.meshes import write_points
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
-from keyorbit.output.skeleton import Edge, check_edges, co_moving_skeleton
+from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.folder_names import folder_names
-from keyorbit.storage.outputs import OutputKind, replaced_folder
-
-FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
-DEFAULT_FORMATS = ("json", "coco", "glb")
-DETECTION = OutputKind("detection")
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """Formats from a list with commas, such as ``json,ply``.
-
-    Raises:
-        InputError: one is unknown, or none is given.
-    """
-    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
-    for name in names or (text,):
-        if name not in FORMATS:
-            raise InputError(f"the format {name!r} is unknown; give some of {', '.join(FORMATS)}")
-    return names
-
-
-def parse_skeleton(text: str) -> list[Edge] | None:
-    """Edges from words such as ``0-3,3-5``; None for ``auto``, none for the empty string.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if text.strip() == "auto":
-        return None
-    try:
-        pairs = [tuple(map(int, pair.split("-"))) for pair in text.split(",") if pair.strip()]
-        return [(first, second) for first, second in pairs]
-    except ValueError as error:
-        raise InputError(f"the skeleton is 'auto' or edges such as 0-3,3-5, not {text!r}") from error
+from keyorbit.storage.outputs import replaced_folder
 
 
 def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
-    """The edges between keypoints that keep their distance over the detections: in 3D, or on the only view."""
+    """Return the edges between keypoints that keep their distance over the detections, in 3D or on the only view."""
     places, seen = [], []
     for detection in detections:
         flat, points = detection.keypoints_2d, detection.keypoints_3d
@@ -69,17 +37,15 @@ def write_detection(
     skeleton: Sequence[Edge] = (),
     overwrite: bool = False,
 ) -> None:
-    """Write ``overlay.png``, the pictures that the other files speak of, and the formats asked for.
+    """Write ``overlay.png``, the pictures that the other files refer to, and the requested formats, or nothing.
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
-    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``.
-    Of a single view there are no 3D points, so none of the files that hold them, and no
-    ``input.png``, which would be the view again.
-
-    All of it is there at the end, or nothing; with ``overwrite`` in place of what an earlier call wrote there.
+    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``. A single view has no 3D
+    points: the files that hold them are not written, nor ``input.png``, which would be the view again. ``overwrite``
+    replaces what an earlier call wrote there.
 
     Raises:
-        InputError: a format is unknown, an edge joins no two keypoints, the cameras are none of COLMAP's, or as
+        InputError: a format is unknown, an edge does not join two keypoints, COLMAP cannot express the cameras, or as
             :func:`keyorbit.storage.outputs.replaced_folder`.
     """
     write_detections(folder, [detection], formats, skeleton, overwrite)
@@ -92,12 +58,13 @@ def write_detections(
     skeleton: Sequence[Edge] = (),
     overwrite: bool = False,
 ) -> list[Path]:
-    """The same for any number of detections: one in ``folder`` itself, several in folders below it.
+    """Write any number of detections: one in ``folder`` itself, several in folders below it.
 
-    These have the objects' names, changed where two would be one or where some system allows no such name.
+    These folders have the objects' names, changed where two would be the same or where some system does not allow the
+    name.
 
     Returns:
-        Where each of them is.
+        The folder of each detection.
 
     Raises:
         InputError: as :func:`write_detection`.

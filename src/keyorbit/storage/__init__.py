@@ -1,1 +1,1 @@
-"""Files and folders that are whole or not there: formats, checkpoints, settings, outputs."""
+"""Files and folders that are written completely or not at all: checkpoints, settings, outputs."""

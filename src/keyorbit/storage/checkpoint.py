@@ -1,4 +1,4 @@
-"""Checkpoints without pickle: one safetensors file of tensors, metadata as JSON in its header, written atomically."""
+"""Checkpoints without pickle: one safetensors file of tensors, with JSON metadata in its header, written atomically."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from keyorbit.storage.files import make_folder, whole_file
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Replace ``path`` by the new state, or leave it as it was if anything fails (a full disk, a kill)."""
+    """Replace ``path`` by the new state. If anything fails (a full disk, a kill), the old file stays as it was."""
     make_folder(path.parent)
     # safetensors refuses tensors that share memory, and keeps no strides.
     flat = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
@@ -27,7 +27,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of :func:`save_checkpoint`.
+    """Read the tensors and the metadata of :func:`save_checkpoint`.
 
     Raises:
         InputError: the file is missing, damaged, or not written by keyorbit.
@@ -43,7 +43,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by parameter number, flat."""
+    """Return the optimizer's state as a flat mapping, by the number of the parameter."""
     return {
         f"optimizer.{index}.{name}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
@@ -52,7 +52,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave."""
+    """Restore the state that :func:`optimizer_tensors` returned."""
     state = optimizer.state_dict()
     restored: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# Of a name's characters, so many go into that of its unfinished file: file systems allow 255 bytes.
+# Number of a name's characters that are used in the name of its unfinished file: file systems allow 255 bytes.
 _LONGEST = 48
 
 
@@ -23,7 +23,7 @@ def write_json(path: Path, data: Any) -> None:
     """Write JSON.
 
     Raises:
-        InputError: the data holds a number that is not finite, or the disk refuses.
+        InputError: the data holds a number that is not finite, or the file cannot be written.
     """
     try:
         text = json.dumps(data, indent=1, allow_nan=False) + "\n"
@@ -33,19 +33,19 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, all of it or nothing.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the file cannot be written.
     """
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file of these parts, whole or not at all: beside its place, then moved in.
+    """Write a file from these parts, all of it or nothing: under a temporary name in the same folder, then renamed.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the file cannot be written.
     """
     with whole_file(path) as partial, partial.open("wb") as file:
         file.writelines(parts)
@@ -53,12 +53,13 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write a file to, which becomes ``path`` at the end of the block; if it fails all is as it was.
+    """Yield a temporary path, which is renamed to ``path`` at the end of the block. If it fails, nothing changes.
 
-    A link stays a link: the file that it points to is replaced. What is no file, such as ``/dev/null``, is written to.
+    A link stays a link: the file that it points to is replaced. A path that is not a file, such as ``/dev/null``, is
+    written to.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the file cannot be written.
     """
     try:
         special = path.exists() and not path.is_file()
@@ -83,15 +84,15 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
         if special:
             shutil.rmtree(target.parent, ignore_errors=True)
-    # `replaced_folder` tells where those in its folder end; markers are nobody's news.
+    # `replaced_folder` logs the final path of the files in its folder; markers are not logged.
     if not path.name.startswith(".") and not any(parent.suffix == ".partial" for parent in path.parents):
         log.info("wrote %s (%s bytes)", path, f"{size:,}")
 
 
 def beside(path: Path) -> Path:
-    """Where a file or folder is written before it is put in its place: a hidden name beside it, which says whose it is.
+    """Return the temporary path of a file or folder: a hidden name in the same folder, derived from its own name.
 
-    It is always the same name, so that what a killed process left is found, and written over, by the next one.
+    It is always the same name, so that what a killed process left is found and overwritten by the next one.
     """
     name = path.name
     if len(name) > _LONGEST:  # others may begin alike
@@ -100,10 +101,10 @@ def beside(path: Path) -> Path:
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made if it is not there.
+    """Make the folder if it is not there, and return it.
 
     Raises:
-        InputError: the disk refuses.
+        InputError: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Names for folders that stand side by side, on any system."""
+"""Names for folders in the same parent folder that are valid and distinct on any system."""
 
 import os
 import re
@@ -15,10 +15,10 @@ _LONGEST = 200
 
 
 def folder_names(names: Sequence[str]) -> list[str]:
-    """Names as those of folders side by side, on any system, all different there; most stay as they are.
+    """Change names so that they are valid and distinct folder names on any system. Most names stay as they are.
 
-    Some systems know no capitals, some no accents put together otherwise, and Windows forbids some characters and the
-    names of its devices. Where two would be one, the later gets a number that no other has.
+    Some file systems ignore capitals or how accents are composed, and Windows forbids some characters and the names of
+    its devices. Where two names would become the same, the later one gets a number that no other name has.
     """
     allowed = [_allowed(name) for name in names]
     own, taken, chosen = {_same(name) for name in allowed}, set[str](), list[str]()
@@ -33,17 +33,17 @@ def folder_names(names: Sequence[str]) -> list[str]:
 
 
 def name_of(path: Path) -> str:
-    """A folder's name, also that of ``.`` and ``..``, as text."""
+    """Return a folder's name as text, also for ``.`` and ``..``."""
     return readable(os.path.basename(os.path.abspath(path)))
 
 
 def readable(name: str) -> str:
-    """A file's name as text: its bytes may be no text, and such a name can neither be printed nor written to a file."""
+    """Return a file's name as valid text: a name that is not could neither be printed nor written to a file."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _allowed(name: str) -> str:
-    """The name as Windows, the strictest, allows it; not hidden, and no longer than any file system takes."""
+    """Return the name as Windows, the strictest system, allows it: not hidden, and short enough for any file system."""
     text = _FORBIDDEN.sub("_", readable(name)).encode()[:_LONGEST].decode("utf-8", "ignore").rstrip(". ")
     if text.startswith(".") or text.partition(".")[0].casefold().strip() in _DEVICES:
         text = "_" + text
@@ -51,5 +51,5 @@ def _allowed(name: str) -> str:
 
 
 def _same(name: str) -> str:
-    """What is equal for names that some file system takes for one."""
+    """Return a key that is equal for names which some file system takes for the same."""
     return unicodedata.normalize("NFKD", name).casefold()

@@ -1,8 +1,8 @@
-"""Folders that keyorbit writes: new or empty ones, or replaced where a marker proves that all in them is its own.
+"""Output folders: new or empty ones, or replaced ones whose marker proves that all files in them are keyorbit's.
 
-Every such folder holds ``.keyorbit.json``, which names the kind of output and its files. What it does not name is
-somebody else's: a folder with anything of the kind is refused, and nothing in it is touched. Hidden files and those of
-the operating system (``.gitignore``, ``lost+found``) are in nobody's way: they are neither counted nor removed.
+Every such folder holds the marker ``.keyorbit.json``, which names the kind of output and its files. Any other file
+belongs to somebody else: a folder that holds one is refused, and nothing in it is changed. Hidden files and those of
+the operating system (``.gitignore``, ``lost+found``) are ignored: they do not count and are not removed.
 """
 
 import json
@@ -32,9 +32,12 @@ _SYSTEM = ("lost+found", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Vol
 class OutputKind:
     """One kind of output folder.
 
-    name: in sentences, such as "detection". files: of a run, whose files come over time: their names below the folder,
-    patterns such as ``samples_*.png``, and with a slash at the end (``model/``) folders that have a marker of their
-    own; none for what is written at once. checkpoint: the file that such a run goes on from, where it can.
+    Attributes:
+        name: used in sentences, such as "detection".
+        files: only for runs, whose files are written over time: names below the folder, patterns such as
+            ``samples_*.png``, and, with a slash at the end (``model/``), folders with a marker of their own. Empty for
+            outputs that are written at once.
+        checkpoint: the file from which such a run resumes. Empty if it cannot.
     """
 
     name: str
@@ -42,20 +45,29 @@ class OutputKind:
     checkpoint: str = ""
 
 
+# One object of a data set; here, for it is checked before there is torch, and written where there is.
+OBJECT = OutputKind("rendered object")
+
+
 @dataclass(frozen=True)
 class _Marker:
-    """What a folder's marker says; files: bytes by name, None where any size will do."""
+    """The content of a folder's marker.
+
+    Attributes:
+        kind: name of the kind of output.
+        files: size in bytes by name; None where any size is accepted.
+    """
 
     kind: str
     files: Mapping[str, int | None]
 
 
 def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> None:
-    """Whether ``folder`` can take an output of that kind; changes nothing. For a command's door.
+    """Raise an error unless ``folder`` can take an output of that kind. Nothing is changed; commands call it first.
 
     Raises:
-        InputError: it is a file or cannot be written, it holds what keyorbit did not write, an output of another kind,
-            or without ``overwrite`` any output.
+        InputError: it is a file or cannot be written; it holds files that keyorbit did not write, or an output of
+            another kind; or it holds an output and ``overwrite`` is False.
     """
     try:
         place = folder.resolve()  # where a link leads
@@ -86,9 +98,11 @@ def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> Non
 
 
 def check_file(path: Path, mark: str) -> None:
-    """Whether a command may write one file: there is none yet, or one of its own, told by what all of these begin with.
+    """Raise an error unless a command may write one file: there is none yet, or one that this command wrote.
 
-    mark: text within the first few thousand characters.
+    Args:
+        path: the file.
+        mark: text within the first few thousand characters of every file that this command writes.
 
     Raises:
         InputError: it is a folder, or another file.
@@ -107,13 +121,13 @@ def check_file(path: Path, mark: str) -> None:
 
 
 def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: bool = False) -> None:
-    """Whether ``folder`` can take a run, or with ``resume`` holds one that can go on; for a command's door.
+    """Raise an error unless ``folder`` can take a run, or with ``resume`` holds one that can be resumed.
 
-    A run goes on where a marker or its checkpoint shows whose it is; files of others beside it stay where they are.
+    A run can be resumed where a marker or its checkpoint identifies it. Other files in the folder are not changed.
 
     Raises:
-        InputError: both are asked for, or as :func:`check_output`; with ``resume`` only where there are files, and
-            neither marker nor checkpoint.
+        InputError: ``resume`` and ``overwrite`` are both given, or as :func:`check_output`. With ``resume`` the latter
+            only where there are files, and neither marker nor checkpoint.
     """
     if resume and overwrite:
         raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
@@ -123,10 +137,10 @@ def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: b
 
 
 def begin_output(folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False) -> None:
-    """Mark the folder of a run whose files come over time; with ``overwrite`` an earlier run's own files go.
+    """Write the marker of a run whose files are written over time. ``overwrite`` removes the files of an earlier run.
 
     Raises:
-        InputError: as :func:`check_output` (not with ``resume``), or the disk refuses.
+        InputError: as :func:`check_output` (not with ``resume``), or the folder cannot be written.
     """
     if not resume:
         check_output(folder, kind, overwrite)
@@ -142,13 +156,13 @@ def begin_output(folder: Path, kind: OutputKind, overwrite: bool = False, resume
 
 @contextmanager
 def replaced_folder(folder: Path, kind: OutputKind, overwrite: bool = False) -> Iterator[Path]:
-    """A folder to write in, whose files are ``folder``'s at the end of the block; if it fails all is as it was.
+    """Yield a temporary folder, whose files become those of ``folder`` at the end of the block, or not at all.
 
-    It is made beside ``folder`` and renamed, or inside where ``folder`` is there already: that may be a disk of its
-    own, such as a container's volume.
+    If the block fails, nothing changes. The temporary folder is in the same parent folder and is renamed. If ``folder``
+    exists already, it is inside of it: the folder may be a disk of its own, such as a container's volume.
 
     Raises:
-        InputError: as :func:`check_output`, before the block and again at its end, or the disk refuses.
+        InputError: as :func:`check_output`, before the block and again at its end, or the folder cannot be written.
     """
     check_output(folder, kind, overwrite)
     target = folder.resolve()  # a link stays a link
@@ -176,7 +190,7 @@ def replaced_folder(folder: Path, kind: OutputKind, overwrite: bool = False) -> 
 
 
 def _stage(target: Path, kind: OutputKind) -> Path:
-    """A new folder on the target's own disk, in place of one that a killed command left for this target."""
+    """Make a new folder on the target's own disk, in place of one that a killed command left for this target."""
     place = target if target.is_dir() else target.parent
     place.mkdir(parents=True, exist_ok=True)
     partial = beside(place / target.name)
@@ -209,7 +223,7 @@ def _move_in(partial: Path, target: Path, kind: OutputKind, files: Mapping[str, 
 
 
 def _walk(folder: Path, files: Mapping[str, int | None], above: str = "") -> Iterator[tuple[Path, str, bool]]:
-    """All that counts in a folder: its path, its name below the outermost folder, whether it is among ``files``."""
+    """Yield everything in a folder: path, name below the outermost folder, and whether it is among ``files``."""
     for path in sorted(folder.iterdir()):
         name = above + path.name
         if path.name.startswith(".") or path.name in _SYSTEM:
@@ -231,7 +245,7 @@ def _listed(name: str, size: int, files: Mapping[str, int | None]) -> bool:
 
 
 def _remove(paths: list[Path], within: Path) -> None:
-    """Remove our own files, and the folders that then hold nothing but a marker or nothing at all."""
+    """Remove our own files, and the folders that then hold nothing, or nothing but a marker."""
     for path in paths:
         path.unlink()
     emptied = {
@@ -245,7 +259,7 @@ def _remove(paths: list[Path], within: Path) -> None:
 
 
 def _checked_marker(folder: Path, kind: OutputKind) -> _Marker | None:
-    """The folder's marker, if there is one. Raises InputError for another kind's."""
+    """Return the folder's marker, or None. Raises InputError for a marker of another kind."""
     marker = _read_marker(folder)
     if marker is not None and marker.kind != kind.name:
         raise InputError(f"{folder} holds a {marker.kind}; give another folder for the {kind.name}")
@@ -253,7 +267,7 @@ def _checked_marker(folder: Path, kind: OutputKind) -> _Marker | None:
 
 
 def _read_marker(folder: Path) -> _Marker | None:
-    """None where there is no marker, or none that can be trusted: then what is there is somebody else's."""
+    """Return None where there is no marker, or none that can be trusted: the files are then somebody else's."""
     try:
         content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         files = {str(name): None if size is None else int(size) for name, size in content["files"].items()}

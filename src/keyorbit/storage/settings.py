@@ -1,8 +1,4 @@
-"""Dataclasses from and to the plain values of TOML and JSON.
-
-One way in for every file: msgspec compares the values with the fields' types, and with ranges where a field declares
-them, as in ``Annotated[float, msgspec.Meta(gt=0)]``. What does not fit becomes one sentence.
-"""
+"""Write settings (dataclasses) as TOML and read them. Each nested dataclass is a table; None is left out."""
 
 import json
 import re
@@ -33,10 +29,7 @@ _BOUNDS = {
 
 
 def to_toml(config: Any, table: str = "") -> str:
-    """A dataclass of numbers, strings, booleans, tuples and further dataclasses as TOML text.
-
-    Every dataclass is a table, and None is left out.
-    """
+    """Write a dataclass of numbers, strings, booleans, tuples and further dataclasses as TOML text."""
     values = {item.name: getattr(config, item.name) for item in fields(config)}
     nested = {key: value for key, value in values.items() if is_dataclass(value)}
     lines = [f"[{table}]"] if table else []
@@ -48,30 +41,34 @@ def to_toml(config: Any, table: str = "") -> str:
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
-    """The dataclass ``kind`` from a TOML file; what is not there is as in ``kind()``.
+    """Read the dataclass ``kind`` from a TOML file. Fields that are not in the file are as in ``kind()``.
 
     Raises:
-        InputError: the file cannot be read, or holds a name or a value that the dataclass has not.
+        InputError: the file cannot be read, or holds a name or a value that the dataclass does not allow.
+    """
+    return from_values(kind, toml_values(path), str(path), kind())
+
+
+def toml_values(path: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises:
+        InputError: it cannot be read.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as TOML: {error}") from error
-    return from_values(kind, values, str(path), kind())
 
 
 def from_values(kind: type[T], values: Any, where: str, base: Any = None) -> T:
-    """The dataclass from plain values. Lists become tuples, and whole numbers floats, where the fields are such.
+    """Build the dataclass from plain values.
 
     Args:
-        kind: the dataclass; its fields may be dataclasses. Names that it lists as ``RETIRED`` are those that older
-            versions had; they are left out where their value is 0.
-        values: from TOML or JSON.
-        where: the file that they are from, for error messages.
-        base: an instance; what has no value is as there, also within nested dataclasses. None: the class's defaults.
-
-    Raises:
-        InputError: a name that the dataclass has not, a value of another type or out of range, or a missing one.
+        kind: the dataclass.
+        values: by the names of its fields.
+        where: names the values in error messages.
+        base: gives the fields that have no value, also within nested dataclasses. Default None: the class's defaults.
     """
     values = _checked_names(kind, values, where, "")
     if base is not None:

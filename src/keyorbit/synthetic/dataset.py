@@ -1,4 +1,4 @@
-"""Synthetic objects and rendered mesh files as dataset folders."""
+"""Write synthetic objects and rendered mesh files as dataset folders."""
 
 import logging
 import time
@@ -11,13 +11,12 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
-from keyorbit.objects.dataset import OBJECT, write_object
-from keyorbit.storage.outputs import check_output
-from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.objects.dataset import write_object
+from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.synthetic.plan import MAX_OBJECTS, DatasetSpec
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
@@ -25,57 +24,43 @@ from keyorbit.synthetic.shapes import rotation_about
 log = logging.getLogger(__name__)
 
 LAYOUT = Layout(3, 2)
-MAX_OBJECTS = 10**6
 WHITE = 1.0
 
 
 def make_dataset(
     out: Path,
-    category: str,
-    objects: int,
-    seed: int = 0,
-    size: int = 64,
+    spec: DatasetSpec,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    turn_deg: float = 0.0,
-    shard: tuple[int, int] = (0, 1),
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write ``objects`` procedural objects below ``out``; the same arguments write the same files.
+    """Render the objects of ``spec`` by ``workers`` processes, and write one folder for each below ``out``.
 
-    Seeds below 1000 give object seeds below 10⁹: never those that the tiny model was trained on. ``turn_deg`` shows the
-    same objects from further round: a known motion. ``shard`` (i, n) writes every n-th of the objects, from the i-th
-    on: n machines write what one would, under the same names. Objects that are there already are replaced with
-    ``overwrite`` only.
+    Args:
+        progress: called as ``progress(done, total)`` after each object.
+        overwrite: replace objects that are there already; default False.
+
+    Returns:
+        The objects' folders.
 
     Raises:
-        InputError: the category is unknown, a number is out of range, or in an object's place is something else.
+        InputError: as :meth:`DatasetSpec.folders`.
     """
-    if category not in CATEGORIES:
-        raise InputError(f"no category '{category}'; known are: {', '.join(CATEGORIES)}")
-    if not 1 <= objects <= MAX_OBJECTS or not 0 <= seed < 1000 or size < 8:
-        raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
-    first, step = shard
-    if not 0 <= first < step:
-        raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")
-    numbers = range(first, objects, step)
-    folders = [out / f"{category}_{seed}_{i:05d}" for i in numbers]
-    for folder in folders:  # before any of them is rendered
-        check_output(folder, OBJECT, overwrite)
-    specs = [SampleSpec(category, seed * MAX_OBJECTS + i, size, turn_deg) for i in numbers]
+    folders = spec.folders(out, overwrite)
+    specs = [SampleSpec(spec.category, spec.seed * MAX_OBJECTS + i, spec.size, spec.turn_deg) for i in folders]
     written, began = list[Path](), time.monotonic()
-    for folder, sample in zip(folders, make_samples(specs, workers), strict=True):
+    for folder, sample in zip(folders.values(), make_samples(specs, workers), strict=True):
         write_sample(folder, sample, overwrite)
         written.append(folder)
         if progress is not None:
             progress(len(written), len(specs))
-    drawn = f"{len(written)} of category {category}, seed {seed}, views of {size} pixels"
+    drawn = f"{len(written)} of category {spec.category}, seed {spec.seed}, views of {spec.size} pixels"
     log.info("rendered into %s: %s, in %.1f s", out, drawn, time.monotonic() - began)
     return written
 
 
 def write_sample(folder: Path, sample: Sample, overwrite: bool = False) -> None:
-    """One sample as an object folder: the input picture on its background, the grid with its alpha channel.
+    """Write one sample as an object folder: the input picture on its background, the grid with its alpha channel.
 
     Raises:
         InputError: as :func:`keyorbit.objects.dataset.write_object`.
@@ -111,7 +96,16 @@ def render_mesh(
     up: str = "y",
     overwrite: bool = False,
 ) -> None:
-    """A mesh file as an object folder: the input view and the six Zero123++ v1.2 views, ``size`` pixels each.
+    """Render a mesh file as an object folder: the input view and the six Zero123++ v1.2 views.
+
+    Args:
+        mesh: the file.
+        folder: the object folder to write.
+        size: pixels a side of a view. Default 64.
+        elevation_deg: of the input view. Default 20.
+        azimuth_deg: of the input view, about the mesh. Default 0.
+        up: the file's upward axis, ``y`` (default) or ``z``.
+        overwrite: replace an object that is there already. Default False.
 
     Raises:
         InputError: the mesh cannot be read, or as :func:`keyorbit.objects.dataset.write_object`.

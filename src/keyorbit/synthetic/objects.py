@@ -24,8 +24,14 @@ from keyorbit.synthetic.shapes import Build, Piece, Shape
 class SyntheticObject:
     """A procedural object, centred at the origin inside the sphere of radius 0.5; +x is its front, +z is up.
 
-    ``known`` is False for a keypoint whose part this object lacks; ``pairs`` are the left/right twins by index;
-    ``captions`` tell the object in rising detail, from nothing on.
+    Attributes:
+        category: name of its category.
+        parts: painted parts.
+        keypoints: positions of the landmarks.
+        known: False for a landmark whose part this object lacks.
+        names: name of each landmark.
+        pairs: left/right twins, by index.
+        captions: descriptions with more and more detail; the first one is empty.
     """
 
     category: str
@@ -39,7 +45,14 @@ class SyntheticObject:
 
 @dataclass(frozen=True)
 class Category:
-    """How one kind of object is made; ``noun`` is what captions call it."""
+    """How one kind of object is made.
+
+    Attributes:
+        noun: what captions call it.
+        keypoint_names: name of each landmark.
+        pairs: left/right twins, by name.
+        build: makes one random object.
+    """
 
     noun: str
     keypoint_names: tuple[str, ...]
@@ -60,7 +73,7 @@ CATEGORIES: dict[str, Category] = {
 
 
 def make_object(category: str, seed: int) -> SyntheticObject:
-    """The ``seed``-th object of a category, always the same one.
+    """Make the ``seed``-th object of a category. The same seed always gives the same object.
 
     Raises:
         InputError: the category is not known.
@@ -85,6 +98,6 @@ def make_object(category: str, seed: int) -> SyntheticObject:
 
 
 def _bounding_sphere(vertices: Float[ndarray, "vertex 3"]) -> tuple[Float[ndarray, "3"], float]:
-    """The middle of the bounding box and the furthest vertex from it."""
+    """Return the middle of the bounding box, and the distance of the furthest vertex from it."""
     centre = (vertices.min(0) + vertices.max(0)) / 2
     return centre, float(np.linalg.norm(vertices - centre, axis=1).max())

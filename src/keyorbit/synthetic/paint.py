@@ -1,7 +1,7 @@
 """Colours, patterns and captions of procedural objects.
 
-Pieces of a group (four legs) are painted alike or each in its own way; captions name what is told apart. A model that
-has to give "the front left leg" its own colour has to know where the front left leg is.
+The pieces of a group (such as four legs) are painted alike, or each in its own way. Captions name what is painted
+differently. So a model that has to give "the front left leg" its own colour must learn where that leg is.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,17 @@ _PHRASES_AT_MOST = 8
 
 @dataclass(frozen=True)
 class Paint:
-    """The look of a part: colour ``first`` where ⌊frequency · p + phase⌋ summed over its rows is even, else ``second``.
+    """The look of a part: one colour, stripes or checks.
 
-    One row of frequencies makes stripes, two make checks, none a plain part. p is in the object's units.
+    A point p of the part, in the object's units, has the colour ``first`` where ⌊frequency · p + phase⌋, summed over
+    the rows of ``frequency``, is even, and otherwise the colour ``second``.
+
+    Attributes:
+        words: what captions call it.
+        first: first colour.
+        second: second colour.
+        frequency: [3 3]. With one row that is not 0 it makes stripes, with more of them checks, with none a plain part.
+        phase: [3], one number for each row.
     """
 
     words: str
@@ -58,7 +66,10 @@ class Part:
 
 
 def paint_pieces(rng: np.random.Generator, pieces: Sequence[Piece]) -> tuple[list[Part], list[str]]:
-    """Painted parts, and one phrase for everything that has a paint of its own ("striped red blue front left leg")."""
+    """Paint the pieces; return the parts, and one phrase for everything that has its own paint.
+
+    An example of a phrase is "striped red blue front left leg".
+    """
     groups: dict[str, list[Piece]] = {}
     for piece in pieces:
         groups.setdefault(piece.group or piece.name, []).append(piece)
@@ -77,7 +88,7 @@ def paint_pieces(rng: np.random.Generator, pieces: Sequence[Piece]) -> tuple[lis
 
 
 def captions(rng: np.random.Generator, noun: str, phrases: Sequence[str]) -> tuple[str, ...]:
-    """The same object told in rising detail: nothing, its kind, one part, some, and up to eight parts."""
+    """Describe the object with more and more detail: nothing, its kind, one part, some parts, and up to eight parts."""
     order = [phrases[i] for i in rng.permutation(len(phrases))]
     article = "an" if noun[0] in "aeiou" else "a"
     counts = sorted({1, min(3, len(order)), min(_PHRASES_AT_MOST, len(order))})

@@ -1,4 +1,4 @@
-"""Ray-cast pictures of objects and mesh files at given cameras, with silhouettes and visibility of points."""
+"""Ray-cast pictures of objects and mesh files from given cameras, with silhouettes and visibility of points."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
+from keyorbit.objects.paths import check_mesh
 from keyorbit.objects.pictures import eight_bits
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
@@ -21,9 +21,15 @@ from keyorbit.synthetic.shapes import join
 
 @dataclass(frozen=True)
 class Surface:
-    """A mesh with its colours: one per face, or a texture with uv per vertex (uv origin at the bottom left).
+    """A mesh with its colours: one for each face, or a texture.
 
-    ``paints`` are patterns, and ``face_paint`` tells which of them a face has, -1 for none.
+    Attributes:
+        mesh: a trimesh.Trimesh.
+        face_colors: colour of each face, 0…1.
+        uv: texture coordinates of each vertex, with the origin at the bottom left. None without a texture.
+        texture: colours 0…1. None without one.
+        paints: patterns.
+        face_paint: index into ``paints`` for each face, −1 for a plain face. None without patterns.
     """
 
     mesh: Any
@@ -36,7 +42,13 @@ class Surface:
 
 @dataclass(frozen=True)
 class Light:
-    """One distant lamp: ``direction`` points from the object to the lamp; colours are ambient + diffuse·cos."""
+    """One distant lamp; a surface has its colour times ambient + diffuse·cos(angle of incidence).
+
+    Attributes:
+        direction: from the object to the lamp.
+        ambient: 0…1.
+        diffuse: 0…1.
+    """
 
     direction: tuple[float, float, float] = (0.4, 0.3, 0.85)
     ambient: float = 0.6
@@ -44,14 +56,16 @@ class Light:
 
 
 def random_light(rng: np.random.Generator) -> Light:
-    """A lamp somewhere in the upper half-sphere."""
+    """Draw a lamp in the upper half-sphere."""
     x, y = rng.normal(0, 0.6, 2)
     ambient = float(rng.uniform(0.5, 0.7))
     return Light((float(x), float(y), 1.0), ambient, 1.0 - ambient)
 
 
 def object_surface(thing: SyntheticObject) -> Surface:
-    """The surface of a procedural object."""
+    """Return the surface of a procedural object."""
+    import trimesh
+
     shape = join([part.shape for part in thing.parts])
     sizes = [len(part.shape.faces) for part in thing.parts]
     colors = np.repeat(np.stack([part.paint.first for part in thing.parts]), sizes, axis=0)
@@ -65,15 +79,16 @@ def object_surface(thing: SyntheticObject) -> Surface:
 
 
 def load_surface(path: Path, up: str = "y") -> Surface:
-    """A mesh file (anything trimesh reads) with its texture or colours, scaled into the sphere of radius 0.5.
+    """Read a mesh file (any format of trimesh) with its texture or colours, scaled into the sphere of radius 0.5.
 
-    ``up`` names the file's upward axis (``"y"`` for glTF and most OBJ, ``"z"``); the result has +z up.
+    ``up`` is the file's upward axis (``"y"`` for glTF and most OBJ, or ``"z"``); the result has +z up.
 
     Raises:
-        InputError: the file is missing, is not a mesh, has no triangles, or a texture of 32 bits a channel.
+        InputError: the file is missing, is not a mesh, has no triangles, or has a texture of 32 bits a channel.
     """
-    if not path.is_file():
-        raise InputError(f"no mesh file at {path}")
+    import trimesh
+
+    check_mesh(path)
     try:
         mesh = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # trimesh readers raise whatever their format's parser raises
@@ -96,7 +111,9 @@ def load_surface(path: Path, up: str = "y") -> Surface:
 
 
 def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:
-    """The colours of faces or vertices; without any, the material's one colour (trimesh's grey if it has none)."""
+    """Return the colours of faces or vertices; without any, the material's one colour (or trimesh's grey)."""
+    import trimesh
+
     if mesh.visual.kind in ("face", "vertex"):
         colors: ndarray = np.asarray(mesh.visual.face_colors, float)[:, :3] / 255
         return colors
@@ -107,7 +124,7 @@ def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:
 def render(
     surface: Surface, cameras: Cameras, size: int, light: Light | None = None, supersample: int = 2
 ) -> UInt8[ndarray, "view size size 4"]:
-    """RGBA pictures (straight alpha), one for each camera; ``supersample``² rays a pixel.
+    """Render RGBA pictures (straight alpha), one for each camera, with ``supersample``² rays for each pixel.
 
     Raises:
         InputError: embreex, the ray caster, is not installed.
@@ -137,7 +154,7 @@ def render(
 def seen_places(
     surface: Surface, cameras: Cameras, size: int
 ) -> tuple[Int[ndarray, "view size size"], Float[ndarray, "view size size 3"]]:
-    """The face that each pixel's centre shows (-1 for none) and the place on it, in world units (0 for none).
+    """Return the face that each pixel's centre shows (−1 for none) and the point on it, in world units (0 for none).
 
     Raises:
         InputError: embreex, the ray caster, is not installed.
@@ -156,7 +173,7 @@ def seen_places(
 def visible(
     surface: Surface, points: Float[ndarray, "point 3"], cameras: Cameras, tolerance: float = 0.03
 ) -> Bool[ndarray, "view point"]:
-    """Whether each point is seen by each camera: nothing lies more than ``tolerance`` (world units) before it."""
+    """Compute whether each camera sees each point: no surface is more than ``tolerance`` (world units) nearer."""
     _require_embree()
     centres = cameras.centers.double().numpy()
     origins = repeat(centres, "v c -> (v p) c", p=len(points))
@@ -171,7 +188,9 @@ def visible(
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{count} 3"]:
-    """Points spread evenly over the area; the same seed, the same places on the surface wherever it was turned."""
+    """Draw points uniformly over the surface. The same seed gives the same points, however the object is rotated."""
+    import trimesh
+
     points: ndarray = trimesh.sample.sample_surface(surface.mesh, count, seed=seed)[0]
     return np.asarray(points, float)
 
@@ -179,14 +198,14 @@ def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{
 def composite(
     rgba: UInt8[ndarray, "*batch 4"], background: float | Float[ndarray, "3"] = 127 / 255
 ) -> UInt8[ndarray, "*batch 3"]:
-    """The RGBA pictures on a background (0…1, one number or one per channel); Zero123++ expects 127/255."""
+    """Lay RGBA pictures on a background (0…1, one number or one for each channel); Zero123++ expects 127/255."""
     alpha = rgba[..., 3:].astype(float) / 255
     mixed = rgba[..., :3] * alpha + 255 * background * (1 - alpha)
     return np.round(mixed).astype(np.uint8)
 
 
 def _rays(cameras: Cameras, size: int) -> tuple[Float[ndarray, "ray 3"], Float[ndarray, "ray 3"]]:
-    """Origins and unit directions through the pixel centres, views first, then rows, then columns."""
+    """Return origins and unit directions through the pixel centres: views first, then rows, then columns."""
     step = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     y, x = torch.meshgrid(step, step, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], -1)
@@ -212,14 +231,16 @@ def _shade(
     directions: Float[ndarray, "ray 3"],
     light: Light,
 ) -> Float[ndarray, "ray 3"]:
-    """Two-sided Lambert shading of the faces that were hit."""
+    """Compute the colours of the faces that the rays hit, with two-sided Lambert shading."""
+    import trimesh
+
     normal = surface.mesh.face_normals[face]
     facing = np.sign(-(normal * directions).sum(1, keepdims=True))
     lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
     lit = light.ambient + light.diffuse * np.clip((normal * facing) @ lamp, 0, None)
     color = surface.face_colors[face]
     if surface.face_paint is not None:
-        color = _patterned(surface, face, color, origins, directions)
+        color = _patterned(surface, surface.face_paint[face], face, color, origins, directions)
     if surface.texture is not None and surface.uv is not None:
         at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
         weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
@@ -232,10 +253,10 @@ def _shade(
     return shaded
 
 
-def _patterned(surface: Surface, face: ndarray, color: ndarray, origins: ndarray, directions: ndarray) -> ndarray:
-    """The colours of the faces that were hit, with the second colour where a pattern puts it."""
-    assert surface.face_paint is not None
-    which = surface.face_paint[face]
+def _patterned(
+    surface: Surface, which: ndarray, face: ndarray, color: ndarray, origins: ndarray, directions: ndarray
+) -> ndarray:
+    """Return the colours of the faces, with the second one where the pattern ``which`` (−1 for none) puts it."""
     color = color.copy()
     for i in np.unique(which[which >= 0]):
         here = np.flatnonzero(which == i)
@@ -261,5 +282,7 @@ def _hit_distance(
 
 
 def _require_embree() -> None:
+    import trimesh
+
     if not trimesh.ray.has_embree:
         raise InputError("rendering needs the ray caster embreex: pip install 'keyorbit[synthetic]'")

@@ -28,9 +28,14 @@ SURFACE_POINTS = 2048
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """Which sample: the ``seed``-th object of a category, at ``size`` pixels a view.
+    """Which sample to make.
 
-    ``turn_deg``: seen from so much further round than it would be, its lamp left where the camera has it.
+    Attributes:
+        category: one of :data:`~keyorbit.synthetic.objects.CATEGORIES`.
+        seed: number of the object.
+        size: pixels a side of a view. Default 64.
+        turn_deg: degrees by which the cameras stand further round the object. Default 0. The lamp moves with the
+            cameras.
     """
 
     category: str
@@ -41,11 +46,30 @@ class SampleSpec:
 
 @dataclass(frozen=True)
 class Sample:
-    """One object's pictures and truth. View 0 of ``keypoints_2d`` and ``visible`` is the input view.
+    """One object's pictures and ground truth.
 
-    The world is turned so that the input view has azimuth 0, as Zero123++ counts; ``keypoints_3d`` and both
-    ``cameras`` live in that world, as do the points of ``surface``, spread evenly over the object. Pictures are RGBA;
-    xy is in the unit square of a view.
+    The world is rotated so that the input view has azimuth 0, as in Zero123++. Points and cameras are in that world.
+    Pictures are RGBA; xy is in the unit square of a view. The axis ``all_views`` has the input view first.
+
+    Attributes:
+        category: of the object.
+        seed: number of the object.
+        input_image: picture of the input view.
+        views: pictures of the six views.
+        keypoints_3d: positions of the landmarks.
+        known: False for a landmark that the object lacks.
+        keypoints_2d: xy of the landmarks in every view.
+        visible: True where a view sees the landmark.
+        names: name of each landmark.
+        pairs: left/right twins, by index.
+        caption: one of ``captions``.
+        captions: descriptions with more and more detail.
+        background: colour behind the input picture, 0…1.
+        input_azimuth_deg: azimuth of the input view about the object's own front.
+        input_elevation_deg: elevation of the input view.
+        input_camera: camera of the input view.
+        cameras: cameras of the six views.
+        surface: points distributed uniformly over the surface.
     """
 
     category: str
@@ -70,9 +94,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scene:
-    """An object turned so that the input view has azimuth 0, and the cameras: the input view's, then the six.
+    """An object rotated so that the input view has azimuth 0, and the cameras.
 
-    ``azimuth_deg``: where the input view stands round the object itself. ``rng`` draws what is still open.
+    Attributes:
+        thing: the object.
+        azimuth_deg: azimuth of the input view about the object's own front.
+        elevation_deg: elevation of the input view.
+        input_camera: camera of the input view.
+        cameras: cameras of the six views.
+        rng: source of the random numbers that are still to be drawn.
     """
 
     thing: SyntheticObject
@@ -84,17 +114,17 @@ class Scene:
 
     @property
     def all_cameras(self) -> Cameras:
-        """The input camera, then the views'."""
+        """The input camera, then those of the views."""
         return self.input_camera.join(self.cameras)
 
 
 def input_azimuth(spec: SampleSpec) -> float:
-    """Where a sample's input view stands round the object, degrees: :attr:`Scene.azimuth_deg` without the scene."""
+    """Compute :attr:`Scene.azimuth_deg` of a sample, in degrees, without building the scene."""
     return _azimuth_and_rest(spec)[0]
 
 
 def scene_of(spec: SampleSpec) -> Scene:
-    """What a sample's pictures are taken of, and from where."""
+    """Build the object and the cameras of a sample."""
     azimuth, rng = _azimuth_and_rest(spec)
     elevation = float(rng.uniform(*INPUT_ELEVATION_DEG))
     thing = _turn(make_object(spec.category, spec.seed), -azimuth)
@@ -102,7 +132,7 @@ def scene_of(spec: SampleSpec) -> Scene:
 
 
 def make_sample(spec: SampleSpec) -> Sample:
-    """Build and render one sample; the same spec always gives the same sample."""
+    """Build and render one sample. The same spec always gives the same sample."""
     scene = scene_of(spec)
     thing, rng, everything = scene.thing, scene.rng, scene.all_cameras
     surface = object_surface(thing)
@@ -132,12 +162,12 @@ def make_sample(spec: SampleSpec) -> Sample:
 
 
 def make_samples(specs: list[SampleSpec], workers: int = 1) -> Iterator[Sample]:
-    """Samples in the order of ``specs``, made by ``workers`` processes."""
+    """Yield samples in the order of ``specs``, made by ``workers`` processes."""
     yield from in_parallel(make_sample, specs, workers)
 
 
 def in_parallel(make: Callable[[SampleSpec], T], specs: list[SampleSpec], workers: int) -> Iterator[T]:
-    """``make`` of each spec, in their order, by ``workers`` processes."""
+    """Yield ``make(spec)`` for each spec, in their order, computed by ``workers`` processes."""
     if workers <= 1:
         yield from map(make, specs)
         return
@@ -151,7 +181,7 @@ def _one_thread() -> None:
 
 
 def _random_background(rng: np.random.Generator) -> Float[ndarray, "3"]:
-    """White half of the time, Zero123++'s grey, or a pale colour."""
+    """Draw white (half of the time), Zero123++'s grey, or a pale colour."""
     kind = rng.random()
     if kind < 0.5:
         return np.ones(3)
@@ -163,7 +193,7 @@ def _random_background(rng: np.random.Generator) -> Float[ndarray, "3"]:
 
 
 def _azimuth_and_rest(spec: SampleSpec) -> tuple[float, np.random.Generator]:
-    """The input view's azimuth, and what draws all else that is random about a sample but the object itself."""
+    """Return the input view's azimuth, and the generator for everything else in a sample except the object."""
     rng = np.random.default_rng([1, spec.seed])
     return float(rng.uniform(0, 360)) + spec.turn_deg, rng
 
@@ -179,7 +209,7 @@ def _turn(thing: SyntheticObject, angle_deg: float) -> SyntheticObject:
 
 
 def as_object(sample: Sample) -> ObjectViews:
-    """A sample as the object that :func:`keyorbit.load_dataset` would read after it was written."""
+    """Convert a sample to the object that :func:`keyorbit.load_dataset` would read after it was written."""
     views = torch.from_numpy(composite(sample.views)).movedim(-1, 1).float() / 255
     truth = Truth(
         sample.names,

@@ -12,7 +12,12 @@ Point = Sequence[float | int] | Float[ndarray, "3"]
 
 @dataclass(frozen=True)
 class Shape:
-    """A triangle mesh: ``vertices`` in world units, ``faces`` as vertex indices, outward winding."""
+    """A triangle mesh.
+
+    Attributes:
+        vertices: world units.
+        faces: vertex indices, with outward winding.
+    """
 
     vertices: Float[ndarray, "vertex 3"]
     faces: Int[ndarray, "face 3"]
@@ -20,7 +25,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Piece:
-    """A named piece of an object. Pieces that a caption may name together share a ``group`` (four legs: "legs")."""
+    """A named piece of an object.
+
+    Attributes:
+        name: what captions call it.
+        shape: its mesh.
+        group: pieces with the same group may be named together (four legs: "legs"). Empty for none.
+    """
 
     name: str
     shape: Shape
@@ -29,9 +40,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Build:
-    """What a category's builder returns: pieces, and keypoints by name (those that this object has).
+    """The result of a category's builder. Units are arbitrary; +x is the front, +y the left, +z up.
 
-    Arbitrary units; +x is the front, +y the left, +z up.
+    Attributes:
+        pieces: of the object.
+        points: landmarks by name, those that this object has.
     """
 
     pieces: list[Piece]
@@ -39,7 +52,7 @@ class Build:
 
 
 def join(shapes: Sequence[Shape]) -> Shape:
-    """One mesh from several, without welding."""
+    """Join several meshes into one, without welding."""
     starts = np.cumsum([0] + [len(shape.vertices) for shape in shapes[:-1]])
     return Shape(
         np.concatenate([shape.vertices for shape in shapes]),
@@ -54,10 +67,10 @@ def prism(
     top_radii: tuple[float, float] | None = None,
     sides: int = 4,
 ) -> Shape:
-    """A prism or truncated cone from ``bottom`` to ``top`` (world points).
+    """Make a prism or truncated cone from ``bottom`` to ``top`` (world points).
 
-    The two ends are regular polygons with ``sides`` corners, scaled to the given half-widths along x and y (for
-    four sides, the half-widths of the rectangle). The ends stay horizontal, so a slanted leg stands flat.
+    The two ends are regular polygons with ``sides`` corners, scaled to the given half-widths along x and y (for four
+    sides, the half-widths of the rectangle). The ends stay horizontal, so that a slanted leg stands flat.
     """
     top_radii = bottom_radii if top_radii is None else top_radii
     angle = (np.arange(sides) + 0.5) * 2 * np.pi / sides
@@ -75,14 +88,14 @@ def prism(
 
 
 def box(low: Point, high: Point) -> Shape:
-    """An axis-aligned box from its lowest to its highest corner."""
+    """Make an axis-aligned box from its lowest to its highest corner."""
     low_, high_ = np.asarray(low, float), np.asarray(high, float)
     centre, half = (low_ + high_) / 2, (high_ - low_) / 2
     return prism((centre[0], centre[1], low_[2]), (centre[0], centre[1], high_[2]), (float(half[0]), float(half[1])))
 
 
 def turned(shape: Shape, rotation: Float[ndarray, "3 3"], origin: Point) -> Shape:
-    """The shape rotated about ``origin``."""
+    """Rotate the shape about ``origin``."""
     return Shape((shape.vertices - origin) @ rotation.T + origin, shape.faces)
 
 
@@ -92,10 +105,14 @@ def tube(
     sides: int = 8,
     flatten: float = 1.0,
 ) -> Shape:
-    """A closed tube along a path: a limb, a handle, a pole.
+    """Make a closed tube along a path: a limb, a handle, a pole.
 
-    ``radii``: one for all, or one per point of the path. The section is a regular polygon, ``flatten`` times as thick
-    across the path's own horizontal normal's partner (1: round). Sections stand across the path's mean direction.
+    Args:
+        path: points along the middle of the tube.
+        radii: one number, or one for each point of the path.
+        sides: corners of the section, a regular polygon. Default 8.
+        flatten: thickness of the section along its second axis over that along its first, default 1 (round). The first
+            axis is perpendicular to the path and to the world axis that the path follows least.
     """
     points = np.asarray(path, float)
     radius = np.broadcast_to(np.asarray(radii, float), (len(points),))
@@ -114,7 +131,7 @@ def tube(
 def lathe(
     profile: Sequence[Sequence[float]], centre: Sequence[float] | Float[ndarray, "2"] = (0.0, 0.0), sides: int = 16
 ) -> Shape:
-    """A surface of revolution about the vertical through ``centre``; ``profile`` lists (radius, height), bottom up."""
+    """Make a surface of revolution about the vertical through ``centre``, from (radius, height), bottom up."""
     angle = np.arange(sides) * 2 * np.pi / sides
     circle = np.stack([np.cos(angle), np.sin(angle)], 1)
     rings = [np.concatenate([r * circle + np.asarray(centre), np.full((sides, 1), z)], 1) for r, z in profile]
@@ -122,7 +139,7 @@ def lathe(
 
 
 def revolved(profile: Sequence[tuple[float, float]], square: bool = False) -> Shape:
-    """A :func:`lathe` about the z axis, or its square fellow, whose half-width takes the radius's place."""
+    """Make a :func:`lathe` about the z axis; or, if ``square``, a body of square section of that half-width."""
     if not square:
         return lathe(profile)
     corners = turned(lathe(profile, sides=4), rotation_about("z", 45.0), (0.0, 0.0, 0.0))
@@ -130,7 +147,7 @@ def revolved(profile: Sequence[tuple[float, float]], square: bool = False) -> Sh
 
 
 def ellipsoid(centre: Point, radii: Point | float, sides: int = 12, rotation: ndarray | None = None) -> Shape:
-    """An ellipsoid with half-axes ``radii`` along x, y and z, then turned by ``rotation`` about its centre."""
+    """Make an ellipsoid with half-axes ``radii`` along x, y and z, then rotate it by ``rotation`` about its centre."""
     latitude = np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1)
     ball = lathe(list(zip(np.cos(latitude), np.sin(latitude), strict=True)), sides=sides)
     vertices = ball.vertices * np.broadcast_to(np.asarray(radii, float), (3,))
@@ -140,12 +157,12 @@ def ellipsoid(centre: Point, radii: Point | float, sides: int = 12, rotation: nd
 
 
 def hull_between(first: Float[ndarray, "corner 3"], second: Float[ndarray, "corner 3"]) -> Shape:
-    """A solid between two polygons of the same number of corners, joined corner by corner: wings, cabins, wedges."""
+    """Make a solid between two polygons with the same number of corners, joined corner by corner: wings, wedges."""
     return _skin(np.stack([np.asarray(first, float), np.asarray(second, float)]))
 
 
 def limb(path: Float[ndarray, "point 3"] | Sequence[Point], radii: Sequence[float], sides: int = 8) -> Shape:
-    """A round tube with domed ends, which reach half a radius beyond the path's ends."""
+    """Make a round tube with domed ends, which extend half a radius beyond the path's ends."""
     points, radius = np.asarray(path, float), np.asarray(radii, float)
     first, last = points[0] - points[1], points[-1] - points[-2]
     low = points[0] + 0.5 * radius[0] * first / np.linalg.norm(first)
@@ -154,7 +171,7 @@ def limb(path: Float[ndarray, "point 3"] | Sequence[Point], radii: Sequence[floa
 
 
 def surface_point(shapes: Sequence[Shape], origin: Point, direction: Point) -> Float[ndarray, "3"]:
-    """Where the ray from ``origin``, a point inside the shapes, leaves them for good (Möller & Trumbore 1997).
+    """Return where the ray from ``origin``, a point inside the shapes, leaves them (Möller & Trumbore 1997).
 
     Raises:
         ValueError: the ray meets no face.
@@ -177,13 +194,13 @@ def surface_point(shapes: Sequence[Shape], origin: Point, direction: Point) -> F
 
 
 def turned_build(build: Build, rotation: Float[ndarray, "3 3"], origin: Point) -> Build:
-    """Pieces and points rotated together about ``origin``: a head that looks round, a trunk that leans."""
+    """Rotate pieces and points together about ``origin``: a head that looks aside, a trunk that leans."""
     pieces = [Piece(p.name, turned(p.shape, rotation, origin), p.group) for p in build.pieces]
     return Build(pieces, {name: rotation @ (point - origin) + origin for name, point in build.points.items()})
 
 
 def rotation_about(axis: str, angle_deg: float) -> Float[ndarray, "3 3"]:
-    """The right-handed rotation about ``"x"``, ``"y"`` or ``"z"``."""
+    """Return the right-handed rotation about ``"x"``, ``"y"`` or ``"z"``."""
     i = "xyz".index(axis)
     j, k = (i + 1) % 3, (i + 2) % 3
     angle = np.deg2rad(angle_deg)
@@ -194,7 +211,7 @@ def rotation_about(axis: str, angle_deg: float) -> Float[ndarray, "3 3"]:
 
 
 def _skin(rings: Float[ndarray, "ring corner 3"]) -> Shape:
-    """The closed surface through a stack of rings, each end covered by a fan about its middle."""
+    """Make the closed surface through a stack of rings. Each end is covered by a fan about its middle."""
     count, sides = rings.shape[:2]
     i = np.arange(sides)
     j = (i + 1) % sides

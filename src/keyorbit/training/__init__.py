@@ -1,1 +1,1 @@
-"""Joint training of novel views and keypoints, and the loop that every training here runs in."""
+"""Joint training of novel views and keypoints, and the training loop of this package and of the tiny model's recipe."""

@@ -1,4 +1,4 @@
-"""What one training step is shown: objects encoded, noised and paired with their condition."""
+"""The data of one training step: encoded objects with noise, and their conditions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +11,29 @@ from torch import Tensor
 from keyorbit.diffusion.attention import without_autocast
 from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
-from keyorbit.diffusion.prepare import SettledPrepare, object_views, warped_versions
+from keyorbit.diffusion.config import SettledPrepare
+from keyorbit.diffusion.prepare import object_views, warped_versions
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects
+from keyorbit.training.config import TrainConfig
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One object as a step sees it. Its versions share timestep, noise and condition; version 0 is not warped."""
+    """One object in a training step. Its versions share timestep, noise and condition; version 0 is not warped.
+
+    Attributes:
+        clean: latents of the view grids.
+        noise: noise to be added to them.
+        timestep: one for each version, all the same.
+        condition_latent: latent of the input picture.
+        condition_noise: noise to be added to it.
+        context: the text rows.
+        warps: of each version and view; the first version's are the identity.
+        masks: silhouettes of each version and view.
+        cameras: of the views.
+    """
 
     clean: Float[Tensor, "version channel height width"]
     noise: Float[Tensor, "version channel height width"]
@@ -44,12 +58,12 @@ def check_objects(objects: Objects, backend: Zero123PlusBackend) -> None:
 
 
 def sample_generator(seed: int, sample: int) -> torch.Generator:
-    """Of all random numbers of one sample of a run, which is the same however the run is cut into batches."""
+    """Return the generator of all random numbers of one sample, independent of how the run is cut into batches."""
     return torch.Generator().manual_seed((seed * 10**10 + sample) % 2**63)
 
 
 def object_of(seed: int, sample: int, count: int) -> int:
-    """Which of ``count`` objects a sample shows: every object once in each pass over the data, in a new order."""
+    """Return which of ``count`` objects a sample uses: each object once in every pass over the data, in a new order."""
     epoch, place = divmod(sample, count)
     return int(torch.randperm(count, generator=sample_generator(seed, -1 - epoch))[place])
 
@@ -59,26 +73,32 @@ def load_example(
     backend: Zero123PlusBackend,
     objects: Objects,
     sample: int,
-    seed: int,
+    config: TrainConfig,
     warps: SettledPrepare,
-    timesteps: tuple[int, int],
-    dropped: float,
     blank: Condition,
 ) -> Example:
-    """The sample of that number, all its random numbers its own.
+    """Load the sample of that number, with random numbers of its own.
 
     Args:
-        warps: how many further versions, and how far they are warped.
-        timesteps: the range from which one is drawn evenly, the last left out.
-        dropped: the probability of ``blank`` in place of the object's own condition.
-        blank: the empty condition (:meth:`Zero123PlusBackend.empty_condition`), of one item.
+        backend: the model that encodes it.
+        objects: the data.
+        sample: its number, counted over the whole run.
+        config: its seed, its range of timesteps (drawn uniformly, the last one excluded) and its probability of
+            ``dropped`` conditions.
+        warps: how many warped versions are added, and how far they are warped.
+        blank: the empty condition (:meth:`Zero123PlusBackend.empty_condition`) of one item, used in place of a dropped
+            one.
+
+    Raises:
+        InputError: the object has no cameras.
     """
-    generator = sample_generator(seed, sample)
-    thing = objects[object_of(seed, sample, len(objects))]
-    timestep = int(torch.randint(*timesteps, (1,), generator=generator))
-    without = float(torch.rand(1, generator=generator)) < dropped
+    generator = sample_generator(config.seed, sample)
+    thing = objects[object_of(config.seed, sample, len(objects))]
+    timestep = int(torch.randint(*config.timesteps, (1,), generator=generator))
+    without = float(torch.rand(1, generator=generator)) < config.dropped
     views, masks, cameras = object_views(thing, backend, generator)
-    assert cameras is not None
+    if cameras is None:
+        raise InputError(f"{thing.name} has no cameras: training computes losses in space from them")
     matrices, grids, covered = warped_versions(views, masks, backend.layout, warps, generator)
     with without_autocast(backend.device.type):
         clean = backend.encode_images(grids)
@@ -103,7 +123,7 @@ def load_example(
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Several examples, item by item: all versions of the first object, then of the next."""
+    """Several examples, item by item: all versions of the first object, then of the next. Fields: :class:`Example`."""
 
     clean: Float[Tensor, "item channel height width"]
     noise: Float[Tensor, "item channel height width"]
@@ -115,7 +135,7 @@ class Batch:
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> "Batch":
-        """The examples side by side."""
+        """Concatenate examples."""
         return cls(
             torch.cat([e.clean for e in examples]),
             torch.cat([e.noise for e in examples]),

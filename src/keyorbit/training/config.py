@@ -4,28 +4,33 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, config_from_settings
 from keyorbit.discovery.objective import LossWeights
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, one_of
+from keyorbit.training.choices import Precision, Tracker, Trained, check_choices
 from keyorbit.training.optimise import OptimiseConfig
 
-Trained = Literal["tokens", "lora", "full"]
 Shape = Literal["constant", "linear", "cosine"]
-Tracker = Literal["none", "tensorboard", "trackio", "wandb"]
-Precision = Literal["no", "bf16", "fp16"]
 # What may differ between a run and the run that resumes it.
 _ONLY_WATCHING = ("save_every", "keep", "log_every", "sample_every", "tracker")
 
 
 @dataclass(frozen=True)
 class Term:
-    """How much a loss counts, step by step.
+    """The weight of one loss over the steps of a run.
 
-    0 before ``start``, then a linear rise to ``weight`` over ``warmup`` steps; from there it stays, or moves to ``end``
-    at the last step, evenly (``linear``) or in half a cosine (``cosine``).
+    The weight is 0 before ``start``, then rises linearly to ``weight`` over ``warmup`` steps. From there it is
+    constant, or changes to ``end`` at the last step.
+
+    Attributes:
+        weight: 0 or more.
+        start: first step of the rise. Default 0.
+        warmup: number of steps of the rise. Default 0.
+        shape: ``constant`` (default), ``linear``, or ``cosine`` (half a period).
+        end: weight at the last step, 0 or more. Default 0. Not used if the shape is ``constant``.
     """
 
     weight: float
@@ -35,12 +40,12 @@ class Term:
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _one_of("shape", self.shape, get_args(Shape))
+        one_of("shape", self.shape, get_args(Shape))
         if min(self.weight, self.end, self.start, self.warmup) < 0:
             raise InputError(f"a loss term has no negative numbers: {self}")
 
     def at(self, step: int, steps: int) -> float:
-        """The weight at a step of a run of ``steps``."""
+        """Compute the weight at a step of a run of ``steps``."""
         risen = self.start + self.warmup
         if step < risen:
             return self.weight * max(0, step - self.start + 1) / (self.warmup + 1)
@@ -54,11 +59,17 @@ class Term:
 
 @dataclass(frozen=True)
 class Terms:
-    """The losses of a training step; ``keypoint`` multiplies the four keypoint terms.
+    """The weights of the losses of a training step.
 
-    nvs: v-prediction on the grid. localization: every map a spot; consistency: the views' places belong to one point in
-    space; geometric: these points lie apart and on the object. Within each of these, :class:`LossWeights` says how much
-    its parts count. equivariance: warped views have warped maps; above 0 it doubles what the UNet has to do.
+    :class:`LossWeights` weighs the parts of localization, consistency and geometric.
+
+    Attributes:
+        nvs: error of the v-prediction on the grid. Default 1.
+        localization: each heatmap has one narrow peak. Default 0.5.
+        equivariance: warped views have equally warped heatmaps. Default 0; above 0 it doubles the UNet's work.
+        consistency: the positions in all views belong to one point in space. Default 0.3.
+        geometric: these points lie apart from each other and on the object. Default 0.2.
+        keypoint: factor of all terms but ``nvs``. Default 1.
     """
 
     nvs: Term = field(default_factory=lambda: Term(1.0))
@@ -69,7 +80,7 @@ class Terms:
     keypoint: float = 1.0
 
     def at(self, step: int, steps: int) -> dict[str, float]:
-        """Every term's weight at that step; terms without one are left out."""
+        """Compute every term's weight at a step; terms of weight 0 are left out."""
         found = {}
         for item in fields(self):
             if item.name != "keypoint":
@@ -80,7 +91,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters on the attention layers' projections (Hu et al. 2022)."""
+    """Low-rank adapters on the attention layers' projections (Hu et al. 2022).
+
+    Attributes:
+        rank: rank of the adapters, 1 or more. Default 16. Increase it if the views do not improve enough.
+        alpha: scale; the adapters are multiplied by alpha / rank. Default 16.
+        layers: names of the projections.
+    """
 
     rank: int = 16
     alpha: int = 16
@@ -91,15 +108,46 @@ class Lora:
 class TrainConfig:
     """The settings of :func:`keyorbit.training.train.train`.
 
-    train: what learns besides the tokens: nothing (``tokens``), LoRA on the UNet's attention, or the ``full`` UNet.
-    batch: objects in a forward pass; a step is ``accumulate`` of them on each process. mode: ``joint``, the tokens take
-    part in the UNet's softmax, or ``isolated``, they read it only. tokens_first: the share of the steps in which the
-    tokens learn alone. timesteps: from the first to below the last; keypoint losses count below ``keypoint_timesteps``:
-    beyond, the views are noise. min_snr: γ of the timesteps' weights, 0 for none. dropped: share of samples without
-    condition, for guidance. token_rate, unet_rate: learning rates; None is 1e-4 for LoRA and 1e-5 for the full UNet.
-    layers, start_temperature, temperature, weights: how maps are read and judged, see
-    :class:`~keyorbit.discovery.discover.DiscoverConfig`; None is what the given tokens were discovered with, at their
-    final temperature, or the default. sample_every: steps between sheets of generated views, 0 for none.
+    Attributes:
+        train: what learns besides the tokens: ``tokens`` (nothing else), ``lora`` (default; adapters on the UNet's
+            attention) or ``full`` (the whole UNet; needs most memory).
+        num_tokens: number of keypoints, 1 or more. Default 16. Given tokens keep their own number.
+        steps: number of steps. Default 1000.
+        batch: objects in one forward pass. Default 1. Increase it as far as memory allows.
+        accumulate: forward passes for each step, on each process. Default 4.
+        seed: default 0. All random numbers follow from it.
+        mode: ``joint`` (default): the tokens take part in the UNet's softmax. ``isolated``: they only read it.
+        tokens_first: share of the steps in which only the tokens learn, 0…1. Default 0.2.
+        terms: weights of the losses.
+        timesteps: range from which timesteps are drawn, within 0…1000; the last one is excluded. Default (0, 1000).
+        keypoint_timesteps: keypoint losses count below this timestep. Default 700. Above it the views are noise.
+        min_snr: γ of the timesteps' weights (min-SNR). Default 0: all weigh the same. The paper uses 5.
+        dropped: share of samples without condition, 0…1, as classifier-free guidance needs. Default 0.1.
+        token_rate: learning rate of the tokens. Default 0.01.
+        unet_rate: learning rate of the UNet. Default None: 1e-4 for LoRA, 1e-5 for the full UNet.
+        warmup: steps in which the learning rates rise. Default 50.
+        cooldown: share of the steps, at the end, in which they fall. Default 0.2.
+        average: decay of the average of the weights. Default 0.999.
+        lora: settings of the adapters.
+        layers: layers at which the tokens are read, names or patterns. Default None: as the given tokens were
+            discovered, or else the model's own.
+        start_temperature: temperature of the softmax over pixels at the first step. Default None: the temperature with
+            which the given tokens were discovered, or else that of
+            :class:`~keyorbit.discovery.discover.DiscoverConfig`.
+        temperature: the same at the end. Default None: as ``start_temperature``.
+        weights: of the parts of the keypoint losses. Default None: as the given tokens were discovered, or else the
+            default.
+        precision: ``no`` (default, float32), ``bf16`` or ``fp16`` for the forward passes.
+        checkpointing: gradient checkpointing: less memory, more time. Default False.
+        save_every: steps between checkpoints. Default 250.
+        keep: number of earlier checkpoints that are kept. Default 2.
+        log_every: steps between lines of the log. Default 10.
+        sample_every: steps between sheets of generated views. Default 0: none.
+        sample_steps: denoising steps of these views. Default 28.
+        tracker: ``none`` (default), ``tensorboard``, ``trackio`` or ``wandb``.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     train: Trained = "lora"
@@ -135,8 +183,7 @@ class TrainConfig:
     tracker: Tracker = "none"
 
     def __post_init__(self) -> None:
-        for name, kind in (("train", Trained), ("mode", Mode), ("precision", Precision), ("tracker", Tracker)):
-            _one_of(name, getattr(self, name), get_args(kind))
+        check_choices(train=self.train, mode=self.mode, precision=self.precision, tracker=self.tracker)
         if min(self.num_tokens, self.batch, self.accumulate, self.save_every, self.log_every, self.lora.rank) < 1:
             raise InputError("num_tokens, batch, accumulate, save_every, log_every and the LoRA's rank are 1 or more")
         if self.steps < 0 or self.keep < 0 or self.sample_every < 0:
@@ -147,7 +194,7 @@ class TrainConfig:
             raise InputError("timesteps are 0 to 1000, the first below the last and below keypoint_timesteps")
 
     def optimise_config(self) -> OptimiseConfig:
-        """The loop's part of the settings."""
+        """Return the settings of the training loop."""
         rate = self.unet_rate or (1e-4 if self.train == "lora" else 1e-5)
         first = 0 if self.train == "tokens" else round(self.tokens_first * self.steps)
         return OptimiseConfig(
@@ -165,7 +212,7 @@ class TrainConfig:
         )
 
     def reading(self, backend: Backend, tokens: Tokens | None) -> SettledConfig:
-        """How the tokens are read: as they were discovered, if they were, with what is set here in its place."""
+        """Return how the tokens are read: as they were discovered, if they were, changed by what is set here."""
         base = DiscoverConfig(num_tokens=self.num_tokens, num_candidates=self.num_tokens)
         start = base.start_temperature
         if tokens is not None and tokens.info.settings:
@@ -185,10 +232,5 @@ class TrainConfig:
         ).settled(backend)
 
     def settings(self) -> dict[str, Any]:
-        """What a run that is resumed must share."""
+        """Return the settings that a resumed run must have in common with the first one."""
         return {key: value for key, value in asdict(self).items() if key not in _ONLY_WATCHING}
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name} is {' or '.join(known)}, not '{value}'")

@@ -1,4 +1,4 @@
-"""A training loop that can stop at any step, under Accelerate: AdamW, warm-up, cool-down, average, checkpoints."""
+"""A training loop that can stop at any step, on Accelerate: AdamW, warm-up, cool-down, average, checkpoints."""
 
 import json
 import logging
@@ -27,10 +27,21 @@ Report = Callable[[int, int, dict[str, float]], None]
 class OptimiseConfig:
     """How one stage is trained.
 
-    The rate rises over ``warmup`` steps, stays, and falls to a twentieth over the last ``cooldown`` share of the
-    steps: a plan can be made longer until the cool-down begins. ``average`` is the decay of the weights' average.
-    rates: of modules that have another rate; starts: the first step of modules that are left alone before, and whose
-    rate rises from there. keep: earlier checkpoints that stay. watch_every: None is ``save_every``.
+    The learning rate rises over ``warmup`` steps, stays constant, and falls to a twentieth over the last ``cooldown``
+    share of the steps. A run can be made longer as long as its cool-down has not begun.
+
+    Attributes:
+        steps: number of steps.
+        rate: learning rate.
+        warmup: steps in which the rate rises. Default 200.
+        cooldown: share of the steps, at the end, in which it falls. Default 0.2.
+        average: decay of the average of the weights. Default 0.999.
+        save_every: steps between checkpoints. Default 250.
+        log_every: steps between lines of the log. Default 25.
+        rates: learning rate by module, for those that have their own.
+        starts: first step by module, for those that do not learn from the beginning. Their rate rises from there.
+        keep: number of earlier checkpoints that are kept. Default 0.
+        watch_every: steps between calls of ``watch``. Default None: ``save_every``.
     """
 
     steps: int
@@ -46,7 +57,7 @@ class OptimiseConfig:
     watch_every: int | None = None
 
     def rate_at(self, step: int, module: str = "") -> float:
-        """The learning rate of that step, 0 before the module's start."""
+        """Compute the learning rate of a step; 0 before the module's start."""
         start = self.starts.get(module, 0)
         if step < start:
             return 0.0
@@ -57,7 +68,14 @@ class OptimiseConfig:
 
 @dataclass(frozen=True)
 class Draw:
-    """The share of a step that one backward pass computes: ``part`` of ``parts``, over processes and accumulation."""
+    """The share of a step that one backward pass computes: one of ``parts``, over processes and accumulation.
+
+    Attributes:
+        seed: of the run.
+        step: number of the step.
+        part: number of this share. Default 0.
+        parts: number of shares. Default 1.
+    """
 
     seed: int
     step: int
@@ -65,54 +83,77 @@ class Draw:
     parts: int = 1
 
     def generator(self) -> torch.Generator:
-        """Of all random numbers of the step; the same for every part."""
+        """Return the generator of all random numbers of the step; it is the same for every part."""
         return torch.Generator().manual_seed(self.seed * 10**7 + self.step)
 
     def samples(self, batch: int) -> range:
-        """Numbers of this part's samples, counted over the whole run: the same whatever the parts are."""
+        """Return the numbers of this part's samples, counted over the whole run, whatever the division into parts."""
         first = (self.step * self.parts + self.part) * batch
         return range(first, first + batch)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A training run, and where its state is kept.
+
+    Attributes:
+        name: name of the checkpoint ``out/{name}.safetensors`` and of the lines in ``out/log.jsonl``.
+        out: folder of the run.
+        seed: all random numbers follow from it and from the number of the step. Default 0.
+        settings: written into the checkpoint; a checkpoint with other settings is refused. Default None: not compared.
+        until: ``time.monotonic()`` at which to save and stop, for a single process. Default: never.
+    """
+
+    name: str
+    out: Path
+    seed: int = 0
+    settings: Mapping[str, Any] | None = None
+    until: float = math.inf
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that holds the state."""
+        return self.out / f"{self.name}.safetensors"
+
+
 def optimise(
-    name: str,
+    stage: Stage,
     modules: Mapping[str, nn.Module],
     loss_of: Callable[[Draw], dict[str, Tensor]],
     config: OptimiseConfig,
-    out: Path,
     accelerator: Accelerator,
-    seed: int = 0,
-    until: float = float("inf"),
     watch: Watch | None = None,
     report: Report | None = None,
-    settings: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Train ``modules`` on ``loss_of(draw)["loss"]``, from ``out/{name}.safetensors`` on if that exists.
+    """Train ``modules`` on ``loss_of(draw)["loss"]``; resume from the stage's checkpoint if there is one.
 
-    What is trained are the parameters that require a gradient at the call. Every random number of step n has to come
-    from the draw's seed and step: a run that was stopped ends as one that was not (bit-identical on a CPU). A step is
-    the mean over the accelerator's accumulation steps and processes. Leaves the averaged weights in the modules.
+    All parameters that require a gradient at the call are trained. A step is the mean over the accelerator's
+    accumulation steps and processes. At the end the modules hold the averaged weights. A run that was stopped and
+    resumed ends like one that was not (bit-identical on a CPU), if every random number of ``loss_of`` comes from the
+    draw's seed and step.
 
     Args:
-        until: ``time.monotonic()`` at which to stop, saved; for a single process.
+        stage: which run it is, and where its state is kept.
+        modules: by name.
+        loss_of: computes the terms of the loss, and their sum ``loss``.
+        config: steps and learning rates.
+        accelerator: processes, devices and precision.
         watch: called with the step every ``watch_every`` steps, with the averaged weights in the modules.
         report: called as ``report(done, steps, terms)`` after each step, with this process's own terms.
-        settings: kept in the checkpoint; one of others is refused.
 
     Returns:
         Whether all steps are done.
 
     Raises:
-        InputError: a checkpoint of other settings or weights, or a loss that is not finite (nothing is saved then).
+        InputError: the checkpoint has other settings or weights, or a loss is not finite (nothing is saved then).
     """
-    path = out / f"{name}.safetensors"
     state = TrainingState(modules, config.average, config.rate, accelerator)
-    step = state.restore(path, settings)
+    step = state.restore(stage.checkpoint, stage.settings)
     began, first, losses = time.monotonic(), step, list[dict[str, Tensor]]()
     main = accelerator.is_main_process
-    while step < config.steps and time.monotonic() < until:
+    while step < config.steps and time.monotonic() < stage.until:
         state.set_rates({module: config.rate_at(step, module) for module in modules})
-        losses.append(_step(state, loss_of, seed, step))
+        losses.append(_step(state, loss_of, stage.seed, step))
         step += 1
         ending = step == config.steps
         if report is not None and main:
@@ -123,24 +164,24 @@ def optimise(
         if due[0]:
             if main:
                 pace = (time.monotonic() - began) / (step - first)
-                log.info("%s %d/%d %s %.2f s/step", name, step, config.steps, json.dumps(means), pace)
-                append_line(out / "log.jsonl", {"stage": name, "step": step, **means})
+                log.info("%s %d/%d %s %.2f s/step", stage.name, step, config.steps, json.dumps(means), pace)
+                append_line(stage.out / "log.jsonl", {"stage": stage.name, "step": step, **means})
             accelerator.log(means, step=step)
             losses = []
         if due[1]:
-            state.save(path, step, settings, config.keep)
+            state.save(stage.checkpoint, step, stage.settings, config.keep)
         if watch is not None and (step % (config.watch_every or config.save_every) == 0 or ending):
             with state.averaged():
                 watch(step)
     if step > first and step < config.steps:
-        state.save(path, step, settings, config.keep)
+        state.save(stage.checkpoint, step, stage.settings, config.keep)
     state.use_average()
     return step >= config.steps
 
 
 @contextmanager
 def learning(modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Within the ``with`` block all parameters learn, in training mode; behind it none do, in evaluation mode."""
+    """Let all parameters learn within the ``with`` block, in training mode; afterwards none do, in evaluation mode."""
     for module in modules.values():
         module.requires_grad_(True).train()
     try:
@@ -151,7 +192,7 @@ def learning(modules: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 def append_line(path: Path, values: Mapping[str, object]) -> None:
-    """One JSON object as a line of a log."""
+    """Append one JSON object as a line to a log."""
     with open(path, "a") as file:
         file.write(json.dumps(values) + "\n")
 
@@ -159,7 +200,7 @@ def append_line(path: Path, values: Mapping[str, object]) -> None:
 def _step(
     state: TrainingState, loss_of: Callable[[Draw], dict[str, Tensor]], seed: int, step: int
 ) -> dict[str, Tensor]:
-    """One step of the optimizer; the terms' means over this process's parts."""
+    """Do one step of the optimizer; return the terms' means over this process's parts."""
     accelerator = state.accelerator
     count, found = accelerator.gradient_accumulation_steps, list[dict[str, Tensor]]()
     state.optimizer.zero_grad(set_to_none=True)
@@ -174,7 +215,7 @@ def _step(
 
 
 def _means(losses: Sequence[Mapping[str, Tensor]], accelerator: Accelerator, step: int) -> dict[str, float]:
-    """Means over steps and processes; a term counts in the steps in which there was one."""
+    """Return means over steps and processes. A term counts only in the steps that had it."""
     keys = sorted({key for entry in losses for key in entry})
     local = torch.stack([torch.stack([entry[key] for entry in losses if key in entry]).mean() for key in keys])
     with named_failure():

@@ -1,4 +1,4 @@
-"""What a training run has to keep: weights, their average, the optimizer; saved whole, and the last few kept."""
+"""The state of a training run: weights, their average, the optimizer. Written whole; the last few are kept."""
 
 import json
 import logging
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class TrainingState:
-    """The parameters of ``modules`` that require a gradient, their average and AdamW, one group for each module.
+    """The parameters of ``modules`` that require a gradient, their average, and AdamW with one group for each module.
 
-    Every process holds the same state: gradients are averaged over the processes before the step, in one piece and
-    without a wrapper round the modules, of which the UNet runs twice in a step.
+    Every process holds the same state. Gradients are averaged over the processes before the step, in one tensor and
+    without a wrapper round the modules, because the UNet runs twice in a step.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], average: float, rate: float, accelerator: Accelerator) -> None:
@@ -42,14 +42,14 @@ class TrainingState:
         self.optimizer: Any = accelerator.prepare_optimizer(optimizer)
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
-        """The learning rate of each module; at 0 its gradient is not even computed."""
+        """Set the learning rate of each module. At rate 0 its gradient is not even computed."""
         for (name, weights), group in zip(self.groups.items(), self.optimizer.param_groups, strict=True):
             group["lr"] = rates[name]
             for p in weights.values():
                 p.requires_grad_(rates[name] > 0)
 
     def update(self, step: int) -> None:
-        """Average the gradients over processes, clip their norm at 1, step, and let the average follow."""
+        """Average the gradients over processes, clip their norm at 1, do the step, and update the weights' average."""
         if self.accelerator.num_processes > 1:
             self._share_gradients()
         self.accelerator.clip_grad_norm_(list(self.weights.values()), 1.0)
@@ -72,10 +72,10 @@ class TrainingState:
         torch._foreach_lerp_(list(self.average.values()), [p.data for p in self.weights.values()], 1 - decay)
 
     def restore(self, path: Path, settings: Mapping[str, Any] | None) -> int:
-        """Take up a checkpoint if there is one; the step it was saved at.
+        """Restore a checkpoint if there is one, and return its step; 0 if there is none.
 
         Raises:
-            InputError: it is damaged, of other settings, or of other weights.
+            InputError: it is damaged, or has other settings or other weights.
         """
         if not path.exists():
             return 0
@@ -97,7 +97,7 @@ class TrainingState:
         return int(metadata["step"])
 
     def save(self, path: Path, step: int, settings: Mapping[str, Any] | None, keep: int) -> None:
-        """Replace the checkpoint, by the main process; ``keep`` earlier ones stay beside it under their steps."""
+        """Replace the checkpoint (main process only). ``keep`` earlier ones stay beside it, named by their steps."""
         if self.accelerator.is_main_process:
             tensors = {f"weight.{key}": p for key, p in self.weights.items()}
             tensors |= {f"average.{key}": p for key, p in self.average.items()}
@@ -116,7 +116,7 @@ class TrainingState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the ``with`` block the modules hold the averaged weights."""
+        """Let the modules hold the averaged weights within the ``with`` block."""
         kept = {key: p.detach().clone() for key, p in self.weights.items()}
         self.use_average()
         try:
@@ -127,7 +127,7 @@ class TrainingState:
 
 
 def _keep(path: Path, step: int, count: int) -> None:
-    """A second name for the checkpoint just written; names beyond the last ``count + 1`` go."""
+    """Give the new checkpoint a second name, and remove all but the last ``count + 1`` of these names."""
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
     named = folder / f"{path.stem}_{step:07d}.safetensors"

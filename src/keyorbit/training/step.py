@@ -1,4 +1,4 @@
-"""One step of joint training: both passes of the UNet once, and every loss from that one forward."""
+"""One step of joint training: both passes of the UNet run once, and all losses are computed from that forward pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ _GROUPS = {"spread": "localization", "sharpening": "localization", "geometric": 
 
 
 class TrainingStep:
-    """The losses of a step, for :func:`keyorbit.training.optimise.optimise`; inside :meth:`recording` only."""
+    """The losses of a step, for :func:`keyorbit.training.optimise.optimise`. Call it inside :meth:`recording`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class TrainingStep:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Capture attention for a whole run: with gradient checkpointing, backward needs it as well."""
+        """Capture attention for a whole run. With gradient checkpointing, the backward pass needs it as well."""
         kind = self.reading.maps
         with capture_attention(
             self.backend.unet,
@@ -60,7 +60,7 @@ class TrainingStep:
             yield
 
     def __call__(self, draw: Draw) -> dict[str, Float[Tensor, ""]]:
-        """Every term that counts at this step, the weighted sum of the keypoint terms, and ``loss``, of them all."""
+        """Compute every term that counts at this step, the weighted sum of the keypoint terms, and ``loss``."""
         weights = self.config.terms.at(draw.step, self.config.steps)
         batch = self.load(draw, weights)
         terms = {"nvs": self.novel_views(batch)}
@@ -73,18 +73,13 @@ class TrainingStep:
         return terms | {"loss": view_loss + terms["keypoint"] if keypoint else view_loss}
 
     def load(self, draw: Draw, weights: dict[str, float]) -> Batch:
-        """The part's samples, warped versions among them where equivariance counts."""
+        """Load the part's samples, with warped versions if equivariance counts."""
         warps = replace(self.reading.prepare, warps=1 if "equivariance" in weights else 0)
-        c = self.config
-        return Batch.of(
-            [
-                load_example(self.backend, self.objects, i, c.seed, warps, c.timesteps, c.dropped, self.blank)
-                for i in draw.samples(c.batch)
-            ]
-        )
+        numbers = draw.samples(self.config.batch)
+        return Batch.of([load_example(self.backend, self.objects, i, self.config, warps, self.blank) for i in numbers])
 
     def novel_views(self, batch: Batch) -> Float[Tensor, ""]:
-        """Run the UNet on the batch; the mean squared error of its v-prediction, on grids that are not warped."""
+        """Run the UNet on the batch; return the mean squared error of its v-prediction on grids that are not warped."""
         backend = self.backend
         alpha = alphas(backend.parts.scheduler, batch.timestep)
         noised = backend.add_noise(batch.clean, batch.noise, batch.timestep)
@@ -95,10 +90,10 @@ class TrainingStep:
         return rearrange(weighted, "(o n) -> o n", o=len(batch.examples))[:, 0].mean()
 
     def keypoints(self, batch: Batch, temperature: float, warped: bool) -> dict[str, Float[Tensor, ""]]:
-        """The keypoint terms from the maps of the forward just run, each a mean over the samples.
+        """Compute the keypoint terms from the maps of the last forward pass, each a mean over the samples.
 
-        A sample with more noise than ``keypoint_timesteps`` has none; the others stand for it, so that the mean is
-        the same in expectation and does not depend on how a step is cut into batches.
+        A sample whose timestep is ``keypoint_timesteps`` or more has none. The others are weighted for it, so that the
+        mean is the same in expectation and does not depend on how a step is cut into batches.
         """
         if self.record is None:
             raise RuntimeError("a training step is computed inside its recording()")
@@ -120,10 +115,11 @@ class TrainingStep:
 def keypoint_terms(
     example: Example, heatmaps: Float[Tensor, "version view token side side"], reading: SettledConfig, warped: bool
 ) -> dict[str, Float[Tensor, ""]]:
-    """The keypoint terms of one object: the parts of :func:`keyorbit.discovery.objective.objective` in three groups.
+    """Compute the keypoint terms of one object from :func:`keyorbit.discovery.objective.objective`, in three groups.
 
-    localization, consistency and geometric are sums of its terms times their :class:`LossWeights`; equivariance, where
-    asked for, compares heatmaps of peak 1, as StableKeypoints (Hedlin et al. 2024) compares its maps.
+    localization, consistency and geometric are sums of its terms, each times its weight in :class:`LossWeights`. If
+    ``warped``, equivariance compares heatmaps scaled to peak 1, as StableKeypoints (Hedlin et al. 2024) compares its
+    maps.
     """
     size = (heatmaps.shape[-2], heatmaps.shape[-1])
     masks = grown_masks(example.masks, size)
@@ -143,7 +139,7 @@ def keypoint_terms(
 
 
 def alphas(scheduler: Any, timestep: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
-    """ᾱ of a diffusers scheduler at each timestep, shaped to go with latents."""
+    """Return ᾱ of a diffusers scheduler at each timestep, in a shape that broadcasts to latents."""
     schedule: Tensor = scheduler.alphas_cumprod.to(timestep.device)
     return schedule[timestep].reshape(-1, 1, 1, 1)
 
@@ -153,14 +149,14 @@ def velocity(
     noise: Float[Tensor, "batch channel height width"],
     alpha: Float[Tensor, "batch 1 1 1"],
 ) -> Float[Tensor, "batch channel height width"]:
-    """v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x, the target of v-prediction (Salimans & Ho 2022, appendix D)."""
+    """Compute v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x, the target of v-prediction (Salimans & Ho 2022, appendix D)."""
     return alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
 
 
 def min_snr_weights(alpha: Float[Tensor, "batch 1 1 1"], gamma: float) -> Float[Tensor, " batch"]:
-    """min(SNR, γ) / (SNR + 1) with SNR = ᾱ / (1 - ᾱ): min-SNR-γ for v-prediction (Hang et al. 2023, section 3.4).
+    """Compute min(SNR, γ) / (SNR + 1), SNR = ᾱ / (1 - ᾱ): min-SNR-γ for v-prediction (Hang et al. 2023, section 3.4).
 
-    A γ of 0 turns it off: every timestep weighs 1. The paper's γ is 5.
+    With γ = 0 every timestep has weight 1. The paper's γ is 5.
     """
     alpha = alpha.flatten()
     if gamma == 0:

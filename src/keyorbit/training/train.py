@@ -1,11 +1,10 @@
-"""Joint training: novel views and keypoints from one forward; tokens, LoRA or the whole UNet learn."""
+"""Joint training: novel views and keypoints from one forward pass. Tokens, a LoRA or the whole UNet learn."""
 
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,53 +22,27 @@ from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import launched, named_failure, start_ranks
 from keyorbit.storage.files import make_folder, whole_file, write_text
-from keyorbit.storage.outputs import OutputKind, begin_output, check_output, check_run
+from keyorbit.storage.outputs import begin_output
 from keyorbit.storage.settings import to_toml
 from keyorbit.training.batch import check_objects
+from keyorbit.training.choices import NAME, PROJECT, RUN, SETTINGS, check_place, check_tracker
 from keyorbit.training.config import TrainConfig
-from keyorbit.training.optimise import Report, optimise
+from keyorbit.training.optimise import Report, Stage, optimise
 from keyorbit.training.sheets import sample_sheet
 from keyorbit.training.step import TrainingStep
-from keyorbit.training.weights import LORA, MODEL, learning, save_lora, save_model
+from keyorbit.training.weights import learning, save_lora, save_model
 
 log = logging.getLogger(__name__)
 
-NAME = "train"  # of the checkpoint and of its line in the log
-SETTINGS = "config.toml"
-DIGITS = "[0-9]" * 7  # of a step, in the names of files
-WRITTEN = {"model": MODEL, "lora": LORA}  # folders that a finished run has below its own
-PROJECT = "keyorbit"
-
-
-# What TensorBoard writes below a folder of that name; the others write elsewhere.
-TRACKED = ("*events.out.tfevents.*", "*hparams.yml")
-
-
-RUN = OutputKind(
-    "training run",
-    (
-        f"{NAME}.safetensors",
-        SETTINGS,
-        "log.jsonl",
-        f"samples_{DIGITS}.png",
-        "tokens.safetensors",
-        "run.json",
-        f"{NAME}/{NAME}_{DIGITS}.safetensors",  # earlier checkpoints
-        *(f"{name}/" for name in WRITTEN),
-        *(f"{PROJECT}/{name}" for name in TRACKED),
-    ),
-    f"{NAME}.safetensors",
-)
-
 
 def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
-    """An Accelerator of these settings; which processes and devices there are, ``accelerate launch`` says.
+    """Make an Accelerator with these settings. ``accelerate launch`` chooses processes and devices.
 
     Raises:
-        InputError: the tracker's package is missing, the precision is not to be had here, or as :func:`start_ranks`.
+        InputError: the tracker's package is missing, the precision is not available here, or as :func:`start_ranks`.
     """
     check_tracker(config.tracker)
-    # Without a GPU Accelerate lets each process do the whole job, unless it is told that they are on a CPU.
+    # Without a GPU, Accelerate lets each process do the whole job unless ``cpu`` is set.
     cpu = cpu or (launched() > 1 and not (torch.cuda.is_available() or torch.xpu.is_available()))
     if cpu:
         start_ranks("cpu")
@@ -96,22 +69,27 @@ def train(
     report: Report | None = None,
     overwrite: bool = False,
 ) -> Tokens:
-    """Train on objects with known views; everything is written below ``out``.
+    """Train on objects with known views; return the tokens. All files are written below ``out``.
 
-    tokens.safetensors; model/, a whole model folder, where the UNet learned; lora/, the same as a LoRA of diffusers
-    and peft; config.toml; log.jsonl; samples_*.png; and train.safetensors, from which ``resume`` goes on to end
-    bit-identical to a run that was never stopped. The backend's UNet holds the trained weights afterwards.
+    They are tokens.safetensors; model/, a whole model folder, if the UNet learned; lora/, the same as a LoRA of
+    diffusers and peft; config.toml; log.jsonl; samples_*.png; and train.safetensors, from which ``resume`` continues
+    and ends bit-identical to a run that was never stopped. Afterwards the backend's UNet holds the trained weights.
 
     Args:
-        tokens: to start from; fresh ones otherwise.
-        accelerator: from :func:`make_accelerator`; the backend has to be on its device.
+        backend: a Zero123++ model with v-prediction, in float32.
+        objects: with views, as many as the model has.
+        config: the settings.
+        out: folder of the run.
+        tokens: tokens to start from. Default None: random ones.
+        resume: continue the run in ``out``. Default False.
+        accelerator: from :func:`make_accelerator`; the backend has to be on its device. Default None: one is made.
         report: called as ``report(done, steps, terms)`` after each step.
-        overwrite: replace an earlier run in ``out``; other files are never touched.
+        overwrite: replace an earlier run in ``out``; other files are never touched. Default False.
 
     Raises:
-        InputError: the model is no Zero123++ with v-prediction, an object lacks views, the tokens belong to another
-            model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, or there are other files,
-            or the loss is no number any more.
+        InputError: the model is not a Zero123++ with v-prediction, an object lacks views, the tokens belong to another
+            model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, there are other files, or
+            the loss is not finite.
     """
     model = _checked(backend, objects, tokens)
     accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
@@ -143,21 +121,18 @@ def train(
         watch = _sheets(model, objects, config, out, learned, accelerator)
         with step.recording():
             optimise(
-                NAME,
+                Stage(NAME, out, config.seed, settings),
                 {"tokens": learned, "unet": model.unet},
                 step,
                 config.optimise_config(),
-                out,
                 accelerator,
-                config.seed,
                 watch=watch,
                 report=report,
-                settings=settings,
             )
         if accelerator.is_main_process and config.train == "lora":
             save_lora(model.unet, out / "lora")
     start = TokensInfo() if tokens is None else tokens.info
-    # Helpers stay behind: they did not learn along with the tokens and the UNet.
+    # Helpers are dropped: they did not learn with the tokens and the UNet.
     places = start.places[: len(learned)]
     info = tokens_info(model, reading)
     learned.info = replace(info, seed=config.seed, pairs=start.pairs, places=places, form=start.form)
@@ -165,22 +140,11 @@ def train(
         if config.train != "tokens":
             save_model(model, out / "model")
             place = (out / "model").resolve()
-            # The folder tells of its cameras.
+            # The folder itself records its cameras.
             learned.info = replace(learned.info, model=str(place), model_fingerprint=fingerprint(place), cameras_of="")
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()
     return learned.cpu()
-
-
-def check_place(out: Path, resume: bool, overwrite: bool) -> None:
-    """Whether a training run can be written into a folder, and in the end its model.
-
-    Raises:
-        InputError: as :func:`keyorbit.storage.outputs.check_run`, or somebody's files are where the model is to be.
-    """
-    check_run(out, RUN, resume, overwrite)
-    for name, kind in WRITTEN.items():
-        check_output(out / name, kind, overwrite=True)
 
 
 def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero123PlusBackend:
@@ -198,7 +162,7 @@ def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero1
 
 
 def _write_settings(out: Path, config: TrainConfig) -> None:
-    """Those of a run that begins: one that goes on has them, and may yet turn out to be another one's."""
+    """Write the settings of a new run. A resumed run has them, and may still turn out to be another one's."""
     if not (out / f"{NAME}.safetensors").exists():
         write_text(make_folder(out) / SETTINGS, to_toml(config))
 
@@ -218,7 +182,7 @@ def _sheets(
     tokens: Tokens,
     accelerator: Accelerator,
 ) -> Callable[[int], None] | None:
-    """Writes the first two objects' true views above those generated with the tokens."""
+    """Return a function that writes the first two objects' true views above generated ones, or None."""
     if not config.sample_every or not accelerator.is_main_process:
         return None
     shown = [objects[i] for i in range(min(2, len(objects)))]
@@ -232,18 +196,12 @@ def _sheets(
 
 
 def _digest(tokens: Tokens) -> str:
-    """Tells two starts apart."""
+    """Return a text that differs for different tokens."""
     return hashlib.sha256(json.dumps(tokens.embedding.tolist()).encode()).hexdigest()[:16]
 
 
-def check_tracker(name: str) -> None:
-    """Raise InputError where the package of the tracker is not installed; ``none`` needs none."""
-    if name != "none" and find_spec(name) is None:
-        raise InputError(f"the tracker {name} needs a package of that name: pip install {name}, or give none")
-
-
 def plain_values(values: Mapping[str, Any], under: str = "") -> dict[str, int | float | str | bool]:
-    """Nested settings as one level of ``outer.inner``, of the types that every tracker takes."""
+    """Flatten nested settings to one level of ``outer.inner``, with types that every tracker accepts."""
     flat: dict[str, int | float | str | bool] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Which of a model's weights learn, and how they are written: as a model folder, and as a LoRA file."""
+"""Select which of a model's weights learn, and write them: as a model folder, and as a LoRA file."""
 
 import json
 import os
@@ -14,18 +14,18 @@ from keyorbit.diffusion.backends.known_cameras import cameras_in
 from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
-from keyorbit.storage.outputs import OutputKind, replaced_folder
+from keyorbit.storage.outputs import replaced_folder
+from keyorbit.training.choices import LORA, MODEL
 from keyorbit.training.config import Lora, TrainConfig
 
-MODEL, LORA = OutputKind("trained model"), OutputKind("trained LoRA")
 _ADAPTER = "default"
 
 
 @contextmanager
 def learning(backend: Zero123PlusBackend, config: TrainConfig) -> Iterator[None]:
-    """Within the ``with`` block the UNet's weights that ``config.train`` names require a gradient.
+    """Within the ``with`` block, let the UNet's weights that ``config.train`` names require a gradient.
 
-    LoRA is added for it and merged at the end: then the UNet has the modules again that it was loaded with.
+    A LoRA is added for it and merged at the end, so that the UNet has the same modules again as when it was loaded.
 
     Raises:
         InputError: peft is not installed, or the LoRA's layers are not in this UNet.
@@ -48,7 +48,7 @@ def learning(backend: Zero123PlusBackend, config: TrainConfig) -> Iterator[None]
 
 
 def save_lora(unet: Any, folder: Path) -> None:
-    """The adapters as ``pytorch_lora_weights.safetensors``, for ``pipe.load_lora_weights(folder)`` of diffusers.
+    """Write the adapters as ``pytorch_lora_weights.safetensors``, for diffusers' ``pipe.load_lora_weights(folder)``.
 
     Raises:
         InputError: the folder holds other files than those of an earlier call, which are replaced.
@@ -67,9 +67,10 @@ def save_lora(unet: Any, folder: Path) -> None:
 
 
 def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
-    """The whole model with the UNet as it is now, in the layout it was loaded from; the other parts as they were.
+    """Write the whole model with the UNet as it is now, in the layout from which it was loaded.
 
-    Their weights are hard links to the files that the model was loaded from, where the file system allows it.
+    The weights of the other parts are hard links to the files from which the model was loaded, where the file system
+    allows it.
 
     Raises:
         InputError: the folder holds other files than those of an earlier call, which are replaced.
@@ -107,7 +108,7 @@ def _add_lora(unet: Any, lora: Lora, seed: int) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """Weights once on the disk; what people may edit is copied."""
+    """Link weights, so that they are on the disk only once; copy files that people may edit."""
     if source.endswith(".safetensors"):
         with suppress(OSError):
             # A Hub snapshot's files are links themselves.

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from keyorbit.diffusion.backends.zero123plus import Components
+from keyorbit.diffusion.paths import check_unet
 from keyorbit.errors import InputError
 
 _OTHER_NAMES = {
@@ -53,13 +54,7 @@ def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
     Raises:
         InputError: the file is missing, damaged or no safetensors file, or its weights are not this UNet's.
     """
-    if not file.is_file():
-        raise InputError(f"there is no UNet state dict at {file}")
-    if file.suffix != ".safetensors":
-        raise InputError(
-            f"{file} is not a .safetensors file, and pickles are never opened; convert it with "
-            "safetensors.torch.save_file(torch.load(file, weights_only=True), new_file)"
-        )
+    check_unet(file)
     _check_class(folder, "unet", UNet2DConditionModel)
     try:
         # Without memory until the weights are put in.

@@ -7,22 +7,22 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from keyorbit.diffusion.paths import check_model
 from keyorbit.errors import InputError
 
 
-def model_folder(model: str, wanted: Sequence[str], unwanted: Sequence[str] = (), hint: str = "") -> Path:
+def model_folder(model: str, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Path:
     """The folder of ``"tiny"``, of a path, or of a Hub id, of which only files matching ``wanted`` are fetched.
 
     Raises:
-        InputError: it is none of these (``hint`` is the sentence then), or not to be had from the Hub.
+        InputError: it is none of these, or not to be had from the Hub.
     """
     if model == "tiny":
         return Path(str(files("keyorbit"))) / "assets" / "tiny"
     path = Path(model)
     if path.is_dir():
         return path
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise InputError(hint or f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
+    check_model(model)
     try:
         return Path(snapshot_download(model, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keyorbit.diffusion.choices import VERSIONS
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.rigs import known_rigs, zero123plus_cameras
@@ -13,7 +14,6 @@ from keyorbit.geometry.views import Layout
 log = logging.getLogger(__name__)
 
 LAYOUT = Layout(3, 2)
-VERSIONS = ("v1.1", "v1.2")
 # Both published models have the same parts, but learned their ramping_coefficients anew: the first of each, as in
 # huggingface.co/sudo-ai/zero123plus-v1.1 and -v1.2. Whatever saves the folder again keeps them, while the names there
 # mislead: v1.2 gives "sudo-ai/zero123plus-v1.1" as what it was loaded from.

@@ -17,6 +17,8 @@ from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
+from keyorbit.diffusion.choices import check_dtype
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,23 @@ _STABLE_DIFFUSION_CLASSES: dict[str, Any] = {
     **{name: _CLASSES[name] for name in ("vae", "unet", "text_encoder", "tokenizer")},
     "scheduler": DDIMScheduler,
 }
+
+
+def load_backend_of(
+    tokens: Tokens,
+    model: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    unet: Path | None = None,
+    cameras_of: str | None = None,
+) -> Backend:
+    """The model that tokens were found on, with the cameras that they were found with; or another that is named.
+
+    Raises:
+        InputError: it does not load.
+    """
+    chosen = cameras_of or tokens.info.cameras_of or None
+    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)
 
 
 def load_backend(
@@ -183,12 +202,10 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
     Raises:
         InputError: one of them is not to be had here.
     """
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in known:
-        raise InputError(f"dtype {dtype!r} is not one of {', '.join(known)}")
+    check_dtype(dtype)
     try:
         target = torch.device(device)
         torch.empty(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    return target, known[dtype]
+    return target, getattr(torch, dtype)

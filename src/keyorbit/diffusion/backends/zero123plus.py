@@ -49,7 +49,7 @@ class Zero123PlusBackend:
     """
 
     has_condition_pass = True
-    default_timestep = 100  # measured: docs/decisions.md
+    default_timestep = 100  # measured: docs/research-log.md
     default_layers = ("*",)
 
     def __init__(

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from keyorbit.diffusion.backends.folders import model_folder
+from keyorbit.diffusion.paths import check_architecture
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
 
@@ -149,9 +150,8 @@ def _frozen(module: nn.Module) -> nn.Module:
 
 
 def _config_folder(model: str) -> Path:
-    names = ", ".join(("tiny", *ARCHITECTURES))
-    hint = f"no model at {model}; give one of {names}, a folder, or a Hub id such as owner/name"
-    return model_folder(model, ("*.json",), hint=hint)
+    check_architecture(model)
+    return model_folder(model, ("*.json",))
 
 
 def _part(folder: Path, name: str, expected: str) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from math import prod
 from typing import Literal
 
 from keyorbit.diffusion.attention import Pass
-from keyorbit.diffusion.inspection.cost import Cost
 from keyorbit.diffusion.inspection.drift import Drift
 from keyorbit.diffusion.inspection.observe import Observation, Run
 from keyorbit.diffusion.inspection.tilings import Tiling
+from keyorbit.diffusion.inspection.variants import Cost
 
 Verdict = Literal["confirmed", "refuted", "depends"]
 # What the shape analysis says.

@@ -5,13 +5,12 @@ slows all of them. On the CPU each way's peak memory is that of a process of its
 """
 
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
@@ -23,36 +22,9 @@ from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
 from keyorbit.diffusion.inspection.architectures import ARCHITECTURES, Architecture, load_architecture
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes, write_out
+from keyorbit.diffusion.inspection.variants import CAPTURES, Cost, Variant
 
-Variant = Literal["bare", "isolated", "joint", "stored", "unfused"]
-CAPTURES: tuple[Variant, ...] = ("bare", "isolated", "joint")
-VARIANTS: tuple[Variant, ...] = (*CAPTURES, "stored", "unfused")
-MEANING: dict[Variant, str] = {
-    "bare": "text rows only, nothing recorded",
-    "isolated": "tokens beside the image branch, their columns recorded",
-    "joint": "tokens in the softmax, their columns recorded",
-    "stored": "tokens in the softmax, every column of every cross-attention layer stored",
-    "unfused": "as stored, and self-attention not fused either",
-}
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One way's cost: seconds of each round, peak bytes of the process (on a GPU: of its allocations) if known."""
-
-    variant: Variant
-    seconds: tuple[float, ...]
-    peak_bytes: int | None
-
-    @property
-    def median(self) -> float:
-        """Seconds."""
-        return statistics.median(self.seconds)
-
-    def slower_than(self, other: "Cost") -> float:
-        """The median over rounds of this way's time divided by the other's in the same round."""
-        return statistics.median(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
 
 
 @dataclass(frozen=True)

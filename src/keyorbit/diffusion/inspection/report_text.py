@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from keyorbit.diffusion.inspection.cost import MEANING
 from keyorbit.diffusion.inspection.observe import LayerShapes
 from keyorbit.diffusion.inspection.shape_report import ShapeReport
+from keyorbit.diffusion.inspection.variants import MEANING
 
 MEMORY = {
     "keys_values_old": "keys and values, OLD",

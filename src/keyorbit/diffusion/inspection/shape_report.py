@@ -5,15 +5,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from keyorbit.diffusion.choices import INSPECT_FORMAT
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.claims import Claim, judge
-from keyorbit.diffusion.inspection.cost import Cost
 from keyorbit.diffusion.inspection.drift import Drift
 from keyorbit.diffusion.inspection.observe import Observation, Run, observe
 from keyorbit.diffusion.inspection.tilings import GridAnalysis, analyse_grid
+from keyorbit.diffusion.inspection.variants import Cost
 from keyorbit.errors import InputError
-
-FORMAT = "keyorbit-inspect-1"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class ShapeReport:
         """As JSON has it; the keys are stable within one ``format``."""
         seen, model = self.observation, self.observation.architecture
         return {
-            "format": FORMAT,
+            "format": INSPECT_FORMAT,
             "model": model.name,
             "tokens": seen.tokens,
             "text_tokens": model.text_tokens,

@@ -14,15 +14,14 @@ from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.recording import layer_outlines, record
 from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
 from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
+from keyorbit.discovery.choices import CACHE, check_cache_place
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
 from keyorbit.storage.files import write_text
-from keyorbit.storage.outputs import OutputKind, begin_output, check_output
+from keyorbit.storage.outputs import begin_output
 
 log = logging.getLogger(__name__)
-
-CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
 
 
 def build_cache(
@@ -66,19 +65,9 @@ def build_cache(
     return open_cache(folder, str(backend.device))
 
 
-def check_folder(folder: Path) -> None:
-    """Whether a cache can be built or gone on with in a folder: one that has an index, ours by its marker, or empty.
-
-    Raises:
-        InputError: it holds other files.
-    """
-    if not (folder / "index.json").is_file():
-        check_output(folder, CACHE, overwrite=True)  # a build that was killed may have left its marker
-
-
 def check_room(index: CacheIndex, folder: Path) -> None:
     """Raise InputError, with advice, if the folder is somebody else's or the disk cannot hold what is missing of it."""
-    check_folder(folder)
+    check_cache_place(folder)
     if (folder / "index.json").is_file() and (there := read_index(folder)) != index:
         raise InputError(
             f"{folder} holds another cache (it differs in {', '.join(index.differing(there))}): "

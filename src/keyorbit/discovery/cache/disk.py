@@ -34,7 +34,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, eq=False)
 class DiskCache:
-    """An opened cache, a :class:`keyorbit.discovery.sources.Source`.
+    """An opened cache, a :class:`keyorbit.discovery.source.Source`.
 
     Queries are read from disk at each request, and not kept in memory.
     """

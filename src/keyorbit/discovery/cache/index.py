@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.config import RecordConfig, SettledPrepare
 from keyorbit.diffusion.maps import MapKind
-from keyorbit.diffusion.prepare import SettledPrepare, on_one_rig
+from keyorbit.diffusion.prepare import on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
-from keyorbit.diffusion.recording import RecordConfig, layer_outlines
+from keyorbit.diffusion.recording import layer_outlines
+from keyorbit.discovery.choices import STORED_TYPES, check_stored, index_file
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
@@ -25,7 +27,7 @@ from keyorbit.objects.dataset import Objects, ObjectViews
 from keyorbit.storage.settings import from_values
 
 FORMAT = "keyorbit-queries-1"
-STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STORED: dict[str, torch.dtype] = {name: getattr(torch, name) for name in STORED_TYPES}
 _SHARD_BYTES = 128 * 2**20
 
 
@@ -127,9 +129,7 @@ def read_index(folder: Path) -> CacheIndex:
     Raises:
         InputError: there is none, or it is damaged or not keyorbit's.
     """
-    path = folder / "index.json"
-    if not path.is_file():
-        raise InputError(f"{folder} is no query cache: it has no index.json; make one with 'keyorbit cache'")
+    path = index_file(folder)
     try:
         values = json.loads(path.read_text())
         identity = values.pop("identity")
@@ -164,8 +164,7 @@ def plan_cache(
     """
     settled = (config or DiscoverConfig()).settled(backend)
     layers, maps = settled.layers, settled.maps
-    if dtype not in STORED:
-        raise InputError(f"queries are stored as {', '.join(STORED)}, not {dtype!r}")
+    check_stored(dtype)
     cameras: Cameras | None = None
     listed = []
     for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)

@@ -1,6 +1,6 @@
-"""Numbers to judge keypoints by. Names that the literature uses twice are told apart in the docstrings.
+"""Metrics of keypoints. Where the literature uses one name for two metrics, the docstrings distinguish them.
 
-Lengths are in the unit of the points given: sides of the view for xy, world units for 3D.
+Lengths are in the unit of the given points: sides of the view for xy, world units for 3D.
 """
 
 from keyorbit.evaluation.metrics.correspondence import dual_alignment_score, label_free_correspondence, repeatability

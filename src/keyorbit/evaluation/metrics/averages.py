@@ -1,17 +1,17 @@
-"""Distances of points, and means over those that are known."""
+"""Distances of points, and means over known points."""
 
 import torch
 from torch import Tensor
 
 
 def distance_between(first: Tensor, second: Tensor) -> Tensor:
-    """Between corresponding points: [… dim] twice → […]."""
+    """Compute the distance between corresponding points: [… dim] twice → […]."""
     distance: Tensor = torch.linalg.vector_norm(first - second, dim=-1)
     return distance
 
 
 def all_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Between each point of the first and each of the second; exact also for near points.
+    """Compute the distance between each point of the first and each of the second, exact also for near points.
 
     [item first dim], [item second dim] → [item first second].
     """
@@ -19,9 +19,9 @@ def all_distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 def nearest_distance(points: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
-    """From each point to the nearest of the others that are known, infinite where none is: [item point].
+    """Compute the distance from each point to the nearest known one of the others, infinite if none is: [item point].
 
-    points [item point dim], others [item other dim], `mask` [item other] is True on the known ones.
+    points [item point dim], others [item other dim]; `mask` [item other] is True for the known ones.
     """
     distance = all_distances(points, others)
     if mask is not None:
@@ -30,12 +30,12 @@ def nearest_distance(points: Tensor, others: Tensor, mask: Tensor | None = None)
 
 
 def known_or_zero(points: Tensor, mask: Tensor | None) -> Tensor:
-    """The points [… point dim], with zeros where `mask` says unknown: those may be NaN, and 0 · NaN is no 0."""
+    """Set points [… point dim] that `mask` marks as unknown to 0: they may be NaN, and 0 · NaN is not 0."""
     return points if mask is None else points.masked_fill(~mask[..., None], 0)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean of the known values, a scalar; `values` and `mask` have the same shape, and no mask knows all.
+    """Compute the mean of the known values. `values` and `mask` have the same shape; without a mask all are known.
 
     Raises ValueError when none is known.
     """
@@ -47,15 +47,15 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def mean_of_means(values: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over items of each item's mean over its known points, `values` and `mask` [item point].
+    """Compute the mean over items of each item's mean over its known points; `values` and `mask` are [item point].
 
-    Items with no known point are left out. Raises ValueError when none is known anywhere.
+    Items without a known point are left out. Raises ValueError when none is known anywhere.
     """
     return masked_mean(item_means(values, mask), None if mask is None else mask.any(dim=1))
 
 
 def item_means(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Each item's mean over its known points, 0 where it has none: [item point] → [item]."""
+    """Compute each item's mean over its known points, 0 if it has none: [item point] → [item]."""
     if mask is None:
         return values.mean(dim=1)
     # Values at unknown points may be NaN or infinite: they are put out, not multiplied by 0.

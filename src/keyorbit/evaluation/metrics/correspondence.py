@@ -1,4 +1,4 @@
-"""Whether a keypoint means the same place on every object."""
+"""Metrics of whether a keypoint marks the same part on every object."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,14 +13,15 @@ def dual_alignment_score(
     mask: Bool[Tensor, "item landmark"] | None = None,
     references: int = 10,
 ) -> Float[Tensor, ""]:
-    """DAS of Skeleton Merger (Shi et al. 2021): do keypoints mark the same landmark everywhere? In [0, 1].
+    """Compute the DAS of Skeleton Merger (Shi et al. 2021): how often keypoints mark the same landmark. In [0, 1].
 
     On a reference item r each keypoint k is labelled with its nearest landmark, label_r(k). On item i ≠ r:
     a = share of the landmarks l whose nearest keypoint k has label_r(k) = l;
     b = share of the keypoints k whose nearest landmark is label_r(k).
-    The score is the mean of (a + b)/2 over i ≠ r, averaged over the first `references` items as r. Landmarks
-    unknown (`mask`) on r or i take no part in a, nor keypoints whose label is unknown on i in b.
-    It needs landmarks, and no common frame. What SC3K calls "DAS" is another number: `label_free_correspondence`.
+    The score is the mean of (a + b)/2 over i ≠ r, averaged over the first `references` items as r. Landmarks unknown
+    (`mask`) on r or i do not count in a, nor do keypoints whose label is unknown on i in b.
+
+    It needs landmarks, and no common frame. What SC3K calls "DAS" is another metric: `label_free_correspondence`.
     Raises ValueError for fewer than two items or when no pair of items shares a known landmark.
     """
     items = len(keypoints)
@@ -48,15 +49,16 @@ def label_free_correspondence(
     mask: Bool[Tensor, "item keypoint"] | None = None,
     reference: int = 0,
 ) -> Float[Tensor, ""]:
-    """SC3K's score without labels: is keypoint k of every item the one nearest to the reference's keypoint k?
+    """Compute SC3K's score without labels: whether keypoint k of every item is the nearest one to the reference's k.
 
-    Share of the pairs (item i ≠ r, keypoint k) with argmin_j |x_rk − x_ij| = k, where r is the item
-    `reference`. In [0, 1] (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `DAS_unsupervised`, in percent).
-    All items must be in one frame: SC3K turns them back to their canonical pose first. Keypoints unknown (`mask`) on
-    r or i are not asked for, and those unknown on i are nobody's nearest.
-    SC3K's paper calls it "DAS". Skeleton Merger's DAS, `dual_alignment_score`, asks landmarks instead: there keypoints
-    that all keep to a wrong place score low, here they score 1.
-    Raises ValueError for fewer than two items or when no item shares a known keypoint with the reference.
+    It is the share of the pairs (item i ≠ r, keypoint k) with argmin_j |x_rk − x_ij| = k, where r is the item
+    `reference`, in [0, 1] (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `DAS_unsupervised`, in percent).
+    All items must be in one frame: SC3K first rotates them back to their canonical pose. Keypoints unknown (`mask`) on
+    r or i do not count, and those unknown on i are nobody's nearest.
+
+    SC3K's paper calls it "DAS". Skeleton Merger's DAS, `dual_alignment_score`, uses landmarks: keypoints that all mark
+    the same wrong position score low there, and 1 here. Raises ValueError for fewer than two items or when no item
+    shares a known keypoint with the reference.
     """
     items, count = keypoints.shape[:2]
     if items < 2:
@@ -78,14 +80,13 @@ def repeatability(
     mask: Bool[Tensor, "item keypoint"] | None = None,
     moved_mask: Bool[Tensor, "item moved_keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Share of the moved object's keypoints that lie where the object's keypoints went.
+    """Compute the share of the moved object's keypoints that are where the object's keypoints moved to.
 
-    For an item with the motion x ↦ Ax + b (`motion` = [A b; 0 1], rotation, shift and where wanted scale), N_rep / N:
+    For an item with the motion x ↦ Ax + b (`motion` = [A b; 0 1], rotation, shift and possibly scale) it is N_rep / N:
     the number of the moved object's keypoints q with min_p |q − (A·p + b)| < `threshold`, over their number; then the
-    mean over items (relative repeatability, as in Li & Lee 2019, USIP). Any p may answer for q:
-    where equal indices must meet, `pck` of the moved p and q asks that. Points outside the masks take no part: a q that
-    has no known p is not repeated, an item without known q is left out.
-    Raises ValueError when no q is known.
+    mean over items (relative repeatability, as in Li & Lee 2019, USIP). Any p may match q. Where equal indices must
+    match, use `pck` of the moved p and q. Points outside the masks do not count: a q of an item without known p is not
+    repeated, and an item without known q is left out. Raises ValueError when no q is known.
     """
     went = keypoints @ motion[:, :3, :3].mT + motion[:, None, :3, 3]
     distance = nearest_distance(moved_keypoints, went, mask)

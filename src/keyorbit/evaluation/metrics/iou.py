@@ -1,9 +1,9 @@
-"""Three numbers called IoU of keypoints with landmarks, as sets: none asks which keypoint is which landmark.
+"""Three metrics called IoU, of keypoints and landmarks as sets: none considers which keypoint is which landmark.
 
-`geodesic_iou` measures along the surface, `snapped_iou` through the air but from the surface; both let one keypoint
-answer for many landmarks, and count over all items together. `hungarian_iou` measures through the air, from where the
-keypoints are, pairs one to one, and averages over items. `mask` tells the known landmarks, `keypoint_mask` the
-keypoints that count. Lengths are in the unit of the points.
+`geodesic_iou` uses distances along the surface, `snapped_iou` straight distances from the nearest points of the
+surface. Both let one keypoint match many landmarks, and count over all items together. `hungarian_iou` uses straight
+distances from the keypoints themselves, pairs one to one, and averages over items. `mask` marks the known landmarks,
+`keypoint_mask` the keypoints that count. Lengths are in the unit of the points.
 """
 
 import numpy as np
@@ -26,15 +26,16 @@ def geodesic_iou(
     mask: Bool[Tensor, "item landmark"] | None = None,
     keypoint_mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """KeypointNet's IoU: keypoints at the surface's points, distances along the surface.
+    """Compute KeypointNet's IoU: keypoints at points of the surface, distances along the surface.
 
-    (L − FN) / (L + FP) over all items together, where L counts the landmarks, FN those with no keypoint within
-    `threshold` (included), FP the keypoints with no landmark within it; every keypoint stands for the point of
-    `surface` nearest to it (You et al. 2020; github qq456cvb/KeypointNet, tasks/saliency/evaluate_iou.py, which starts
-    from point numbers). `geodesic` are the distances from each landmark to each point, along a mesh or a neighbour
-    graph, infinite where there is no way; surfaces with fewer points repeat one.
-    `snapped_iou` has straight distances instead, `hungarian_iou` straight ones and pairs.
-    Raises ValueError when no landmark is known.
+    It is (L − FN) / (L + FP) over all items together. L is the number of landmarks, FN of those with no keypoint within
+    `threshold` (included), and FP of the keypoints with no landmark within it. Every keypoint is replaced by the
+    nearest point of `surface` (You et al. 2020; github qq456cvb/KeypointNet, tasks/saliency/evaluate_iou.py, which
+    starts from point numbers). `geodesic` are the distances from each landmark to each point, along a mesh or a
+    neighbour graph, infinite where they are not connected. Surfaces with fewer points repeat one.
+
+    `snapped_iou` has straight distances instead, `hungarian_iou` straight ones and pairs. Raises ValueError when no
+    landmark is known.
     """
     nearest = _nearest(keypoints, surface)
     distance = geodesic.gather(2, nearest[:, None].expand(-1, geodesic.shape[1], -1)).mT
@@ -49,12 +50,12 @@ def snapped_iou(
     mask: Bool[Tensor, "item landmark"] | None = None,
     keypoint_mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Skeleton Merger's IoU: keypoints moved to the surface's points, straight distances.
+    """Compute Skeleton Merger's IoU: keypoints at points of the surface, straight distances.
 
-    `geodesic_iou`'s (L − FN) / (L + FP) with the Euclidean distances between the landmarks and the point of `surface`
-    nearest to each keypoint (Shi et al. 2021; github eliphatfs/SkeletonMerger, eval_keypointnet.py, `mIoU`): never less
-    than the geodesic one, and across a gap more. `hungarian_iou` neither snaps nor lets a keypoint answer twice.
-    Raises ValueError when no landmark is known.
+    It is `geodesic_iou`'s (L − FN) / (L + FP) with the Euclidean distances between the landmarks and the point of
+    `surface` nearest to each keypoint (Shi et al. 2021; github eliphatfs/SkeletonMerger, eval_keypointnet.py, `mIoU`).
+    It is never less than the geodesic one, and more across a gap. `hungarian_iou` does not move keypoints and lets a
+    keypoint match only once. Raises ValueError when no landmark is known.
     """
     nearest = _nearest(keypoints, surface)
     snapped = surface.gather(1, nearest[..., None].expand(-1, -1, 3))
@@ -68,14 +69,16 @@ def hungarian_iou(
     mask: Bool[Tensor, "item landmark"] | None = None,
     keypoint_mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """KeypointDETR's IoU: keypoints and landmarks paired one to one, straight distances.
+    """Compute KeypointDETR's IoU: keypoints and landmarks paired one to one, straight distances.
 
-    Mean over items of TP / (L + K − TP): of the pairs with the least total distance, TP are those within `threshold`
-    (included), L and K the numbers of known landmarks and keypoints (Jin et al. 2024; github bibi547/KeypointDETR,
-    utils/metrics.py, `hungary_iou`, whose limit is threshold + 0.001, excluded). Items without a known landmark are
-    left out. The pairing does not know the threshold: a far landmark can cost a near one its keypoint.
-    `geodesic_iou` and `snapped_iou` do not pair: a keypoint near two landmarks finds both there, and one here.
-    Raises ValueError when no landmark is known.
+    It is the mean over items of TP / (L + K − TP). Of the pairs with the least total distance, TP are those within
+    `threshold` (included); L and K are the numbers of known landmarks and keypoints (Jin et al. 2024; github
+    bibi547/KeypointDETR, utils/metrics.py, `hungary_iou`, whose limit is threshold + 0.001, excluded). Items without a
+    known landmark are left out. The pairing does not consider the threshold: a far landmark can take a near one's
+    keypoint.
+
+    `geodesic_iou` and `snapped_iou` do not pair: a keypoint near two landmarks matches both there, and one here. Raises
+    ValueError when no landmark is known.
     """
     known, counted = _all_true(landmarks, mask), _all_true(keypoints, keypoint_mask)
     scores = []
@@ -90,7 +93,7 @@ def hungarian_iou(
 
 
 def _pooled(distance: Tensor, threshold: float, mask: Tensor | None, keypoint_mask: Tensor | None) -> Tensor:
-    """(L − FN) / (L + FP) of distances [item keypoint landmark]."""
+    """Compute (L − FN) / (L + FP) from distances [item keypoint landmark]."""
     known, counted = _all_true(distance.mT, mask), _all_true(distance, keypoint_mask)
     near = (distance <= threshold) & known[:, None] & counted[..., None]
     _require(bool(known.any()))
@@ -114,11 +117,11 @@ def _require(known: bool) -> None:
 def geodesic_distances(
     landmarks: Float[Tensor, "landmark 3"], surface: Float[Tensor, "point 3"], neighbours: int = 8
 ) -> Float[Tensor, "landmark point"]:
-    """From each landmark to every point of the surface, infinite where there is no way; for `geodesic_iou`.
+    """Compute distances from each landmark to every point of the surface, infinite if not connected.
 
-    Every point is joined to its nearest ``neighbours`` and each landmark starts at its nearest point, the distance to
-    that counted in (as Isomap's graph; Tenenbaum et al. 2000). A way through the graph is a little longer than one on
-    the surface.
+    Every point is connected to its nearest ``neighbours``. A landmark starts at its nearest point, and the distance to
+    it is added (as in Isomap's graph; Tenenbaum et al. 2000). A path through the graph is a little longer than one on
+    the surface. It is the input of `geodesic_iou`.
     """
     points, wanted = surface.double().cpu().numpy(), landmarks.double().cpu().numpy()
     tree = cKDTree(points)

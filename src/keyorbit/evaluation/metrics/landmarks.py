@@ -1,4 +1,4 @@
-"""Landmarks predicted from keypoints that were never told of them."""
+"""Predict landmarks from keypoints that were found without them."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,11 +14,16 @@ def fit_landmark_weights(
     mask: Bool[Tensor, "item landmark"] | None = None,
     ridge: float = 1e-3,
 ) -> Float[Tensor, "landmark keypoint"]:
-    """Weights, summing to 1, with which the keypoints' weighted mean comes nearest to each landmark.
+    """Fit weights, summing to 1, with which the keypoints' weighted mean comes nearest to each landmark.
 
-    An affine combination turns, moves and scales with the object. `mask` says which landmarks are known.
-    `ridge` (relative to the keypoints' own spread, so without unit) pulls towards equal weights 1/K:
-    keypoints that say nothing answer their mean, as does a landmark never seen. Closed form, any dimension.
+    An affine combination rotates, moves and scales with the object. The solution is closed form, in any dimension.
+
+    Args:
+        keypoints: of every item.
+        landmarks: of every item.
+        mask: True for known landmarks. Default None: all.
+        ridge: pulls towards equal weights 1/K, relative to the keypoints' own spread (no unit). Default 1e-3. Keypoints
+            without information then predict their mean, as does a landmark that is never known.
     """
     known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(landmarks.dtype)
     mean = keypoints.mean(dim=1, keepdim=True)
@@ -30,7 +35,7 @@ def fit_landmark_weights(
     diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     floor = torch.finfo(keypoints.dtype).tiny
     eye = torch.eye(count, dtype=keypoints.dtype, device=keypoints.device)
-    # Equal changes of all weights have no say in the fit: filled in, lest rounding be blown up along them.
+    # Equal changes of all weights do not affect the fit. That direction is filled in, so that rounding stays small.
     filled = normal + diagonal / count
     change: Tensor = torch.linalg.solve(filled + (ridge * diagonal).clamp_min(floor) * eye, right[..., None])
     return 1 / count + change[..., 0]
@@ -39,7 +44,7 @@ def fit_landmark_weights(
 def apply_landmark_weights(
     weights: Float[Tensor, "landmark keypoint"], keypoints: Float[Tensor, "*batch keypoint dim"]
 ) -> Float[Tensor, "*batch landmark dim"]:
-    """Landmarks as weighted means of keypoints."""
+    """Compute landmarks as weighted means of keypoints."""
     return torch.einsum("lk,...kd->...ld", weights, keypoints)
 
 
@@ -51,15 +56,14 @@ def landmark_regression_3d(
     train_mask: Bool[Tensor, "train landmark"] | None = None,
     test_mask: Bool[Tensor, "test landmark"] | None = None,
     ridge: float = 1e-3,
-    size: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Mean distance / `size` on the test items, of landmarks predicted with weights fitted on others.
+    """Compute the mean distance on the test items of landmarks predicted with weights fitted on the train items.
 
-    See `fit_landmark_weights`: it turns with the object, as a regression on coordinates would not. The last
-    axis may also be 2. Raises ValueError when `test_mask` is empty.
+    See `fit_landmark_weights`: the prediction rotates with the object, as a regression on coordinates would not. The
+    last axis may also be 2. The unit is that of the points. Raises ValueError when `test_mask` is empty.
     """
     weights = fit_landmark_weights(train_keypoints, train_landmarks, train_mask, ridge)
-    return point_error(apply_landmark_weights(weights, test_keypoints), test_landmarks, test_mask, size)
+    return point_error(apply_landmark_weights(weights, test_keypoints), test_landmarks, test_mask)
 
 
 def fit_landmark_map(
@@ -68,12 +72,12 @@ def fit_landmark_map(
     mask: Bool[Tensor, "item landmark"] | None = None,
     ridge: float = 1e-6,
 ) -> Float[Tensor, "landmark keypoint_coordinate 2"]:
-    """The literature's regressor: one linear map without bias from all 2K keypoint coordinates to each landmark.
+    """Fit the literature's regressor: a linear map without bias from all 2K keypoint coordinates to each landmark.
 
-    Least squares of (landmark − ½) on (keypoints − ½), that is, about the picture's centre, each landmark over
-    the pictures where it is known (Thewlis et al. 2017; so StableKeypoints, Hedlin et al. 2024:
-    github ubc-vision/StableKeypoints, keypoint_regressor.py). xy in sides of the picture. `ridge` is relative
-    and only guards against singularity, where the original takes a pseudo-inverse.
+    It is the least-squares solution of (landmark − ½) on (keypoints − ½), that is, about the picture's centre. Each
+    landmark is fitted on the pictures where it is known (Thewlis et al. 2017; so StableKeypoints, Hedlin et al. 2024:
+    github ubc-vision/StableKeypoints, keypoint_regressor.py). xy is in sides of the picture. `ridge` is relative and
+    only prevents singularity, where the original uses a pseudo-inverse.
     """
     inputs = (keypoints - 0.5).flatten(1)
     known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(inputs.dtype)
@@ -89,7 +93,7 @@ def fit_landmark_map(
 def apply_landmark_map(
     linear: Float[Tensor, "landmark keypoint_coordinate 2"], keypoints: Float[Tensor, "item keypoint 2"]
 ) -> Float[Tensor, "item landmark 2"]:
-    """Landmarks from keypoints by `fit_landmark_map`'s map, in sides of the picture."""
+    """Compute landmarks from keypoints by the map of `fit_landmark_map`, in sides of the picture."""
     return torch.einsum("lad,ia->ild", linear, (keypoints - 0.5).flatten(1)) + 0.5
 
 
@@ -101,12 +105,11 @@ def landmark_regression_2d(
     train_mask: Bool[Tensor, "train landmark"] | None = None,
     test_mask: Bool[Tensor, "test landmark"] | None = None,
     ridge: float = 1e-6,
-    size: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Mean distance / `size` on the test pictures, by the literature's linear regressor.
+    """Compute the mean distance on the test pictures of landmarks predicted by the literature's linear regressor.
 
-    See `fit_landmark_map`, fitted on the train pictures. Landmarks outside the mask take no part.
-    Raises ValueError when `test_mask` is empty.
+    See `fit_landmark_map`, which is fitted on the train pictures. Landmarks outside the mask do not count. The unit is
+    sides of the picture. Raises ValueError when `test_mask` is empty.
     """
     linear = fit_landmark_map(train_keypoints, train_landmarks, train_mask, ridge)
-    return point_error(apply_landmark_map(linear, test_keypoints), test_landmarks, test_mask, size)
+    return point_error(apply_landmark_map(linear, test_keypoints), test_landmarks, test_mask)

@@ -1,4 +1,4 @@
-"""How keypoints lie in the views: where their 3D points are seen, and on the object's silhouette."""
+"""Metrics of keypoints in the views: where their 3D points are projected, and whether they are on the silhouette."""
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,9 @@ def mean_reprojection(
     cameras: Cameras,
     mask: Bool[Tensor, "*batch view keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean distance between projected 3D points and the 2D points in the mask, over views, in sides of the view.
+    """Compute the mean distance between projected 3D points and 2D points, over views, in sides of the view.
 
-    Raises ValueError when the mask is empty.
+    Points outside `mask` do not count. Raises ValueError when the mask is empty.
     """
     return masked_mean(reprojection_error(points, xy, cameras), mask)
 
@@ -31,10 +31,10 @@ def mean_reprojection_px(
     width: int,
     mask: Bool[Tensor, "*batch view keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """`mean_reprojection` in pixels of a view of `height` × `width`: mean of |((û − x)·width, (v̂ − y)·height)|.
+    """Compute `mean_reprojection` in pixels of a view of `height` × `width`: mean |((û − x)·width, (v̂ − y)·height)|.
 
-    (û, v̂) is where a view sees the point, (x, y) its place there (Hartley & Zisserman 2004, §12.1). A pixel of a
-    larger view is a smaller length: compare views of one size, or `mean_reprojection_percent`.
+    (û, v̂) is the projection of the point and (x, y) its 2D position (Hartley & Zisserman 2004, §12.1). A pixel of a
+    larger view is a smaller length: compare views of the same size, or use `mean_reprojection_percent`.
     """
     size = torch.tensor([width, height], dtype=xy.dtype, device=xy.device)
     return masked_mean(distance_between(cameras.project(points) * size, xy * size), mask)
@@ -48,7 +48,7 @@ def mean_reprojection_percent(
     width: int,
     mask: Bool[Tensor, "*batch view keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """100 · `mean_reprojection_px` / max(height, width): percent of a view's longer side, whatever its resolution."""
+    """Compute 100 · `mean_reprojection_px` / max(height, width): percent of the longer side, at any resolution."""
     return 100 * mean_reprojection_px(points, xy, cameras, height, width, mask) / max(height, width)
 
 
@@ -58,11 +58,11 @@ def on_object_rate(
     tolerance: float = 0.02,
     mask: Bool[Tensor, "item view keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Share of the 2D points on the object's silhouette, or within `tolerance` (sides of the view) of it.
+    """Compute the share of the 2D points on the object's silhouette, or within `tolerance` (sides of the view) of it.
 
-    `masks` are 1 on the object. The silhouette grows by whole pixels along both axes (a square, so up to
-    √2·tolerance diagonally). Points outside the picture are off the object, points outside `mask` take no part.
-    Raises ValueError when the mask is empty.
+    `masks` are 1 on the object. The silhouette grows by whole pixels along both axes (a square, so up to √2·tolerance
+    diagonally). Points outside the picture are off the object; points outside `mask` do not count. Raises ValueError
+    when the mask is empty.
     """
     height, width = masks.shape[-2:]
     rows, cols = round(tolerance * height), round(tolerance * width)

@@ -1,4 +1,4 @@
-"""How far predicted points are from the truth, point by point."""
+"""Metrics of how far predicted points are from the truth."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -12,7 +12,7 @@ def point_error(
     mask: Bool[Tensor, "*batch landmark"] | None = None,
     size: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Mean distance / `size` over the points in the mask. ValueError when the mask is empty."""
+    """Compute the mean distance / `size` over the points in the mask. Raises ValueError when the mask is empty."""
     return masked_mean(distance_between(predicted, truth), mask) / size
 
 
@@ -22,7 +22,7 @@ def pck(
     threshold: float,
     mask: Bool[Tensor, "*batch landmark"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Share of correct keypoints: those within `threshold` (unit of the points), of the points in the mask.
+    """Compute the share of correct keypoints: those within `threshold` (unit of the points), of those in the mask.
 
     Yang & Ramanan 2013. Raises ValueError when the mask is empty.
     """
@@ -37,11 +37,11 @@ def pck_per_image(
     alpha: float = 0.1,
     mask: Bool[Tensor, "item landmark"] | None = None,
 ) -> Float[Tensor, ""]:
-    """PCK@α as SPair-71k has it, averaged within each picture first: every picture counts the same.
+    """Compute PCK@α as in SPair-71k, averaged within each picture first: every picture has the same weight.
 
-    mean over pictures i of (share of i's known landmarks with distance ≤ α·max(width_i, height_i)); `box_size` is
-    the width and height of the object's box in the target picture, in the unit of the points (Min et al. 2019;
-    github Visual-AI/Semantic-Correspondence, utils/evaluator.py). Pictures without a known landmark are left out.
+    It is the mean over pictures i of the share of i's known landmarks with distance ≤ α·max(width_i, height_i).
+    `box_size` is the width and height of the object's box in the target picture, in the unit of the points (Min et al.
+    2019; github Visual-AI/Semantic-Correspondence, utils/evaluator.py). Pictures without a known landmark are left out.
     The literature's PCK@α is often `pck_per_point`, which is another number. Raises ValueError when the mask is empty.
     """
     return mean_of_means(_within_box(predicted, truth, box_size, alpha), mask)
@@ -54,9 +54,9 @@ def pck_per_point(
     alpha: float = 0.1,
     mask: Bool[Tensor, "item landmark"] | None = None,
 ) -> Float[Tensor, ""]:
-    """PCK@α as SPair-71k has it, over the points of all pictures together: every known landmark counts the same.
+    """Compute PCK@α as in SPair-71k, over all pictures together: every known landmark has the same weight.
 
-    Share of all known landmarks with distance ≤ α·max(width, height) of their picture's box. `pck_per_image`
+    It is the share of all known landmarks with distance ≤ α·max(width, height) of their picture's box. `pck_per_image`
     averages within pictures first. Raises ValueError when the mask is empty.
     """
     return masked_mean(_within_box(predicted, truth, box_size, alpha), mask)
@@ -68,11 +68,11 @@ def normalised_mean_error(
     size: Float[Tensor, " item"],
     mask: Bool[Tensor, "item landmark"] | None = None,
 ) -> Float[Tensor, ""]:
-    """NME: mean over items of (mean distance over the item's known landmarks) / the item's `size`.
+    """Compute the NME: mean over items of (mean distance over the item's known landmarks) / the item's `size`.
 
-    `size`, in the unit of the points, is whatever the data set divides by: the distance between the eyes' outer
-    corners (300-W, Sagonas et al. 2013), the box's diagonal or √(width·height). Items without a known landmark
-    are left out. Raises ValueError when the mask is empty.
+    `size`, in the unit of the points, is what the data set divides by: the distance between the eyes' outer corners
+    (300-W, Sagonas et al. 2013), the box's diagonal or √(width·height). Items without a known landmark are left out.
+    Raises ValueError when the mask is empty.
     """
     return mean_of_means(distance_between(predicted, truth) / size[:, None], mask)
 

@@ -1,6 +1,6 @@
-"""Errors of 3D points and of the rotation they tell, before and after the best scale or similarity.
+"""Errors of 3D points and of the rotation between them, before and after the best scale or similarity.
 
-Points outside a `mask` take no part, neither in an alignment nor in a mean. Means are over all points of all batch
+Points outside a `mask` do not count, neither in an alignment nor in a mean. Means are over all points of all batch
 elements together, and raise ValueError when the mask is empty.
 """
 
@@ -16,7 +16,7 @@ def mpjpe(
     truth: Float[Tensor, "*batch keypoint 3"],
     mask: Bool[Tensor, "*batch keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean distance of corresponding 3D points, without any alignment (world units)."""
+    """Compute the mean distance of corresponding 3D points, without alignment (world units)."""
     return masked_mean(distance_between(predicted, truth), mask)
 
 
@@ -25,7 +25,7 @@ def n_mpjpe(
     truth: Float[Tensor, "*batch keypoint 3"],
     mask: Bool[Tensor, "*batch keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """As `mpjpe` after the best scale about the origin, Σp·t / Σp·p per batch element (Rhodin et al. 2018)."""
+    """Compute `mpjpe` after the best scale about the origin, Σp·t / Σp·p per batch element (Rhodin et al. 2018)."""
     p, t = known_or_zero(predicted, mask), known_or_zero(truth, mask)
     own = p.square().sum(dim=(-2, -1), keepdim=True)
     scale = (p * t).sum(dim=(-2, -1), keepdim=True) / own.clamp_min(torch.finfo(own.dtype).tiny)
@@ -37,7 +37,7 @@ def procrustes_align(
     truth: Float[Tensor, "*batch keypoint 3"],
     mask: Bool[Tensor, "*batch keypoint"] | None = None,
 ) -> Float[Tensor, "*batch keypoint 3"]:
-    """The predicted points, turned, scaled and shifted (not mirrored) to lie nearest to the truth.
+    """Rotate, scale and shift the predicted points (without mirroring) so that they lie nearest to the truth.
 
     Least squares over the known points, per batch element (Umeyama 1991). Unknown points are moved along.
     """
@@ -55,7 +55,7 @@ def pa_mpjpe(
     truth: Float[Tensor, "*batch keypoint 3"],
     mask: Bool[Tensor, "*batch keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """As `mpjpe` after `procrustes_align`. Also called P-MPJPE."""
+    """Compute `mpjpe` after `procrustes_align`. It is also called P-MPJPE."""
     return mpjpe(procrustes_align(predicted, truth, mask), truth, mask)
 
 
@@ -64,9 +64,9 @@ def best_rotation(
     target: Float[Tensor, "*batch keypoint 3"],
     mask: Bool[Tensor, "*batch keypoint"] | None = None,
 ) -> Float[Tensor, "*batch 3 3"]:
-    """The rotation (not a mirror image) that brings the centred source nearest to the centred target (Kabsch 1976).
+    """Compute the rotation (without mirroring) that brings the centred source nearest to the target (Kabsch 1976).
 
-    Some rotation where the known points lie on one line or point, since those tell none.
+    The rotation is arbitrary where the known points lie on one line or point, since these do not determine one.
     """
     centred = known_or_zero(source - _known_mean(source, mask), mask)
     return _best_rotation(centred, known_or_zero(target - _known_mean(target, mask), mask))[0]
@@ -78,14 +78,14 @@ def relative_pose_error(
     rotation: Float[Tensor, "*batch 3 3"],
     mask: Bool[Tensor, "*batch keypoint"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Angle in degrees, 0…180, between the rotation that the keypoints tell and the true one, per pair.
+    """Compute the angle in degrees, 0…180, between the rotation given by the keypoints and the true one, per pair.
 
-    Keypoints with the same index of two poses or two objects are `source` and `target`; R is the rotation (not a
-    mirror image) that brings the centred source nearest to the centred target, by least squares, and the error
+    `source` and `target` are keypoints with the same index of two poses or two objects. R is the rotation (without
+    mirroring) that brings the centred source nearest to the centred target, by least squares, and the error is
     2·arcsin(‖R − `rotation`‖_F / (2√2)), the angle of R·rotationᵀ (SC3K, Zohaib & Del Bue 2023: github IIT-PAVIS/SC3K,
-    metrics.py, `pose_loss`; it reports mean and median over pairs). `rotation` takes source to target; with poses
-    R₁ and R₂ from one canonical frame it is R₂·R₁ᵀ. NaN where the known keypoints lie on one line or point, since
-    those tell no rotation.
+    metrics.py, `pose_loss`; it reports mean and median over pairs). `rotation` maps source to target; with poses R₁ and
+    R₂ from one canonical frame it is R₂·R₁ᵀ. The error is NaN where the known keypoints lie on one line or point, since
+    these do not determine a rotation.
     """
     centred = known_or_zero(source - _known_mean(source, mask), mask)
     goal = known_or_zero(target - _known_mean(target, mask), mask)
@@ -97,9 +97,9 @@ def relative_pose_error(
 
 
 def _best_rotation(centred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The rotation of centred [… point 3] onto target (Kabsch), and the signed singular values of their covariance."""
+    """Return the rotation of centred [… point 3] onto target (Kabsch), and the covariance's signed singular values."""
     u, s, vh = torch.linalg.svd(target.transpose(-1, -2) @ centred)
-    # A negative determinant would be a mirror image: the weakest axis is turned round.
+    # A negative determinant would be a mirror image: the weakest axis is inverted.
     sign = torch.ones_like(s)
     sign = torch.cat([sign[..., :2], torch.linalg.det(u @ vh).sign()[..., None]], dim=-1)
     return (u * sign[..., None, :]) @ vh, s * sign

@@ -1,11 +1,11 @@
-"""The five ways in which StableKeypoints scores landmarks, one for each of its data sets.
+"""The five metrics with which StableKeypoints scores landmarks, one for each of its data sets.
 
 Source of all: Hedlin et al. 2024; github ubc-vision/StableKeypoints, unsupervised_keypoints/eval.py, the values of
 `evaluation_method`. Landmarks are first predicted from keypoints with `fit_landmark_map` (Human3.6M:
-`fit_oriented_landmark_map`). xy in sides of the picture; the original squeezes pictures to squares, so for the
-published numbers width and height both count as 1. Below p and t are the predicted and true places of a landmark, and
-every number is a mean over pictures. Landmarks outside `mask` take no part; pictures left with none are left out. All
-raise ValueError when the mask is empty.
+`fit_oriented_landmark_map`). xy is in sides of the picture. The original squeezes pictures to squares, so that for the
+published numbers width and height both count as 1. Below, p and t are the predicted and true positions of a landmark,
+and every metric is a mean over pictures. Landmarks outside `mask` do not count, and pictures without any are left out.
+All raise ValueError when the mask is empty.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ def inter_eye_error(
     eyes: tuple[int, int] = (0, 1),
     mask: Bool[Tensor, "item landmark"] | None = None,
 ) -> Float[Tensor, ""]:
-    """CelebA ("inter_eye_distance"): mean over landmarks of |p − t| / |t_left eye − t_right eye|.
+    """Compute CelebA's "inter_eye_distance": mean over landmarks of |p − t| / |t_left eye − t_right eye|.
 
-    `normalised_mean_error` with the true distance of the eyes' centres, CelebA's landmarks 0 and 1. Pictures in
+    It is `normalised_mean_error` with the true distance of the eyes' centres, CelebA's landmarks 0 and 1. Pictures in
     which an eye is unknown are left out.
     """
     left, right = eyes
@@ -49,9 +49,9 @@ def visible_error(
     truth: Float[Tensor, "item landmark 2"],
     mask: Bool[Tensor, "item landmark"] | None = None,
 ) -> Float[Tensor, ""]:
-    """CUB ("visible"): mean over the visible landmarks of |p − t|, in sides of the picture.
+    """Compute CUB's "visible": mean over the visible landmarks of |p − t|, in sides of the picture.
 
-    Every picture counts the same; in `point_error` every landmark does.
+    Every picture has the same weight; in `point_error` every landmark has.
     """
     return mean_of_means(distance_between(predicted, truth), mask)
 
@@ -62,9 +62,9 @@ def mean_average_error(
     mask: Bool[Tensor, "item landmark"] | None = None,
     size: float = 256.0,
 ) -> Float[Tensor, ""]:
-    """Taichi-HD ("mean_average_error"): the SUM over the visible landmarks of size·|p − t|, in pixels.
+    """Compute Taichi-HD's "mean_average_error": the SUM over the visible landmarks of size·|p − t|, in pixels.
 
-    The name is the original's, and so is the sum: with more landmarks it grows. Pictures without a visible
+    The name is the original's, and so is the sum: it grows with the number of landmarks. Pictures without a visible
     landmark are left out, where the original counts them as 0.
     """
     distance = size * distance_between(predicted, truth)
@@ -80,9 +80,10 @@ def pck_at_pixels(
     pixels: float = 6.0,
     size: float = 256.0,
 ) -> Float[Tensor, ""]:
-    """DeepFashion ("pck"): share of the landmarks with size·|p − t| < `pixels`.
+    """Compute DeepFashion's "pck": share of the landmarks with size·|p − t| < `pixels`.
 
-    The limit is a number of pixels and excluded; in `pck_per_image` it is a share of the object's box and included.
+    The limit is a number of pixels and is excluded; in `pck_per_image` it is a share of the object's box and is
+    included.
     """
     distance = size * distance_between(predicted, truth)
     return mean_of_means((distance < pixels).to(distance.dtype), mask)
@@ -95,11 +96,11 @@ def orientation_invariant_error(
     mask: Bool[Tensor, "item landmark"] | None = None,
     size: float = 128.0,
 ) -> Float[Tensor, ""]:
-    """Human3.6M ("orientation_invariant"): the smaller of two mean distances, in pixels of a picture of `size`.
+    """Compute Human3.6M's "orientation_invariant": the smaller of two mean distances, in pixels of a `size` picture.
 
-    size · min(mean_l |p_l − t_l|, mean_l |p_σ(l) − t_l|), where σ exchanges the landmarks of each pair in `swaps`:
-    a person seen from behind may have left and right confused, but as a whole. Raises ValueError also when
-    `swaps` is not made of pairs of different landmarks.
+    It is size · min(mean_l |p_l − t_l|, mean_l |p_σ(l) − t_l|), where σ exchanges the landmarks of each pair in
+    `swaps`: left and right of a person seen from behind may be confused, but only all of them at once. Raises
+    ValueError also when `swaps` does not consist of pairs of different landmarks.
     """
     swapped = predicted[:, _permutation(swaps, predicted.shape[1])]
     both = torch.stack([item_means(distance_between(p, truth), mask) for p in (predicted, swapped)])
@@ -115,11 +116,11 @@ def fit_oriented_landmark_map(
     tolerated: int = 10,
     rounds: int = 100,
 ) -> Float[Tensor, "landmark keypoint_coordinate 2"]:
-    """`fit_landmark_map` for people whose left and right keypoints cannot know: Human3.6M's fit.
+    """Fit `fit_landmark_map` for people whose keypoints cannot distinguish left and right: Human3.6M's fit.
 
-    Fit, exchange left and right in the pictures whose mean distance is then smaller, and fit again, until at most
-    `tolerated` pictures want it (10 in the original, keypoint_regressor.py) or after `rounds`, as nothing says that it
-    must end. Raises ValueError when `swaps` is not made of pairs of different landmarks.
+    Fit; exchange left and right in the pictures whose mean distance is then smaller; and fit again. Stop when at most
+    `tolerated` pictures change (10 in the original, keypoint_regressor.py), or after `rounds`, because the loop need
+    not converge. Raises ValueError when `swaps` does not consist of pairs of different landmarks.
     """
     order = _permutation(swaps, landmarks.shape[1])
     known = torch.ones_like(landmarks[..., 0], dtype=torch.bool) if mask is None else mask

@@ -1,4 +1,4 @@
-"""How keypoints lie on a shape: near its landmarks, near its surface, over all of its extent."""
+"""Metrics of keypoints on a shape: near its landmarks, near its surface, over its whole extent."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,9 +13,9 @@ def coverage(
     mask: Bool[Tensor, "item landmark"] | None = None,
     keypoint_mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Share of the known landmarks, of all items, with some keypoint within `threshold` (unit of the points).
+    """Compute the share of the known landmarks, of all items, with a keypoint within `threshold` (unit of the points).
 
-    Needs landmarks. What SC3K calls "coverage" compares extents: `extent_coverage`. Raises ValueError when no
+    It needs landmarks. What SC3K calls "coverage" compares extents: `extent_coverage`. Raises ValueError when no
     landmark is known.
     """
     distance = nearest_distance(landmarks, keypoints, keypoint_mask)
@@ -27,13 +27,13 @@ def extent_coverage(
     surface: Float[Tensor, "item point dim"],
     mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """SC3K's coverage: how near the extent of the keypoints comes to the shape's. In [0, 1].
+    """Compute SC3K's coverage, in [0, 1]: how near the extent of the keypoints is to that of the shape.
 
-    Mean over items of max(0, 1 − |D_s − D_k| / D_s), where D is the diagonal of the axis-aligned box around the points
-    of the surface or the known keypoints (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `coverage`, in
-    percent, after Fernandez-Labrador et al. 2020). The box follows the axes, so the number changes a little when the
-    object turns. `coverage` asks for landmarks instead. Items with no known keypoint are left out; surfaces with fewer
-    points repeat one. Raises ValueError when no keypoint is known.
+    It is the mean over items of max(0, 1 − |D_s − D_k| / D_s). D is the diagonal of the axis-aligned box around the
+    points of the surface or the known keypoints (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `coverage`,
+    in percent, after Fernandez-Labrador et al. 2020). The box follows the axes, so that the value changes a little when
+    the object rotates. `coverage` uses landmarks instead. Items without a known keypoint are left out; surfaces with
+    fewer points repeat one. Raises ValueError when no keypoint is known.
     """
     whole = distance_between(surface.amax(dim=1), surface.amin(dim=1))
     low, high = keypoints, keypoints
@@ -51,12 +51,12 @@ def inclusivity(
     threshold: float = 0.05,
     mask: Bool[Tensor, "item keypoint"] | None = None,
 ) -> Float[Tensor, ""]:
-    """SC3K's inclusivity: share of the keypoints on the shape, none of them floating beside it or inside.
+    """Compute SC3K's inclusivity: share of the keypoints that are on the shape, not beside it or inside.
 
-    Mean over items of the share of the item's known keypoints k with min_p |k − p| < `threshold` over the points p of
-    the surface (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `inclusivity`, in percent; its test.py takes
-    0.05 for shapes of unit size). `on_object_rate` asks the same of the views. Items with no known keypoint are left
-    out; surfaces with fewer points repeat one. Raises ValueError when no keypoint is known.
+    It is the mean over items of the share of the item's known keypoints k with min_p |k − p| < `threshold` over the
+    points p of the surface (Zohaib & Del Bue 2023; github IIT-PAVIS/SC3K, metrics.py, `inclusivity`, in percent; its
+    test.py uses 0.05 for shapes of unit size). `on_object_rate` is the same in the views. Items without a known
+    keypoint are left out; surfaces with fewer points repeat one. Raises ValueError when no keypoint is known.
     """
     distance = nearest_distance(keypoints, surface)
     return mean_of_means((distance < threshold).to(distance.dtype), mask)

@@ -1,4 +1,4 @@
-"""How near a generated view is to the true one. Pictures are 0…1."""
+"""Metrics of how near a generated view is to the true one. Pictures have values 0…1."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from torch import Tensor
 def psnr(
     views: Float[Tensor, "*batch channel height width"], truth: Float[Tensor, "*batch channel height width"]
 ) -> Float[Tensor, "*batch"]:
-    """Peak signal-to-noise ratio of each picture in decibels: −10 log₁₀ of the mean squared error; at most 120."""
+    """Compute the peak signal-to-noise ratio of each picture: −10 log₁₀ of the mean squared error, dB, at most 120."""
     return -10 * (views - truth).square().mean((-3, -2, -1)).clamp_min(1e-12).log10()
 
 
@@ -19,11 +19,11 @@ def ssim(
     sigma: float = 1.5,
     side: int = 11,
 ) -> Float[Tensor, "*batch"]:
-    """Structural similarity of each picture, −1…1 (Wang et al. 2004, equation 13), the mean over pixels and channels.
+    """Compute the structural similarity of each picture, −1…1 (Wang et al. 2004, equation 13), mean over pixels.
 
-    Gaussian window of ``side`` pixels (odd) and standard deviation ``sigma``, K₁ = 0.01, K₂ = 0.03, range 1, no border:
-    windows lie wholly in the picture. Each channel by itself, as scikit-image's ``channel_axis`` has it.
-    Raises ValueError for a picture smaller than the window.
+    The window is Gaussian, with ``side`` pixels (odd) and standard deviation ``sigma``; K₁ = 0.01, K₂ = 0.03, range 1.
+    Windows lie completely in the picture. Each channel is compared separately, as with scikit-image's ``channel_axis``,
+    and averaged. Raises ValueError for a picture smaller than the window.
     """
     height, width = views.shape[-2:]
     if min(height, width) < side:

@@ -1,13 +1,13 @@
-"""Published data sets, read from the folders in which they are published; nothing is downloaded, no pickle is read.
+"""Read published data sets from the folders in which they are published. Nothing is downloaded, and no pickle is read.
 
-Each reader gives objects as :func:`keyorbit.load_dataset` does; its module says which files it reads.
+Each reader returns objects like :func:`keyorbit.load_dataset`. Its module lists the files that it reads.
 """
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from keyorbit.errors import InputError
+from keyorbit.evaluation.choices import DATASETS, check_dataset
 from keyorbit.evaluation.readers.celeba import read_celeba_aligned, read_celeba_wild
 from keyorbit.evaluation.readers.coco import read_coco
 from keyorbit.evaluation.readers.cub import read_cub, read_cub_aligned
@@ -23,7 +23,7 @@ VIEW_SIZE = 256
 
 
 def _read_own(folder: Path, split: str) -> Objects:
-    """A folder of our own has one split, the whole."""
+    """Read a folder of our own, which has one split: all objects."""
     return load_dataset(folder)
 
 
@@ -38,27 +38,23 @@ READERS: dict[str, Reader] = {
     "human3.6m": read_human36m,
     "coco": read_coco,
 }
-# These have a category behind a slash, such as spair-71k/cat.
-CATEGORY_READERS = ("spair-71k", "keypointnet")
-DATASETS = (*READERS, *(f"{name}/CATEGORY" for name in CATEGORY_READERS))
 
 
 def read_dataset(name: str, folder: str | Path, split: str = "test", size: int = VIEW_SIZE) -> Objects:
-    """The objects of a published data set's folder, each with its truth; ``size``: pixels a view, where rendered.
+    """Read the objects of a published data set, each with its ground truth.
 
     Args:
         name: one of :data:`DATASETS`, such as ``celeba-aligned``, ``spair-71k/cat`` or ``keypointnet/chair``.
-        split: ``train`` or ``test``; SPair-71k and KeypointNet have ``validation`` too.
+        folder: the data set's folder.
+        split: ``train`` or ``test`` (default); SPair-71k and KeypointNet have ``validation`` too.
+        size: pixels a side of a view, for data sets that are rendered. Default 256.
 
     Raises:
-        InputError: the name is unknown, or the folder lacks a piece, which is named.
+        InputError: the name is unknown, or the folder lacks a file, which is named.
     """
     folder = Path(folder)
+    check_dataset(name, folder)
     family, _, category = name.partition("/")
-    if name not in READERS and (family not in CATEGORY_READERS or not category):
-        raise InputError(f"no data set {name!r}; known are {', '.join(DATASETS)}")
-    if not folder.exists():
-        raise InputError(f"there is no folder at {folder}")
     if family == "spair-71k":
         return read_spair(folder, split, category)
     if family == "keypointnet":

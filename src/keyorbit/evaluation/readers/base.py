@@ -1,4 +1,4 @@
-"""What the readers share: annotated pictures as objects, crops, and what is missing in words."""
+"""Functions that the readers share: annotated pictures as objects, crops, and errors for missing files."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -24,11 +24,19 @@ Pairs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """One annotated picture, which is squeezed to a square, as StableKeypoints squeezes.
+    """One annotated picture, which is squeezed to a square as in StableKeypoints.
 
-    xy and ``box`` (left, top, right, bottom; the object's) are in pixels as the file stores them, whatever its EXIF
-    orientation, from its corner, or where ``side`` is given, in a square of that side. ``crop`` is cut out first. What
-    the picture ``mask`` leaves out is black.
+    Pixels are counted from the picture's corner, as the file stores it, whatever its EXIF orientation.
+
+    Attributes:
+        name: of the object.
+        picture: the file.
+        xy: position of each landmark, in pixels.
+        seen: True for known landmarks.
+        box: left, top, right, bottom of the object's box, in pixels. Default None: not annotated.
+        crop: box that is cut out first. Default None: the whole picture.
+        side: if given, xy is in pixels of a square of that side instead. Default None.
+        mask: file of a mask; pixels outside of it become black. Default None.
     """
 
     name: str
@@ -44,7 +52,7 @@ class Annotation:
 def annotated_objects(
     annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str
 ) -> ObjectDataset:
-    """The pictures as objects of one view with landmarks.
+    """Make objects of one view with landmarks from annotated pictures.
 
     Raises:
         InputError: there is none, or one of the picture files is missing; ``what`` names the data set.
@@ -67,7 +75,7 @@ def squeezed_object(
     pairs: Pairs,
     box: Box | None = None,
 ) -> ObjectViews:
-    """A picture squeezed to a square, and its landmarks; xy and box in pixels of the picture as it was."""
+    """Squeeze a picture and its landmarks to a square. xy and box are in pixels of the original picture."""
     side = max(image.size)
     square = image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BILINEAR)
     places = np.asarray(xy, float) / [image.width, image.height]
@@ -80,17 +88,17 @@ def squeezed_object(
 
 
 def square_crop(box: Box, padding: float) -> Box:
-    """The square about a box's centre whose side is the longer one of the box, a share ``padding`` added all round."""
+    """Return the square about a box's centre with its longer side, plus a share ``padding`` of it on each side."""
     half = (0.5 + padding) * max(box[2] - box[0], box[3] - box[1])
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return x - half, y - half, x + half, y + half
 
 
 def need_file(path: Path, what: str) -> Path:
-    """The path, if a file is there.
+    """Return the path if a file is there.
 
     Raises:
-        InputError: it is missing; ``what`` says whose file it is.
+        InputError: it is missing; ``what`` names the data set.
     """
     if not path.is_file():
         raise InputError(f"{what} lacks {path.name}: there is no file at {path}")
@@ -98,10 +106,10 @@ def need_file(path: Path, what: str) -> Path:
 
 
 def need_folder(path: Path, what: str) -> Path:
-    """The path, if a folder is there.
+    """Return the path if a folder is there.
 
     Raises:
-        InputError: it is missing; ``what`` says whose folder it is.
+        InputError: it is missing; ``what`` names the data set.
     """
     if not path.is_dir():
         raise InputError(f"{what} lacks the folder {path.name}: there is none at {path}")
@@ -109,10 +117,10 @@ def need_folder(path: Path, what: str) -> Path:
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file without the empty ones.
+    """Read the lines of a text file without the empty ones.
 
     Raises:
-        InputError: it is missing or no text.
+        InputError: it is missing or not text.
     """
     try:
         return [line for line in need_file(path, what).read_text().splitlines() if line.strip()]
@@ -121,10 +129,10 @@ def read_lines(path: Path, what: str) -> list[str]:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-        InputError: it is missing or no JSON.
+        InputError: it is missing or not JSON.
     """
     try:
         return json.loads(need_file(path, what).read_text())
@@ -133,10 +141,10 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_mat(path: Path, name: str, what: str) -> Any:
-    """A variable of a MATLAB file (no pickle inside: scipy.io), structures as objects with attributes.
+    """Read a variable of a MATLAB file (scipy.io; no pickle inside), with structures as objects with attributes.
 
     Raises:
-        InputError: the file is missing, damaged, or has no such variable.
+        InputError: the file is missing or damaged, or has no such variable.
     """
     try:
         return scipy.io.loadmat(need_file(path, what), struct_as_record=False, squeeze_me=True)[name]
@@ -170,6 +178,6 @@ def _annotated(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> 
 
 
 def _as_white(mask: Image.Image) -> Image.Image:
-    """A mask of 0 and 255; the published ones have 0 and 1."""
+    """Convert a mask to 0 and 255; the published masks have 0 and 1."""
     brightest = max(int(np.asarray(mask).max()), 1)
     return mask.point(lambda value: value * 255 // brightest)

@@ -23,19 +23,19 @@ LEAST_FACE = 0.3
 
 
 def read_celeba_aligned(folder: Path, split: str) -> ObjectDataset:
-    """MAFL's pictures, aligned and cropped; the landmarks are eyes, nose and corners of the mouth.
+    """Read MAFL's pictures, aligned and cropped. The landmarks are eyes, nose and corners of the mouth.
 
     Raises:
-        InputError: a piece of the folder is missing.
+        InputError: a file is missing.
     """
     return _read(folder, split, aligned=True)
 
 
 def read_celeba_wild(folder: Path, split: str) -> ObjectDataset:
-    """MAFL's pictures as found, those whose face covers 30 % of the picture or more, as StableKeypoints chooses.
+    """Read MAFL's original pictures in which the face covers at least 30 % of the picture, as in StableKeypoints.
 
     Raises:
-        InputError: a piece of the folder is missing.
+        InputError: a file is missing.
     """
     return _read(folder, split, aligned=False)
 
@@ -62,7 +62,7 @@ def _read(folder: Path, split: str, aligned: bool) -> ObjectDataset:
 
 
 def _table(path: Path, columns: int) -> dict[str, np.ndarray]:
-    """Rows by picture number; above them stand their count and the column names."""
+    """Read rows by picture number; the first two lines are their count and the column names."""
     rows = {}
     for line in read_lines(path, "CelebA")[2:]:
         name, *values = line.split()

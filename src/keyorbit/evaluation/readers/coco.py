@@ -27,12 +27,12 @@ PADDING = 0.1
 
 
 def read_coco(path: Path, split: str) -> ObjectDataset:
-    """Every annotated object with a landmark, in the square about its box, 10 % wider all round.
+    """Read every annotated object that has a landmark: the square about its box, 10 % wider on each side.
 
-    Landmarks of visibility 0 are unknown; 1 and 2 (hidden, seen) are known. Groups ("iscrowd") are left out.
+    Landmarks of visibility 0 are unknown; 1 and 2 (hidden, visible) are known. Groups ("iscrowd") are left out.
 
     Raises:
-        InputError: a piece of the folder is missing, or the JSON is not COCO's keypoints.
+        InputError: a file is missing, or the JSON is not COCO's keypoints.
     """
     check_split(split, YEARS, "COCO")
     if path.is_dir():

@@ -48,7 +48,13 @@ _CLASSES = ("001", "002", "003")
 
 @dataclass(frozen=True, eq=False)
 class _Bird:
-    """parts: x, y and visibility of each part; pixels counted from the picture's corner, as is the box."""
+    """One bird. Pixels are counted from the picture's corner.
+
+    Attributes:
+        path: of the picture, below the folder of pictures.
+        box: left, top, right, bottom, in pixels.
+        parts: x and y in pixels, and visibility, of each part.
+    """
 
     path: str
     box: Box
@@ -56,12 +62,12 @@ class _Bird:
 
 
 def read_cub(folder: Path, split: str, which: str) -> ObjectDataset:
-    """Birds of a class ("001", "002", "003") or of all ("all"): the square about the box, 5 % wider all round.
+    """Read birds of a class ("001", "002", "003") or of all ("all"): the square about the box, 5 % wider on each side.
 
-    StableKeypoints jitters and mirrors the train crops besides; here a picture is always the same.
+    StableKeypoints also jitters and mirrors the train crops. Here a picture is always the same.
 
     Raises:
-        InputError: a piece of the folder is missing.
+        InputError: a file is missing.
     """
     check_split(split, SPLITS, "CUB")
     root = _root(folder)
@@ -71,12 +77,12 @@ def read_cub(folder: Path, split: str, which: str) -> ObjectDataset:
 
 
 def read_cub_aligned(folder: Path, split: str) -> ObjectDataset:
-    """All birds, each picture the square about the box as far as the picture reaches, squeezed (AutoLink's crops).
+    """Read all birds: the square about the box, cut off at the picture's edges, and squeezed (AutoLink's crops).
 
-    AutoLink first trims the picture to multiples of 16 pixels; here nothing is trimmed.
+    AutoLink first trims the picture to multiples of 16 pixels. Here nothing is trimmed.
 
     Raises:
-        InputError: a piece of the folder is missing, or cub.h5 is there and h5py is not installed.
+        InputError: a file is missing, or cub.h5 is there and h5py is not installed.
     """
     check_split(split, SPLITS, "CUB")
     if (folder / "cub.h5").is_file():
@@ -180,7 +186,7 @@ def _read_h5(path: Path, split: str) -> ObjectDataset:
 
     def make(i: int) -> Any:
         image = Image.fromarray(pictures[i].transpose(1, 2, 0))
-        # Places are row, column in the unit square.
+        # Positions are row, column in the unit square.
         xy = places[i][:, ::-1] * [image.width, image.height]
         return squeezed_object(f"{split}_{i:05d}", image, xy, visible[i] > 0, NAMES, PAIRS)
 

@@ -26,10 +26,10 @@ SIDE = 256.0
 
 
 def read_deepfashion(folder: Path, split: str) -> ObjectDataset:
-    """People in clothes, cropped and squeezed; the landmarks are numbered, and all are known.
+    """Read people in clothes, cropped and squeezed. The landmarks have numbers as names, and all are known.
 
     Raises:
-        InputError: a piece of the folder is missing, or the two lists differ in length.
+        InputError: a file is missing, or the two lists differ in length.
     """
     check_split(split, SPLITS, "DeepFashion")
     table, places = folder / f"data_{split}.csv", folder / f"data_{split}.json"

@@ -29,10 +29,10 @@ JOINTS = 32
 
 
 def read_human36m(folder: Path, split: str) -> ObjectDataset:
-    """People on black, with all 32 joints.
+    """Read people on black, with all 32 joints.
 
     Raises:
-        InputError: a piece of the folder is missing.
+        InputError: a file is missing.
     """
     check_split(split, SUBJECTS, "Human3.6M")
     annotations = []

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
@@ -54,12 +53,12 @@ _HIDDEN = 0.03
 
 
 def read_keypointnet(folder: Path, split: str, category: str, size: int) -> ObjectDataset:
-    """The models of one category, rendered when they are asked for: views of ``size`` pixels, landmarks in 2D and 3D.
+    """Read the models of one category with landmarks in 2D and 3D. Views of ``size`` pixels are rendered on access.
 
-    A landmark is a semantic id of the category; of an id that a model has several times the first one counts.
+    A landmark is a semantic id of the category. If a model has several points of one id, the first one counts.
 
     Raises:
-        InputError: a piece of the folder is missing, the category is unknown, or the ray caster is not installed.
+        InputError: a file is missing, the category is unknown, or the ray caster is not installed.
     """
     check_split(split, LISTS, "KeypointNet")
     if category not in CLASSES:
@@ -93,6 +92,8 @@ def _file(folder: Path, number: str, model: str) -> Path:
 
 
 def _object(name: str, path: Path, places: dict[int, Any], ids: list[int], size: int) -> ObjectViews:
+    import trimesh
+
     vertices, faces, colors = read_pcd(path) if path.suffix == ".pcd" else _read_mesh(path)
     vertices = _upright(vertices)
     centre = (vertices.min(0) + vertices.max(0)) / 2
@@ -136,12 +137,14 @@ def _seen(
 
 
 def _upright(points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
-    """(x, y, z) with y up, looking along −z → z up, looking along +x."""
+    """Rotate (x, y, z) with y up and front −z so that z is up and the front is +x."""
     return np.stack([-points[:, 2], -points[:, 0], points[:, 1]], 1)
 
 
 def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
-    """Vertices, faces and the vertices' colours, 0…1."""
+    """Read vertices, faces and the vertices' colours, 0…1."""
+    import trimesh
+
     try:
         mesh = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # trimesh's readers raise whatever their parsers raise
@@ -153,7 +156,7 @@ def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
 
 
 def read_pcd(path: Path) -> tuple[Float[ndarray, "point 3"], None, Float[ndarray, "point 3"]]:
-    """Points and colours (0…1) of an ASCII .pcd file with the fields x y z rgb, as KeypointNet has them; no faces.
+    """Read points and colours (0…1) of an ASCII .pcd file with the fields x y z rgb, as in KeypointNet; no faces.
 
     Raises:
         InputError: it is another kind of file.
@@ -172,7 +175,7 @@ def read_pcd(path: Path) -> tuple[Float[ndarray, "point 3"], None, Float[ndarray
 
 
 def _unpacked(packed: ndarray) -> UInt8[ndarray, "point 3"]:
-    """Red, green and blue of one number each."""
+    """Unpack red, green and blue from one number each."""
     return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], 1).astype(np.uint8)
 
 
@@ -182,7 +185,9 @@ def _ball_radius(points: ndarray) -> float:
 
 
 def _balls(points: ndarray, colors: ndarray, radius: float) -> Surface:
-    """A cloud as a mesh: a small ball at each point."""
+    """Make a mesh from a point cloud: a small ball at each point."""
+    import trimesh
+
     ball = trimesh.creation.icosphere(subdivisions=0, radius=radius)
     vertices = (points[:, None] + ball.vertices[None]).reshape(-1, 3)
     faces = (ball.faces[None] + len(ball.vertices) * np.arange(len(points))[:, None, None]).reshape(-1, 3)

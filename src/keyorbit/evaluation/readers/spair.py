@@ -28,10 +28,10 @@ LANDMARKS = 30
 
 
 def read_spair(folder: Path, split: str, category: str) -> ObjectDataset:
-    """The pictures of one category; a landmark that a picture lacks is unknown.
+    """Read the pictures of one category. A landmark that a picture lacks is unknown.
 
     Raises:
-        InputError: a piece of the folder is missing, or the category is.
+        InputError: a file or the category is missing.
     """
     check_split(split, LISTS, "SPair-71k")
     pictures = need_folder(folder / "JPEGImages", "SPair-71k")

@@ -22,10 +22,10 @@ SIDE = 256.0
 
 
 def read_taichi(folder: Path, split: str) -> ObjectDataset:
-    """People who practise; landmarks with a coordinate of 0 or less are unknown, as StableKeypoints takes them.
+    """Read people who practise Taichi. Landmarks with a coordinate ≤ 0 are unknown, as in StableKeypoints.
 
     Raises:
-        InputError: a piece of the folder is missing, or the landmarks are there as a pickle only.
+        InputError: a file is missing, or the landmarks are there only as a pickle.
     """
     check_split(split, SPLITS, "Taichi-HD")
     path = folder / "landmark" / f"taichi_{split}_gt.json"

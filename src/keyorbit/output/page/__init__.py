@@ -1,1 +1,1 @@
-"""The report: one HTML page, and the panel that the app shares."""
+"""The report (one HTML page), and the panel that the report and the app share."""

@@ -1,5 +1,4 @@
-"""What a page shows of one object: its pictures with keypoints, heatmaps, and the scene that turns. Report and app
-fill the same template from it."""
+"""The panel of one object in a page: its pictures with keypoints, heatmaps, and a 3D scene. Report and app share it."""
 
 import base64
 import io
@@ -7,14 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import colormaps
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -22,13 +19,15 @@ from torch import Tensor
 from keyorbit.detection.detector import Detection
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.pictures import square, to_uint8
+from keyorbit.output.choices import Edge
 from keyorbit.output.meshes import frustum
-from keyorbit.output.palette import ink, keypoint_name, palette
+from keyorbit.output.palette import FAINT, ink, keypoint_name, palette
 from keyorbit.output.plotting import HEAT
-from keyorbit.output.skeleton import Edge
+
+if TYPE_CHECKING:
+    import jinja2
 
 # Below this score a keypoint is drawn faint, as in overlay.png.
-FAINT = 0.1
 # Share of the first camera's distance at which a view hangs in front of its camera.
 _FRUSTUM_DEPTH = 0.42
 _LARGEST_PNG = 160
@@ -36,7 +35,14 @@ _LARGEST_PNG = 160
 
 @dataclass(frozen=True)
 class Mark:
-    """A keypoint on a picture; x and y in percent of its sides."""
+    """A keypoint on a picture.
+
+    Attributes:
+        index: number of the keypoint.
+        x: in percent of the picture's width.
+        y: in percent of its height.
+        score: 0…1.
+    """
 
     index: int
     x: float
@@ -51,7 +57,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with its keypoints, and the true landmarks that are visible on it."""
+    """A picture with its keypoints.
+
+    Attributes:
+        title: such as "view 3".
+        source: the picture as a data URL.
+        marks: the keypoints.
+        landmarks: name and position, in percent, of the true landmarks that are visible.
+    """
 
     title: str
     source: str
@@ -61,7 +74,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """One keypoint in the table: shares of a view's side and of the object's size are in percent."""
+    """One keypoint in the table.
+
+    Attributes:
+        index: number of the keypoint.
+        score: 0…1.
+        error: reprojection error in percent of a view's side; None without 3D.
+        strip: its heatmaps as a data URL.
+    """
 
     index: int
     score: float
@@ -71,7 +91,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything of one object. Pictures are data URLs; scene is JSON for ``viewer.js``."""
+    """Everything that a page shows of one object.
+
+    Attributes:
+        name: of the object.
+        tiles: its pictures.
+        rows: its keypoints.
+        pictures: small pictures side by side, as a data URL.
+        scene: JSON for ``viewer.js``; None without 3D.
+        facts: pairs of a label and a value.
+    """
 
     name: str
     tiles: tuple[Tile, ...]
@@ -82,7 +111,7 @@ class Panel:
 
 
 def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Sequence[Edge] = ()) -> Panel:
-    """The panel of one detection; with ``truth``, the landmarks too."""
+    """Make the panel of one detection; with ``truth``, landmarks are shown too."""
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     pictures = [to_uint8(view) for view in detection.views]
     titles, places, scores = [f"view {i}" for i in range(len(pictures))], [*flat.xy], [*flat.score]
@@ -110,18 +139,27 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
     )
     side = min(96, detection.views.shape[-1])
     small = [np.asarray(Image.fromarray(picture).resize((side, side))) for picture in pictures]
-    scene = None if points is None else json.dumps(_scene(detection, truth, skeleton))
-    return Panel(detection.name, tiles, rows, data_url(np.concatenate(small, 1)), scene, _facts(detection, truth))
+    scene = _scene(detection, truth, skeleton)
+    return Panel(
+        detection.name,
+        tiles,
+        rows,
+        data_url(np.concatenate(small, 1)),
+        None if scene is None else json.dumps(scene),
+        _facts(detection, truth),
+    )
 
 
 def data_url(picture: UInt8[ndarray, "height width 3"]) -> str:
-    """A picture as a data URL: PNG where it is small, else JPEG."""
+    """Encode a picture as a data URL: PNG if it is small, else JPEG."""
     kind = "png" if picture.shape[0] <= _LARGEST_PNG else "jpeg"
     return _encode(Image.fromarray(picture), kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
 
 
-def environment() -> Environment:
-    """The templates of the package, with HTML escaped."""
+def environment() -> "jinja2.Environment":
+    """Return the templates of the package, with HTML escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     pages = Environment(
         loader=PackageLoader("keyorbit.output", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -130,17 +168,17 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of the package, filled."""
+    """Fill a template of the package."""
     return environment().get_template(template).render(**values)
 
 
 def page_asset(name: str) -> Markup:
-    """A style sheet or script of the package, to be put in a page as it is."""
+    """Return a style sheet or script of the package, to be put into a page unchanged."""
     return Markup(files("keyorbit.output.page").joinpath(name).read_text(encoding="utf-8"))
 
 
 def render_panel(panel: Panel) -> str:
-    """One object's panel as HTML, for a page that has ``style.css``, ``viewer.js`` and ``page.js``."""
+    """Render one object's panel as HTML, for a page that has ``style.css``, ``viewer.js`` and ``page.js``."""
     return render("one_panel.html", panel=panel)
 
 
@@ -166,7 +204,9 @@ def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str,
 
 
 def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
-    """Heatmaps side by side, each scaled to its maximum; what is low is transparent."""
+    """Draw heatmaps side by side, each scaled to its maximum; low values are transparent."""
+    from matplotlib import colormaps
+
     values = heatmaps.detach().float().cpu().numpy()
     values = values / np.maximum(values.max((1, 2), keepdims=True), 1e-12)
     image = Image.fromarray((np.concatenate(list(values), 1) * 255).round().astype(np.uint8)).convert("P")
@@ -176,10 +216,11 @@ def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
     return _encode(image, "png", transparency=alpha.tobytes(), optimize=True)
 
 
-def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) -> dict[str, Any]:
+def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) -> dict[str, Any] | None:
+    """Points, edges, cameras and landmarks for ``viewer.js``; None where there is no 3D."""
     points, cameras = detection.keypoints_3d, detection.keypoints_2d.cameras
-    assert points is not None
-    assert cameras is not None
+    if points is None or cameras is None:
+        return None
     colors = palette(len(points.score))
     named = [
         {"k": k, "name": keypoint_name(k), "color": color, "ink": ink(color), "xyz": _round(points.xyz[k].tolist())}

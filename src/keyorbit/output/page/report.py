@@ -1,6 +1,5 @@
-"""A run as one HTML page that needs nothing else: no server, no network, no other file."""
+"""The report of a run: one HTML page that needs no server, no network and no other file."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,33 +7,24 @@ from typing import Any
 
 from keyorbit.detection.detector import Detection
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects, load_dataset
 from keyorbit.output.loss_log import read_losses
+from keyorbit.output.page.charts import charts
+from keyorbit.output.page.inputs import check_run_folder, read_json
 from keyorbit.output.page.panels import make_panel, page_asset, render
-from keyorbit.output.plotting import loss_terms, running_mean
 from keyorbit.output.write import find_skeleton
-
-# The terms of the objectives (discover_constellation.py, objective.py) in words; others are shown by their names.
-TERMS = {
-    "total": "what is minimised: the weighted sum of the others",
-    "misplaced": "how unlikely the tokens make the places where they belong, nats; flat maps have 0",
-    "unfit": "how badly the tokens fit their constellation, nats a token",
-    "evidence": "how sure the views are of these places, nats a view",
-    "geometric": "how far the views disagree about a place, squared sides",
-    "spread": "how wide a heatmap is, squared sides",
-    "separation": "tokens nearer to each other than the margin",
-    "silhouette": "how far places lie off the object, sides",
-    "on_object": "share of a heatmap that lies off the object",
-    "sharpening": "difference to a round spot at the peak",
-    "equivariance": "difference to the maps of warped pictures",
-}
-_WIDTH, _HEIGHT, _MOST_POINTS = 300.0, 96.0, 240
 
 
 @dataclass(frozen=True)
 class Run:
-    """What ``keyorbit discover`` left in a folder."""
+    """The result of ``keyorbit discover`` in a folder.
+
+    Attributes:
+        folder: the folder.
+        tokens: the tokens.
+        about: content of run.json; empty if there is none.
+        losses: terms of every logged step.
+    """
 
     folder: Path
     tokens: Tokens
@@ -43,21 +33,15 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """One term over the steps: as measured and as a running mean, as points of an SVG polyline."""
-
-    name: str
-    words: str
-    raw: str
-    mean: str
-    first: str
-    last: str
-    steps: int
-
-
-@dataclass(frozen=True)
 class Figure:
-    """One figure against ground truth, for the discovered tokens and for untrained ones."""
+    """One figure against ground truth.
+
+    Attributes:
+        words: label with unit.
+        discovered: value for the discovered tokens.
+        untrained: value for random tokens; None if it was not measured.
+        less_is_better: direction.
+    """
 
     words: str
     discovered: str
@@ -66,25 +50,22 @@ class Figure:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in a folder.
+    """Read the run in a folder.
 
     Raises:
         InputError: there is none, or it is not finished or damaged.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not the folder of a run; make one with 'keyorbit discover'")
-    if not (folder / "tokens.safetensors").is_file() and (folder / "checkpoint.safetensors").is_file():
-        raise InputError(f"the run in {folder} is not finished; go on with 'keyorbit discover … --resume'")
+    check_run_folder(folder)
     tokens = Tokens.load(folder / "tokens.safetensors")
-    about = _read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    about = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     return Run(folder, tokens, about, read_losses(folder))
 
 
 def run_objects(run: Run, data: Path | None, count: int) -> Objects:
-    """The first ``count`` objects of ``data``, or of what the run learned from if that is still where it was.
+    """Return the first ``count`` objects of ``data``, or else of the data that the run used, if it is still there.
 
     Raises:
-        InputError: ``data`` holds nothing usable.
+        InputError: ``data`` holds no objects.
     """
     if data is None:
         data = Path(str(run.about.get("data", "")))
@@ -96,7 +77,7 @@ def run_objects(run: Run, data: Path | None, count: int) -> Objects:
 def report_html(
     run: Run, detections: Sequence[Detection], objects: Objects, figures: Sequence[Figure] = (), scored: int = 0
 ) -> str:
-    """The page, with the detections of ``objects``, and figures that were measured on ``scored`` objects."""
+    """Render the page, with the detections of ``objects``. ``scores`` is the output of ``keyorbit evaluate --json``."""
     skeleton = find_skeleton(detections) if len(detections) > 1 else []
     panels = [make_panel(d, thing.truth, skeleton) for d, thing in zip(detections, objects, strict=True)]
     return render(
@@ -116,44 +97,6 @@ def report_html(
     )
 
 
-def read_scores(path: Path) -> dict[str, Any]:
-    """What ``keyorbit evaluate --json`` wrote.
-
-    Raises:
-        InputError: it is something else.
-    """
-    scores = _read_json(path)
-    if not isinstance(scores.get("discovered"), dict) or "objects" not in scores["discovered"]:
-        raise InputError(f"{path} is not what 'keyorbit evaluate --json' writes")
-    return scores
-
-
-def charts(history: Sequence[dict[str, float]]) -> list[Chart]:
-    """The losses over the steps, one chart a term."""
-    made = []
-    for term in loss_terms(history):
-        steps, values = [entry["step"] for entry in history], [entry[term] for entry in history]
-        mean = running_mean(values)
-        low, high = min(mean), max(mean)
-        reach = (high - low) or abs(high) or 1.0
-        low, high = low - 0.08 * reach, high + 0.08 * reach
-        lines = [_line(steps, line, low, high) for line in (values, mean)]
-        first, last = _short(mean[0]), _short(mean[-1])
-        made.append(Chart(term, TERMS.get(term, ""), lines[0], lines[1], first, last, int(steps[-1])))
-    return made
-
-
-def _line(steps: Sequence[float], values: Sequence[float], low: float, high: float) -> str:
-    every = max(1, len(steps) // _MOST_POINTS)
-    kept = sorted({*range(0, len(steps), every), len(steps) - 1})
-    span = max(1.0, steps[-1] - steps[0])
-    points = []
-    for i in kept:
-        share = min(1.0, max(0.0, (values[i] - low) / (high - low)))
-        points.append(f"{_WIDTH * (steps[i] - steps[0]) / span:.1f},{_HEIGHT * (1 - share):.1f}")
-    return " ".join(points)
-
-
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows = []
     for name, value in settings.items():
@@ -162,17 +105,3 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             rows.append((prefix + name, str(value)))
     return rows
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} cannot be read: it holds no JSON object")
-    return found

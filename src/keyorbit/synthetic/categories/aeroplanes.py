@@ -63,7 +63,7 @@ class _Wing:
 
 
 def make_aeroplane(rng: np.random.Generator) -> Build:
-    """One random aeroplane, about 1 long, its nose at x = 0.5."""
+    """Make one random aeroplane, about 1 long, with its nose at x = 0.5."""
     style = str(rng.choice(STYLES))
     jet = style in ("airliner", "t tail jet", "fighter")
     radius = rng.uniform(0.05, 0.07) if jet else rng.uniform(0.06, 0.085)

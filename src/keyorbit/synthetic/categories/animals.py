@@ -54,7 +54,7 @@ _SHOULDER, _HIP = 0.33, -0.33
 
 @dataclass(frozen=True)
 class _Kind:
-    """Proportions in body lengths; ``plump``: width over height of the body; ``horns``: how often it has some."""
+    """Proportions in body lengths. ``plump``: width over height of the body. ``horns``: probability of having some."""
 
     girth: float
     plump: float
@@ -94,7 +94,7 @@ _KINDS = {
 
 
 def make_animal(rng: np.random.Generator) -> Build:
-    """One random animal, its body 1 long."""
+    """Make one random animal, with a body of length 1."""
     name = str(rng.choice(list(_KINDS)))
     kind = _varied(rng, _KINDS[name])
     height = kind.leg + 0.9 * kind.girth
@@ -115,7 +115,7 @@ def make_animal(rng: np.random.Generator) -> Build:
 
 
 def _varied(rng: np.random.Generator, kind: _Kind) -> _Kind:
-    """The same kind with every length its own."""
+    """Return the same kind with every length varied at random."""
     kept = ("neck_angle", "tail_angle", "ears", "horns", "mane")
     lengths = [field.name for field in fields(kind) if field.name not in kept]
     return replace(kind, **{name: getattr(kind, name) * rng.uniform(0.88, 1.18) for name in lengths})

@@ -85,7 +85,7 @@ class _Measures:
 
 
 def make_car(rng: np.random.Generator) -> Build:
-    """One random car, in metres."""
+    """Make one random car, in metres."""
     style = str(rng.choice(list(_STYLES)))
     spec = _STYLES[style]
     length, half_w = rng.uniform(*spec.length), rng.uniform(*spec.width) / 2

@@ -32,7 +32,7 @@ Points = dict[str, Float[ndarray, "3"]]
 
 
 def make_chair(rng: np.random.Generator) -> Build:
-    """One random chair, about 1 wide."""
+    """Make one random chair, about 1 wide."""
     width = rng.uniform(0.8, 1.2)
     depth = rng.uniform(0.8, 1.15)
     seat_height = rng.uniform(0.7, 1.15)

@@ -27,7 +27,7 @@ Points = dict[str, Float[ndarray, "3"]]
 
 
 def make_lamp(rng: np.random.Generator) -> Build:
-    """One random lamp, 1 to 2 high: two arms with joints, one bent arm, or a pole with an arm."""
+    """Make one random lamp, 1 to 2 high: two arms with joints, one bent arm, or a pole with an arm."""
     style = str(rng.choice(["arms", "bent", "pole"], p=[0.45, 0.25, 0.3]))
     # What stands tall is thick enough to be seen in a small picture.
     radius = rng.uniform(0.3, 0.4) if style == "pole" else rng.uniform(0.2, 0.32)
@@ -48,7 +48,7 @@ def make_lamp(rng: np.random.Generator) -> Build:
 
 
 def _base(rng: np.random.Generator, radius: float) -> tuple[list[Piece], Points, float]:
-    """A disc, a block, a dome or a cone, with a switch on its front half; also the height where the arm starts."""
+    """Make a disc, block, dome or cone with a switch on its front half; also return the height of the arm's start."""
     style = str(rng.choice(["disc", "block", "dome", "cone"]))
     height = rng.uniform(0.07, 0.12)
     depth = radius

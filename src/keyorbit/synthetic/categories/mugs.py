@@ -36,7 +36,7 @@ Profile = Float[ndarray, "height 2"]
 
 
 def make_mug(rng: np.random.Generator) -> Build:
-    """One random mug, about 1 high, its handle at +x; some have a plate or a lid."""
+    """Make one random mug, about 1 high, with its handle at +x; some have a plate or a lid."""
     height = rng.uniform(0.75, 1.3)
     square = rng.random() < 0.2
     profile = _profile(rng, height)

@@ -81,7 +81,7 @@ class _Limb:
 
 
 def make_person(rng: np.random.Generator) -> Build:
-    """One random person, about 1.8 tall."""
+    """Make one random person, about 1.8 tall."""
     stout = rng.uniform(0.85, 1.3)
     hips = rng.uniform(0.09, 0.12) * stout
     frame = _Frame(
@@ -107,7 +107,7 @@ def make_person(rng: np.random.Generator) -> Build:
 
 
 def _leg_pose(rng: np.random.Generator) -> tuple[bool, list[_Limb]]:
-    """Whether the person sits, and the pose of the left and the right leg."""
+    """Draw whether the person sits, and the pose of the left and the right leg."""
     style = str(rng.choice(["standing", "astride", "walking", "seated"], p=[0.3, 0.2, 0.38, 0.12]))
     if style == "seated":
         return True, [_Limb(rng.uniform(5, 20), rng.uniform(70, 90), rng.uniform(65, 95)) for _ in _SIDES]
@@ -122,7 +122,7 @@ def _leg_pose(rng: np.random.Generator) -> tuple[bool, list[_Limb]]:
 
 
 def _arm_pose(rng: np.random.Generator, style: str) -> _Limb:
-    """Joint angles of one arm; what its elbow bends towards is told for the left one and mirrored for the right."""
+    """Draw joint angles of one arm. The elbow's direction is given for the left arm and mirrored for the right."""
     if style == "hanging":
         return _Limb(rng.uniform(14, 32), rng.uniform(-15, 15), rng.uniform(0, 40))
     if style == "swinging":
@@ -235,7 +235,7 @@ def _head_wear(rng: np.random.Generator, h: float, middle: Float[ndarray, "3"]) 
 
 
 def _lower_body(rng: np.random.Generator, frame: _Frame, poses: list[_Limb], skirt: bool) -> Build:
-    """Pelvis in trousers or a skirt, legs and shoes. The hips are the outermost places of the pelvis."""
+    """Make the pelvis in trousers or a skirt, legs and shoes. The hips are the outermost points of the pelvis."""
     f = frame
     r, half, wide = f.leg_radius, f.leg / 2, f.hips + f.leg_radius
     if skirt and rng.random() < 0.3:

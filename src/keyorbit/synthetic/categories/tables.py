@@ -42,7 +42,7 @@ _CORNERS = [(fb, lr, sx, sy) for fb, sx in (("front", 1), ("back", -1)) for lr, 
 
 
 def make_table(rng: np.random.Generator) -> Build:
-    """One random table, 1.2 to 1.9 wide. The drawer and its knob show the front of every one."""
+    """Make one random table, 1.2 to 1.9 wide. The drawer and its knob mark the front of every table."""
     half_d, half_w = rng.uniform(0.38, 0.56), rng.uniform(0.6, 0.95)
     height = rng.uniform(0.65, 1.15)
     under = height - rng.uniform(0.07, 0.13)
@@ -166,7 +166,7 @@ def _drawer(rng: np.random.Generator, front: float, half_w: float, top: float) -
 
 
 def _back(rng: np.random.Generator, low: float, half_w: float, top: float) -> tuple[Piece, Points]:
-    """What stands on the back edge: a board, a rail on posts, or a board under a narrow shelf."""
+    """Make what stands on the back edge: a board, a rail on posts, or a board under a narrow shelf."""
     style = str(rng.choice(["board", "rail", "hood"]))
     thick = rng.uniform(0.06, 0.09)
     rise = rng.uniform(0.12, 0.28) if style == "board" else rng.uniform(0.22, 0.36)

@@ -1,14 +1,9 @@
-"""What a discovery reads: maps of each object from tokens, and what is known of the object and its model.
-
-Queries in memory, the UNet itself (joint mode) and a cache on disk (:mod:`keyorbit.discovery.cache.disk`) give the
-same.
-"""
+"""Objects in memory for a discovery: recorded, or prepared for the UNet that runs at every step (joint mode)."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,38 +15,12 @@ from keyorbit.diffusion.model_facts import ModelFacts, model_facts
 from keyorbit.diffusion.prepare import Prepared, Shown, object_generator, on_one_rig, prepare
 from keyorbit.diffusion.recording import Recording, record, unet_maps
 from keyorbit.discovery.config import SettledConfig
-from keyorbit.errors import InputError
+from keyorbit.discovery.source import check_shares
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Objects as a discovery sees them. Only those that this process owns can be asked for."""
-
-    @property
-    def facts(self) -> ModelFacts:
-        """Of the model."""
-
-    @property
-    def versions(self) -> int:
-        """How many there are of each object."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where maps are computed."""
-
-    def __len__(self) -> int:
-        """How many objects there are, here and in other processes."""
-
-    def shown(self, number: int) -> Shown:
-        """What there is to know of an object besides its queries."""
-
-    def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
-        """The layers' maps of all versions of an object, differentiable in the tokens; see :meth:`QueryCache.maps`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +67,6 @@ class UnetSource:
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
         prepared, mode, kind = self.objects[number][0], self.config.mode, self.config.maps
         return unet_maps(self.backend, [prepared], tokens, self.facts.layers, mode, kind)
-
-
-def check_shares(count: int, ranks: Ranks) -> None:
-    """Raise InputError unless there is an object for every process."""
-    if not count:
-        raise InputError("there are no objects to work on")
-    if count < ranks.count:
-        raise InputError(f"{count} objects cannot be shared by {ranks.count} processes; start fewer")
 
 
 def open_source(

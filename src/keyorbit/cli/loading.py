@@ -1,0 +1,75 @@
+"""What commands load once their arguments are checked: objects, tokens and models; only commands at work import it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import diffusers
+import transformers
+
+from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, model_fingerprint
+from keyorbit.diffusion.paths import tokens_file
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.cache.disk import DiskCache
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import ObjectViews, load_dataset
+
+
+def load_all(path: Path) -> list[ObjectViews]:
+    """Every object read now, so that a damaged file is found before any work is done."""
+    return list(load_dataset(path))
+
+
+def without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
+    """The objects by their input pictures alone: the model then generates the views."""
+    return [replace(thing, views=None, masks=None) for thing in objects]
+
+
+def load_tokens(run: Path) -> Tokens:
+    """The tokens of a run's folder, or of a tokens file. Raises InputError as :meth:`Tokens.load`."""
+    return Tokens.load(tokens_file(run))
+
+
+def load_model(
+    model: str, device: str, dtype: str = "float32", unet: Path | None = None, cameras_of: str | None = None
+) -> Backend:
+    """The model, loaded without the bars and the advice of its libraries.
+
+    Raises:
+        InputError: it does not load.
+    """
+    quiet_libraries()
+    return load_backend(model, device, dtype, unet, cameras_of=cameras_of)
+
+
+def run_backend(
+    tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None, cameras_of: str | None
+) -> Backend:
+    """The model asked for, else the one that the tokens were found on, and its cameras likewise.
+
+    Raises:
+        InputError: it does not load.
+    """
+    quiet_libraries()
+    return load_backend_of(tokens, model, device, dtype, unet, cameras_of)
+
+
+def cache_of_model(cache: DiskCache, model: str | None) -> DiskCache:
+    """The cache, if it was built with that model; without one, whatever it was built with.
+
+    Raises:
+        InputError: it was built with another one.
+    """
+    if model is not None and (found := model_fingerprint(model)) != cache.facts.fingerprint:
+        raise InputError(
+            f"{cache.folder} was built with {cache.facts.name} ({cache.facts.fingerprint}), not with {model} "
+            f"({found}): build it again, or leave --model out"
+        )
+    return cache
+
+
+def quiet_libraries() -> None:
+    """Bars and advice of the libraries below would drown ours."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.set_verbosity_error()

@@ -1,0 +1,22 @@
+"""What can be chosen of a model and of how it is read, by name. It imports no library: the command line reads it."""
+
+from typing import Literal
+
+from keyorbit.errors import InputError
+
+Mode = Literal["isolated", "joint"]
+MapKind = Literal["logits", "attention", "stablekeypoints"]
+DTYPES = ("float32", "bfloat16", "float16")
+# Of Zero123++; and with the rigs of geometry/rigs.py whose views are tiled as its own are.
+VERSIONS = ("v1.1", "v1.2")
+CAMERAS = (*VERSIONS, "zero123plus-v1.1", "zero123plus-v1.2", "instantmesh")
+# What inspect writes into its JSON.
+INSPECT_FORMAT = "keyorbit-inspect-1"
+# Models that can be inspected without their files.
+ARCHITECTURE_NAMES = ("zero123plus-v1.2", "zero123plus-v1.1", "stable-diffusion-1.5", "stable-diffusion-2.1")
+
+
+def check_dtype(name: str) -> None:
+    """Raise InputError where a model cannot be loaded in the type of that name."""
+    if name not in DTYPES:
+        raise InputError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")

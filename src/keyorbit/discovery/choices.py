@@ -1,0 +1,49 @@
+"""What can be chosen of a discovery, and what it writes. It imports no library: the command line reads it."""
+
+from pathlib import Path
+from typing import Literal
+
+from keyorbit.errors import InputError
+from keyorbit.storage.outputs import OutputKind, check_output
+
+Method = Literal["constellation", "consistency"]
+NUM_TOKENS = 16
+# Types that a cache's queries can be kept in.
+STORED_TYPES = ("float32", "bfloat16", "float16")
+
+CHECKPOINT = "checkpoint.safetensors"
+RUN = OutputKind(
+    "discovery run",
+    # Of the commands discover, evaluate and report.
+    (CHECKPOINT, "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json", "scores.json", "report.html"),
+    CHECKPOINT,
+)
+CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
+
+
+def check_stored(name: str) -> None:
+    """Raise InputError where queries cannot be kept in the type of that name."""
+    if name not in STORED_TYPES:
+        raise InputError(f"queries are stored as {', '.join(STORED_TYPES)}, not {name!r}")
+
+
+def check_cache_place(folder: Path) -> None:
+    """Whether a cache can be built or gone on with in a folder: one that has an index, ours by its marker, or empty.
+
+    Raises:
+        InputError: it holds other files.
+    """
+    if not (folder / "index.json").is_file():
+        check_output(folder, CACHE, overwrite=True)  # a build that was killed may have left its marker
+
+
+def index_file(folder: Path) -> Path:
+    """The file in a cache's folder that tells what the cache holds.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = folder / "index.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is no query cache: it has no index.json; make one with 'keyorbit cache'")
+    return path

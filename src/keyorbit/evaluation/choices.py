@@ -1,0 +1,82 @@
+"""Published data sets and protocols by name. It imports no library: the command line reads it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyorbit.errors import InputError
+
+# Those of evaluation/readers; the first is a dataset folder of our own.
+PLAIN_DATASETS = (
+    "keyorbit",
+    "celeba-aligned",
+    "celeba-wild",
+    "cub-aligned",
+    "cub-001",
+    "cub-002",
+    "cub-003",
+    "cub-all",
+    "deepfashion",
+    "taichi",
+    "human3.6m",
+    "coco",
+)
+# These have a category behind a slash, such as spair-71k/cat.
+CATEGORY_DATASETS = ("spair-71k", "keypointnet")
+DATASETS = (*PLAIN_DATASETS, *(f"{name}/CATEGORY" for name in CATEGORY_DATASETS))
+# Those that StableKeypoints' protocol is for.
+PROTOCOL_DATASETS = (
+    "celeba-aligned",
+    "celeba-wild",
+    "cub-aligned",
+    "cub-001",
+    "cub-002",
+    "cub-003",
+    "cub-all",
+    "taichi",
+    "deepfashion",
+    "human3.6m",
+)
+
+
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """The protocol's settings. The defaults are the original's.
+
+    Attributes:
+        keypoints: number of tokens that are kept. Default 10.
+        tokens: number of tokens that are optimised. Default 500.
+        steps: of the optimisation. Default 500.
+        batch: pictures in a step. Default 4.
+        rate: learning rate. Default 0.005.
+        pictures: number of train pictures on which the tokens are optimised. Default 100. More need more memory.
+        fit: largest number of train pictures for the regression. Default 50,000.
+        test: number of test pictures. Default None: all.
+        augmentations: warped versions of each picture over which a detection is averaged. Default 10.
+        map_size: side of the maps, pixels. Default 128.
+        seed: all random numbers follow from it. Default 0.
+    """
+
+    keypoints: int = 10
+    tokens: int = 500
+    steps: int = 500
+    batch: int = 4
+    rate: float = 5e-3
+    pictures: int = 100
+    fit: int = 50_000
+    test: int | None = None
+    augmentations: int = 10
+    map_size: int = 128
+    seed: int = 0
+
+
+def check_dataset(name: str, folder: Path) -> None:
+    """Raise an error unless a data set may be read from a folder.
+
+    Raises:
+        InputError: the name is none of :data:`DATASETS`, or there is no such folder.
+    """
+    family, _, category = name.partition("/")
+    if name not in PLAIN_DATASETS and (family not in CATEGORY_DATASETS or not category):
+        raise InputError(f"no data set {name!r}; known are {', '.join(DATASETS)}")
+    if not folder.exists():
+        raise InputError(f"there is no folder at {folder}")

@@ -1,0 +1,79 @@
+"""Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from keyorbit.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def object_paths(path: Path) -> list[Path]:
+    """Return the object folders or pictures at a path, by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    if path.is_file():
+        check_picture(path)
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"there is no file or folder at {path}")
+    if (path / "meta.json").is_file():
+        return [path]
+    objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
+    if not objects:
+        objects = sorted(
+            child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
+        )
+    if not objects:
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
+    return objects
+
+
+def check_picture(path: Path) -> None:
+    """Raise an error unless there is a file that may be a picture.
+
+    Raises:
+        InputError: it is missing or empty.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no picture at {path}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file, not a picture")
+
+
+def check_mesh(path: Path) -> None:
+    """Raise InputError where there is no mesh file."""
+    if not path.is_file():
+        raise InputError(f"no mesh file at {path}")
+
+
+def photographs(folder: Path) -> list[Path]:
+    """Return the pictures directly in a folder, by name.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder of photographs at {folder}")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def cameras_content(path: Path) -> Any:
+    """Read a JSON file of cameras.
+
+    Raises:
+        InputError: it is missing, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise no_cameras(path, error) from error
+
+
+def no_cameras(path: Path, error: Exception) -> InputError:
+    """Return the error for a file that holds no cameras."""
+    return InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}")

@@ -1,0 +1,52 @@
+"""The formats of a detection, and edges between keypoints. It imports no library: the command line reads it."""
+
+from collections.abc import Sequence
+
+from keyorbit.errors import InputError
+from keyorbit.storage.outputs import OutputKind
+
+FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
+DEFAULT_FORMATS = ("json", "coco", "glb")
+DETECTION = OutputKind("detection")
+Edge = tuple[int, int]
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Parse a list of formats with commas, such as ``json,ply``.
+
+    Raises:
+        InputError: a format is unknown, or the list is empty.
+    """
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in names or (text,):
+        if name not in FORMATS:
+            raise InputError(f"the format {name!r} is unknown; give some of {', '.join(FORMATS)}")
+    return names
+
+
+def parse_skeleton(text: str) -> list[Edge] | None:
+    """Parse edges such as ``0-3,3-5``. ``auto`` gives None, and the empty string no edges.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text.strip() == "auto":
+        return None
+    try:
+        pairs = [tuple(map(int, pair.split("-"))) for pair in text.split(",") if pair.strip()]
+        return [(first, second) for first, second in pairs]
+    except ValueError as error:
+        raise InputError(f"the skeleton is 'auto' or edges such as 0-3,3-5, not {text!r}") from error
+
+
+def check_edges(edges: Sequence[Edge], keypoints: int) -> None:
+    """Raise an error unless every edge joins two of the keypoints 0 … keypoints−1.
+
+    Raises:
+        InputError: an edge does not.
+    """
+    for first, second in edges:
+        if first == second or not (0 <= first < keypoints and 0 <= second < keypoints):
+            raise InputError(
+                f"the skeleton's edge {first}-{second} does not join two of keypoints 0 to {keypoints - 1}"
+            )
