@@ -24,7 +24,7 @@ STEPS = 200
 @pytest.fixture
 def discover(chairs, model_folder, tmp_path):
     """The words of a discovery that saves often."""
-    (tmp_path / "often.toml").write_text("save_every = 20")
+    (tmp_path / "often.toml").write_text("save_every = 20\nplanting = 3")
     options = ["--tokens", 3, "--candidates", 5, "--batch", 2, "--steps", STEPS, "--config", tmp_path / "often.toml"]
     return ["discover", chairs, "--model", model_folder, "--warps", 1, *options, "--out"]
 

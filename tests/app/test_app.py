@@ -146,11 +146,11 @@ def test_stopping_before_the_first_step_says_that_there_is_nothing(studio, pictu
     assert "nothing to keep" in job.error
 
 
-def test_watching_a_discovery_does_not_change_it(backend, pictures):
-    config = DiscoverConfig(2, 3, steps=4, batch=2, save_every=2)
+def test_watching_a_discovery_does_not_change_it(backend, objects):
+    config = DiscoverConfig(2, 3, steps=4, batch=2, save_every=2, planting=3)
     seen = []
-    watched = discover(backend, pictures, config, watch=lambda step, tokens: seen.append((step, tokens)) or True)
-    plain = discover(backend, pictures, config)
+    watched = discover(backend, objects[:2], config, watch=lambda step, tokens: seen.append((step, tokens)) or True)
+    plain = discover(backend, objects[:2], config)
     assert [step for step, _ in seen] == [2, 4]
     assert torch.equal(watched.embedding, plain.embedding)
     assert torch.equal(seen[1][1].embedding, plain.embedding)

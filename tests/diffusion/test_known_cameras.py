@@ -13,8 +13,6 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.index import read_index
 from keyorbit.errors import InputError
 from keyorbit.geometry.rigs import rig, zero123plus_cameras
-from keyorbit.synthetic.dataset import make_dataset
-from keyorbit.synthetic.plan import DatasetSpec
 
 # As huggingface.co has them in sudo-ai/zero123plus-v1.1 and -v1.2, model_index.json.
 PUBLISHED = {
@@ -97,14 +95,14 @@ def test_what_cannot_be_chosen_is_refused(model_folder, stable_diffusion_folder)
         load_backend(stable_diffusion_folder, cameras_of="v1.1")
 
 
-def test_every_command_remembers_them(model_folder, tmp_path, command, capsys):
-    data, run = tmp_path / "data", tmp_path / "run"
-    make_dataset(data, DatasetSpec("chair", 2, seed=1, size=16))
+def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, capsys):
+    run = tmp_path / "run"
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for i, folder in enumerate(sorted(data.iterdir())):
-        shutil.copy(folder / "cond.png", pictures / f"{i}.png")
-    few = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1, "--noises", 1]
+    shutil.copy(min(chairs.glob("*/cond.png")), pictures / "0.png")
+    (tmp_path / "few.toml").write_text("planting = 3")
+    few = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1]
+    few += ["--config", tmp_path / "few.toml", "--noises", 1]
     discover = ["discover", pictures, "--model", model_folder, "--out", run, *few]
     assert command(*discover, "--cameras-of", "v1.1") == 0
     assert Tokens.load(run / "tokens.safetensors").info.cameras_of == "v1.1"

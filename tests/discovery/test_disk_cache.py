@@ -24,7 +24,13 @@ from keyorbit.errors import InputError
 from keyorbit.storage.files import beside
 
 CONFIG = DiscoverConfig(
-    num_tokens=3, num_candidates=5, steps=4, batch=2, prepare=PrepareConfig(warps=1, timestep=(100, 300)), save_every=2
+    num_tokens=3,
+    num_candidates=5,
+    steps=4,
+    batch=2,
+    prepare=PrepareConfig(warps=1, timestep=(100, 300)),
+    save_every=2,
+    planting=3,
 )
 
 

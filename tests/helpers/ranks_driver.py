@@ -19,7 +19,9 @@ from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.ranks import start_ranks
 
-CONFIG = DiscoverConfig(num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2)
+CONFIG = DiscoverConfig(
+    num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2, planting=3
+)
 
 
 def work(model, data, folder):
@@ -39,8 +41,9 @@ def work(model, data, folder):
     cache = build_cache(backend, objects, index, folder / "cache", lambda done, total: built.append(done), ranks)
     (folder / f"built_{ranks.index}").write_text(str(len(built)))
     discover_cached(cache, config, ranks=ranks).save(folder / f"disk_{ranks.index}.safetensors")
+    (folder / f"few_{ranks.index}.toml").write_text("planting = 3")
     sys.argv = ["keyorbit", "discover", "--cache", str(folder / "cache"), "--out", str(folder / "run"), "--steps", "2"]
-    main_status(["--tokens", "2", "--candidates", "3"])
+    main_status(["--tokens", "2", "--candidates", "3", "--config", str(folder / f"few_{ranks.index}.toml")])
     ranks.wait()
 
     def killed(stage, done, total, values):

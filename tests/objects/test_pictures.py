@@ -74,13 +74,15 @@ def test_the_command_line_detects_on_upright_pictures(model_folder, tokens, tmp_
     run.mkdir()
     folder.mkdir()
     tokens.save(run / "tokens.safetensors")
-    for suffix in SUFFIXES[:3]:
-        for orientation in ORIENTATIONS:
+    # Every orientation of every kind of file is read above: here are enough to see that the command reads as there.
+    stored = {"jpg": (1, 3, 6), "png": (8,), "webp": (5,)}
+    for suffix, orientations in stored.items():
+        for orientation in orientations:
             photograph(folder / f"{suffix}_{orientation}.{suffix}", orientation)
     options = ["--model", model_folder, "--noises", 1, "--format", "json,coco"]
     run_here(["detect", run, folder, "--out", tmp_path / "out", *options])
-    for suffix in SUFFIXES[:3]:
-        found = [tmp_path / "out" / f"{suffix}_{orientation}" for orientation in ORIENTATIONS]
+    for suffix, orientations in stored.items():
+        found = [tmp_path / "out" / f"{suffix}_{orientation}" for orientation in orientations]
         for folder in found:
             # The middle square of the 40 × 24 pixels that one sees.
             assert close(Image.open(folder / "input.png"), blocks()[:, 8:32])
