@@ -35,8 +35,8 @@ class TokensInfo:
         libraries: versions of torch, diffusers and transformers.
         pairs: keypoints, by number, that mark mirror images of each other, such as a left and a right leg.
         places: shape [keypoints + helpers, 3]; unit: radius of the sphere that all cameras see. Where each token
-            belongs on the common shape, up to a turn about the vertical; helpers are candidates that did not become keypoints
-            but still vote on the turn. Empty for tokens that were found without a constellation.
+            belongs on the common shape, up to a turn about the vertical; helpers are candidates that did not become
+            keypoints but still vote on the turn. Empty for tokens that were found without a constellation.
         form: of the object that has them there, in the same unit: the mean of its surface, and the three rows of its
             covariance; see :mod:`keyorbit.geometry.alignment`.
         cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of.
