@@ -276,7 +276,7 @@ def run_tests(tree: Path, group: Group, timeout: float | None, first: str = "") 
 
 
 def write(file: Path, source: bytes) -> None:
-    """Replace a source so that its old bytecode is not taken for the new one's: that tells them apart by whole seconds."""
+    """Replace a source, at a later time: bytecode is told apart from older bytecode by whole seconds."""
     later = file.stat().st_mtime + 2
     file.write_bytes(source)
     os.utime(file, (later, later))
