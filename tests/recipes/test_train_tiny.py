@@ -201,6 +201,7 @@ def test_the_recipe_runs_by_command(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_an_unknown_category_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)  # it would last for the tests that follow
     monkeypatch.setattr(sys, "argv", ["train.py", "--out", str(tmp_path / "run"), "--categories", "chair,boat"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("tiny_model.train", run_name="__main__")
