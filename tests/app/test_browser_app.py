@@ -156,7 +156,8 @@ def test_a_file_of_11_megabytes_is_refused(address):
 def test_no_file_of_the_server_can_be_read(address, tmp_path):
     secret = tmp_path / "secret.png"
     Image.new("RGB", (16, 16)).save(secret)
-    package = EXAMPLES.parent.parent / "cli.py"
+    package = EXAMPLES.parent.parent / "errors.py"
+    assert package.is_file()
     for path in (secret, package, "/etc/passwd", "../../../../etc/passwd", "pyproject.toml"):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{address}/gradio_api/file={path}", timeout=60)

@@ -148,3 +148,18 @@ def test_tokens_are_read_with_the_cameras_that_they_were_found_with(model_folder
     KeypointDetector(chosen, tokens)
     with pytest.raises(InputError, match=r"load the model with cameras_of='v1.1'"):
         KeypointDetector(load_backend(model_folder), tokens)
+
+
+def test_a_recording_of_other_settings_or_another_model_is_refused(backend, objects):
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(1))
+    recording = detector.record(objects[0])
+    with pytest.raises(InputError, match="other settings"):
+        KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(2)).read(recording)
+    with pytest.raises(InputError, match="another model"):
+        detector.read(replace(recording, fingerprint="other"))
+    bare = recording.without_pictures()
+    assert bare.views.shape[0] == 0
+    assert bare.thing.views is None
+    tokens = torch.rand(2, 16)
+    for ours, theirs in zip(bare.maps(tokens), recording.maps(tokens), strict=True):
+        assert torch.equal(ours.maps, theirs.maps)

@@ -1,14 +1,18 @@
 """The input picture's elevation, from maps at planted points and from the outline of a planted object."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
-from keyorbit.detection.input_camera import Outline, search_input_camera
+from keyorbit.detection.input_camera import Outline, find_input_camera, search_input_camera
 from keyorbit.geometry.cameras import Cameras, orbit_cameras
 from keyorbit.geometry.heatmaps import gaussian, normalize, pixel_centers, soft_argmax_xy
 from keyorbit.geometry.hull import Silhouette, hull_points
+from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from oracles import input_camera as oracle
 
@@ -107,3 +111,42 @@ def test_the_search_is_that_of_the_loops(outlined):
     assert found.inliers.tolist() == inliers
     assert 0 < sum(inliers) < 11  # at least one with a weight is told to be wrong
     assert found.score.item() == pytest.approx(score, rel=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [True, False])
+def test_a_pictures_outline_is_that_of_its_alpha_or_of_its_colours(alpha):
+    """From a picture, the middle square of it, as from the outline itself."""
+    camera = orbit_cameras(0.0, 27.0)
+    points, maps, xy = keypoints(camera)
+    distance = outlines(VIEWS)[:, ::2]  # not square
+    found_on = Keypoints2D(VIEWS.project(points), torch.ones(6, 12), VIEWS, xy, torch.linspace(0.2, 1, 12))
+    solid = found_on.triangulate()
+    mask = outlines(camera)[0] == 0
+    pixels = torch.zeros(SIDE, SIDE + 20, 4, dtype=torch.uint8)
+    pixels[..., 3] = 0 if alpha else 255
+    pixels[:, 10:-10][mask] = torch.tensor([200, 10, 10, 255], dtype=torch.uint8)
+    picture = Image.fromarray(pixels.numpy())
+    found = find_input_camera(picture if alpha else picture.convert("RGB"), found_on, solid, maps, distance)
+    hull = hull_points(distance, VIEWS, 400, torch.Generator().manual_seed(0))
+    half = mask.float().reshape(SIDE // 2, 2, SIDE).mean(1) > 0.5  # at the size of the views' own
+    outline = Outline(hull, Silhouette.of(half[None]))
+    expected = search_input_camera(solid.xyz, found_on.input_score * solid.score, maps, xy, VIEWS, outline)
+    assert found.elevation_deg.item() == pytest.approx(expected.elevation_deg.item(), abs=1e-3)
+    assert found.elevation_deg.item() == pytest.approx(27, abs=3)
+    flat = replace(found_on, input_xy=None, input_score=None)
+    assert find_input_camera(picture, flat, solid, maps, distance) is None
+
+
+def test_the_camera_as_plain_values():
+    points, maps, xy = keypoints(orbit_cameras(0.0, 20.0))
+    found = search_input_camera(points, torch.ones(12), maps, xy, VIEWS)
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["world_to_camera"] == found.cameras.world_to_camera[0].tolist()
+    assert plain["intrinsics"] == found.cameras.intrinsics[0].tolist()
+    assert (plain["azimuth_deg"], plain["orthographic"]) == (0.0, False)
+    for name in ("elevation_deg", "elevation_std_deg", "score"):
+        assert plain[name] == float(getattr(found, name))
+    for name in ("residual", "inliers"):
+        assert plain[name] == getattr(found, name).tolist()
+    unknown = search_input_camera(points, torch.zeros(12), maps, xy, VIEWS)
+    assert unknown.to_dict()["elevation_std_deg"] is None

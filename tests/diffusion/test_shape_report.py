@@ -14,7 +14,7 @@ from keyorbit.diffusion.attention import LayerRecord
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.claims import judge
 from keyorbit.diffusion.inspection.drift import Drift
-from keyorbit.diffusion.inspection.observe import _recorded
+from keyorbit.diffusion.inspection.observe import recorded
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes
 from keyorbit.diffusion.inspection.report_text import markdown, show
 from keyorbit.diffusion.inspection.shape_report import inspect_model, with_measurements
@@ -127,7 +127,7 @@ def test_a_slice_keeps_all_of_what_it_is_cut_from():
         layer = LayerRecord(
             name="x", unet_pass="grid", size=(1, 2), query=query, token_logits=logits, text_normalizer=normalizer
         )
-        return _recorded(layer, set()).held - query.numel()
+        return recorded(layer, set()).held - query.numel()
 
     everything = torch.zeros(1, 1, 2, 10)
     assert held(everything[..., 7:], torch.zeros(1, 1, 2)) == 20 + 2

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from helpers.worlds import CAMERAS, detections, make_world, seen_by
-from keyorbit.evaluation.evaluate import evaluate
+from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.initial import untrained
+from keyorbit.evaluation.evaluate import detect_each, evaluate
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.keypoints import Keypoints2D
 
@@ -99,3 +102,31 @@ def test_landmarks_are_drawn_onto_the_input_picture_with_the_camera_that_was_fou
     assert evaluate(found, unseen).input.landmark_2d is None
     blind = [replace(thing, truth=None) for thing in things]
     assert evaluate(found, blind).input.landmark_2d is None
+
+
+def test_objects_are_recorded_once_for_several_tokens(backend, objects):
+    """Each detector finds what it finds alone, and the progress is told object by object."""
+    tokens = {
+        name: untrained(backend, DiscoverConfig(num_tokens=3, num_candidates=3, seed=seed))
+        for name, seed in (("a", 0), ("b", 1))
+    }
+    detectors = {name: KeypointDetector(backend, some, DetectConfig(1)) for name, some in tokens.items()}
+    done, seen = [], []
+    first = detectors["a"].record
+    detectors["a"].record = lambda thing: seen.append(thing.name) or first(thing)
+    detectors["b"].record = None
+    found = detect_each(detectors, objects, lambda i, n: done.append((i, n)))
+    assert done == [(i + 1, len(objects)) for i in range(len(objects))]
+    assert seen == [thing.name for thing in objects]
+    for name, some in tokens.items():
+        alone = KeypointDetector(backend, some, DetectConfig(1)).detect_object(objects[0])
+        assert torch.equal(found[name][0].keypoints_2d.xy, alone.keypoints_2d.xy)
+        assert torch.equal(found[name][0].keypoints_3d.xyz, alone.keypoints_3d.xyz)
+
+
+def test_one_object_without_truth_still_has_its_reprojection():
+    (thing,) = make_world(1)
+    found = evaluate(detections([thing], 0.01), [replace(thing, truth=None)])
+    assert 0 < found.measures["reprojection_share"] < 0.05
+    assert found.measures["reprojection_px"] == pytest.approx(8 * found.measures["reprojection_share"])
+    assert found.landmark_3d is None

@@ -171,3 +171,12 @@ def test_ways_along_a_ring_are_longer_than_across():
     found = geodesic_distances(torch.tensor([[1.0, 0.0, 0.0]]), surface, neighbours=2)[0]
     assert float(found[100]) == pytest.approx(torch.pi, rel=1e-3)
     assert found[200:].isinf().all()
+
+
+def test_an_object_without_known_landmarks_has_no_motion_and_spoils_no_other(generator):
+    places = torch.rand(2, 4, 3, generator=generator)
+    known = torch.tensor([[True] * 4, [False] * 4])
+    motion = motion_of(places, places + 0.5, known)
+    torch.testing.assert_close(motion[0, :3, 3], torch.full((3,), 0.5))
+    assert motion.isfinite().all()
+    assert motion[1, :3, 3].eq(0).all()

@@ -8,9 +8,9 @@ import torch
 from helpers import layouts
 from helpers.command_line import call
 from keyorbit.errors import InputError
-from keyorbit.evaluation.choices import ProtocolConfig
+from keyorbit.evaluation.choices import ProtocolConfig, check_dataset
 from keyorbit.evaluation.metrics import HUMAN36M_SWAPS
-from keyorbit.evaluation.protocol import PROTOCOLS, run_protocol, score
+from keyorbit.evaluation.protocol import PROTOCOLS, discovery_config, run_protocol, score
 from keyorbit.evaluation.readers import read_dataset
 
 
@@ -126,3 +126,20 @@ def test_what_has_no_protocol_is_refused(backend, stable_diffusion, tmp_path):
     places, truth = torch.zeros(2, 3, 2), torch.zeros(2, 18, 2)
     with pytest.raises(InputError, match="cannot be scored"):
         score("taichi", places, truth, nothing, places, truth, nothing)
+
+
+def test_the_discovery_has_the_originals_numbers():
+    found = discovery_config(ProtocolConfig())
+    assert (found.num_tokens, found.num_candidates, found.maps, found.map_size) == (10, 500, "stablekeypoints", 128)
+    assert (found.steps, found.batch, found.rate, found.seed) == (500, 4, 5e-3, 0)
+    # Of the map from output to input in [-1, 1], as the original counts: scales 0.8 to 1, shifts up to 0.25.
+    assert (found.prepare.warps, found.prepare.rotation_deg) == (1, 15.0)
+    assert (found.prepare.scale, found.prepare.shift) == ((1 / 1.0, 1 / 0.8), 0.25 / 2)
+    assert discovery_config(ProtocolConfig(keypoints=30, tokens=20)).num_candidates == 30
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing/cat", "spair-71k", "spair-71k/", "cub-001/cat"])
+def test_a_data_set_that_is_not_known_is_refused(name, tmp_path):
+    with pytest.raises(InputError, match="no data set"):
+        check_dataset(name, tmp_path)
+    check_dataset("spair-71k/cat", tmp_path)

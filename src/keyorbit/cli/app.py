@@ -9,6 +9,7 @@ import typer
 from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption, check_model_options
 from keyorbit.cli.terminal import console
 from keyorbit.diffusion.paths import tokens_file
+from keyorbit.errors import InputError
 
 
 def app_command(
@@ -25,6 +26,8 @@ def app_command(
 ) -> None:
     """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
     check_model_options(model, unet, cameras_of, dtype)
+    if port is not None and not 0 <= port <= 65535:
+        raise InputError(f"--port must be 0 to 65535, not {port}")
     if run is not None:
         tokens_file(run)
 

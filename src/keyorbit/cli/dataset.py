@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.cli.options import OverwriteOption
+from keyorbit.cli.options import OverwriteOption, at_least
 from keyorbit.cli.terminal import console, progress
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import check_mesh, object_paths
@@ -29,6 +29,8 @@ def dataset_make(
     first, _, of = shard.partition("/")
     if not (first.isdecimal() and of.isdecimal()):
         raise InputError(f"--shard is a number and how many there are, such as 0/4, not '{shard}'")
+
+    at_least(1, workers=workers)
 
     from keyorbit.synthetic.plan import DatasetSpec
 

@@ -18,6 +18,7 @@ from keyorbit.cli.options import (
     TimestepOption,
     UnetOption,
     WarpsOption,
+    at_least,
     base_settings,
     changed,
     check_maps,
@@ -84,6 +85,8 @@ def discover_command(
         one_of("--method", method, get_args(Method))
     if mode is not None:
         one_of("--mode", mode, get_args(Mode))
+    at_least(1, tokens=tokens, candidates=candidates, batch=batch)
+    at_least(0, steps=steps, seed=seed)
     kind, timesteps = check_maps(maps), check_versions(timestep, warps, noises)
     if (data is None) == (cache is None):
         raise InputError("give either DATA or --cache")

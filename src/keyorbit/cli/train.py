@@ -12,6 +12,7 @@ from keyorbit.cli.options import (
     ModelOption,
     OverwriteOption,
     UnetOption,
+    at_least,
     base_settings,
     changed,
     check_model_options,
@@ -58,6 +59,8 @@ def train_command(
     """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
     check_choices(train=trained, mode=mode, precision=precision, tracker=tracker)
     check_tracker(tracker or "none")
+    at_least(1, batch=batch, accumulate=accumulate, save_every=save_every)
+    at_least(0, steps=steps, sample_every=sample_every, keypoint=keypoint, equivariance=equivariance, seed=seed)
     check_settings(config)
     start_from, count = _tokens_or_number(tokens)
     check_model_options(model, unet, cameras_of)

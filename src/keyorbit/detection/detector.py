@@ -173,8 +173,10 @@ class KeypointDetector:
         """Everything found on a recorded object.
 
         Raises:
-            InputError: it was recorded with other settings than this detector's.
+            InputError: it was recorded with other settings than this detector's, or with another model.
         """
+        if recording.fingerprint != self.backend.fingerprint:
+            raise InputError(f"{recording.thing.name} was recorded with another model: record it with this detector")
         if recording.config != self.recording:
             raise InputError(f"{recording.thing.name} was recorded with other settings: record it with this detector")
         thing, views, cameras = recording.thing, recording.views, recording.cameras

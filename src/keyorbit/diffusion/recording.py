@@ -5,11 +5,12 @@ detection is a few matrix products.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Mode, Pass, capture_attention
@@ -36,6 +37,7 @@ class Recording:
         shown: warps and silhouettes of all versions.
         queries: of each recorded pass, all versions.
         config: what was recorded.
+        fingerprint: of the model's weights.
     """
 
     thing: ObjectViews
@@ -44,6 +46,12 @@ class Recording:
     shown: Shown
     queries: Mapping[Pass, QueryCache]
     config: RecordConfig
+    fingerprint: str = ""
+
+    def without_pictures(self) -> "Recording":
+        """The same without the object's pictures, which take most of the memory and are not read by discovery."""
+        nothing = ObjectViews(self.thing.name, Image.new("RGB", (1, 1)))
+        return replace(self, thing=nothing, views=self.views[:0].clone())
 
     def maps(self, tokens: Float[Tensor, "token width"], which: Pass = "grid") -> list[LayerMaps]:
         """The layers' maps of all versions, differentiable in the tokens; see :meth:`QueryCache.maps`."""
@@ -59,7 +67,7 @@ def record(thing: ObjectViews, backend: Backend, config: RecordConfig, generator
     """
     prepared, views, cameras = prepare(thing, backend, config.prepare, generator)
     queries = record_prepared(backend, prepared, config)
-    return Recording(thing, views, cameras, prepared.shown(), queries, config)
+    return Recording(thing, views, cameras, prepared.shown(), queries, config, backend.fingerprint)
 
 
 @torch.no_grad()

@@ -135,10 +135,14 @@ def map_side(backend: Backend, asked: int) -> int:
 def config_from_settings(settings: Mapping[str, Any], where: str = "the tokens' settings") -> DiscoverConfig:
     """The config that :class:`TokensInfo` keeps as plain values; ``where`` names these in error messages.
 
+    Weights of terms that were removed since are left out: they say how the tokens were found, and nothing of how they
+    are read.
+
     Raises:
         InputError: a name or a value that the config has not.
     """
-    return from_values(DiscoverConfig, settings, where)
+    weights = {k: v for k, v in dict(settings.get("weights", {})).items() if k not in LossWeights.RETIRED}
+    return from_values(DiscoverConfig, {**settings, "weights": weights}, where)
 
 
 def patterns(layers: str | tuple[str, ...] | None) -> tuple[str, ...] | None:

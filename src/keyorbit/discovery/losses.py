@@ -149,8 +149,8 @@ def off_silhouette(
 ) -> Float[Tensor, ""]:
     """Mean distance of projected 3D points from the object's silhouette, over all views, in sides of the view.
 
-    `distance` is 0 on the silhouette (`silhouettes.silhouette_distance`). 0 when every point lies in the visual
-    hull (Laurentini 1994), so it pulls points that hang in the air onto the object; the purpose of KeypointNet's
+    `distance` is 0 on the silhouette (:class:`keyorbit.geometry.hull.Silhouette`). 0 when every point lies in the
+    visual hull (Laurentini 1994), so it pulls points that hang in the air onto the object; the purpose of KeypointNet's
     silhouette loss (Suwajanakorn et al. 2018) without the need for a sharp heatmap.
     """
     return beside_silhouette(distance, cameras.project(points)).mean()

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class MemorySource:
-    """Recordings of this process's objects, in memory."""
+    """Recordings of this process's objects, in memory, without their pictures."""
 
     facts: ModelFacts
     versions: int
@@ -90,7 +90,7 @@ def open_source(
         if ranks.owns(number):
             generator = object_generator(config.prepare.seed, number)
             if isolated:
-                recordings[number] = record(thing, backend, config.recording, generator)
+                recordings[number] = record(thing, backend, config.recording, generator).without_pictures()
             else:
                 item = prepare(thing, backend, config.prepare, generator)[0]
                 prepared[number] = item, item.shown()

@@ -88,7 +88,8 @@ def select_tokens(
     given, by the share of their heatmaps beside the object; the best of the summed ranks, `candidates` of them
     (default 2.5·count, as StableKeypoints' 25 for 10; at most all), go through furthest point sampling,
     starting from the best. In space, of two or more items, that samples the tokens' places on the mean object
-    (see `canonical.repeatability`): noise does not make a token look far from the others. NaN ranks last.
+    (see `keyorbit.geometry.alignment.repeatability`): noise does not make a token look far from the others. NaN ranks
+    last.
     With one view, points are 2D and all errors 0: sharpness decides alone, as in StableKeypoints.
     Raises ValueError when count is not within 1 … tokens, or above candidates.
     """

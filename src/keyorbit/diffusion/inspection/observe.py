@@ -159,7 +159,7 @@ def _run(unet: Any, context: Tensor, latents: dict[Pass, Tensor], count: int, wa
     return Run(
         tuple(context.shape),
         tuple(_layers(unet, tuple(latents), seen, maps, moved)),
-        tuple(_recorded(layer, moved) for layer in records),
+        tuple(recorded(layer, moved) for layer in records),
         {which: tuple(latent.shape) for which, latent in latents.items()},
         tuple(output.shape),
         output.grad_fn in moved,
@@ -214,7 +214,7 @@ def _layers(
         yield LayerShapes(name, unet_pass, size, int(modules[name].heads), **shapes, moved=depend)
 
 
-def _recorded(layer: LayerRecord, moved: set[Any]) -> Recorded:
+def recorded(layer: LayerRecord, moved: set[Any]) -> Recorded:
     values = [getattr(layer, field.name) for field in fields(layer)]
     storages = {s._cdata: s.nbytes() for s in (v.untyped_storage() for v in values if isinstance(v, Tensor))}
     reaches = layer.token_logits.grad_fn in moved

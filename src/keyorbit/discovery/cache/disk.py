@@ -60,7 +60,7 @@ class DiskCache:
         return self.queries(number).maps(tokens, slice(None), self.index.maps)
 
     def queries(self, number: int) -> QueryCache:
-        """One object's queries, as :func:`keyorbit.diffusion.recording.object_queries` returned them.
+        """One object's queries, as :func:`keyorbit.diffusion.recording.record` returned them.
 
         Queries of float32 are not copied.
         """
