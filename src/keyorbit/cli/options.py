@@ -112,8 +112,8 @@ def check_model_options(
         check_choice(cameras_of)
 
 
-def at_least(least: float, **given: float | None) -> None:
+def at_least(least: int, **given: float | int | None) -> None:
     """Raise InputError, naming the option, for a number below the least one; None stands for an option not given."""
     for name, value in given.items():
         if value is not None and not value >= least:
-            raise InputError(f"--{name.replace('_', '-')} must be {least:g} or more, not {value:g}")
+            raise InputError(f"--{name.replace('_', '-')} must be {least} or more, not {value:g}")
