@@ -163,3 +163,22 @@ def test_a_recording_of_other_settings_or_another_model_is_refused(backend, obje
     tokens = torch.rand(2, 16)
     for ours, theirs in zip(bare.maps(tokens), recording.maps(tokens), strict=True):
         assert torch.equal(ours.maps, theirs.maps)
+
+
+def test_maps_are_means_over_the_draws_of_noise(backend, objects):
+    """On the views and on the input picture, as from each version alone."""
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(noises=3))
+    recording = detector.record(objects[0])
+    alone = []
+    for i in range(3):
+        queries = {
+            which: replace(cache, versions=1, layers=tuple(replace(x, query=x.query[i : i + 1]) for x in cache.layers))
+            for which, cache in recording.queries.items()
+        }
+        shown = replace(recording.shown, warps=recording.shown.warps[i : i + 1], masks=recording.shown.masks[i : i + 1])
+        alone.append(detector.read(replace(recording, queries=queries, shown=shown)))
+    found = detector.read(recording)
+    for name in ("heatmaps", "input_heatmaps"):
+        each = torch.stack([getattr(one, name) for one in alone])
+        torch.testing.assert_close(getattr(found, name), each.mean(0))
+        assert not torch.allclose(each[0], each[1], atol=1e-3)

@@ -133,8 +133,8 @@ def test_a_pictures_outline_is_that_of_its_alpha_or_of_its_colours(alpha):
     expected = search_input_camera(solid.xyz, found_on.input_score * solid.score, maps, xy, VIEWS, outline)
     assert found.elevation_deg.item() == pytest.approx(expected.elevation_deg.item(), abs=1e-3)
     assert found.elevation_deg.item() == pytest.approx(27, abs=3)
-    flat = replace(found_on, input_xy=None, input_score=None)
-    assert find_input_camera(picture, flat, solid, maps, distance) is None
+    for missing in ("cameras", "input_xy", "input_score"):
+        assert find_input_camera(picture, replace(found_on, **{missing: None}), solid, maps, distance) is None
 
 
 def test_the_camera_as_plain_values():
