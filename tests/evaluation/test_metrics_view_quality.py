@@ -35,6 +35,9 @@ def test_ssim_is_wangs(pair):
     expected = torch.tensor([[slow_ssim(views[i, c], truth[i, c]) for c in range(3)] for i in range(2)]).mean(1)
     torch.testing.assert_close(metrics.ssim(views, truth), expected.double())
     assert metrics.ssim(truth, truth).tolist() == pytest.approx([1, 1])
+    # One picture, and any number of axes before it.
+    torch.testing.assert_close(metrics.ssim(views[0], truth[0]), metrics.ssim(views, truth)[0])
+    torch.testing.assert_close(metrics.ssim(views[None], truth[None]), metrics.ssim(views, truth)[None])
     with pytest.raises(ValueError, match="smaller than the window"):
         metrics.ssim(views[..., :10], truth[..., :10])
 

@@ -143,3 +143,13 @@ def test_a_data_set_that_is_not_known_is_refused(name, tmp_path):
     with pytest.raises(InputError, match="no data set"):
         check_dataset(name, tmp_path)
     check_dataset("spair-71k/cat", tmp_path)
+
+
+def test_published_numbers_and_units_are_those_of_the_paper():
+    """Hedlin et al. 2024 as Papers with Code lists it; CelebA and CUB have no source that could be checked."""
+    published = {name: m.published for name, m in PROTOCOLS.items() if m.published is not None}
+    assert published == {"taichi": 234.89, "deepfashion": 70.0, "human3.6m": 4.45}
+    percent = {name for name, m in PROTOCOLS.items() if m.factor == 100}
+    assert percent == set(PROTOCOLS) - {"taichi", "human3.6m"}
+    assert all(("%" in m.unit) == (m.factor == 100) and m.factor in (1, 100) for m in PROTOCOLS.values())
+    assert {name for name, m in PROTOCOLS.items() if m.better == "more"} == {"deepfashion"}
