@@ -1,11 +1,11 @@
-"""Stretching a constellation to an object's form: exact on affine copies, never a turn, and its own way back."""
+"""Turning objects to their mean, and stretching a constellation to an object's form."""
 
 import math
 
 import pytest
 import torch
 
-from keyorbit.geometry.alignment import Form, form_of, stretched
+from keyorbit.geometry.alignment import Form, canonical_points, form_of, middle_and_stray, stretched, symmetric_pairs
 
 
 def cloud(generator, *batch):
@@ -73,3 +73,33 @@ def test_one_set_of_points_for_many_forms_and_flat_ones(generator):
     torch.testing.assert_close(both[0], stretched(points, here, form_of(flat[0])))
     # On the way back the flat direction is not blown up beyond its smallest standard deviation.
     assert stretched(both[1], form_of(flat[1]), here).isfinite().all()
+
+
+@pytest.mark.parametrize("turns", [(0.0, 0.7, -1.9, 2.6), (0.0, 3.1, -3.1)])
+def test_objects_turned_about_the_vertical_come_back_to_one(turns, generator):
+    """Each is the same shape, turned and shifted: afterwards all are equal, about their centroids, and upright."""
+    shape = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    items = []
+    for angle in turns:
+        items.append(shape @ turn(angle).T + torch.randn(3, generator=generator, dtype=torch.float64))
+    found = canonical_points(torch.stack(items))
+    torch.testing.assert_close(found, found[:1].expand_as(found))
+    torch.testing.assert_close(found.mean(1), torch.zeros(len(turns), 3, dtype=torch.float64))
+    torch.testing.assert_close(found[0, :, 2], shape[:, 2] - shape[:, 2].mean())
+    torch.testing.assert_close(torch.cdist(found[0], found[0]), torch.cdist(shape, shape))
+
+
+def test_the_middle_is_the_median_and_the_stray_a_root_mean_square():
+    aligned = torch.tensor([[[0.0, 0.0, 0.0]], [[0.3, 0.0, 0.0]], [[0.0, 0.0, 0.0]], [[0.0, 0.4, 0.0]]])
+    middle, stray = middle_and_stray(aligned[:3])
+    assert middle.tolist() == [[0.0, 0.0, 0.0]]
+    assert stray.item() == pytest.approx((0.09 / 3) ** 0.5)
+    assert middle_and_stray(aligned)[1].item() == pytest.approx(((0.09 + 0.16) / 4) ** 0.5)
+
+
+def test_mirror_images_are_paired():
+    shape = torch.tensor([[0.3, 0.2, 0.0], [0.3, -0.2, 0.0], [-0.3, 0.2, 0.1], [-0.3, -0.2, 0.1], [0.1, 0.0, 0.4]])
+    middle = shape @ turn(0.7).float().T
+    assert sorted(symmetric_pairs(middle, torch.zeros(5))) == [(0, 1), (2, 3)]
+    assert symmetric_pairs(middle, torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])) == [(2, 3)]
+    assert symmetric_pairs(middle[:1], torch.zeros(1)) == []

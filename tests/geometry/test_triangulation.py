@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 from keyorbit.geometry.cameras import Cameras, orbit_cameras
 from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy
 from keyorbit.geometry.rigs import zero123plus_cameras
-from keyorbit.geometry.triangulation import reprojection_error, robust_triangulate, triangulate
+from keyorbit.geometry.triangulation import point_covariance, reprojection_error, robust_triangulate, triangulate
 
 ORTHOGRAPHIC = orbit_cameras((0.0, 60.0, 130.0), (20.0, -10.0, 45.0), orthographic=True)
 RIGS = {"perspective": zero123plus_cameras(), "orthographic": ORTHOGRAPHIC}
@@ -184,3 +184,37 @@ def test_views_and_cameras_must_match():
         triangulate(xy, zero123plus_cameras())
     with pytest.raises(ValueError, match="5 views meet 6 cameras"):
         robust_triangulate(xy, zero123plus_cameras())
+
+
+CAMERAS = zero123plus_cameras().to(dtype=torch.float64)
+
+
+def draw(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_the_mahalanobis_answer_is_stationary_and_others_are_not():
+    root = draw(6, 4, 2, 2, seed=1) - 0.5
+    spread = root @ root.mT + 0.02 * torch.eye(2, dtype=torch.float64)
+    xy = CAMERAS.project(draw(4, 3) - 0.5) + 0.02 * (draw(6, 4, 2, seed=2) - 0.5)
+
+    def slope(points):
+        points = points.detach().requires_grad_()
+        away = (CAMERAS.project(points) - xy)[..., None]
+        (gradient,) = torch.autograd.grad((away.mT @ torch.linalg.inv(spread) @ away).sum(), points)
+        return gradient.abs().max()
+
+    assert slope(triangulate(xy, CAMERAS, refine=8, covariance=spread)) < 1e-8
+    assert slope(triangulate(xy, CAMERAS, refine=8)) > 1e-2
+    round_ones = 0.3 * torch.eye(2, dtype=torch.float64).expand(6, 4, 2, 2)
+    torch.testing.assert_close(triangulate(xy, CAMERAS, covariance=round_ones), triangulate(xy, CAMERAS))
+    torch.autograd.gradcheck(lambda c: triangulate(xy, CAMERAS, covariance=c @ c.mT), (root.requires_grad_(),))
+
+
+def test_covariance_is_that_of_many_draws():
+    points, sigma = draw(3, 3) - 0.5, 0.002
+    noise = torch.randn(4000, 6, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = triangulate(CAMERAS.project(points) + sigma * noise, CAMERAS)
+    told = point_covariance(points, CAMERAS, torch.ones(6, 3).double(), torch.full((3,), sigma**2).double())
+    for k in range(3):
+        assert (torch.cov(found[:, k].T) - told[k]).abs().max() < 0.1 * told[k].diagonal().max()
