@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from keyorbit.diffusion.choices import Mode as Mode
+from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import grid_size

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from keyorbit.diffusion.maps import MapKind
+from keyorbit.diffusion.choices import MapKind
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from keyorbit.diffusion.choices import MapKind as MapKind
+from keyorbit.diffusion.choices import MapKind
 from keyorbit.geometry.heatmaps import at_least_float32, normalize, resize, spatial_softmax
 from keyorbit.geometry.views import Layout, split_views
 

@@ -11,7 +11,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from keyorbit.diffusion.maps import LayerMaps, MapKind
+from keyorbit.diffusion.choices import MapKind
+from keyorbit.diffusion.maps import LayerMaps
 
 Items = Int[Tensor, " batch"] | slice
 EVERY = slice(None)

@@ -13,10 +13,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from keyorbit.diffusion.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Mode, Pass, capture_attention
+from keyorbit.diffusion.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Pass, capture_attention
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.choices import MapKind, Mode
 from keyorbit.diffusion.config import RecordConfig
-from keyorbit.diffusion.maps import LayerMaps, MapKind
+from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.prepare import Prepared, Shown, prepare
 from keyorbit.diffusion.queries import LayerQueries, QueryCache, join_items, merge_layers
 from keyorbit.geometry.cameras import Cameras

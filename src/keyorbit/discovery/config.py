@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from keyorbit.diffusion.attention import Mode
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.choices import MapKind, Mode
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig, SettledPrepare
-from keyorbit.diffusion.maps import MapKind
 from keyorbit.discovery.choices import NUM_TOKENS, Method
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
@@ -97,15 +96,17 @@ class DiscoverConfig:
         by_constellation = self.method == "constellation" and backend.cameras is not None
         warps = (0 if by_constellation else 2) if self.prepare.warps is None else self.prepare.warps
         noises = 3 if by_constellation and not warps else 1
-        chosen: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(DiscoverConfig)}
-        return SettledConfig(
-            **chosen
-            | {
-                "layers": backend.default_layers if self.layers is None else patterns(self.layers),
-                "maps": self.maps or (SINGLE_VIEW_MAPS if backend.cameras is None else "logits"),
-                "prepare": self.prepare.settled(backend.default_timestep, warps, noises, self.seed),
-            }
+        layers = patterns(self.layers)
+        return self.settled_as(
+            backend.default_layers if layers is None else layers,
+            self.maps or (SINGLE_VIEW_MAPS if backend.cameras is None else "logits"),
+            self.prepare.settled(backend.default_timestep, warps, noises, self.seed),
         )
+
+    def settled_as(self, layers: tuple[str, ...], maps: MapKind, prepare: SettledPrepare) -> "SettledConfig":
+        """The same with these layers, maps and versions."""
+        chosen: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(DiscoverConfig)}
+        return SettledConfig(**chosen | {"layers": layers, "maps": maps, "prepare": prepare})
 
     def temperature_at(self, step: int) -> float:
         """The temperature of that step: a geometric fall, then constant."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxtyping import Float
@@ -112,8 +112,7 @@ def discover_cached(
         if asked not in (None, there):
             raise InputError(f"{cache.folder} was built for {name} {there}, not {asked}; build another cache for those")
     check_shares(len(cache), ranks)
-    chosen = {field.name: getattr(config, field.name) for field in fields(DiscoverConfig)}
-    settled = SettledConfig(**chosen | {"maps": index.maps, "layers": index.pattern, "prepare": index.prepare})
+    settled = config.settled_as(index.pattern, index.maps, index.prepare)
     kept = Keeping(out, resume, overwrite, report or _silent)
     return discover_from(cache, settled, kept, ranks, index.dtype)
 

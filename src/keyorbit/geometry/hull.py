@@ -157,12 +157,14 @@ def _reach(cameras: Cameras) -> float:
     return 1.0 if cameras.orthographic else float(cameras.depth(middle[None])[:, 0].abs().mean())
 
 
-def search_grid(cameras: Cameras, side: int) -> tuple[Tensor, float]:
+def search_grid(cameras: Cameras, side: int) -> tuple[Float[Tensor, "point 3"], float]:
+    """Return a cubic grid over what all views look at, ``side`` points a side, and its spacing; world units."""
     middle, radius = search_volume(cameras)
     return middle + cube(side).to(middle) * (2 * radius / (side - 1)), 2 * radius / (side - 1)
 
 
-def cube(side: int) -> Tensor:
+def cube(side: int) -> Float[Tensor, "point 3"]:
+    """Return a cubic grid about the origin, ``side`` points a side, of spacing 1."""
     axis = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
     return torch.cartesian_prod(axis, axis, axis)
 

@@ -17,8 +17,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import Pass, capture_attention
-from keyorbit.diffusion.backends.loading import device_and_dtype as device_and_dtype
-from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.backends.loading import device_and_dtype, load_backend
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
 from keyorbit.diffusion.inspection.architectures import ARCHITECTURES, Architecture, load_architecture
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes, write_out

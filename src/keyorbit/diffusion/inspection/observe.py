@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from keyorbit.diffusion.attention import LayerRecord, Mode, Pass, capture_attention
+from keyorbit.diffusion.attention import LayerRecord, Pass, capture_attention
+from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.inspection.architectures import Architecture
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes, write_out
 from keyorbit.diffusion.tokens import Tokens
@@ -215,6 +216,7 @@ def _layers(
 
 
 def recorded(layer: LayerRecord, moved: set[Any]) -> Recorded:
+    """What a layer's record holds: its numbers in memory, and whether the tokens reach it, by ``moved`` functions."""
     values = [getattr(layer, field.name) for field in fields(layer)]
     storages = {s._cdata: s.nbytes() for s in (v.untyped_storage() for v in values if isinstance(v, Tensor))}
     reaches = layer.token_logits.grad_fn in moved

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.choices import MapKind
 from keyorbit.diffusion.config import RecordConfig, SettledPrepare
-from keyorbit.diffusion.maps import MapKind
 from keyorbit.diffusion.prepare import on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
 from keyorbit.diffusion.recording import layer_outlines
