@@ -59,6 +59,9 @@ class KnownObjects:
         mask = self.masks[number]
         return Shown(Warp.identity((1, 6)).matrix, mask[None], silhouette_distance(mask))
 
+    def ahead(self, numbers):
+        pass
+
     def maps(self, number, tokens):
         query = LayerQueries("layer", (3 * SIDE, 2 * SIDE), self.items[number], None, None)
         return QueryCache((query,), 1).maps(tokens, slice(None), "logits")

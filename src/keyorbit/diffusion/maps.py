@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -30,6 +31,14 @@ class LayerMaps:
                 f"layer {self.name!r} has {self.maps.shape[2]} positions, not {self.size[0]} × {self.size[1]}"
                 f": take its size from views.grid_size"
             )
+
+
+def join_objects(each: Sequence[Sequence[LayerMaps]]) -> list[LayerMaps]:
+    """The layers of several objects as one batch, objects first."""
+    return [
+        LayerMaps(same[0].name, same[0].maps if len(same) == 1 else torch.cat([x.maps for x in same]), same[0].size)
+        for same in zip(*each, strict=True)
+    ]
 
 
 def to_map(

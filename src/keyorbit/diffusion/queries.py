@@ -38,7 +38,8 @@ class LayerQueries:
         """Logits averaged over the heads: one product of all heads' channels side by side."""
         heads = self.query.shape[1]
         flat = rearrange(self.query[items], "b h q c -> b q (h c)").to(tokens)
-        return flat @ self._keys(tokens).T / heads
+        total = flat @ self._keys(tokens).T
+        return total if heads == 1 else total / heads
 
     def logits(
         self, tokens: Float[Tensor, "token width"], items: Items = EVERY
@@ -75,7 +76,8 @@ class QueryCache:
             logits = layer.mean_logits(tokens, items)
             sums[layer.size] = sums[layer.size] + logits if layer.size in sums else logits
         share = len(sums) / len(self.layers)
-        return [LayerMaps(f"{h}x{w}", share * maps[:, None], (h, w)) for (h, w), maps in sums.items()]
+        scaled = sums if share == 1 else {size: share * maps for size, maps in sums.items()}
+        return [LayerMaps(f"{h}x{w}", maps[:, None], (h, w)) for (h, w), maps in scaled.items()]
 
     def token_maps(self, tokens: Float[Tensor, "token width"], items: Items = EVERY) -> list[LayerMaps]:
         """Attention maps (softmax over text and tokens) of every layer."""

@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.discovery.config import SettledConfig
-from keyorbit.discovery.run import KEPT, DiscoveryRun
+from keyorbit.discovery.run import KEPT, DiscoveryRun, told
 from keyorbit.discovery.selection import Selection, furthest_point_sampling, usual_candidates
 from keyorbit.discovery.source import Source
-from keyorbit.geometry.alignment import Form, form_of, middle_and_stray, stretched, symmetric_pairs
+from keyorbit.geometry.alignment import Form, form_of, middle_and_stray, symmetric_pairs, transport
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import gathered, placed, turn_scores, turned, turns
 from keyorbit.geometry.evidence import heat_evidence, relative_heat
@@ -56,6 +56,18 @@ class Hull:
 
 
 @dataclass(frozen=True, eq=False)
+class Stretch:
+    """How places on the common shape go along with one object's form, under each of the angles that are tried.
+
+    out: from the common shape to the object, about the middles; back: its inverse; middle: of the object's surface.
+    """
+
+    out: Float[Tensor, "angle 3 3"]
+    back: Float[Tensor, "angle 3 3"]
+    middle: Float[Tensor, "angle 1 3"]
+
+
+@dataclass(frozen=True, eq=False)
 class Placing:
     """Where tokens are placed on objects.
 
@@ -79,9 +91,9 @@ class ConstellationRun(DiscoveryRun):
         self.rig = cameras.to(source.device)
         self.middle, self.radius = search_volume(self.rig)
         self.places = torch.zeros(len(self.tokens), 3, device=source.device)
-        self.form = form_of(self.places)
         self.settings = config.constellation
         self.hulls: dict[int, Hull] = {}
+        self._take_form(form_of(self.places))
 
     def temperature_at(self, number: int) -> float:
         """Always the last one: planting has begun with a warm one."""
@@ -108,7 +120,7 @@ class ConstellationRun(DiscoveryRun):
         """Fit the tokens to points of one object's surface that lie far apart; yields the steps done."""
         hull = self._hull(number)
         points = hull.turned[0]
-        self.form = form_of(points)
+        self._take_form(form_of(points))
         self.places = points[furthest_point_sampling(points[None], len(self.tokens))]
         share = placed(points.new_zeros(len(self.places), len(points)), points, self.places, _SPOT)[None]
 
@@ -117,17 +129,19 @@ class ConstellationRun(DiscoveryRun):
 
         optimizer = torch.optim.Adam([self.tokens.embedding], lr=self.config.rate)
         steps, end = self.config.planting, self.config.temperature
+        seen = []
         for step in range(steps):
             warmth = max(0.0, 1 - step / (0.7 * steps))
             temperature = end * (_WARM / end) ** warmth
-            self.descend([number], temperature, terms, optimizer, step / steps)
+            seen.append(self.descend([number], temperature, terms, optimizer, step / steps))
             yield step + 1
+        told(seen, 0, steps)
 
     def terms(self, objects: Sequence[int], maps: Tensor) -> dict[str, Float[Tensor, ""]]:
         """How unlikely the places are that the tokens are given, in nats; and how sure these are."""
         hulls = [self._hull(number) for number in objects]
         heat = self._heat(hulls, maps)
-        share, placing = self._place(hulls, heat.detach())
+        share, placing = self._place(objects, heat.detach())
         terms = _misplaced(hulls, share, heat)
         return terms | {"unfit": -placing.fit.mean(), "evidence": placing.evidence.mean()}
 
@@ -135,19 +149,27 @@ class ConstellationRun(DiscoveryRun):
         return relative_heat(self.heatmaps(maps), torch.stack([hull.xy for hull in hulls]))
 
     def _place(
-        self, hulls: Sequence[Hull], heat: Float[Tensor, "object version view token point"]
+        self, objects: Sequence[int], heat: Float[Tensor, "object version view token point"]
     ) -> tuple[Float[Tensor, "object token point"], Placing]:
         """The chance of each of a hull's points to be each token's, and what follows from it."""
         evidence = self.settings.trust * heat_evidence(heat).mean(1).sum(1)
-        under = torch.stack([hull.turned for hull in hulls])
+        under = torch.stack([self._hull(number).turned for number in objects])
         scores = turn_scores(evidence, under, self.places, self.settings.wide, self.settings.absent)
-        best = scores.max(-1)
+        best, places = scores.max(-1), self.places
         points = gathered(under, best.indices)
-        own = form_of(points) if self.settings.stretch else self.form
-        share = placed(evidence, points, stretched(self.places, self.form, own), self.settings.near)
-        where = stretched(einsum(share, points, "o t p, o p c -> o t c"), own, self.form)
-        told = (share * evidence).sum(-1) / (self.settings.trust * heat.shape[2])
-        return share, Placing(best.values, where, told)
+        if self.settings.stretch:
+            stretches = [self._stretch(number) for number in objects]
+            out, back, middle = (
+                gathered(torch.stack([getattr(one, name) for one in stretches]), best.indices)
+                for name in ("out", "back", "middle")
+            )
+            places = (self.places - self.form.middle) @ out + middle
+        share = placed(evidence, points, places, self.settings.near)
+        where = einsum(share, points, "o t p, o p c -> o t c")
+        if self.settings.stretch:
+            where = (where - middle) @ back + self.form.middle
+        evident = (share * evidence).sum(-1) / (self.settings.trust * heat.shape[2])
+        return share, Placing(best.values, where, evident)
 
     @torch.no_grad()
     def _place_all(self, numbers: Sequence[int]) -> Placing:
@@ -155,9 +177,9 @@ class ConstellationRun(DiscoveryRun):
         found = []
         for start in range(0, len(numbers), self.config.batch):
             batch = numbers[start : start + self.config.batch]
-            maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
+            maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             hulls = [self._hull(n) for n in batch]
-            found.append(self._place(hulls, self._heat(hulls, maps))[1])
+            found.append(self._place(batch, self._heat(hulls, maps))[1])
         return Placing(*(torch.cat([getattr(some, field.name) for some in found]) for field in fields(Placing)))
 
     def _hull(self, number: int) -> Hull:
@@ -176,12 +198,28 @@ class ConstellationRun(DiscoveryRun):
             self.hulls[number] = hull
         return hull
 
+    def _take_form(self, form: Form) -> None:
+        """The form of the object that tokens are planted on, from which the others' are stretched."""
+        self.form = form
+        self.stretches: dict[int, Stretch] = {}
+
+    def _stretch(self, number: int) -> Stretch:
+        """Computed once, for all angles: a root of a matrix is found on the CPU, for which a GPU would have to stop."""
+        if number in self.stretches:
+            return self.stretches[number]
+        own = form_of(self._hull(number).turned)
+        out, back = (way.to(own.middle) for way in (transport(self.form, own), transport(own, self.form)))
+        stretch = Stretch(out, back, own.middle[:, None])
+        if len(self.stretches) < KEPT:
+            self.stretches[number] = stretch
+        return stretch
+
     def learnt(self) -> dict[str, Tensor]:
         return {"places": self.places, "form": self.form.rows}
 
     def load_learnt(self, tensors: Mapping[str, Tensor]) -> None:
         self.places = tensors["places"].to(self.places)
-        self.form = Form.from_rows(tensors["form"].to(self.places))
+        self._take_form(Form.from_rows(tensors["form"].to(self.places)))
 
     @torch.no_grad()
     def select(self) -> Selection:

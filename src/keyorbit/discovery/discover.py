@@ -18,7 +18,7 @@ from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
 from keyorbit.discovery.memory import open_source
-from keyorbit.discovery.run import DiscoveryRun
+from keyorbit.discovery.run import DiscoveryRun, told
 from keyorbit.discovery.single_view_run import SingleViewRun
 from keyorbit.discovery.source import Source, check_shares
 from keyorbit.errors import InputError
@@ -27,6 +27,9 @@ from keyorbit.ranks import Ranks
 from keyorbit.storage.outputs import begin_output, check_run
 
 log = logging.getLogger(__name__)
+
+# Steps whose losses are read from a GPU together: to read one it has to finish all that it was given.
+READ_TOGETHER = 20
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[int, Tokens], bool]
@@ -65,7 +68,7 @@ def discover(
             bit-identical to one that was never stopped. The folder is new or empty, or holds an earlier run, which goes
             at the first step with ``overwrite``.
         report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, plant (by
-            constellation), and step.
+            constellation), and step; away from the CPU for several steps at once, a little later.
         ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
             ends with the same tokens, bit-identical to those of one process with as many threads.
         watch: called every ``save_every`` steps as ``watch(steps done, the tokens that would be chosen now)``; where it
@@ -153,13 +156,18 @@ def run_to_end(run: DiscoveryRun, kept: Keeping, queries: str = "float32") -> To
     log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
     if start == 0:
         run.begin(lambda done, total: kept.report("plant", done, total, {}))
-    for number in range(start, config.steps):
-        terms = run.step(number)
-        if out and number == start:  # nothing is written, or goes, before there is something to keep
-            begin_output(out, RUN, kept.overwrite, kept.resume)
-        done = number + 1
-        kept.report("step", done, config.steps, terms | {"seconds": time.monotonic() - began})
-        if out and (done % config.save_every == 0 or done == config.steps):
+    at_once, unread = 1 if source.device.type == "cpu" else READ_TOGETHER, []
+    for done in range(start + 1, config.steps + 1):
+        unread.append(run.step(done - 1))
+        saved = done % config.save_every == 0 or done == config.steps
+        if saved or len(unread) == at_once:
+            first = done - len(unread)
+            for number, terms in enumerate(told(unread, first, config.steps), first + 1):
+                if out and number == start + 1:  # nothing is written, or goes, before there is something to keep
+                    begin_output(out, RUN, kept.overwrite, kept.resume)
+                kept.report("step", number, config.steps, terms | {"seconds": time.monotonic() - began})
+            unread = []
+        if out and saved:
             run.save(out, done, settings)
         if kept.watch and done % config.save_every == 0:
             tokens = _chosen(run, queries)

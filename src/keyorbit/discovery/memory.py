@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,9 @@ class MemorySource:
     def shown(self, number: int) -> Shown:
         return self.recordings[number].shown
 
+    def ahead(self, numbers: Sequence[int]) -> None:
+        """All is here."""
+
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
         return self.recordings[number].maps(tokens)
 
@@ -63,6 +66,9 @@ class UnetSource:
 
     def shown(self, number: int) -> Shown:
         return self.objects[number][1]
+
+    def ahead(self, numbers: Sequence[int]) -> None:
+        """All is here."""
 
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
         prepared, mode, kind = self.objects[number][0], self.config.mode, self.config.maps

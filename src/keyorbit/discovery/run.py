@@ -1,5 +1,6 @@
 """The steps of a discovery, by one process or several, and its checkpoints."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -7,10 +8,11 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from keyorbit.diffusion.maps import token_maps
+from keyorbit.diffusion.maps import join_objects, token_maps
 from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.initial import initial_tokens
@@ -70,16 +72,20 @@ class DiscoveryRun(ABC):
 
     @final
     def maps(
-        self, objects: Sequence[int], tokens: Sequence[Float[Tensor, "token width"]], temperature: float
+        self, objects: Sequence[int], tokens: Float[Tensor, "object token width"], temperature: float
     ) -> Float[Tensor, "object version view token side side"]:
         """Maps of the chosen objects as :func:`token_maps` makes them, each object with tokens of its own."""
-        layout = self.source.facts.layout
+        layout, versions, own = self.source.facts.layout, self.source.versions, tokens.unbind(0)
         found: dict[int, Tensor] = {}
-        for place, number in enumerate(objects):
-            if self.ranks.owns(number):
-                layers = self.source.maps(number, tokens[place])
-                found[place] = token_maps(layers, layout, self.kind, self.side, temperature)
-        each = (self.source.versions, layout.num_views, len(tokens[0]), self.side, self.side)
+        mine = [place for place, number in enumerate(objects) if self.ranks.owns(number)]
+        if mine:
+            layers = join_objects([self.source.maps(objects[place], own[place]) for place in mine])
+            ours = token_maps(layers, layout, self.kind, self.side, temperature)
+            ours = rearrange(ours, "(o n) ... -> o n ...", n=versions)
+            if self.ranks.count == 1:
+                return ours
+            found = dict(zip(mine, ours, strict=True))
+        each = (versions, layout.num_views, tokens.shape[1], self.side, self.side)
         return self._together(len(objects), found, each)
 
     @final
@@ -132,16 +138,19 @@ class DiscoveryRun(ABC):
         return found
 
     @final
-    def step(self, number: int) -> dict[str, float]:
-        """Step ``number``, from 0, on a batch drawn for it; the terms of its loss.
-
-        Raises:
-            InputError: the loss is not finite.
-        """
-        generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
-        picked = torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
+    def step(self, number: int) -> dict[str, Float[Tensor, ""]]:
+        """Step ``number``, from 0, on a batch drawn for it; the terms of its loss, which stay on the device."""
+        picked = self.picked(number)
+        if number + 1 < self.config.steps:
+            self.source.ahead([other for other in self.picked(number + 1) if self.ranks.owns(other)])
         progress = number / max(1, self.config.steps)
         return self.descend(picked, self.temperature_at(number), partial(self.terms, picked), self.optimizer, progress)
+
+    @final
+    def picked(self, number: int) -> list[int]:
+        """The objects of step ``number``."""
+        generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
+        return torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
 
     @final
     def descend(
@@ -151,28 +160,24 @@ class DiscoveryRun(ABC):
         terms_of: Callable[[Tensor], dict[str, Tensor]],
         optimizer: torch.optim.Optimizer,
         progress: float,
-    ) -> dict[str, float]:
+    ) -> dict[str, Float[Tensor, ""]]:
         """One step down the total of ``terms_of(maps)`` on these objects, at a rate that falls with ``progress`` 0…1.
 
-        Raises:
-            InputError: the loss is not finite.
+        Nothing is read from the device, which would have to finish first: so the caller finds out whether the loss is
+        finite, see :func:`told`.
         """
-        copies = [self.tokens.embedding.detach().clone().requires_grad_() for _ in objects]
-        terms = terms_of(self.maps(objects, copies, temperature))
+        tokens = self.tokens.embedding.detach().repeat(len(objects), 1, 1).requires_grad_()
+        terms = terms_of(self.maps(objects, tokens, temperature))
         total = terms["total"]
-        if not total.isfinite():
-            raise InputError(
-                f"the loss is {total.item()} at {progress:.0%} of the steps; lower the rate or the weights"
-            )
         if total.requires_grad:  # not where every object of this batch is another process's
             total.backward()  # type: ignore[no-untyped-call]
-        gradients = torch.stack([torch.zeros_like(x) if x.grad is None else x.grad for x in copies])
+        gradients = torch.zeros_like(tokens) if tokens.grad is None else tokens.grad
         self.tokens.embedding.grad = self.ranks.sum(gradients).sum(0)
         # A linear decay to a tenth: the tokens settle instead of circling.
         for group in optimizer.param_groups:
             group["lr"] = self.config.rate * (1 - 0.9 * progress)
         optimizer.step()
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return {name: value.detach() for name, value in terms.items()}
 
     @final
     def ranked(self, locate: Callable[[Observed], tuple[Tensor, Tensor]], beside: bool) -> Selection:
@@ -184,7 +189,7 @@ class DiscoveryRun(ABC):
         sharpness, points, errors, off_object = [], [], [], []
         for start in range(0, len(self.source), self.config.batch):
             batch = range(start, min(start + self.config.batch, len(self.source)))
-            maps = self.maps(batch, [self.tokens.embedding] * len(batch), self.config.temperature)
+            maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             seen = self.observe(batch, maps)
             sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))
             if beside:
@@ -194,6 +199,11 @@ class DiscoveryRun(ABC):
             errors.append(error)
         ranks = torch.cat(sharpness), torch.cat(points), torch.cat(errors)
         return choose_tokens(*ranks, self.config.num_tokens, off_object=torch.cat(off_object) if beside else None)
+
+    @final
+    def everywhere(self, count: int) -> Float[Tensor, "object token width"]:
+        """The tokens as they are, for each of that many objects."""
+        return self.tokens.embedding.expand(count, -1, -1)
 
     @final
     def observe(self, objects: Sequence[int], maps: Float[Tensor, "object version view token side side"]) -> Observed:
@@ -233,3 +243,20 @@ class DiscoveryRun(ABC):
         self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
         return int(metadata["step"])
+
+
+def told(steps: Sequence[Mapping[str, Tensor]], first: int, count: int) -> list[dict[str, float]]:
+    """The terms of successive steps as numbers, read from the device at once; ``first`` of ``count`` is the first's.
+
+    Raises:
+        InputError: a loss is not finite.
+    """
+    if not steps:
+        return []
+    rows = torch.stack([torch.stack(list(terms.values())) for terms in steps]).tolist()
+    found = [dict(zip(terms, row, strict=True)) for terms, row in zip(steps, rows, strict=True)]
+    for number, terms in enumerate(found, first):
+        if not math.isfinite(terms["total"]):
+            share = number / max(1, count)
+            raise InputError(f"the loss is {terms['total']} at {share:.0%} of the steps; lower the rate or the weights")
+    return found

@@ -4,6 +4,7 @@ Recordings in memory, the UNet itself in joint mode (:mod:`keyorbit.discovery.me
 (:mod:`keyorbit.discovery.cache.disk`) give the same.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -38,6 +39,9 @@ class Source(Protocol):
 
     def shown(self, number: int) -> Shown:
         """What there is to know of an object besides its queries."""
+
+    def ahead(self, numbers: Sequence[int]) -> None:
+        """What the next step will ask for: time to read it from a disk."""
 
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
         """The layers' maps of all versions of an object, differentiable in the tokens; see :meth:`QueryCache.maps`."""

@@ -131,8 +131,9 @@ def form_of(points: Float[Tensor, "*batch point 3"]) -> Form:
     """Compute the form of an object from points on its surface."""
     middle = points.mean(-2)
     away = points - middle[..., None, :]
-    upright = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]).to(points)
-    return Form(middle, upright * (away.mT @ away) / points.shape[-2])
+    covariance = away.mT @ away / points.shape[-2]
+    vertical = torch.arange(3, device=points.device) == 2
+    return Form(middle, torch.where(vertical == vertical[:, None], covariance, 0.0))
 
 
 def stretched(points: Float[Tensor, "*#batch point 3"], here: Form, there: Form) -> Float[Tensor, "*#batch point 3"]:
@@ -141,13 +142,20 @@ def stretched(points: Float[Tensor, "*#batch point 3"], here: Form, there: Form)
     The linear map is symmetric and positive definite: it stretches and never rotates. It is the optimal transport
     between normal distributions (Knott & Smith 1984; Peyré & Cuturi 2019, remark 2.31). The way back is its inverse.
     """
-    root, inverse = _power(here.covariance, 0.5), _power(here.covariance, -0.5)
-    by = inverse @ _power(root @ there.covariance.double() @ root, 0.5) @ inverse
-    moved: Tensor = (points - here.middle[..., None, :]) @ by.to(points) + there.middle[..., None, :]
+    by = transport(here, there).to(points)
+    moved: Tensor = (points - here.middle[..., None, :]) @ by + there.middle[..., None, :]
     return moved
 
 
+def transport(here: Form, there: Form) -> Float[Tensor, "*batch 3 3"]:
+    """Compute the linear map of :func:`stretched`, in float64 and on the CPU: not every device has that type."""
+    first, second = (form.covariance.detach().cpu().double() for form in (here, there))
+    root, inverse = _power(first, 0.5), _power(first, -0.5)
+    by: Tensor = inverse @ _power(root @ second @ root, 0.5) @ inverse
+    return by
+
+
 def _power(matrix: Float[Tensor, "*batch 3 3"], exponent: float) -> Float[Tensor, "*batch 3 3"]:
-    value, vector = torch.linalg.eigh(matrix.double())
+    value, vector = torch.linalg.eigh(matrix)
     found: Tensor = (vector * value.clamp_min(_FLAT**2).pow(exponent)[..., None, :]) @ vector.mT
     return found

@@ -73,8 +73,8 @@ def argmax_rowcol(maps: Float[Tensor, "*batch height width"]) -> Int[Tensor, "*b
 def argmax_xy(maps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:
     """Return the centre of each map's greatest pixel, xy in the unit square. It has no gradient."""
     maps = at_least_float32(maps.detach())
-    size = torch.tensor([maps.shape[-1], maps.shape[-2]], dtype=maps.dtype, device=maps.device)
-    return (argmax_rowcol(maps).flip(-1).to(maps.dtype) + 0.5) / size
+    row, column = argmax_rowcol(maps).to(maps.dtype).unbind(-1)
+    return torch.stack([(column + 0.5) / maps.shape[-1], (row + 0.5) / maps.shape[-2]], dim=-1)
 
 
 def soft_argmax_xy(heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch 2"]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import resize
+from keyorbit.geometry.sampling import bilinear
 
 # Cells of the hull's grid a side, and draws from its surface.
 _SIDE, _SURFACE = 32, 1500
@@ -71,9 +72,7 @@ def sampled(
     edge: str = "zeros",
 ) -> Float[Tensor, "*batch view channel point"]:
     """Sample maps at positions in the unit square, bilinearly. ``edge`` is the padding: ``zeros`` or ``border``."""
-    flat = maps.reshape(-1, *maps.shape[-3:])
-    places = (2 * xy - 1).reshape(-1, xy.shape[-2], 1, 2)
-    found = F.grid_sample(flat, places, mode="bilinear", padding_mode=edge, align_corners=False)
+    found = bilinear(maps.reshape(-1, *maps.shape[-3:]), xy.reshape(-1, *xy.shape[-2:]), edge)
     return found.reshape(*maps.shape[:-2], xy.shape[-2])
 
 

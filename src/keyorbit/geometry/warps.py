@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.geometry.heatmaps import pixel_centers
+from keyorbit.geometry.sampling import bilinear
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +101,12 @@ def warp_image(
     lead = images.shape[:-3]
     matrix = warp.inverse().matrix.to(images).expand(*lead, 2, 3).reshape(-1, 2, 3)
     centers = pixel_centers(height, width, images.dtype, images.device).reshape(1, -1, 2)
-    grid = Warp(matrix).apply(centers.expand(len(matrix), -1, -1)).reshape(-1, height, width, 2) * 2 - 1
+    xy = Warp(matrix).apply(centers.expand(len(matrix), -1, -1)).reshape(-1, height, width, 2)
     flat = images.reshape(-1, *images.shape[-3:])
     if fill is None:
-        return _sample(flat, grid, "border").reshape(images.shape)
+        return bilinear(flat, xy, "border").reshape(images.shape)
     colour = torch.as_tensor(fill, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
-    return (_sample(flat - colour, grid, "zeros") + colour).reshape(images.shape)
+    return (bilinear(flat - colour, xy) + colour).reshape(images.shape)
 
 
 def unwarp(maps: Float[Tensor, "*batch token height width"], warp: Warp) -> Float[Tensor, "*batch token height width"]:
@@ -122,11 +122,7 @@ def inside(warp: Warp, height: int, width: int) -> Bool[Tensor, "*batch {height}
     matrix = warp.matrix
     centers = pixel_centers(height, width, matrix.dtype, matrix.device).reshape(-1, 2)
     xy = warp.apply(centers.expand(*matrix.shape[:-2], -1, -1))
-    size = torch.tensor([width, height], dtype=matrix.dtype, device=matrix.device)
     margin = 0.5 - 1e-3  # A thousandth of a pixel of grace, or rounding would cut off the identity's border.
-    visible = ((xy * size >= margin) & (xy * size <= size - margin)).all(-1)
+    x, y = xy[..., 0] * width, xy[..., 1] * height
+    visible = (x >= margin) & (x <= width - margin) & (y >= margin) & (y <= height - margin)
     return visible.reshape(*matrix.shape[:-2], height, width)
-
-
-def _sample(images: Tensor, grid: Tensor, padding: str) -> Tensor:
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

@@ -6,7 +6,7 @@ with its objects along the first axis. Every file carries the index's identity.
 
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,9 @@ class DiskCache:
     def shown(self, number: int) -> Shown:
         warps, masks, distance = self._read(number, ("warps", "masks", "distance"))
         return Shown(warps, masks.bool(), distance)
+
+    def ahead(self, numbers: Sequence[int]) -> None:
+        """Nothing yet."""
 
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
         return self.queries(number).maps(tokens, slice(None), self.index.maps)

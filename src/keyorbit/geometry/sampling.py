@@ -1,0 +1,46 @@
+"""Read pictures and maps between their pixels."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def bilinear(
+    images: Float[Tensor, "item channel height width"], xy: Float[Tensor, "item *place 2"], edge: str = "zeros"
+) -> Float[Tensor, "item channel *place"]:
+    """Sample images at positions in the unit square, bilinearly and differentiably in both.
+
+    On a GPU the gradient of torch's own sampler adds up in no fixed order. With
+    ``torch.use_deterministic_algorithms(True)`` the four neighbours are gathered instead, whose gradient has one; the
+    values are the same to rounding.
+
+    Args:
+        images: pictures or maps.
+        xy: positions; pixel i of n has its centre at (i + 0.5)/n.
+        edge: what lies outside: ``zeros``, or the ``border`` repeated. Default zeros.
+    """
+    places = xy.reshape(len(xy), -1, 1, 2)
+    if torch.are_deterministic_algorithms_enabled():
+        found = _gathered(images, places[:, :, 0], edge)
+    else:
+        found = F.grid_sample(images, 2 * places - 1, mode="bilinear", padding_mode=edge, align_corners=False)
+    return found.reshape(*images.shape[:2], *xy.shape[1:-1])
+
+
+def _gathered(
+    images: Float[Tensor, "item channel height width"], xy: Float[Tensor, "item place 2"], edge: str
+) -> Float[Tensor, "item channel place"]:
+    height, width = images.shape[-2:]
+    x, y = xy[..., 0] * width - 0.5, xy[..., 1] * height - 0.5
+    if edge == "border":
+        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    left, top = x.detach().floor(), y.detach().floor()
+    flat, total = images.flatten(2), images.new_zeros(())
+    for column, across in ((left, left + 1 - x), (left + 1, x - left)):
+        for row, down in ((top, top + 1 - y), (top + 1, y - top)):
+            within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+            value = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
+            total = total + value * (across * down * within)[:, None]
+    return total
