@@ -14,6 +14,7 @@ import torch
 import pretend_device
 from agreements import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
 from helpers import layouts
+from helpers.counting import counted
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
 from keyorbit.detection.input_camera import search_input_camera
@@ -24,10 +25,12 @@ from keyorbit.diffusion.inspection.variants import CAPTURES
 from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache
+from keyorbit.discovery.cache.held import HeldCache
 from keyorbit.discovery.cache.index import plan_cache
 from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.discovery.discover import discover, discover_cached
+from keyorbit.discovery.discover import discover, discover_cached, start_run
 from keyorbit.discovery.initial import untrained
+from keyorbit.discovery.memory import open_source
 from keyorbit.evaluation import metrics
 from keyorbit.evaluation.evaluate import detect_all, evaluate
 from keyorbit.evaluation.landmarks import view_boxes
@@ -48,6 +51,7 @@ from keyorbit.output.choices import FORMATS
 from keyorbit.output.page.panels import make_panel, render_panel
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.output.write import write_detection
+from keyorbit.ranks import Ranks
 from keyorbit.storage.outputs import MARKER
 from pnp import solve_input_camera
 
@@ -152,6 +156,29 @@ def test_discovery_from_a_cache_on_disk(backend, there, objects, tmp_path):
     torch.testing.assert_close(found.embedding, discover(backend, objects, FEW).embedding, **NEAR)
     again = discover_cached(cache, replace(FEW, steps=2), tmp_path / "run", resume=True)
     assert torch.equal(again.embedding, found.embedding)
+
+
+@pytest.mark.parametrize("method", ["constellation", "consistency"])
+def test_a_step_of_discovery_waits_for_nothing(method, there, objects):
+    config = replace(FEW, method=method, planting=1, steps=3, batch=len(objects)).settled(
+        there
+    )
+    run = start_run(open_source(there, objects, config, Ranks(), lambda done, total: None), config, Ranks())
+    run.begin(lambda done, total: None)
+    run.step(0)
+    found = counted(lambda: (run.step(1), run.step(2)))
+    assert not found.waits
+    most = {"constellation": 155, "consistency": 590}[method]
+    assert found.kernels.total() / 2 <= most
+
+
+def test_a_cache_is_read_once(there, objects, tmp_path):
+    cache = build_cache(there, objects, plan_cache(there, objects, FEW), tmp_path / "cache")
+    config = replace(FEW, batch=len(objects)).settled(there)
+    run = start_run(HeldCache(cache), config, Ranks())
+    run.begin(lambda done, total: None)
+    run.step(0)
+    assert not counted(lambda: run.step(1)).waits
 
 
 @pytest.mark.parametrize(

@@ -175,8 +175,7 @@ class ConstellationRun(DiscoveryRun):
     def _place_all(self, numbers: Sequence[int]) -> Placing:
         """The same for many objects, a batch at a time."""
         found = []
-        for start in range(0, len(numbers), self.config.batch):
-            batch = numbers[start : start + self.config.batch]
+        for batch in self.batches(numbers):
             maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             hulls = [self._hull(n) for n in batch]
             found.append(self._place(batch, self._heat(hulls, maps))[1])

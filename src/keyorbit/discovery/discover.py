@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
+from keyorbit.discovery.cache.held import HeldCache
 from keyorbit.discovery.choices import RUN
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, patterns, plain_settings
 from keyorbit.discovery.consistency_run import ConsistencyRun
@@ -27,9 +29,6 @@ from keyorbit.ranks import Ranks
 from keyorbit.storage.outputs import begin_output, check_run
 
 log = logging.getLogger(__name__)
-
-# Steps whose losses are read from a GPU together: to read one it has to finish all that it was given.
-READ_TOGETHER = 20
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[int, Tokens], bool]
@@ -117,7 +116,8 @@ def discover_cached(
     check_shares(len(cache), ranks)
     settled = config.settled_as(index.pattern, index.maps, index.prepare)
     kept = Keeping(out, resume, overwrite, report or _silent)
-    return discover_from(cache, settled, kept, ranks, index.dtype)
+    source = cache if cache.device.type == "cpu" else HeldCache(cache)
+    return discover_from(source, settled, kept, ranks, index.dtype)
 
 
 def discover_from(
@@ -156,7 +156,7 @@ def run_to_end(run: DiscoveryRun, kept: Keeping, queries: str = "float32") -> To
     log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
     if start == 0:
         run.begin(lambda done, total: kept.report("plant", done, total, {}))
-    at_once, unread = 1 if source.device.type == "cpu" else READ_TOGETHER, []
+    at_once, unread = read_together(source.device), []
     for done in range(start + 1, config.steps + 1):
         unread.append(run.step(done - 1))
         saved = done % config.save_every == 0 or done == config.steps
@@ -177,6 +177,11 @@ def run_to_end(run: DiscoveryRun, kept: Keeping, queries: str = "float32") -> To
         begin_output(out, RUN, kept.overwrite, kept.resume)
     log.info("%d steps in %.1f s", config.steps - start, time.monotonic() - began)
     return _chosen(run, queries)
+
+
+def read_together(device: torch.device) -> int:
+    """Steps whose losses are read at once. To be read, a GPU has to finish all that it was given; a CPU has."""
+    return 1 if device.type == "cpu" else 20
 
 
 def start_run(source: Source, config: SettledConfig, ranks: Ranks) -> DiscoveryRun:

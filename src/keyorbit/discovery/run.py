@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -76,15 +76,18 @@ class DiscoveryRun(ABC):
     ) -> Float[Tensor, "object version view token side side"]:
         """Maps of the chosen objects as :func:`token_maps` makes them, each object with tokens of its own."""
         layout, versions, own = self.source.facts.layout, self.source.versions, tokens.unbind(0)
-        found: dict[int, Tensor] = {}
         mine = [place for place, number in enumerate(objects) if self.ranks.owns(number)]
-        if mine:
-            layers = join_objects([self.source.maps(objects[place], own[place]) for place in mine])
-            ours = token_maps(layers, layout, self.kind, self.side, temperature)
-            ours = rearrange(ours, "(o n) ... -> o n ...", n=versions)
-            if self.ranks.count == 1:
-                return ours
-            found = dict(zip(mine, ours, strict=True))
+        # A GPU is kept busy by large operations; the memory next to a processor holds small ones.
+        together = 1 if self.source.device.type == "cpu" else max(1, len(mine))
+        parts = []
+        for start in range(0, len(mine), together):
+            some = mine[start : start + together]
+            layers = join_objects([self.source.maps(objects[place], own[place]) for place in some])
+            made = token_maps(layers, layout, self.kind, self.side, temperature)
+            parts.append(rearrange(made, "(o n) ... -> o n ...", n=versions))
+        if self.ranks.count == 1:
+            return torch.cat(parts)
+        found = dict(zip(mine, (one for part in parts for one in part), strict=True))
         each = (versions, layout.num_views, tokens.shape[1], self.side, self.side)
         return self._together(len(objects), found, each)
 
@@ -142,9 +145,21 @@ class DiscoveryRun(ABC):
         """Step ``number``, from 0, on a batch drawn for it; the terms of its loss, which stay on the device."""
         picked = self.picked(number)
         if number + 1 < self.config.steps:
-            self.source.ahead([other for other in self.picked(number + 1) if self.ranks.owns(other)])
+            self._ahead(self.picked(number + 1))
         progress = number / max(1, self.config.steps)
         return self.descend(picked, self.temperature_at(number), partial(self.terms, picked), self.optimizer, progress)
+
+    @final
+    def batches(self, objects: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Objects a batch at a time, in order; the next batch is read while one is computed."""
+        for start in range(0, len(objects), self.config.batch):
+            end = start + self.config.batch
+            self._ahead(objects[end : end + self.config.batch])
+            yield objects[start:end]
+
+    @final
+    def _ahead(self, objects: Sequence[int]) -> None:
+        self.source.ahead([number for number in objects if self.ranks.owns(number)])
 
     @final
     def picked(self, number: int) -> list[int]:
@@ -187,8 +202,7 @@ class DiscoveryRun(ABC):
             locate: where the tokens of a batch are, [object token _], and how far their views disagree, [object token].
         """
         sharpness, points, errors, off_object = [], [], [], []
-        for start in range(0, len(self.source), self.config.batch):
-            batch = range(start, min(start + self.config.batch, len(self.source)))
+        for batch in self.batches(range(len(self.source))):
             maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             seen = self.observe(batch, maps)
             sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))

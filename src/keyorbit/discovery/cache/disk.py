@@ -57,7 +57,7 @@ class DiskCache:
         return Shown(warps, masks.bool(), distance)
 
     def ahead(self, numbers: Sequence[int]) -> None:
-        """Nothing yet."""
+        """The system reads ahead on its own."""
 
     def maps(self, number: int, tokens: Float[Tensor, "token width"]) -> list[LayerMaps]:
         return self.queries(number).maps(tokens, slice(None), self.index.maps)
@@ -67,14 +67,22 @@ class DiskCache:
 
         Queries of float32 are not copied.
         """
+        return self.assembled([x.to(self.device, torch.float32) for x in self.stored(number)])
+
+    def stored(self, number: int) -> list[Tensor]:
+        """One object's tensors as they lie on the disk: queries of all layers, then their normalizers."""
         count, normalized = len(self.index.stored), self.index.maps == "attention"
         names = [f"query.{i}" for i in range(count)] + [f"normalizer.{i}" for i in range(count) if normalized]
-        read = [x.to(self.device, torch.float32) for x in self._read(number, names)]
-        normalizers: list[Tensor | None] = [*read[count:]] if normalized else [None] * count
+        return self._read(number, names)
+
+    def assembled(self, tensors: Sequence[Tensor]) -> QueryCache:
+        """The queries that :meth:`stored` tensors are, wherever these were moved."""
+        count = len(self.index.stored)
+        normalizers: Sequence[Tensor | None] = tensors[count:] or [None] * count
         layers = (
             LayerQueries(layer.name, layer.size, query, normalizer, key)
             for layer, query, normalizer, key in zip(
-                self.index.stored, read[:count], normalizers, self.keys, strict=True
+                self.index.stored, tensors[:count], normalizers, self.keys, strict=True
             )
         )
         return QueryCache(tuple(layers), self.versions)
