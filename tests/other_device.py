@@ -160,9 +160,7 @@ def test_discovery_from_a_cache_on_disk(backend, there, objects, tmp_path):
 
 @pytest.mark.parametrize("method", ["constellation", "consistency"])
 def test_a_step_of_discovery_waits_for_nothing(method, there, objects):
-    config = replace(FEW, method=method, planting=1, steps=3, batch=len(objects)).settled(
-        there
-    )
+    config = replace(FEW, method=method, planting=1, steps=3, batch=len(objects)).settled(there)
     run = start_run(open_source(there, objects, config, Ranks(), lambda done, total: None), config, Ranks())
     run.begin(lambda done, total: None)
     run.step(0)

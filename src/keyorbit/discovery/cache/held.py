@@ -97,5 +97,6 @@ def free_host_bytes() -> int:
 
 
 def free_device_bytes(device: torch.device, host_bytes: int) -> int:
-    """The same of a device: of a GPU of NVIDIA's or AMD's its own, of others the computer's."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_bytes
+    """The same of a device: a GPU that torch.cuda drives has memory of its own, others share the computer's."""
+    own = torch.empty(0, device=device).is_cuda
+    return torch.cuda.mem_get_info(device)[0] if own else host_bytes
