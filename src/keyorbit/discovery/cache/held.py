@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,9 @@ from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts
 from keyorbit.diffusion.prepare import Shown
 from keyorbit.diffusion.queries import QueryCache
-from keyorbit.discovery.cache.disk import DiskCache
+
+if TYPE_CHECKING:
+    from keyorbit.discovery.cache.disk import DiskCache
 
 
 class HeldCache:
@@ -27,7 +30,7 @@ class HeldCache:
         host_bytes: room in memory; default half of what is free there.
     """
 
-    def __init__(self, cache: DiskCache, device_bytes: int | None = None, host_bytes: int | None = None) -> None:
+    def __init__(self, cache: "DiskCache", device_bytes: int | None = None, host_bytes: int | None = None) -> None:
         self.cache = cache
         free = free_host_bytes()
         self.device_room = free_device_bytes(cache.device, free) // 2 if device_bytes is None else device_bytes
