@@ -20,11 +20,12 @@ def bilinear(
         xy: positions; pixel i of n has its centre at (i + 0.5)/n.
         edge: what lies outside: ``zeros``, or the ``border`` repeated. Default zeros.
     """
-    places = xy.reshape(len(xy), -1, 1, 2)
+    places = xy.flatten(1, -2)
     if torch.are_deterministic_algorithms_enabled():
-        found = _gathered(images, places[:, :, 0], edge)
+        found = _gathered(images, places, edge)
     else:
-        found = F.grid_sample(images, 2 * places - 1, mode="bilinear", padding_mode=edge, align_corners=False)
+        grid = 2 * places[:, :, None] - 1
+        found = F.grid_sample(images, grid, mode="bilinear", padding_mode=edge, align_corners=False)
     return found.reshape(*images.shape[:2], *xy.shape[1:-1])
 
 
