@@ -64,13 +64,13 @@ def furthest_point_sampling(
     pairwise = torch.cdist(chosen_points, chosen_points, compute_mode="donot_use_mm_for_euclid_dist")
     distance = pairwise.mean(dim=0)
     nearest = torch.full_like(distance[0], torch.inf)
-    picks = [torch.as_tensor(current, device=pool.device)]
+    picks = [torch.full((1,), current, device=pool.device)]
     taken = torch.zeros_like(nearest, dtype=torch.bool)
     for _ in range(count - 1):
-        taken = taken.scatter(0, picks[-1][None], True)
-        nearest = torch.minimum(nearest, distance[picks[-1]])
-        picks.append(nearest.masked_fill(taken, -torch.inf).argmax())
-    return pool[torch.stack(picks)]
+        taken = taken.scatter(0, picks[-1], True)
+        nearest = torch.minimum(nearest, distance.index_select(0, picks[-1])[0])
+        picks.append(nearest.masked_fill(taken, -torch.inf).argmax(0, keepdim=True))
+    return pool[torch.cat(picks)]
 
 
 def select_tokens(
