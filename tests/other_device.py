@@ -116,6 +116,56 @@ def test_the_device_counts_as_the_cpu_does():
         assert torch.equal(there.cpu(), here)
 
 
+def test_the_device_counts_what_the_host_waits_for():
+    ours, mask, place = torch.ones(3, device=DEVICE), torch.tensor([True, False, True]).to(DEVICE), torch.tensor([0])
+    matrix = torch.eye(3).to(DEVICE)
+    waits = {
+        "_local_scalar_dense": [
+            lambda: ours[0].item(),
+            lambda: bool((ours > 0).all()),
+            lambda: torch.linalg.inv(matrix),
+        ],
+        "_copy_from": [lambda: ours.cpu(), lambda: ours.tolist(), lambda: torch.zeros(3).copy_(ours)],
+        "nonzero": [lambda: mask.nonzero(), lambda: torch.where(mask), lambda: ours[mask]],
+        "_index_put_impl_": [lambda: ours.clone().index_put_((mask,), ours[:2])],
+        "masked_select": [lambda: ours.masked_select(mask)],
+        "_unique2": [lambda: ours.unique()],
+        "equal": [lambda: torch.equal(ours, ours)],
+    }
+    for name, calls in waits.items():
+        for call in calls:
+            with pretend_device.reads() as seen:
+                call()
+            assert seen.reads == [f"aten::{name}"]
+            assert seen.writes == []
+            with pretend_device.reads(refused=True), pytest.raises(RuntimeError, match=name):
+                call()
+    for write in (
+        lambda: torch.tensor([1.0], device=DEVICE),
+        lambda: place.to(DEVICE),
+        lambda: ours[place],
+        lambda: ours.clone().index_put_((place,), ours[:1]),
+    ):
+        with pretend_device.reads() as seen:
+            write()
+        assert len(seen.writes) == 1
+
+    weight = torch.ones(2, 3, device=DEVICE, requires_grad=True)
+    optimizer = torch.optim.Adam([weight])
+
+    def step():
+        loss = torch.where(mask, (weight * ours + 1).softmax(1).clamp(min=0.1), 0.0).sum()
+        loss.backward()
+        weight.grad[weight < 0] = 0
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with pretend_device.reads() as seen:
+        step()
+    assert (seen.reads, seen.writes) == ([], [])
+    assert seen.operations > 10
+
+
 @pytest.mark.parametrize(
     ("method", "maps"),
     [*(("constellation", maps) for maps in ("logits", "attention", "stablekeypoints")), ("consistency", "logits")],
