@@ -142,12 +142,12 @@ def stretched(points: Float[Tensor, "*#batch point 3"], here: Form, there: Form)
     between normal distributions (Knott & Smith 1984; Peyré & Cuturi 2019, remark 2.31). The way back is its inverse.
     """
     root, inverse = _power(here.covariance, 0.5), _power(here.covariance, -0.5)
-    by = inverse @ _power(root @ there.covariance.double() @ root, 0.5) @ inverse
+    by = inverse @ _power(root @ there.covariance.cpu().double() @ root, 0.5) @ inverse
     moved: Tensor = (points - here.middle[..., None, :]) @ by.to(points) + there.middle[..., None, :]
     return moved
 
 
 def _power(matrix: Float[Tensor, "*batch 3 3"], exponent: float) -> Float[Tensor, "*batch 3 3"]:
-    value, vector = torch.linalg.eigh(matrix.double())
+    value, vector = torch.linalg.eigh(matrix.cpu().double())  # MPS has no float64
     found: Tensor = (vector * value.clamp_min(_FLAT**2).pow(exponent)[..., None, :]) @ vector.mT
     return found
