@@ -2,6 +2,7 @@
 // that gets tensors of both devices is refused, as on a GPU.
 #include <torch/extension.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/native/CPUFallback.h>
 #include <ATen/native/Resize.h>
 #include <ATen/ops/as_strided_native.h>
@@ -56,13 +57,19 @@ static Memory memory;
 REGISTER_ALLOCATOR(c10::DeviceType::PrivateUse1, &memory);
 static const c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
 
+// As on MPS. What needs 64 bits is computed on the CPU.
+static at::ScalarType supported(std::optional<at::ScalarType> dtype) {
+  const auto type = c10::dtype_or_default(dtype);
+  TORCH_CHECK_TYPE(type != at::kDouble && type != at::kComplexDouble, "Cannot convert a pretend Tensor to float64 dtype: the device has none");
+  return type;
+}
 static at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>, std::optional<at::Device>,
                         std::optional<bool>, std::optional<at::MemoryFormat> format) {
-  return at::detail::empty_generic(size, &memory, keys, c10::dtype_or_default(dtype), format);
+  return at::detail::empty_generic(size, &memory, keys, supported(dtype), format);
 }
 static at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
                                 std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
-  return at::detail::empty_strided_generic(size, stride, &memory, keys, c10::dtype_or_default(dtype));
+  return at::detail::empty_strided_generic(size, stride, &memory, keys, supported(dtype));
 }
 // The same memory, seen as the CPU's.
 static at::Tensor here(const at::Tensor& t) {
@@ -72,6 +79,7 @@ static at::Tensor here(const at::Tensor& t) {
       .as_strided(t.sizes(), t.strides(), t.storage_offset());
 }
 static at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+  if (from.is_privateuseone() && from.scalar_type() != to.scalar_type()) supported(to.scalar_type());  // it is cast on the device
   if (!inside) {
     if (!to.is_privateuseone()) count_read("aten::_copy_from");
     else if (!from.is_privateuseone()) count_write("aten::_copy_from");
@@ -112,6 +120,18 @@ static at::Tensor reshape_alias(const at::Tensor& self, c10::SymIntArrayRef size
 static at::Scalar local_scalar(const at::Tensor& self) {
   count_read("aten::_local_scalar_dense");
   return here(self).item();
+}
+
+// What the CPU's operations get, without a copy. They may let a result grow, which then has memory of its own.
+static std::vector<at::Tensor> to_cpu(at::TensorList tensors) {
+  std::vector<at::Tensor> found;
+  for (const at::Tensor& t : tensors) {
+    if (!t.is_privateuseone()) { found.push_back(t.cpu()); continue; }
+    c10::DataPtr data(t.storage().mutable_data(), new at::Tensor(t), [](void* keep) { delete static_cast<at::Tensor*>(keep); }, at::kCPU);
+    c10::Storage same(c10::Storage::use_byte_size_t(), t.storage().nbytes(), std::move(data), c10::GetCPUAllocator(), true);
+    found.push_back(at::empty({0}, t.options().device(at::kCPU)).set_(same, t.storage_offset(), t.sizes(), t.strides()));
+  }
+  return found;
 }
 
 static at::Tensor there(const at::Tensor& t) {
@@ -194,6 +214,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("empty_strided", &empty_strided);
   m.impl("_copy_from", &copy_from);
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
+  m.impl("_to_cpu", &to_cpu);
   m.impl("resize_", &resize);
   m.impl("view", &view);
   m.impl("as_strided", &as_strided);
@@ -202,6 +223,19 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_local_scalar_dense", &local_scalar);
   m.impl("convolution_overrideable", &convolution);
   m.impl("convolution_backward_overrideable", &convolution_backward);
+}
+// What torch.autocast computes in half precision there, as on a GPU.
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) { m.fallback(torch::CppFunction::makeFallthrough()); }
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
+  KERNEL_PRIVATEUSEONE(linear, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(matmul, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(bmm, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(baddbmm, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(conv2d, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(scaled_dot_product_attention, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(softmax, int, fp32_set_opt_dtype)
+  KERNEL_PRIVATEUSEONE(layer_norm, fp32)
+  KERNEL_PRIVATEUSEONE(group_norm, fp32)
 }
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("traffic", [] {

@@ -1,6 +1,7 @@
 """Importing this makes the device "pretend": the CPU under another name.
 
-As a GPU does, it refuses operations on its own and the CPU's tensors together, numpy, and the CPU's random generators.
+As a GPU does, it refuses operations on its own and the CPU's tensors together, numpy, and the CPU's random generators;
+and as MPS does, float64.
 `reads` counts what would make the host wait for a GPU.
 It is built once (half a minute, with a C++ compiler and ninja) into TORCH_EXTENSIONS_DIR.
 """
@@ -70,4 +71,4 @@ def reads(refused=False):
 
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
-_device = load("pretend_device_ext", [str(Path(__file__).with_suffix(".cpp"))], extra_cflags=["-O0"], verbose=False)
+_device = load("pretend_device_ext", [str(Path(__file__).with_suffix(".cpp"))], extra_cflags=["-O1"], verbose=False)
