@@ -155,7 +155,9 @@ def objects(backend: Zero123PlusBackend, number: int) -> list[ko.ObjectViews]:
     for i in range(number):
         views = torch.ones(6, 3, side, side)
         inner = slice(side // 4, side - side // 4)
-        views[..., inner, inner] = torch.rand(views[..., inner, inner].shape, generator=torch.Generator().manual_seed(i))
+        views[..., inner, inner] = torch.rand(
+            views[..., inner, inner].shape, generator=torch.Generator().manual_seed(i)
+        )
         found.append(ko.ObjectViews(f"noise_{i}", picture(i), views))
     return found
 
@@ -233,7 +235,9 @@ def discovery(card: Card, backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
 
             seconds[name] = card.seconds(steps) / several
             about = f"the first took {each[0]:.3g} s"
-            rows.append(row(f"step from {name}", seconds[name], seconds[name] / seconds["memory"], "memory", note=about))
+            rows.append(
+                row(f"step from {name}", seconds[name], seconds[name] / seconds["memory"], "memory", note=about)
+            )
     planted = sizes.steps
     run = start_run(sources["memory"], replace(settled, planting=planted), Ranks())
     rows.append(row("a step of planting", card.seconds(lambda: run.begin(lambda done, total: None)) / planted))
@@ -295,7 +299,9 @@ def pictures(card: Card, backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
     ways: dict[str, Callable[[], Any]] = {}
     for batch in dict.fromkeys((1, sizes.pictures)):
         ways[f"generate, {batch} together"] = lambda batch=batch: [
-            backend.generate([one.input_image for one in things[i : i + batch]], torch.Generator().manual_seed(0), steps)
+            backend.generate(
+                [one.input_image for one in things[i : i + batch]], torch.Generator().manual_seed(0), steps
+            )
             for i in range(0, len(things), batch)
         ]
     for batch in dict.fromkeys((1, sizes.pictures)):
@@ -320,7 +326,9 @@ def determinism(card: Card, backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
             source = open_source(backend, things, config, Ranks(), lambda done, total: None)
             found: list[torch.Tensor] = []
             for _ in range(2):
-                seconds[strict] = card.seconds(lambda found=found, s=source: found.append(discover_from(s, config).embedding))
+                seconds[strict] = card.seconds(
+                    lambda found=found, s=source: found.append(discover_from(s, config).embedding)
+                )
         finally:
             torch.use_deterministic_algorithms(False)
         same = "bit-identical" if torch.equal(*found) else f"differ by {float((found[0] - found[1]).abs().max()):.2g}"

@@ -1,9 +1,13 @@
 """Importing this makes the device "pretend": the CPU under another name.
 
-As a GPU does, it refuses operations on its own and the CPU's tensors together, numpy, and the CPU's random generators.
+As a GPU does, it refuses operations on its own and the CPU's tensors together, numpy, and the CPU's random generators;
+and as MPS does, float64.
+`reads` counts what would make the host wait for a GPU.
 It is built once (half a minute, with a C++ compiler and ninja) into TORCH_EXTENSIONS_DIR.
 """
 
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,5 +39,36 @@ class _Module(_DummyBackendModule):
         return 0
 
 
+@dataclass
+class Traffic:
+    """What went between the host and the device in a block of `reads`, by the names of the operations."""
+
+    # The host waits: `.item()`, `bool(tensor)`, `.cpu()`, `.tolist()`, `nonzero`, `x[mask]`, `torch.equal`.
+    reads: list[str] = field(default_factory=list)
+    # Copied from the host, which waits too unless its memory is pinned: `.to(device)`, `torch.tensor(…, device=…)`.
+    writes: list[str] = field(default_factory=list)
+    # Ran on the device: about the kernels that a GPU would launch.
+    operations: int = 0
+
+
+@contextmanager
+def reads(refused=False):
+    """Counts in its block what the host reads of the device, and writes to it; the counts are there after the block.
+
+    With ``refused`` a read raises where it happens, whose traceback says which line it is.
+    """
+    traffic = Traffic()
+    reads, writes, operations = _device.traffic()
+    outer = _device.refuse_reads(refused)
+    try:
+        yield traffic
+    finally:
+        _device.refuse_reads(outer)
+        all_reads, all_writes, all_operations = _device.traffic()
+        traffic.reads = all_reads[len(reads) :]
+        traffic.writes = all_writes[len(writes) :]
+        traffic.operations = all_operations - operations
+
+
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
-load("pretend_device_ext", [str(Path(__file__).with_suffix(".cpp"))], extra_cflags=["-O0"], verbose=False)
+_device = load("pretend_device_ext", [str(Path(__file__).with_suffix(".cpp"))], extra_cflags=["-O1"], verbose=False)

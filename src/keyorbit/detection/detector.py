@@ -78,7 +78,7 @@ that have a constellation, on upright views |
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found on one object, with the views it was found on.
+    """What was found on one object, with the views it was found on. All tensors are on the CPU.
 
     Attributes:
         name: of the object.
@@ -197,13 +197,13 @@ class KeypointDetector:
         return Detection(
             thing.name,
             thing.input_image,
-            views,
-            silhouette.mask,
-            heatmaps,
+            views.cpu(),
+            silhouette.mask.cpu(),
+            heatmaps.cpu(),
             keypoints,
             points,
             camera,
-            condition,
+            None if condition is None else condition.cpu(),
             self.tokens.info.pairs,
         )
 

@@ -154,10 +154,9 @@ def search_input_camera(
             mismatch = _mismatch(guess, telling.hull, telling.distance)
             total = total - _OUTLINE_WEIGHT * mismatch / (2 * _OUTLINE_STD**2)
         likelihoods.append(total)
-    chance = torch.stack(likelihoods).double()
+    chance = torch.stack(likelihoods).cpu().double()  # MPS has no float64
     posterior = rearrange(rearrange(chance, "h e -> (h e)").softmax(-1), "(h e) -> h e", h=len(hypotheses))
-    share = posterior.sum(0).to(points.device)
-    elevations = elevations.to(share)
+    share = posterior.sum(0)
     mean = (share * elevations).sum()
     std = ((share * (elevations - mean).square()).sum() + _ELEVATIONS[2] ** 2 / 12).sqrt()
     place = int((elevations - mean).abs().argmin())
@@ -172,10 +171,10 @@ def _answer(
     noise = residual[weights > 0].median() / 1.1774 if bool((weights > 0).any()) else residual.new_tensor(math.inf)
     # An elevation that may be anywhere in -90°…90° has a standard deviation of 52°.
     known = float(std) < 26.0
-    score = weights.mean().clamp(0, 1) * (1 - std / 26.0) if known else weights.new_zeros(())
+    score = weights.mean().clamp(0, 1).cpu() * (1 - std / 26.0) if known else points.new_zeros(())
     return InputCamera(
         camera,
-        torch.zeros_like(score),
+        points.new_zeros(()),
         elevation.to(points),
         std.to(points) if known else points.new_tensor(math.inf),
         residual,

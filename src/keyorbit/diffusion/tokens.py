@@ -114,6 +114,7 @@ class Tokens(nn.Module, HubTokens):
 
     def select(self, indices: Tensor) -> "Tokens":
         """The chosen tokens, in the given order, with all helpers."""
+        indices = indices.cpu()  # of a selection, which is where the maps are; these are where they were put
         numbers = torch.arange(len(self))[indices].tolist()
         renumbered = {old: new for new, old in enumerate(numbers)}
         pairs = tuple((renumbered[a], renumbered[b]) for a, b in self.info.pairs if {a, b} <= renumbered.keys())

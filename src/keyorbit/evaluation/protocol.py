@@ -204,12 +204,13 @@ def score(
     Raises:
         InputError: no landmark of the test pictures is known.
     """
+    keypoints, landmarks, known = keypoints.cpu().double(), landmarks.cpu().double(), known.cpu()  # MPS has no float64
     fit = fit_oriented_landmark_map if dataset == "human3.6m" else fit_landmark_map
-    linear = fit(fit_keypoints.double(), fit_landmarks.double(), mask=fit_known)
-    predicted = apply_landmark_map(linear, keypoints.double())
+    linear = fit(fit_keypoints.cpu().double(), fit_landmarks.cpu().double(), mask=fit_known.cpu())
+    predicted = apply_landmark_map(linear, keypoints)
     measured = PROTOCOLS[dataset]
     try:
-        return measured.factor * float(measured.metric(predicted, landmarks.double(), known))
+        return measured.factor * float(measured.metric(predicted, landmarks, known))
     except ValueError as error:
         raise InputError(f"{dataset} cannot be scored: {error}") from error
 

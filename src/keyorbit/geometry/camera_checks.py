@@ -52,6 +52,8 @@ def check_cameras(cameras: Cameras, aspect: Float[Tensor, " view"] | None = None
             for −1…1, or for a picture of another shape; poses are camera-to-world or in OpenGL's axes; or the cameras
             do not look at one point. The message names the convention that it looks like, and the expected one.
     """
+    cameras = cameras.to("cpu")  # every check reads the values
+    aspect = None if aspect is None else aspect.cpu()
     complaint = _matrices(cameras) or _intrinsics(cameras, aspect) or _poses(cameras)
     if complaint:
         raise ValueError(f"{complaint}; {_EXPECTED}")

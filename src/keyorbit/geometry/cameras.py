@@ -196,4 +196,6 @@ def _equal_lengths(*values: float | Sequence[float]) -> list[list[float]]:
 
 def repeat_cameras(cameras: Cameras, versions: int) -> Cameras:
     """Repeat the cameras for each version, in the order of :meth:`Observed.places`."""
-    return cameras.select(list(range(len(cameras))) * versions)
+    return Cameras(
+        cameras.world_to_camera.repeat(versions, 1, 1), cameras.intrinsics.repeat(versions, 1, 1), cameras.orthographic
+    )

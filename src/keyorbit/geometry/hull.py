@@ -127,6 +127,7 @@ def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     side of a view at it. (In a cropped picture that ray is not the optical axis.) A single ray, or parallel rays, give
     the point on them nearest to the origin. It works for every rig and for a user's own cameras.
     """
+    like, cameras = cameras.world_to_camera, cameras.to("cpu")  # where there is float64: MPS has none
     centre, direction = _central_rays(cameras)
     unit = torch.eye(3).to(direction)
     across = unit - direction[:, :, None] * direction[:, None, :]
@@ -134,7 +135,7 @@ def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
     middle = torch.linalg.solve(across.sum(0) + 1e-9 * unit, right)[:, 0]
     depth = torch.ones_like(direction[:, 0]) if cameras.orthographic else cameras.depth(middle[None])[:, 0].abs()
     focal = cameras.intrinsics[:, [0, 1], [0, 1]].double().abs().amax(-1)
-    return middle.to(cameras.world_to_camera), float((0.5 * depth / focal).min())
+    return middle.to(like), float((0.5 * depth / focal).min())
 
 
 def _central_rays(cameras: Cameras) -> tuple[Float[Tensor, "view 3"], Float[Tensor, "view 3"]]:

@@ -105,7 +105,7 @@ def warp_image(
     flat = images.reshape(-1, *images.shape[-3:])
     if fill is None:
         return bilinear(flat, xy, "border").reshape(images.shape)
-    colour = torch.as_tensor(fill, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
+    colour = fill.to(images).reshape(-1, 1, 1) if isinstance(fill, Tensor) else fill
     return (bilinear(flat - colour, xy) + colour).reshape(images.shape)
 
 

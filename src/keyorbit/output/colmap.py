@@ -68,7 +68,7 @@ def _pinholes(cameras: Cameras | None) -> Cameras:
         raise InputError("COLMAP has no orthographic camera, and this rig is orthographic; leave out the format colmap")
     if (cameras.intrinsics[:, 0, 1].abs() > 1e-9).any():
         raise InputError("COLMAP's pinhole cameras have no skew, and these cameras do; leave out the format colmap")
-    return cameras.to("cpu", torch.float64)
+    return cameras.to("cpu").to(dtype=torch.float64)
 
 
 def _cameras(cameras: Cameras, width: int, height: int) -> tuple[list[str], list[int]]:

@@ -44,7 +44,7 @@ def keypoints_dict(
             entry["reprojection_error"] = _rounded(points.reprojection_error[i])
             # Without two views that agree the covariance is infinite, which JSON has no word for.
             if points.covariance is not None and points.covariance[i].isfinite().all():
-                entry["covariance"] = points.covariance[i].double().tolist()
+                entry["covariance"] = points.covariance[i].cpu().double().tolist()
     views = []
     for i in range(len(flat.xy)):
         view = {"name": view_names[i], "xy": _rounded(flat.xy[i]), "score": _rounded(flat.score[i])}
@@ -89,7 +89,7 @@ def coco_dict(
     images, annotations = [], []
     for i, (file, width, height, xy, score) in enumerate(items, 1):
         images.append({"id": i, "file_name": file, "width": width, "height": height})
-        pixels, scores = xy.double().cpu().numpy() * [width, height], score.cpu().numpy()
+        pixels, scores = xy.cpu().double().numpy() * [width, height], score.cpu().numpy()
         shown = scores >= FAINT
         flat = [[*np.round(p, 3).tolist(), 2] if s else [0, 0, 0] for p, s in zip(pixels, shown, strict=True)]
         low, high = (pixels[shown].min(0), pixels[shown].max(0)) if shown.any() else (np.zeros(2), np.zeros(2))
@@ -153,4 +153,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _rounded(values: Tensor) -> Any:
-    return np.round(values.detach().double().cpu().numpy(), 6).tolist()
+    return np.round(values.detach().cpu().double().numpy(), 6).tolist()

@@ -66,7 +66,7 @@ def _ply(points: Keypoints3D, kept: Sequence[int]) -> str:
 def _scene(points: Keypoints3D, kept: Sequence[int], cameras: Cameras | None, skeleton: Sequence[Edge]) -> Any:
     import trimesh
 
-    xyz = points.xyz.double().cpu().numpy()
+    xyz = points.xyz.cpu().double().numpy()
     colors, size = [rgb(color) for color in palette(len(xyz))], _size(xyz[kept])
     scene = trimesh.Scene()
     for k in kept:
@@ -118,9 +118,9 @@ def frustum(cameras: Cameras, index: int, depth: float) -> tuple[Float[ndarray, 
     parallel, as it has no centre.
     """
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], float)
-    rays = corners @ np.linalg.inv(cameras.intrinsics[index].double().cpu().numpy()).T
+    rays = corners @ np.linalg.inv(cameras.intrinsics[index].cpu().double().numpy()).T
     near = rays * [1, 1, 0] if cameras.orthographic else np.zeros_like(rays)
     far = rays * [1, 1, depth] if cameras.orthographic else rays * depth
-    to_world = np.linalg.inv(cameras.world_to_camera[index].double().cpu().numpy())
+    to_world = np.linalg.inv(cameras.world_to_camera[index].cpu().double().numpy())
     tip, rim = (place @ to_world[:3, :3].T + to_world[:3, 3] for place in (near, far))
     return tip, rim

@@ -61,9 +61,9 @@ def _log_view(
     entity, (height, width) = f"world/view_{index}", picture.shape[:2]
     cameras = flat.cameras
     if cameras is not None and not cameras.orthographic:
-        to_world = np.linalg.inv(cameras.world_to_camera[index].double().cpu().numpy())
+        to_world = np.linalg.inv(cameras.world_to_camera[index].cpu().double().numpy())
         recording.log(entity, rr.Transform3D(translation=to_world[:3, 3], mat3x3=to_world[:3, :3]), static=True)
-        matrix = cameras.intrinsics[index].double().cpu().numpy() * [[width], [height], [1]]
+        matrix = cameras.intrinsics[index].cpu().double().numpy() * [[width], [height], [1]]
         size = [width, height]
         pinhole = rr.Pinhole(image_from_camera=matrix, resolution=size, camera_xyz=rr.ViewCoordinates.RDF)
         recording.log(f"{entity}/image", pinhole, static=True)

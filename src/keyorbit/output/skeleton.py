@@ -27,8 +27,8 @@ def co_moving_skeleton(
         seen: which of them are used. Default: all.
     """
     objects, count = points.shape[:2]
-    if seen is None:
-        seen = torch.ones(objects, count, dtype=torch.bool, device=points.device)
+    points = points.cpu()
+    seen = torch.ones(objects, count, dtype=torch.bool) if seen is None else seen.cpu()
     both = (seen[:, :, None] & seen[:, None, :]).double()
     # Not a product: it would make a keypoint that lies nowhere (NaN) spoil the others.
     places = points.double().masked_fill(~seen[..., None], 0.0)
@@ -44,7 +44,7 @@ def co_moving_skeleton(
 def _spanning_forest(cost: Float[Tensor, "keypoint keypoint"]) -> list[Edge]:
     """Compute the minimum spanning tree of each group. Edges of infinite cost join nothing; ties go to the first."""
     rows, cols = torch.triu_indices(len(cost), len(cost), 1)
-    values = cost.cpu()[rows, cols]
+    values = cost[rows, cols]
     # Ranks instead of costs: they give the same tree, have no ties, and no 0, which means no edge to scipy.
     rank = torch.empty(len(values)).scatter(0, values.argsort(stable=True), torch.arange(1.0, len(values) + 1))
     some = values.isfinite()

@@ -123,7 +123,7 @@ def geodesic_distances(
     it is added (as in Isomap's graph; Tenenbaum et al. 2000). A path through the graph is a little longer than one on
     the surface. It is the input of `geodesic_iou`.
     """
-    points, wanted = surface.double().cpu().numpy(), landmarks.double().cpu().numpy()
+    points, wanted = surface.cpu().double().numpy(), landmarks.cpu().double().numpy()
     tree = cKDTree(points)
     length, other = tree.query(points, k=min(neighbours + 1, len(points)))
     start = np.repeat(np.arange(len(points)), length.shape[1])

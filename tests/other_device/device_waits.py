@@ -1,0 +1,55 @@
+"""A GPU is not waited for: what a step of discovery reads of the device, and writes to it."""
+
+from dataclasses import replace
+
+import pytest
+
+import pretend_device
+from keyorbit.discovery.cache.build import build_cache
+from keyorbit.discovery.cache.held import HeldCache
+from keyorbit.discovery.cache.index import plan_cache
+from keyorbit.discovery.discover import start_run
+from keyorbit.discovery.memory import open_source
+from keyorbit.ranks import Ranks
+from other_device.common import FEW
+
+
+def second_step(source, config):
+    """What the second step, of all objects, has to do with the device."""
+    run = start_run(source, config, Ranks())
+    run.begin(lambda done, total: None)
+    run.step(0)
+    with pretend_device.reads() as traffic:
+        run.step(1)
+    return traffic
+
+
+def config_for(backend, objects, **changes):
+    return replace(FEW, planting=1, steps=2, batch=len(objects), **changes).settled(backend)
+
+
+# Of three objects. Each further one adds a product and its gradient for every size of layer.
+@pytest.mark.parametrize(
+    ("method", "maps", "most"),
+    [("constellation", "logits", 160), ("constellation", "attention", 780), ("consistency", "logits", 620)],
+)
+def test_a_step_of_discovery_waits_for_nothing(method, maps, most, there, objects):
+    config = config_for(there, objects, method=method, maps=maps)
+    traffic = second_step(open_source(there, objects, config, Ranks(), lambda done, total: None), config)
+    assert traffic.reads == []
+    assert traffic.writes == []
+    assert traffic.operations <= most
+
+
+def test_a_step_of_single_views_waits_for_nothing(stable_diffusion_there, objects):
+    pictures = [replace(thing, views=None, masks=None, cameras=None, truth=None) for thing in objects]
+    config = config_for(stable_diffusion_there, pictures)
+    source = open_source(stable_diffusion_there, pictures, config, Ranks(), lambda done, total: None)
+    traffic = second_step(source, config)
+    assert (traffic.reads, traffic.writes) == ([], [])
+
+
+def test_a_step_from_a_cache_that_fits_the_device_waits_for_nothing(there, objects, tmp_path):
+    cache = build_cache(there, objects, plan_cache(there, objects, FEW), tmp_path / "cache")
+    traffic = second_step(HeldCache(cache), config_for(there, objects))
+    assert (traffic.reads, traffic.writes) == ([], [])
