@@ -227,7 +227,7 @@ def discovery(card: Card, backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
         for name, run in runs.items():
             numbers = count()
             each = [card.seconds(lambda run=run, numbers=numbers: run.step(next(numbers))) for _ in range(5)]
-            several = max(1, sizes.steps // (1 if "read" in name else 1) // (5 if "read" in name else 1))
+            several = max(1, sizes.steps // 5) if "read" in name else sizes.steps
 
             def steps(run: DiscoveryRun = run, numbers: Iterator[int] = numbers, several: int = several) -> None:
                 for _ in range(several):
