@@ -62,7 +62,7 @@ FEW = DiscoverConfig(num_tokens=2, num_candidates=4, steps=2, batch=2, planting=
 
 @pytest.fixture(scope="module")
 def there(model_folder):
-    return load_backend(model_folder, device=DEVICE)
+    return load_backend(model_folder, device=DEVICE, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_discovery_through_the_unet(method, backend, there, objects):
 
 @pytest.mark.parametrize("maps", ["logits", "attention", "stablekeypoints"])
 def test_discovery_and_detection_of_a_single_view(maps, stable_diffusion, stable_diffusion_folder, objects):
-    there = load_backend(stable_diffusion_folder, device=DEVICE)
+    there = load_backend(stable_diffusion_folder, device=DEVICE, dtype="float32")
     pictures = [replace(thing, views=None, masks=None, cameras=None, truth=None) for thing in objects]
     config = replace(FEW, maps=maps)
     here, found = (discover(model, pictures, config) for model in (stable_diffusion, there))
@@ -240,7 +240,7 @@ def test_the_published_protocol(stable_diffusion, stable_diffusion_folder, tmp_p
     layouts.write_taichi(tmp_path)
     train, test = (read_dataset("taichi", tmp_path, split) for split in ("train", "test"))
     config = ProtocolConfig(2, 4, 2, 2, pictures=2, fit=2, test=1, augmentations=1, map_size=16)
-    models = stable_diffusion, load_backend(stable_diffusion_folder, device=DEVICE)
+    models = stable_diffusion, load_backend(stable_diffusion_folder, device=DEVICE, dtype="float32")
     here, there = (run_protocol(model, "taichi", train, test, config).value for model in models)
     assert there == pytest.approx(here, rel=1e-3)
 
@@ -270,7 +270,7 @@ def test_files_and_pages(there, objects, tokens, tmp_path):
 
 
 def test_the_command_line(model_folder, chairs, tmp_path, command):
-    where = ["--device", DEVICE]
+    where = ["--device", DEVICE, "--dtype", "float32"]
     run, scores = tmp_path / "run", tmp_path / "scores.json"
     (tmp_path / "few.toml").write_text("planting = 2\nexemplars = 1")
     few = [
