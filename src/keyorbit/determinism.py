@@ -1,34 +1,17 @@
-"""Twice the same command on the same GPU gives the same bytes: torch's deterministic algorithms, within a block."""
+"""The same work, twice on the same GPU, gives the same bytes: torch's deterministic algorithms."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-# What cuBLAS may choose its workspace from; it reads this once, when it is first used.
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 
 
-@contextmanager
-def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
-    """Within the ``with`` block, torch takes no algorithm that adds up in another order each time.
+def compute_deterministically() -> None:
+    """From here on, torch takes no algorithm that adds up in another order each time; call it before a GPU is used.
 
-    The same work, twice on the same device with the same versions, then gives the same bytes; an operation that has no
-    such algorithm raises RuntimeError. On the CPU that is so without this. Enter it before anything is put on a GPU.
-    With ``wanted=False`` nothing is changed.
+    The same work on the same device, with the same versions and as many processes, then gives the same bytes. An
+    operation that has no such algorithm raises RuntimeError. On the CPU all this is so without it. It is for the whole
+    process: torch knows one setting only, and cuBLAS reads its own once.
     """
-    if not wanted:
-        yield
-        return
     import torch
 
-    # Outlives the block: cuBLAS has read it by then.
-    os.environ.setdefault(*_WORKSPACE)
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.benchmark = benchmark

@@ -39,14 +39,13 @@ def inspect_command(
     if picture is not None:
         check_picture(picture)
 
-    from keyorbit.cli.loading import load_model, quiet_libraries, use_device
+    from keyorbit.cli.loading import load_model, quiet_libraries
     from keyorbit.diffusion.inspection.cost import Subject, measure
     from keyorbit.diffusion.inspection.report_text import markdown, show
     from keyorbit.diffusion.inspection.shape_report import inspect_model, with_measurements
     from keyorbit.objects.pictures import load_image
 
     quiet_libraries()
-    device = use_device(device)
     image = None if picture is None else load_image(picture)
     report = inspect_model(model, tokens)
     with progress() as tick:

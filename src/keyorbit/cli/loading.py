@@ -3,13 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import click
 import diffusers
 import torch
 import transformers
 
 from keyorbit.cli.terminal import bars
-from keyorbit.determinism import deterministic_algorithms
+from keyorbit.determinism import compute_deterministically
 from keyorbit.devices import device_words, resolve_device
 from keyorbit.diffusion.backends.base import Backend, Precision
 from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, model_fingerprint
@@ -21,15 +20,11 @@ from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.ranks import first_launched, launched
 
 
-def use_device(name: str, deterministic: bool = False) -> str:
-    """The device that the command works on, of ``--device`` and ``--deterministic``; before any other use of one."""
-    compute_deterministically(deterministic)
+def use_device(name: str, deterministic: bool) -> str:
+    """The device that the command works on, by ``--device`` and ``--deterministic``; before any other use of it."""
+    if deterministic:
+        compute_deterministically()
     return resolve_device(name, launched())
-
-
-def compute_deterministically(wanted: bool) -> None:
-    """``--deterministic``: until the command ends."""
-    click.get_current_context().with_resource(deterministic_algorithms(wanted))
 
 
 def show_model(backend: Backend) -> None:

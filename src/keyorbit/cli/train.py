@@ -69,7 +69,8 @@ def train_command(
     check_place(out, resume, overwrite)
     object_paths(data)
 
-    from keyorbit.cli.loading import compute_deterministically, load_model, load_tokens, quiet_libraries
+    from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
+    from keyorbit.determinism import compute_deterministically
     from keyorbit.objects.dataset import load_dataset
     from keyorbit.training.config import TrainConfig
     from keyorbit.training.train import make_accelerator, train
@@ -86,7 +87,8 @@ def train_command(
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
     objects = load_dataset(data)
-    compute_deterministically(deterministic)
+    if deterministic:
+        compute_deterministically()
     accelerator = make_accelerator(settings, out, cpu)
     chosen = cameras_of or (start.info.cameras_of if start else "") or None
     backend = load_model(model, str(accelerator.device), "float32", unet, chosen)  # trained weights stay so
