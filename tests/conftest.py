@@ -2,11 +2,15 @@
 
 import ast
 import importlib
+import os
 from functools import partial
 
 import jaxtyping
 import pytest
 import torch
+
+# Where nothing is said, tests are of the CPU, which is bit-identical; else a GPU would be chosen. It may be named.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 # What takes seconds to import or to run: networks, the command line, other processes, a browser. `--quick` leaves out
 # the files that import one of these, the tests whose fixtures make a model or run a command, and what tests things

@@ -389,3 +389,17 @@ def test_mathematics(name):
     call = MATHEMATICS[name]
     here, found = call(lambda x: x), call(lambda x: x.to(DEVICE))
     torch.testing.assert_close(found.cpu(), here, **NEAR, equal_nan=True)
+
+
+def test_the_type_is_chosen_by_measurement(model_folder, chairs, tmp_path, command, capsys):
+    """What is printed is what is loaded; float32's maps come near those of a model that was loaded in that type."""
+    few = ["--tokens", 2, "--candidates", 2, "--steps", 1, "--noises", 1, "--method", "consistency"]
+    words = ["discover", chairs, "--model", model_folder, "--out", tmp_path / "run", *few, "--device", DEVICE]
+    assert command(*words) == 0
+    assert f"model on {DEVICE}:0 in float16: maps within 0." in capsys.readouterr().err
+    chosen, asked = (load_backend(model_folder, device=DEVICE, dtype=dtype) for dtype in ("auto", "float16"))
+    assert chosen.precision.dtype == "float16"
+    assert 0 < chosen.precision.mean < 0.01
+    assert {p.dtype for p in chosen.unet.parameters()} == {torch.float16}
+    for ours, theirs in zip(chosen.unet.parameters(), asked.unet.parameters(), strict=True):
+        assert torch.equal(ours.cpu(), theirs.cpu())
