@@ -50,6 +50,13 @@ def test_heatmaps_are_compared_as_discovery_makes_them(model):
     assert torch.equal(probe(model, probe_tokens(model)).heatmaps, found.heatmaps)
 
 
+def test_another_draw_of_noise_moves_more_than_is_tolerated(model):
+    tokens = probe_tokens(model)
+    found = difference(probe(model, tokens, draw=1), probe(model, tokens))
+    assert found.mean > 3 * precision.MEAN_TOLERANCE
+    assert found.picture == 0
+
+
 def test_the_difference_is_the_share_that_is_elsewhere():
     """Of two heatmaps that are points, the first is moved by three quarters of itself; the second stays."""
     spot = torch.zeros(1, 1, 2, 4, 4)
