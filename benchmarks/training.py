@@ -90,7 +90,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     results: Path = args.out / "results.json"
     rows = json.loads(results.read_text()) if results.is_file() else {}
-    backend = ko.load_backend(args.model)
+    backend = ko.load_backend(args.model, dtype="float32")
     train = split(args.category, "train", args.train, backend.view_size, 1)
     test = split(args.category, "test", args.test, backend.view_size, 1)
     start = args.out / "tokens.safetensors"
@@ -129,7 +129,7 @@ def main() -> None:
         )
         began = time.monotonic()
         folder = args.out / f"keypoint_{weight:g}"
-        model = ko.load_backend(args.model)
+        model = ko.load_backend(args.model, dtype="float32")
         found = ko.train(model, train, config, folder, tokens, resume=True)
         (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
         stored = ko.Tokens.load(folder / "tokens.safetensors")

@@ -2,11 +2,16 @@
 
 import ast
 import importlib
+import os
 from functools import partial
 
 import jaxtyping
 import pytest
 import torch
+
+# Where no device is named, tests are of the CPU, though a GPU would be chosen: its results are bit-identical.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+torch.backends.mps.is_available = lambda: False
 
 # What takes seconds to import or to run: networks, the command line, other processes, a browser. `--quick` leaves out
 # the files that import one of these, the tests whose fixtures make a model or run a command, and what tests things

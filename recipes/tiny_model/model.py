@@ -169,7 +169,7 @@ def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
     Raises:
         InputError: the folder is not a whole Zero123++ model.
     """
-    backend = load_backend(folder)
+    backend = load_backend(folder, "cpu", "float32")
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{folder} is not a Zero123++ model; a tiny one starts from its like")
     source, generator = backend.parts, torch.Generator().manual_seed(seed)

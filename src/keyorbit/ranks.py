@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from keyorbit.devices import AUTO, resolve_device
 from keyorbit.errors import InputError
 
 # The command line asks at its start which process it is: torch is imported where processes talk to each other.
@@ -75,11 +76,11 @@ def first_launched() -> bool:
     return next((os.environ[name] for name in _INDICES if name in os.environ), "0") == "0"
 
 
-def start_ranks(device: str = "cpu") -> Ranks:
+def start_ranks(device: str = AUTO) -> Ranks:
     """This process's place among those that a launcher started; the only one without it.
 
     On the CPU they talk over gloo, on GPUs over what Accelerate chooses for them. To be called before anything is put
-    on ``cuda``: from here on that is this process's own GPU.
+    on ``cuda``: from here on that is this process's own GPU. ``auto``: see :func:`keyorbit.devices.resolve_device`.
 
     Raises:
         InputError: they do not find each other, or have no way to talk on this kind of device.
@@ -90,7 +91,7 @@ def start_ranks(device: str = "cpu") -> Ranks:
     import torch
     from accelerate import PartialState
 
-    on_cpu = torch.device(device).type == "cpu"
+    on_cpu = torch.device(resolve_device(device, count)).type == "cpu"
     # A process that dies closes its connections, which is noticed at once; one that is slow may take hours.
     patience = timedelta(days=7)
     try:

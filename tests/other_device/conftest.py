@@ -9,7 +9,7 @@ def there(model_folder):
     import pretend_device
     from keyorbit.diffusion.backends.loading import load_backend
 
-    return load_backend(model_folder, device=pretend_device.NAME)
+    return load_backend(model_folder, device=pretend_device.NAME, dtype="float32")
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def stable_diffusion_there(stable_diffusion_folder):
     import pretend_device
     from keyorbit.diffusion.backends.loading import load_backend
 
-    return load_backend(stable_diffusion_folder, device=pretend_device.NAME)
+    return load_backend(stable_diffusion_folder, device=pretend_device.NAME, dtype="float32")
 
 
 @pytest.fixture(scope="session")

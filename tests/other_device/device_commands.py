@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
 import typer
 from PIL import Image
 
@@ -13,6 +14,7 @@ from helpers import layouts
 from helpers.colmap import write_model
 from helpers.command_line import call
 from keyorbit.cli.main import new_app
+from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.inspection.cost import measure
 from keyorbit.diffusion.inspection.drift import measure_drift
 from keyorbit.diffusion.inspection.variants import CAPTURES
@@ -56,8 +58,9 @@ def place(tmp_path_factory, model_folder, stable_diffusion_folder, chairs):
         shutil.copy(thing / "cond.png", folder / "pictures" / f"{number}.png")
 
     def run(*words, on=THERE):
+        kind = () if words[0] == "train" else ("--dtype", "float32")
         with pytest.MonkeyPatch.context() as patch:
-            assert call(patch, *words, *on) == 0
+            assert call(patch, *words, *on, *kind) == 0
 
     return SimpleNamespace(folder=folder, model=model_folder, single=stable_diffusion_folder, chairs=chairs, run=run)
 
@@ -205,3 +208,17 @@ def test_no_command_is_left_out():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_command(name, place, few, discovered, tmp_path, monkeypatch, few_denoising_steps):
     COMMANDS[name](place, few, discovered, tmp_path, monkeypatch)
+
+
+def test_the_type_is_chosen_by_measurement(model_folder, chairs, tmp_path, command, capsys):
+    """What is printed is what is loaded; float32's maps come near those of a model that was loaded in that type."""
+    few = ["--tokens", 2, "--candidates", 2, "--steps", 1, "--noises", 1, "--method", "consistency"]
+    words = ["discover", chairs, "--model", model_folder, "--out", tmp_path / "run", *few, "--device", DEVICE]
+    assert command(*words) == 0
+    assert f"model on {DEVICE}:0 in float16: maps within 0." in capsys.readouterr().err
+    chosen, asked = (load_backend(model_folder, device=DEVICE, dtype=dtype) for dtype in ("auto", "float16"))
+    assert chosen.precision.dtype == "float16"
+    assert 0 < chosen.precision.mean < 0.01
+    assert {p.dtype for p in chosen.unet.parameters()} == {torch.float16}
+    for ours, theirs in zip(chosen.unet.parameters(), asked.unet.parameters(), strict=True):
+        assert torch.equal(ours.cpu(), theirs.cpu())

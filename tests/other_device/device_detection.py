@@ -51,7 +51,8 @@ def test_generated_views(control, backend, model_folder, objects, tmp_path):
                     torch.nn.init.normal_(weight, std=0.3)
         controlnet.save_pretrained(tmp_path)
         more = {"depth_images": Image.effect_noise((32, 48), 50).convert("RGB"), "decode": False}
-    models = [load_backend(model_folder, d, controlnet=tmp_path if control else None) for d in ("cpu", DEVICE)]
+    depth = tmp_path if control else None
+    models = [load_backend(model_folder, device, "float32", controlnet=depth) for device in ("cpu", DEVICE)]
     tokens = torch.randn(2, 16, generator=seeded())
     here, found = (m.generate([objects[0].input_image], seeded(), 2, tokens=tokens, **more) for m in models)
     assert found.device.type == DEVICE

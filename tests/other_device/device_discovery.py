@@ -142,7 +142,7 @@ def test_discovery_by_two_processes(config, there, discovered, model_folder, obj
     found, given, barrier = [None, None], [None, None], threading.Barrier(2)
 
     def work(index):
-        model = there if index == 0 else load_backend(model_folder, device=DEVICE)
+        model = there if index == 0 else load_backend(model_folder, DEVICE, "float32")
         try:
             found[index] = discover(model, objects, config, ranks=ThreadRanks(index, 2, barrier, given))
         except BaseException:
@@ -206,7 +206,7 @@ def test_training(trained, more, model_folder, objects, tmp_path, accelerators):
     config = replace(TRAINING, train=trained, **more)
     found, lines = [], []
     for device in ("cpu", DEVICE):
-        model, out = load_backend(model_folder, device=device), tmp_path / device
+        model, out = load_backend(model_folder, device, "float32"), tmp_path / device
         found.append(train(model, objects, config, out, accelerator=accelerators(device, config.precision)))
         lines += [[json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]]
         assert (out / "model").is_dir() == (trained != "tokens")
@@ -224,7 +224,7 @@ def test_a_stopped_training_resumes(model_folder, objects, tmp_path, accelerator
             raise Stopped
 
     def run(out, **more):
-        model = load_backend(model_folder, device=DEVICE)
+        model = load_backend(model_folder, DEVICE, "float32")
         return train(model, objects, TRAINING, out, accelerator=accelerators(DEVICE, "no"), **more)
 
     with pytest.raises(Stopped):

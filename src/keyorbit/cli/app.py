@@ -8,6 +8,7 @@ import typer
 
 from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption, check_model_options
 from keyorbit.cli.terminal import console
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
 
@@ -21,8 +22,8 @@ def app_command(
     port: Annotated[int | None, typer.Option(help="Default the first free one from 7860.")] = None,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
 ) -> None:
     """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
     check_model_options(model, unet, cameras_of, dtype)
@@ -33,12 +34,13 @@ def app_command(
 
     from keyorbit.app.interface import gradio, launch
     from keyorbit.app.studio import open_studio
-    from keyorbit.cli.loading import quiet_libraries
+    from keyorbit.cli.loading import quiet_libraries, show_model
 
     gradio()
     quiet_libraries()
     with TemporaryDirectory(prefix="keyorbit_") as scratch:
         studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of)
+        show_model(studio.backend)
         served = launch(studio, host, port, block=False)
         console.print(f"{served.local_url} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
         served.block_thread()

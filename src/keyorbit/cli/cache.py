@@ -7,6 +7,7 @@ import typer
 
 from keyorbit.cli.options import (
     CamerasOption,
+    DeterministicOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
@@ -22,6 +23,7 @@ from keyorbit.cli.options import (
     check_versions,
 )
 from keyorbit.cli.terminal import console, errors, progress
+from keyorbit.devices import AUTO
 from keyorbit.discovery.choices import STORED_TYPES, check_cache_place, check_stored
 from keyorbit.objects.paths import object_paths
 from keyorbit.ranks import start_ranks
@@ -40,8 +42,9 @@ def cache_command(
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
     kind, timesteps = check_maps(maps), check_versions(timestep, warps, noises)
@@ -50,12 +53,13 @@ def cache_command(
     check_cache_place(out)
     object_paths(data)
 
-    from keyorbit.cli.loading import load_model
+    from keyorbit.cli.loading import load_model, use_device
     from keyorbit.discovery.cache.build import build_cache, check_room
     from keyorbit.discovery.cache.index import plan_cache
     from keyorbit.discovery.config import DiscoverConfig
     from keyorbit.objects.dataset import load_dataset
 
+    device = use_device(device, deterministic)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
     backend = load_model(model, device, dtype, unet, cameras_of)

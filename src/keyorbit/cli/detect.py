@@ -7,6 +7,7 @@ import typer
 
 from keyorbit.cli.options import (
     CamerasOption,
+    DeterministicOption,
     DeviceOption,
     DtypeOption,
     OverwriteOption,
@@ -16,6 +17,7 @@ from keyorbit.cli.options import (
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import cameras_content, object_paths, photographs
@@ -52,8 +54,9 @@ def detect_command(
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
 
@@ -84,7 +87,7 @@ def detect_command(
     from rich.markup import escape
     from rich.table import Table
 
-    from keyorbit.cli.loading import load_all, load_tokens, run_backend
+    from keyorbit.cli.loading import load_all, load_tokens, run_backend, use_device
     from keyorbit.cli.tables import input_line
     from keyorbit.detection.detector import DetectConfig, KeypointDetector
     from keyorbit.evaluation.evaluate import SEEN, detect_all
@@ -95,7 +98,7 @@ def detect_command(
     tokens = load_tokens(run)
     check_edges(edges or (), len(tokens))
     objects = [] if views else [thing for path in pictures for thing in load_all(path)]
-    backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
+    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of)
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]

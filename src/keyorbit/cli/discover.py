@@ -9,6 +9,7 @@ import typer
 
 from keyorbit.cli.options import (
     CamerasOption,
+    DeterministicOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
@@ -27,6 +28,7 @@ from keyorbit.cli.options import (
     check_versions,
 )
 from keyorbit.cli.terminal import console, progress
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import Mode
 from keyorbit.discovery.choices import RUN, Method, index_file
 from keyorbit.errors import InputError, one_of
@@ -77,8 +79,9 @@ def discover_command(
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
     if method is not None:
@@ -103,7 +106,7 @@ def discover_command(
     if data is not None:
         object_paths(data)
 
-    from keyorbit.cli.loading import cache_of_model, load_all, load_model
+    from keyorbit.cli.loading import cache_of_model, load_all, load_model, show_place, use_device
     from keyorbit.discovery.cache.disk import open_cache
     from keyorbit.discovery.config import DiscoverConfig
     from keyorbit.discovery.discover import discover, discover_cached
@@ -124,6 +127,7 @@ def discover_command(
         batch=batch,
         seed=seed,
     )
+    device = use_device(device, deterministic)
     ranks = start_ranks(device)
     losses, settings = LossLog(out), to_toml(wanted)
     began = time.monotonic()
@@ -138,6 +142,7 @@ def discover_command(
 
         if cache is not None:
             opened = cache_of_model(open_cache(cache, device), model)
+            show_place("queries", opened.device)
             count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks, overwrite)
         elif data is not None:
             objects = load_all(data)

@@ -7,6 +7,7 @@ import typer
 
 from keyorbit.cli.options import (
     CamerasOption,
+    DeterministicOption,
     DeviceOption,
     DtypeOption,
     RunArgument,
@@ -14,6 +15,7 @@ from keyorbit.cli.options import (
     check_model_options,
 )
 from keyorbit.cli.terminal import console, progress
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import DATASETS, check_dataset
@@ -47,8 +49,9 @@ def evaluate_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """Measure a run's keypoints against ground truth, next to untrained tokens."""
     if limit is not None and limit < 1:
@@ -63,7 +66,7 @@ def evaluate_command(
             if dataset == "keyorbit":
                 object_paths(folder)
 
-    from keyorbit.cli.loading import load_tokens, run_backend, without_views
+    from keyorbit.cli.loading import load_tokens, run_backend, use_device, without_views
     from keyorbit.cli.tables import objects_table, summary_table
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.discovery.config import config_from_settings
@@ -78,7 +81,7 @@ def evaluate_command(
         return [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
-    backend = run_backend(tokens, model, device, dtype, unet, cameras_of)
+    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of)
     seen, seen_moved = (without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:

@@ -7,6 +7,7 @@ import typer
 
 from keyorbit.cli.options import DeviceOption, DtypeOption
 from keyorbit.cli.terminal import console, errors, progress
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, INSPECT_FORMAT, check_dtype
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.discovery.choices import NUM_TOKENS
@@ -24,8 +25,8 @@ def inspect_command(
     measured: Annotated[bool, typer.Option("--measure", help="Run the model: time and peak memory.")] = False,
     drift: Annotated[bool, typer.Option("--drift", help="Generate views: how far the tokens move them.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Input picture for --drift; default a drawn box.")] = None,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
 ) -> None:
     """Show a model's shapes, memory and cost without and with tokens; reads no weights unless asked to run it."""
     if drift and model in ARCHITECTURE_NAMES:

@@ -4,15 +4,40 @@ from dataclasses import replace
 from pathlib import Path
 
 import diffusers
+import torch
 import transformers
 
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.cli.terminal import bars
+from keyorbit.determinism import compute_deterministically
+from keyorbit.devices import device_words, resolve_device
+from keyorbit.diffusion.backends.base import Backend, Precision
 from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, model_fingerprint
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.ranks import first_launched, launched
+
+
+def use_device(name: str, deterministic: bool) -> str:
+    """The device that the command works on, by ``--device`` and ``--deterministic``; before any other use of it."""
+    if deterministic:
+        compute_deterministically()
+    return resolve_device(name, launched())
+
+
+def show_model(backend: Backend) -> None:
+    """Where the model is, and the type that it computes in."""
+    show_place("model", backend.device, backend.precision)
+
+
+def show_place(what: str, device: torch.device, precision: Precision | None = None) -> None:
+    """Such as "model on cuda:0 (NVIDIA H100) in float16: …", unless it is the CPU in float32, which needs no word."""
+    type_there = "float32" if precision is None else precision.dtype
+    if first_launched() and (device.type, type_there) != ("cpu", "float32"):
+        words = "" if precision is None else f" in {precision.words}"
+        bars.print(f"{what} on {device_words(device)}{words}", markup=False, highlight=False, soft_wrap=True)
 
 
 def load_all(path: Path) -> list[ObjectViews]:
@@ -30,16 +55,16 @@ def load_tokens(run: Path) -> Tokens:
     return Tokens.load(tokens_file(run))
 
 
-def load_model(
-    model: str, device: str, dtype: str = "float32", unet: Path | None = None, cameras_of: str | None = None
-) -> Backend:
+def load_model(model: str, device: str, dtype: str, unet: Path | None = None, cameras_of: str | None = None) -> Backend:
     """The model, loaded without the bars and the advice of its libraries.
 
     Raises:
         InputError: it does not load.
     """
     quiet_libraries()
-    return load_backend(model, device, dtype, unet, cameras_of=cameras_of)
+    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of)
+    show_model(backend)
+    return backend
 
 
 def run_backend(
@@ -51,7 +76,9 @@ def run_backend(
         InputError: it does not load.
     """
     quiet_libraries()
-    return load_backend_of(tokens, model, device, dtype, unet, cameras_of)
+    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of)
+    show_model(backend)
+    return backend
 
 
 def cache_of_model(cache: DiskCache, model: str | None) -> DiskCache:

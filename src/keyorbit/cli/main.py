@@ -17,6 +17,7 @@ from keyorbit.cli.evaluate import evaluate_command
 from keyorbit.cli.inspect import inspect_command
 from keyorbit.cli.protocol import protocol_command
 from keyorbit.cli.report import report_command
+from keyorbit.cli.shortage import explains_shortage
 from keyorbit.cli.terminal import bars, console, errors
 from keyorbit.cli.train import train_command
 from keyorbit.errors import InputError
@@ -42,18 +43,18 @@ def new_app() -> typer.Typer:
     app.callback(invoke_without_command=True)(_about)
     app.add_typer(dataset, name="dataset")
     app.add_typer(protocol, name="protocol")
-    app.command("discover")(discover_command)
-    app.command("cache")(cache_command)
-    app.command("train")(train_command)
-    app.command("detect")(detect_command)
-    app.command("evaluate")(evaluate_command)
-    protocol.command("stablekeypoints")(protocol_command)
-    app.command("report")(report_command)
-    app.command("app")(app_command)
-    app.command("inspect")(inspect_command)
-    dataset.command("make")(dataset_make)
-    dataset.command("render")(dataset_render)
-    dataset.command("list")(dataset_list)
+    app.command("discover")(explains_shortage(discover_command))
+    app.command("cache")(explains_shortage(cache_command))
+    app.command("train")(explains_shortage(train_command))
+    app.command("detect")(explains_shortage(detect_command))
+    app.command("evaluate")(explains_shortage(evaluate_command))
+    protocol.command("stablekeypoints")(explains_shortage(protocol_command))
+    app.command("report")(explains_shortage(report_command))
+    app.command("app")(explains_shortage(app_command))
+    app.command("inspect")(explains_shortage(inspect_command))
+    dataset.command("make")(explains_shortage(dataset_make))
+    dataset.command("render")(explains_shortage(dataset_render))
+    dataset.command("list")(explains_shortage(dataset_list))
     return app
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args
 
 import typer
 
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import CAMERAS, MapKind, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
 from keyorbit.errors import InputError, one_of
@@ -22,8 +23,16 @@ CamerasOption = Annotated[
         "--cameras-of", help=f"{', '.join(CAMERAS)}: a Zero123++'s cameras, if not those its folder tells of."
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Where the model runs, such as cpu or cuda.")]
-DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cuda, mps or cpu; auto: the first there is.")]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        help="float32, bfloat16 or float16; auto: on a GPU half precision, if the maps stay those of float32."
+    ),
+]
+DeterministicOption = Annotated[
+    bool, typer.Option("--deterministic", help="On a GPU: the same command gives the same bytes, and takes longer.")
+]
 MapsOption = Annotated[
     str | None,
     typer.Option(
@@ -94,7 +103,7 @@ def check_versions(timestep: str | None, warps: int | None, noises: int | None) 
 
 
 def check_model_options(
-    model: str | None = None, unet: Path | None = None, cameras_of: str | None = None, dtype: str = "float32"
+    model: str | None = None, unet: Path | None = None, cameras_of: str | None = None, dtype: str = AUTO
 ) -> None:
     """Whether these can name a model, a file of weights, cameras and a type of numbers.
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.cli.options import DeviceOption, DtypeOption, OverwriteOption, check_model_options
+from keyorbit.cli.options import DeterministicOption, DeviceOption, DtypeOption, OverwriteOption, check_model_options
 from keyorbit.cli.terminal import console, progress
+from keyorbit.devices import AUTO
 from keyorbit.errors import InputError, one_of
 from keyorbit.evaluation.choices import PROTOCOL_DATASETS, ProtocolConfig, check_dataset
 from keyorbit.storage.files import write_json
@@ -31,8 +32,9 @@ def protocol_command(
     map_size: Annotated[int, typer.Option(help="Side of the maps.")] = ProtocolConfig.map_size,
     seed: int = 0,
     overwrite: OverwriteOption = False,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """StableKeypoints: optimise, select, regress, evaluate, beside the paper's number."""
     one_of("--dataset", dataset, PROTOCOL_DATASETS)
@@ -42,7 +44,7 @@ def protocol_command(
     check_output(out, RUN, overwrite)
     check_dataset(dataset, data)
 
-    from keyorbit.cli.loading import load_model
+    from keyorbit.cli.loading import load_model, use_device
     from keyorbit.cli.tables import protocol_table
     from keyorbit.evaluation.protocol import run_protocol
     from keyorbit.evaluation.readers import read_dataset
@@ -51,7 +53,7 @@ def protocol_command(
         keypoints, tokens, steps, batch, ProtocolConfig.rate, pictures, fit, test, augmentations, map_size, seed
     )
     train_objects, test_objects = read_dataset(dataset, data, "train"), read_dataset(dataset, data, "test")
-    backend = load_model(model, device, dtype)
+    backend = load_model(model, use_device(device, deterministic), dtype)
     with progress() as tick:
         result = run_protocol(backend, dataset, train_objects, test_objects, config, None, tick)
     with replaced_folder(out, RUN, overwrite) as partial:

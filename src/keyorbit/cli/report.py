@@ -5,8 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, RunArgument, UnetOption, check_model_options
+from keyorbit.cli.options import (
+    CamerasOption,
+    DeterministicOption,
+    DeviceOption,
+    DtypeOption,
+    RunArgument,
+    UnetOption,
+    check_model_options,
+)
 from keyorbit.cli.terminal import console, progress
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import object_paths
@@ -26,8 +35,9 @@ def report_command(
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
-    device: DeviceOption = "cpu",
-    dtype: DtypeOption = "float32",
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
+    deterministic: DeterministicOption = False,
 ) -> None:
     """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
     if objects < 0:
@@ -42,7 +52,7 @@ def report_command(
     if data is not None:
         object_paths(data)
 
-    from keyorbit.cli.loading import run_backend
+    from keyorbit.cli.loading import run_backend, use_device
     from keyorbit.detection.detector import Detection, KeypointDetector
     from keyorbit.evaluation.evaluate import detect_all
     from keyorbit.output.page.report import read_run, report_html, run_objects
@@ -52,7 +62,7 @@ def report_command(
     found: list[Detection] = []
     if shown:
         with progress() as tick:
-            backend = run_backend(about.tokens, model, device, dtype, unet, cameras_of)
+            backend = run_backend(about.tokens, model, use_device(device, deterministic), dtype, unet, cameras_of)
             found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
     write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ import typer
 
 from keyorbit.cli.options import (
     CamerasOption,
+    DeterministicOption,
     ModelOption,
     OverwriteOption,
     UnetOption,
@@ -53,6 +54,7 @@ def train_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     overwrite: OverwriteOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
+    deterministic: DeterministicOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
 ) -> None:
@@ -68,6 +70,7 @@ def train_command(
     object_paths(data)
 
     from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
+    from keyorbit.determinism import compute_deterministically
     from keyorbit.objects.dataset import load_dataset
     from keyorbit.training.config import TrainConfig
     from keyorbit.training.train import make_accelerator, train
@@ -84,9 +87,11 @@ def train_command(
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
     objects = load_dataset(data)
+    if deterministic:
+        compute_deterministically()
     accelerator = make_accelerator(settings, out, cpu)
     chosen = cameras_of or (start.info.cameras_of if start else "") or None
-    backend = load_model(model, str(accelerator.device), unet=unet, cameras_of=chosen)
+    backend = load_model(model, str(accelerator.device), "float32", unet, chosen)  # trained weights stay so
     began = time.monotonic()
     with progress(accelerator.is_main_process) as tick:
         found = train(

@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+from keyorbit.devices import AUTO
 from keyorbit.errors import InputError
 
 Mode = Literal["isolated", "joint"]
 MapKind = Literal["logits", "attention", "stablekeypoints"]
+# Types that a model computes in; "auto" chooses among them: diffusion/precision.py.
 DTYPES = ("float32", "bfloat16", "float16")
 # Of Zero123++; and with the rigs of geometry/rigs.py whose views are tiled as its own are.
 VERSIONS = ("v1.1", "v1.2")
@@ -18,5 +20,5 @@ ARCHITECTURE_NAMES = ("zero123plus-v1.2", "zero123plus-v1.1", "stable-diffusion-
 
 def check_dtype(name: str) -> None:
     """Raise InputError where a model cannot be loaded in the type of that name."""
-    if name not in DTYPES:
-        raise InputError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+    if name not in (AUTO, *DTYPES):
+        raise InputError(f"dtype {name!r} is not one of {', '.join((*DTYPES, AUTO))}")

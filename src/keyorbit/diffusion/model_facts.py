@@ -26,6 +26,7 @@ class ModelFacts:
         latent_side: of one view, latent pixels.
         text_rows: embeddings of random words, which tell how large the tokens should be at first.
         cameras_of: whose cameras it was loaded with, where somebody chose them.
+        dtype: type of numbers that it computes in; of a cache it is not known, nor does it matter there.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelFacts:
     latent_side: int
     text_rows: Float[Tensor, "row width"]
     cameras_of: str = ""
+    dtype: str = "float32"
 
 
 def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras | None) -> ModelFacts:
@@ -52,4 +54,5 @@ def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras 
         backend.latent_size(backend.view_size, backend.view_size)[0],
         backend.text_statistics(torch.Generator().manual_seed(0)).float().cpu(),
         backend.cameras_of,
+        backend.precision.dtype,
     )

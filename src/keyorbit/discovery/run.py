@@ -1,5 +1,6 @@
 """The steps of a discovery, by one process or several, and its checkpoints."""
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,10 @@ from keyorbit.ranks import Ranks
 from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.storage.settings import differing
 
+log = logging.getLogger(__name__)
+
+# Where a run is that says nothing of it, as those of versions that knew no other.
+_PLAIN = "float32 on cpu"
 # Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
 # objects than memory does.
 KEPT = 1000
@@ -235,15 +240,24 @@ class DiscoveryRun(ABC):
         self.tokens.embedding.data.copy_(tensors["embedding"])
         self.load_learnt(tensors)
 
+    @property
+    def place(self) -> str:
+        """The type of numbers that the model computes in, and the kind of device."""
+        return f"{self.source.facts.dtype} on {self.source.device.type}"
+
     @final
     def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
         """Write the state after ``step`` steps."""
         tensors = self.state() | optimizer_tensors(self.optimizer)
-        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings})
+        place = {} if self.place == _PLAIN else {"place": self.place}
+        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings} | place)
 
     @final
     def restore(self, out: Path, settings: dict[str, Any]) -> int:
         """Take up the state that :meth:`save` wrote, if there is one; the number of steps that are done.
+
+        Another device or type of numbers is no other run: maps agree within a tolerance. It is told, since the end is
+        bit-identical only on the same.
 
         Raises:
             InputError: it was made with other settings.
@@ -254,6 +268,9 @@ class DiscoveryRun(ABC):
         tensors, metadata = load_checkpoint(path)
         if other := differing(settings, metadata["settings"]):
             raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
+        if (before := metadata.get("place", _PLAIN)) != self.place:
+            how = "its end is not bit for bit that of a run that was never stopped"
+            log.warning("%s was written in %s, and the run goes on in %s: %s", path, before, self.place, how)
         self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
         return int(metadata["step"])

@@ -14,8 +14,8 @@ from keyorbit.training.choices import Precision, Tracker, Trained, check_choices
 from keyorbit.training.optimise import OptimiseConfig
 
 Shape = Literal["constant", "linear", "cosine"]
-# What may differ between a run and the run that resumes it.
-_ONLY_WATCHING = ("save_every", "keep", "log_every", "sample_every", "tracker")
+# What may differ between a run and the run that resumes it: none of it changes what is learned.
+_ONLY_WATCHING = ("save_every", "keep", "log_every", "sample_every", "tracker", "checkpointing")
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,10 @@ def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero1
     if backend.parts.scheduler.config.prediction_type != "v_prediction":
         raise InputError(f"{backend.name} does not predict v, and training knows no other target")
     if backend.dtype != torch.float32:
-        raise InputError("load the model in float32: training keeps its weights so, and --precision sets the rest")
+        raise InputError(
+            'load the model with dtype="float32": training keeps its weights so, and its precision sets what the UNet '
+            "computes in"
+        )
     check_objects(objects, backend)
     made_for = "" if tokens is None else tokens.info.model_fingerprint
     if made_for and made_for != backend.fingerprint:

@@ -33,6 +33,32 @@ class Condition:
         )
 
 
+@dataclass(frozen=True)
+class Precision:
+    """The type of numbers that a model computes in, and how far its heatmaps are from those of float32.
+
+    Attributes:
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        mean: share of what the heatmaps say that is in another place than in float32, on average, see
+            :mod:`keyorbit.diffusion.precision`. None where it was not measured, as where the type was asked for.
+        worst: the same of the heatmap that differs most.
+        reason: why it was not measured, or why no half-precision type was chosen; empty where there is nothing to tell.
+    """
+
+    dtype: str
+    mean: float | None = None
+    worst: float | None = None
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """As a line of text tells it."""
+        if self.mean is not None and self.worst is not None:
+            told = f"maps within {100 * self.mean:.1f} % of float32, the worst within {100 * self.worst:.1f} %"
+            return f"{self.dtype}: {told}"
+        return f"{self.dtype}: {self.reason}" if self.reason else self.dtype
+
+
 @runtime_checkable
 class Backend(Protocol):
     """A frozen diffusion model whose cross-attention is read."""
@@ -52,6 +78,10 @@ class Backend(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the model runs."""
+
+    @property
+    def precision(self) -> Precision:
+        """What type it computes in, and how that was chosen."""
 
     @property
     def layout(self) -> Layout:

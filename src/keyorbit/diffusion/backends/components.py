@@ -11,7 +11,7 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from keyorbit.diffusion.backends.zero123plus import Components
 from keyorbit.diffusion.paths import check_unet
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, memory_shortage
 
 _OTHER_NAMES = {
     CLIPImageProcessorPil: {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"},
@@ -37,6 +37,8 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     try:
         loaded = kind.from_pretrained(path, **kwargs)
     except Exception as error:  # the libraries raise whatever they meet in a damaged file
+        if memory_shortage(error):
+            raise
         raise InputError(f"the {what} in {path} cannot be loaded: {_first_line(error)}") from error
     if not kwargs:
         return loaded
@@ -67,6 +69,8 @@ def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
     except InputError:
         raise
     except Exception as error:  # as above
+        if memory_shortage(error):
+            raise
         raise InputError(
             f"the unet in {folder} with the weights of {file} cannot be loaded: {_first_line(error)}"
         ) from error

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerAncestralDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.components import check_fit, load_component, load_controlnet, load_unet
 from keyorbit.diffusion.backends.folders import model_folder
@@ -18,8 +21,10 @@ from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.diffusion.choices import check_dtype
+from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
+from keyorbit.ranks import launched
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +48,8 @@ _STABLE_DIFFUSION_CLASSES: dict[str, Any] = {
 def load_backend_of(
     tokens: Tokens,
     model: str | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: str = AUTO,
+    dtype: str = AUTO,
     unet: Path | None = None,
     cameras_of: str | None = None,
 ) -> Backend:
@@ -59,8 +64,8 @@ def load_backend_of(
 
 def load_backend(
     model: str | Path = "tiny",
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: str = AUTO,
+    dtype: str = AUTO,
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
     cameras_of: str | None = None,
@@ -70,8 +75,11 @@ def load_backend(
     Args:
         model: ``"tiny"`` (ships with keyorbit), a folder in the layout of ``sudo-ai/zero123plus-v1.2`` or of Stable
             Diffusion 1.5 or 2.1, or a Hub id. Weights of the ``fp16`` variant are taken where there are no others.
-        device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; attention maps and losses are float32 always.
+        device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once. ``"auto"`` is a CUDA GPU if there is
+            one, else Apple's, else the CPU.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; attention maps and losses are float32 always. ``"auto"``
+            is float32 on the CPU; on a GPU it is half precision if that keeps the model's maps, which is measured
+            here: see :mod:`keyorbit.diffusion.precision`. The backend's ``precision`` tells what was chosen.
         unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
         controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
@@ -86,46 +94,66 @@ def load_backend(
         check_choice(cameras_of)
     folder = source_folder(str(model))
     target, kind = device_and_dtype(device, dtype)
-    index, other = _read_index(folder), None if unet is None else Path(unet)
-    name, began = str(model), time.monotonic()
+    index, other, began = _read_index(folder), None if unet is None else Path(unet), time.monotonic()
+    load: Callable[[torch.dtype], Loaded]
     if "ramping_coefficients" in index:
-        ramp = _ramp(folder, index)
-        backend = Zero123PlusBackend(
-            Components(**_parts(folder, _CLASSES, target, kind, other), ramping_coefficients=ramp),
-            LAYOUT,
-            chosen_cameras(cameras_of or cameras_in(index, folder)).to(target),
-            int(index.get("view_size", 320)),
-            name,
-            fingerprint(folder, other),
-            cameras_of or "",
-        )
-        check_fit(backend.parts, folder)
-        if controlnet is not None:
-            backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), kind))
-        return _told(backend, dtype, began)
-    if index.get("_class_name") == "StableDiffusionPipeline":
+        load = partial(_zero123plus, str(model), folder, index, target, other, cameras_of)
+    elif index.get("_class_name") == "StableDiffusionPipeline":
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         if cameras_of is not None:
             raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras")
-        parts = _parts(folder, _STABLE_DIFFUSION_CLASSES, target, kind, other)
-        found = StableDiffusionBackend(StableDiffusionComponents(**parts), name, fingerprint(folder, other))
-        return _told(found, dtype, began)
-    raise InputError(
-        f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
-        "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
+        load = partial(_stable_diffusion, str(model), folder, target, other)
+    else:
+        raise InputError(
+            f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
+            "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
+        )
+    backend = load(kind) if dtype != AUTO or target.type == "cpu" else load_settled(load)
+    if isinstance(backend, Zero123PlusBackend) and controlnet is not None:
+        backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), backend.dtype))
+    _tell(backend, began)
+    return backend
+
+
+def _zero123plus(
+    name: str,
+    folder: Path,
+    index: dict[str, Any],
+    device: torch.device,
+    unet: Path | None,
+    cameras_of: str | None,
+    dtype: torch.dtype,
+) -> Zero123PlusBackend:
+    ramp = _ramp(folder, index)
+    backend = Zero123PlusBackend(
+        Components(**_parts(folder, _CLASSES, device, dtype, unet), ramping_coefficients=ramp),
+        LAYOUT,
+        chosen_cameras(cameras_of or cameras_in(index, folder)).to(device),
+        int(index.get("view_size", 320)),
+        name,
+        fingerprint(folder, unet),
+        cameras_of or "",
     )
+    check_fit(backend.parts, folder)
+    return backend
 
 
-def _told(backend: Backend, dtype: str, began: float) -> Backend:
-    """The backend, after a line in the log about it."""
+def _stable_diffusion(
+    name: str, folder: Path, device: torch.device, unet: Path | None, dtype: torch.dtype
+) -> StableDiffusionBackend:
+    parts = StableDiffusionComponents(**_parts(folder, _STABLE_DIFFUSION_CLASSES, device, dtype, unet))
+    return StableDiffusionBackend(parts, name, fingerprint(folder, unet))
+
+
+def _tell(backend: Backend, began: float) -> None:
+    """A line in the log."""
     views = f"{backend.layout.num_views} views of {backend.view_size} pixels"
-    place = f"{dtype} on {backend.device}"
+    place = f"{backend.precision.dtype} on {backend.device}"
     if backend.device.type == "cpu":
         place += f" with {torch.get_num_threads()} threads"
     took = time.monotonic() - began
     log.info("model %s (%s): %s, %s, loaded in %.1f s", backend.name, backend.fingerprint, views, place, took)
-    return backend
 
 
 def _ramp(folder: Path, index: dict[str, Any]) -> tuple[float, ...]:
@@ -139,13 +167,17 @@ def _parts(
     folder: Path, classes: dict[str, Any], device: torch.device, dtype: torch.dtype, unet: Path | None
 ) -> dict[str, Any]:
     """The model's parts by name, the UNet with the weights of the file ``unet`` if there is one."""
-    parts = {
-        name: load_unet(folder / name, unet, dtype)
-        if name == "unet" and unet is not None
-        else load_component(folder / name, name, kind, dtype)
-        for name, kind in classes.items()
-    }
-    return {name: part.to(device) if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
+
+    def load(name: str, kind: Any) -> Any:
+        if name == "unet" and unet is not None:
+            return load_unet(folder / name, unet, dtype)
+        return load_component(folder / name, name, kind, dtype)
+
+    parts = {}
+    for name, kind in classes.items():  # one after the other: main memory never holds more than one of them for a GPU
+        part = load(name, kind)
+        parts[name] = part.to(device) if isinstance(part, torch.nn.Module) else part
+    return parts
 
 
 def fingerprint(folder: Path, unet: Path | None = None) -> str:
@@ -197,15 +229,16 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """The torch device and dtype of these names.
+    """The torch device and dtype of these names; a dtype of ``auto`` is float32 on the CPU and float16 elsewhere.
 
     Raises:
         InputError: one of them is not to be had here.
     """
     check_dtype(dtype)
     try:
-        target = torch.device(device)
+        target = torch.device(resolve_device(device, launched()))
         torch.empty(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    return target, getattr(torch, dtype)
+    name = ("float32" if target.type == "cpu" else HALF_TYPES[0]) if dtype == AUTO else dtype
+    return target, getattr(torch, name)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import cross_attention_layers
-from keyorbit.diffusion.backends.base import Condition
+from keyorbit.diffusion.backends.base import Condition, Precision
 from keyorbit.diffusion.backends.text import encode_prompts, random_rows
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
@@ -52,6 +52,7 @@ class StableDiffusionBackend:
     def __init__(self, parts: StableDiffusionComponents, name: str, fingerprint: str = "") -> None:
         self.parts, self.name, self.fingerprint = parts, name, fingerprint
         self.unet, self.layout = parts.unet, Layout(1, 1)
+        self.precision = Precision(str(parts.unet.dtype).removeprefix("torch."))
         for module in (parts.vae, parts.unet, parts.text_encoder):
             module.requires_grad_(False).eval()
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.diffusion.backends.base import Condition
+from keyorbit.diffusion.backends.base import Condition, Precision
 from keyorbit.diffusion.backends.controlnet import Control, check_controlnet, residuals
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
 from keyorbit.diffusion.backends.sampling import Progress, ancestral_sample, ancestral_scheduler, guide
@@ -66,6 +66,7 @@ class Zero123PlusBackend:
         self.view_size, self.name, self.fingerprint, self.cameras_of = view_size, name, fingerprint, cameras_of
         self.unet = parts.unet
         self.controlnet: Any = None
+        self.precision = Precision(str(parts.unet.dtype).removeprefix("torch."))
         for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
             module.requires_grad_(False).eval()
         processors = {key: ReferenceAttention(key, value) for key, value in self.unet.attn_processors.items()}

@@ -16,6 +16,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.attention import Pass, capture_attention
 from keyorbit.diffusion.backends.loading import device_and_dtype, load_backend
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
@@ -28,13 +29,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured; ``random`` weights are enough, since time and memory do not depend on their values."""
+    """What is measured; ``random`` weights are enough, since time and memory do not depend on their values.
+
+    ``device`` and ``dtype`` are those of :func:`keyorbit.load_backend`. A type that is chosen (``auto``) is float16 for
+    random weights on a GPU, whose maps say nothing.
+    """
 
     model: str
     tokens: int = 16
     random: bool = False
-    device: str = "cpu"
-    dtype: str = "float32"
+    device: str = AUTO
+    dtype: str = AUTO
 
 
 def measure(

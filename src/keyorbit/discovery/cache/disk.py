@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts
 from keyorbit.diffusion.prepare import Shown
@@ -24,6 +25,7 @@ from keyorbit.discovery.cache.index import CacheIndex, read_index
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
+from keyorbit.ranks import launched
 from keyorbit.storage.files import write_bytes
 
 log = logging.getLogger(__name__)
@@ -98,13 +100,13 @@ class DiskCache:
         return [x if x.data_ptr() % _ALIGNMENT == 0 else x.clone() for x in found]
 
 
-def open_cache(folder: str | Path, device: str = "cpu") -> DiskCache:
+def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
     """Open a finished cache for :func:`keyorbit.discover_cached`; every file is checked, none is read whole.
 
     Raises:
         InputError: naming the file that is missing, truncated or of another cache.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), resolve_device(device, launched())
     index = read_index(folder)
     missing = [shard for shard in range(index.shards) if not shard_path(folder, shard).is_file()]
     if missing:

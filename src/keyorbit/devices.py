@@ -1,0 +1,45 @@
+"""Which device the work is done on, where the user leaves that open: the one module that knows devices by name."""
+
+from typing import TYPE_CHECKING
+
+# The command line reads this before it checks its arguments: torch is imported where a device is looked for.
+if TYPE_CHECKING:
+    import torch
+
+AUTO = "auto"
+
+
+def resolve_device(name: str = AUTO, processes: int = 1) -> str:
+    """The device that ``auto`` stands for here: ``cuda`` if torch sees a GPU, else ``mps`` (Apple's), else ``cpu``.
+
+    Any other name is returned as it is. ``cuda`` has no number: where several ``processes`` do one job, each has a GPU
+    of its own (:func:`keyorbit.ranks.start_ranks`). On Apple's GPU they could not talk to each other, and several
+    share the CPU.
+    """
+    if name != AUTO:
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if processes < 2 and torch.backends.mps.is_available() else "cpu"
+
+
+def device_words(device: "torch.device") -> str:
+    """A device as a line of text shows it: ``cuda:0 (NVIDIA H100 80GB HBM3)``, ``mps``, ``cpu``."""
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def has_bfloat16(device: "torch.device") -> bool:
+    """Whether the device itself computes in bfloat16. NVIDIA GPUs before Ampere emulate it; some of Apple's lack it."""
+    import torch
+
+    if device.type != "cuda":
+        return device.type != "mps"
+    with torch.cuda.device(device):
+        try:
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        except TypeError:  # versions of torch that count no emulation
+            return bool(torch.cuda.is_bf16_supported())

@@ -1,0 +1,65 @@
+"""The device that is chosen, and what torch says of it. No GPU is needed: torch's answers are given here."""
+
+import pytest
+import torch
+
+from keyorbit.devices import AUTO, device_words, has_bfloat16, resolve_device
+from keyorbit.diffusion.backends.loading import device_and_dtype
+from keyorbit.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "processes", "found"),
+    [
+        (True, True, 1, "cuda"),
+        (True, False, 4, "cuda"),
+        (False, True, 1, "mps"),
+        (False, True, 2, "cpu"),
+        (False, False, 1, "cpu"),
+    ],
+)
+def test_the_first_device_there_is(cuda, mps, processes, found, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resolve_device(AUTO, processes) == found
+    assert resolve_device("cuda:1", processes) == "cuda:1"
+
+
+def test_the_type_of_random_weights(monkeypatch):
+    assert device_and_dtype("cpu", AUTO) == (torch.device("cpu"), torch.float32)
+    assert device_and_dtype("meta", AUTO) == (torch.device("meta"), torch.float16)
+    assert device_and_dtype("meta", "bfloat16") == (torch.device("meta"), torch.bfloat16)
+    with pytest.raises(InputError, match="device 'quantum' is not to be had here"):
+        device_and_dtype("quantum", AUTO)
+
+
+def test_words_for_a_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU number {device.index}")
+    assert device_words(torch.device("cuda:1")) == "cuda:1 (GPU number 1)"
+    assert device_words(torch.device("cpu")) == "cpu"
+
+
+class Card:
+    """Stands for ``torch.cuda.device``: entering it would start CUDA."""
+
+    def __init__(self, device):
+        pass
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("emulates", [True, False])
+def test_emulated_bfloat16_does_not_count(native, emulates, monkeypatch):
+    def with_emulation(including_emulation=True):
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", Card)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", with_emulation if emulates else lambda: native)
+    assert has_bfloat16(torch.device("cuda")) == native
+    assert has_bfloat16(torch.device("cpu"))
+    assert not has_bfloat16(torch.device("mps"))
