@@ -10,12 +10,11 @@ Two ways to run the tokens, both exact:
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -104,9 +103,36 @@ class _LastLayerSeen(Exception):
         self.unet_pass = unet_pass
 
 
+class _Cut:
+    """A context as text rows and learnable rows. All layers of a forward get the same context: it is cut once.
+
+    Both are in one piece: a strided context may take another matrix kernel, whose last bits differ.
+    """
+
+    def __init__(self, text_tokens: int) -> None:
+        self._text_tokens = text_tokens
+        self.forget()
+
+    def forget(self) -> None:
+        """Before a forward: a context may have been overwritten in place."""
+        self._last: tuple[Tensor | None, bool] = None, False
+        self._parts: tuple[Tensor, ...] = ()
+
+    def __call__(self, context: Tensor) -> tuple[Tensor, ...]:
+        # Gradient checkpointing may run one layer without gradients and the next one with them.
+        with_gradients = torch.is_grad_enabled()
+        if self._last[0] is not context or self._last[1] != with_gradients:
+            self._last = context, with_gradients
+            self._parts = tuple(part.contiguous() for part in context.tensor_split([self._text_tokens], dim=1))
+        return self._parts
+
+
 @dataclass(frozen=True)
 class _Wanted:
-    """What :func:`capture_attention` was asked for, and the sizes of the latents that it saw."""
+    """What :func:`capture_attention` was asked for, and what its layers share during a forward.
+
+    latents: sizes of the latents; sizes: those of feature maps by their number of positions.
+    """
 
     record: AttentionRecord
     passes: tuple[Pass, ...]
@@ -116,25 +142,48 @@ class _Wanted:
     normalizer: bool
     queries: bool
     stop_behind: str | None
-    sizes: dict[Pass, tuple[int, int]]
+    cut: _Cut
+    latents: dict[Pass, tuple[int, int]] = field(default_factory=dict)
+    sizes: dict[tuple[Pass, int], tuple[int, int]] = field(default_factory=dict)
+
+    def start(self, unet_pass: Pass, latent: tuple[int, int]) -> None:
+        """A forward begins."""
+        if self.latents.get(unet_pass) != latent:
+            self.latents[unet_pass] = latent
+            self.sizes.clear()
+        self.cut.forget()
+        self.record._start(unet_pass)
+
+    def size(self, unet_pass: Pass, positions: int) -> tuple[int, int]:
+        """Height and width of a layer's feature map."""
+        key = unet_pass, positions
+        if key not in self.sizes:
+            self.sizes[key] = grid_size(positions, *self.latents[unet_pass])
+        return self.sizes[key]
 
 
 class _Projections:
-    """A layer that remembers the query and key its processor computes, so that nothing is projected twice."""
+    """A layer that remembers the query and key its processor computes, so that nothing is projected twice.
+
+    A processor reads a dozen attributes of its layer: they are copied, which is cheaper than to forward each.
+    """
 
     def __init__(self, attn: Any) -> None:
-        self._attn = attn
+        vars(self).update(vars(attn))
+        vars(self).update(attn._modules)
         self.query: Tensor | None = None
         self.key: Tensor | None = None
+        self._attn = attn
+        self.to_q, self.to_k = self._project_query, self._project_key
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._attn, name)
 
-    def to_q(self, *args: Any) -> Any:
+    def _project_query(self, *args: Any) -> Any:
         self.query = self._attn.to_q(*args)
         return self.query
 
-    def to_k(self, *args: Any) -> Any:
+    def _project_key(self, *args: Any) -> Any:
         self.key = self._attn.to_k(*args)
         return self.key
 
@@ -142,10 +191,9 @@ class _Projections:
 class _CaptureProcessor(nn.Module):
     """Stands before a cross-attention layer's own processor, trims the context for it, and records."""
 
-    def __init__(self, name: str, chained: Any, wanted: _Wanted, chosen: bool) -> None:
+    def __init__(self, name: str, chained: Any, accepts: frozenset[str], wanted: _Wanted, chosen: bool) -> None:
         super().__init__()
-        self.name, self.chained, self.wanted, self.chosen = name, chained, wanted, chosen
-        self._accepts = _named_parameters(chained)
+        self.name, self.chained, self.accepts, self.wanted, self.chosen = name, chained, accepts, wanted, chosen
 
     # diffusers hands a processor only the keyword arguments that its __call__ names.
     def __call__(
@@ -161,46 +209,45 @@ class _CaptureProcessor(nn.Module):
     ) -> Any:
         if encoder_hidden_states is None:
             raise InputError(f"{self.name} got no context; capture works on cross-attention layers")
-        text, tokens = encoder_hidden_states.tensor_split([self.wanted.text_tokens], dim=1)
-        # In one piece: a strided context may take another matrix kernel, whose last bits differ.
-        seen = text.contiguous() if self.wanted.mode == "isolated" else encoder_hidden_states
+        wanted = self.wanted
+        isolated = wanted.mode == "isolated"
+        seen = tokens = encoder_hidden_states
+        if isolated:
+            seen, tokens = wanted.cut(encoder_hidden_states)
         offered = {"temb": temb, "scale": scale, "mode": mode, "reference": reference}
-        kwargs = {key: value for key, value in offered.items() if key in self._accepts and value is not None}
+        kwargs = {key: value for key, value in offered.items() if value is not None and key in self.accepts}
         unet_pass = _pass_of(mode)
-        if not self.chosen or unet_pass not in self.wanted.passes:
+        if not self.chosen or unet_pass not in wanted.passes:
             out = self.chained(attn, hidden_states, seen, attention_mask, **kwargs)
         else:
             layer = _Projections(attn)
             out = self.chained(layer, hidden_states, seen, attention_mask, **kwargs)
             query = attn.to_q(hidden_states) if layer.query is None else layer.query
             key = attn.to_k(seen) if layer.key is None else layer.key
-            token_key = attn.to_k(tokens) if self.wanted.mode == "isolated" else key[:, text.shape[1] :]
-            self._observe(unet_pass, attn, query, key[:, : text.shape[1]], token_key)
-        if self.wanted.stop_behind == self.name:
+            keys = [key]
+            if isolated:
+                keys.append(attn.to_k(tokens) if tokens.shape[1] else key[:, :0])
+            with without_autocast(query.device.type):
+                self._observe(unet_pass, attn, query, keys)
+        if wanted.stop_behind == self.name:
             raise _LastLayerSeen(unet_pass)
         return out
 
-    def _observe(self, unet_pass: Pass, attn: Any, query: Tensor, text_key: Tensor, token_key: Tensor) -> None:
-        wanted = self.wanted
-        averaged = wanted.heads == "mean"
-        normalizer = probabilities = scaled = None
-        with without_autocast(query.device.type):
-            # The scale goes onto the keys, of which there are few.
-            token_key, text_key = token_key.float() * attn.scale, text_key.float() * attn.scale
-            by_head = _by_head(query, attn.heads)
-            if not averaged or wanted.normalizer:
-                logits = by_head.float() @ _by_head(token_key, attn.heads).mT
-            if wanted.normalizer:
-                normalizer = (by_head.float() @ _by_head(text_key, attn.heads).mT).logsumexp(-1)
-            if averaged:
-                if normalizer is not None:
-                    probabilities, normalizer = _probabilities(logits, normalizer).mean(1, keepdim=True), None
-                # All heads' channels side by side: their sum of products is the sum over the heads.
-                logits = (query.float() @ (token_key / attn.heads).mT)[:, None]
-            if wanted.queries:
-                scaled = by_head.float() * attn.scale
-        size = grid_size(query.shape[1], *wanted.sizes[unet_pass])
-        wanted.record._add(LayerRecord(self.name, unet_pass, size, logits, normalizer, probabilities, scaled))
+    def _observe(self, unet_pass: Pass, attn: Any, query: Tensor, keys: Sequence[Tensor]) -> None:
+        """Record a layer. ``keys`` are the text's and the tokens', or both in one tensor."""
+        wanted, scale = self.wanted, attn.scale
+        size = wanted.size(unet_pass, query.shape[1])
+        scaled = None
+        if wanted.queries:
+            query, scale = query.float() * scale, 1.0
+            scaled = _split_heads(query, attn.heads)
+        read = _read_each_head if wanted.heads == "each" else _read_mean
+        record = read(query, keys, wanted.text_tokens, attn.heads, scale, wanted.normalizer)
+        wanted.record._add(LayerRecord(self.name, unet_pass, size, *record, scaled))
+
+
+# diffusers reads the signature of a processor at every call: kept, it is not built anew.
+vars(_CaptureProcessor.__call__)["__signature__"] = inspect.signature(_CaptureProcessor.__call__)
 
 
 def cross_attention_layers(unet: nn.Module, pattern: str | Sequence[str] = "*") -> list[str]:
@@ -212,9 +259,12 @@ def cross_attention_layers(unet: nn.Module, pattern: str | Sequence[str] = "*") 
     Raises:
         InputError: nothing matches.
     """
+    return _chosen(_layers_with_context(unet), pattern)
+
+
+def _chosen(layers: Mapping[str, Any], pattern: str | Sequence[str]) -> list[str]:
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-    names = [name.removesuffix(".processor") for name in _processors(unet)]
-    cross = [name for name in names if name.endswith("attn2")]
+    cross = list(layers)
     # diffusers lists the middle block behind the up blocks, and runs it before them.
     cross.sort(key=lambda name: ("down_blocks", "mid_block", "up_blocks").index(name.split(".")[0]))
     found = [name for name in cross if any(fnmatchcase(name, p) for p in patterns)]
@@ -259,35 +309,35 @@ def capture_attention(
     Raises:
         InputError: nothing matches ``layers``, or another capture is active on this UNet.
     """
-    chosen = cross_attention_layers(unet, layers)
-    installed = dict(_processors(unet))
+    attentions = _layers_with_context(unet)
+    chosen = _chosen(attentions, layers)
+    installed = {name: attention.get_processor() for name, attention in attentions.items()}
     if any(isinstance(processor, _CaptureProcessor) for processor in installed.values()):
         raise InputError("attention of this UNet is being captured already; end that with block first")
     record = AttentionRecord()
     last = chosen[-1] if stop else None
-    wanted = _Wanted(record, tuple(passes), mode, text_tokens, heads, normalizer, queries, last, {})
+    wanted = _Wanted(record, tuple(passes), mode, text_tokens, heads, normalizer, queries, last, _Cut(text_tokens))
 
     def note_forward(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         sample = args[0] if args else kwargs["sample"]
         reading: Mapping[str, Any] = kwargs.get("cross_attention_kwargs") or {}
-        unet_pass = _pass_of(reading.get("mode"))
-        wanted.sizes[unet_pass] = (sample.shape[-2], sample.shape[-1])
-        record._start(unet_pass)
+        wanted.start(_pass_of(reading.get("mode")), (sample.shape[-2], sample.shape[-1]))
 
-    wrapped = {}
-    for key, processor in installed.items():
-        name = key.removesuffix(".processor")
-        if name.endswith("attn2"):
-            processor = _CaptureProcessor(name, processor, wanted, name in chosen)
-        wrapped[key] = processor
+    # Layers that are not chosen are left alone where they see the whole context.
+    watched = chosen if mode == "joint" else list(attentions)
+    accepts = {kind: _named_parameters(kind) for kind in {type(processor) for processor in installed.values()}}
     hook = unet.register_forward_pre_hook(note_forward, with_kwargs=True)
     try:
-        unet.set_attn_processor(wrapped)  # type: ignore[operator]
+        for name in watched:
+            chained = installed[name]
+            processor = _CaptureProcessor(name, chained, accepts[type(chained)], wanted, name in chosen)
+            attentions[name].set_processor(processor)
         with _returning_early(unet, wanted.passes) if stop else nullcontext():
             yield record
     finally:
         hook.remove()
-        unet.set_attn_processor(installed)  # type: ignore[operator]
+        for name in watched:
+            attentions[name].set_processor(installed[name])
 
 
 @contextmanager
@@ -315,20 +365,81 @@ def _returning_early(unet: nn.Module, passes: Sequence[Pass]) -> Iterator[None]:
             unet.forward = own
 
 
-def _by_head(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "batch head row channel"]:
-    return rearrange(x, "b r (h c) -> b h r c", h=heads)
+def _read_each_head(
+    query: Float[Tensor, "batch query inner"],
+    keys: Sequence[Float[Tensor, "batch _ inner"]],
+    text_tokens: int,
+    heads: int,
+    scale: float,
+    normalizer: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Of each head, the tokens' logits and the text's log-sum-exp."""
+    by_head = [_by_head(key, heads) for key in keys]
+    text, tokens = by_head if len(keys) == 2 else by_head[0].tensor_split([text_tokens], dim=1)
+    shape = query.shape[0], heads, query.shape[1]
+    if not normalizer and not tokens.shape[1]:
+        return query.new_empty(*shape, 0, dtype=torch.float32), None, None
+    query = _by_head(query, heads)
+    logits = _scores(query, tokens, scale).view(*shape, tokens.shape[1])
+    return logits, _log_sum_exp(_scores(query, text, scale)).view(shape) if normalizer else None, None
+
+
+def _read_mean(
+    query: Float[Tensor, "batch query inner"],
+    keys: Sequence[Float[Tensor, "batch _ inner"]],
+    text_tokens: int,
+    heads: int,
+    scale: float,
+    normalizer: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The tokens' logits and probabilities, averaged over the heads."""
+    tokens = keys[1] if len(keys) == 2 else keys[0][:, text_tokens:]
+    query = query.float()
+    # All heads' channels side by side: their sum of products is the sum over the heads.
+    logits = _scores(query, tokens.float(), scale / heads)[:, None]
+    if not normalizer:
+        return logits, None, None
+    key = torch.cat(list(keys), dim=1) if len(keys) == 2 else keys[0]
+    every = _scores(_by_head(query, heads), _by_head(key, heads), scale).softmax(-1)
+    every = every.view(query.shape[0], heads, query.shape[1], key.shape[1])
+    return logits, None, every[..., text_tokens:].mean(1, keepdim=True)
+
+
+def _split_heads(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "batch head row channel"]:
+    return x.view(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
+
+
+def _by_head(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "batch_head row channel"]:
+    """In float32, and copied at most once."""
+    split = _split_heads(x, heads)
+    if x.dtype != torch.float32:
+        split = split.to(torch.float32, memory_format=torch.contiguous_format)
+    return split.flatten(0, 1)
+
+
+def _scores(
+    query: Float[Tensor, "batch query channel"], key: Float[Tensor, "batch token channel"], scale: float
+) -> Float[Tensor, "batch query token"]:
+    return torch.baddbmm(query.new_empty(1), query, key.mT, beta=0, alpha=scale)
+
+
+def _log_sum_exp(logits: Float[Tensor, "*batch token"]) -> Float[Tensor, "*batch"]:
+    """A logit minus its logarithm of the softmax, which is one kernel; ``torch.logsumexp`` is nine."""
+    if logits.shape[-1] == 0:
+        return logits.logsumexp(-1)
+    return logits[..., 0] - logits.log_softmax(-1)[..., 0]
 
 
 def _probabilities(
     logits: Float[Tensor, "batch head query token"], text_normalizer: Float[Tensor, "batch head query"]
 ) -> Float[Tensor, "batch head query token"]:
-    normalizer = torch.logaddexp(text_normalizer, logits.logsumexp(-1))
-    return (logits - normalizer[..., None]).exp()
+    """The text weighs in the softmax as one more token whose logit is the normalizer."""
+    return torch.cat([text_normalizer[..., None], logits], dim=-1).softmax(-1)[..., 1:]
 
 
 def without_autocast(device_type: str) -> Any:
     """Scores are float32 whatever the UNet computes in."""
-    if torch.amp.is_autocast_available(device_type):
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
 
@@ -338,10 +449,22 @@ def _pass_of(mode: str | None) -> Pass:
     return "condition" if mode == "w" else "grid"
 
 
-def _processors(unet: nn.Module) -> dict[str, Any]:
-    processors: dict[str, Any] = unet.attn_processors  # type: ignore[assignment]
-    return processors
+def _layers_with_context(unet: nn.Module) -> dict[str, Any]:
+    """The cross-attention layers by name, in the order in which they are registered.
+
+    The UNet's own ``attn_processors`` and ``set_attn_processor`` look for attributes of all modules: 10 ms a capture.
+    """
+    setter: Any = unet.set_attn_processor
+    return dict(_named_attn2(setter.__self__, ""))  # the UNet inside a wrapper: compiled, PEFT
 
 
-def _named_parameters(processor: Any) -> frozenset[str]:
+def _named_attn2(module: nn.Module, within: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        if name == "attn2":
+            yield within + name, child
+        else:
+            yield from _named_attn2(child, f"{within}{name}.")
+
+
+def _named_parameters(processor: type) -> frozenset[str]:
     return frozenset(inspect.signature(processor.__call__).parameters)

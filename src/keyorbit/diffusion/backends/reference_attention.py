@@ -1,5 +1,6 @@
 """Self-attention over two UNet passes: what makes a Stable Diffusion UNet look at the input picture."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -34,3 +35,7 @@ class ReferenceAttention(nn.Module):
             else:
                 encoder_hidden_states = torch.cat([own, reference[self.name]], dim=1)
         return self.chained(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
+
+# diffusers reads the signature of a processor at every call: kept, it is not built anew.
+vars(ReferenceAttention.__call__)["__signature__"] = inspect.signature(ReferenceAttention.__call__)
