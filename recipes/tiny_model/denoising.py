@@ -1,27 +1,27 @@
 """The UNet's stage of the tiny model's recipe: it learns to denoise six views at once, and where words are true."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from einops import rearrange
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from keyorbit.diffusion.attention import AttentionRecord, capture_attention
-from keyorbit.diffusion.backends.text import KnownTexts, encode_phrases, encode_prompts
+from keyorbit.diffusion.backends.text import prompt_rows, rows_at_end
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import view_maps
 from keyorbit.geometry.views import Layout
 from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, learning, optimise
 from keyorbit.training.step import alphas, velocity
-from tiny_model.grounding import Places, draw_phrases, grounding_loss
-from tiny_model.training_data import Encoded, draw_items, seen_by_vision
-from tiny_model.vision import VisionTask
+from tiny_model.compiling import maybe_compiled
+from tiny_model.grounding import Phrases, Places, draw_phrases, grounding_loss
+from tiny_model.reading import RowReader
+from tiny_model.texts import Captions, Texts, different
+from tiny_model.training_data import Encoded, VisionInput, draw_items, kinds, named_kinds
+from tiny_model.vision import Lesson, VisionTask
 
 _CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
 _INPUT_SHARE = 0.15  # of the grounding loss's weight for the input picture: its one view has thrice the grid's noise
@@ -51,92 +51,197 @@ class DenoisingConfig:
     optimise: OptimiseConfig = field(default_factory=lambda: OptimiseConfig(20000, 5e-4))
 
 
-def train_denoising(
-    config: DenoisingConfig,
-    categories: tuple[str, ...],
-    seed: int,
-    data: Encoded,
-    places: Places,
-    vision: VisionTask | None,
-    backend: Zero123PlusBackend,
-    out: Path,
-    accelerator: Accelerator,
-    until: float,
-    watch: Watch,
-) -> bool:
-    """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding.
+@dataclass(frozen=True, eq=False)
+class Said:
+    """Token numbers of texts; where: which of them each item has, or None where the texts are the items'."""
+
+    ids: Int[Tensor, "text position"]
+    where: Int[Tensor, " item"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sought:
+    """Phrases about items, as the text encoder reads them, and what their pictures show: see :class:`Places`."""
+
+    said: Said
+    phrases: Phrases
+    part: UInt8[Tensor, "item view side side"]
+    position: UInt8[Tensor, "item view side side 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What one step shows.
+
+    pictures: the inputs, as ``latents`` of the VAE too; pictured: whether the UNet is shown them. grids: the views'
+    latents. prompts: the captions. sought: None in a coarse step. lesson: what the vision encoder sees beside.
+    """
+
+    pictures: UInt8[Tensor, "item size size 3"]
+    latents: Float[Tensor, "item channel condition_height condition_width"]
+    pictured: Bool[Tensor, " item"]
+    grids: Float[Tensor, "item channel height width"]
+    noise: Float[Tensor, "item channel height width"]
+    latent_noise: Float[Tensor, "item channel condition_height condition_width"]
+    timestep: Int[Tensor, " item"]
+    prompts: Said
+    sought: Sought | None
+    lesson: Lesson | None
+
+
+class DenoisingTask:
+    """What a step shows, :meth:`draw`, and its :meth:`loss`; all of it where the backend is, without a look at a value.
 
     Args:
         categories: as they are drawn, see :func:`~tiny_model.training_data.draw_items`.
         data: on the backend's device, as ``places``.
         vision: what the vision encoder goes on learning beside; without it, it learns from the UNet alone.
+        fixed: each text is encoded as often as it is said, so that all steps have the same shapes; else once.
+    """
+
+    def __init__(
+        self,
+        config: DenoisingConfig,
+        categories: tuple[str, ...],
+        data: Encoded,
+        places: Places,
+        vision: VisionTask | None,
+        backend: Zero123PlusBackend,
+        fixed: bool,
+    ) -> None:
+        self.config, self.data, self.places = config, data, places
+        self.vision, self.backend, self.fixed = vision, backend, fixed
+        self.device = backend.device
+        self.named, self.kinds = named_kinds(categories).to(self.device), len(kinds(categories))
+        self.seen = VisionInput(backend)
+        self.captions = Captions.numbered(data.captions, backend.parts.tokenizer).to(self.device)
+        phrases = places.phrases()  # some are the same: the "front" of a seat, and a "front seat"
+        self.phrases = Texts.of(phrases, backend.parts.tokenizer, whole=False).to(self.device)
+        self.text_of_phrase = self.phrases.numbers_of(phrases).to(self.device)
+        self.end_of_text: int = backend.parts.tokenizer.eos_token_id
+        self.blank = backend.empty_condition(1).latent.detach()
+        self.reader = RowReader(backend.unet)
+        self.shares = {
+            False: torch.tensor([config.dropped, config.text_only, config.told]).cumsum(0).to(self.device),
+            True: torch.tensor([config.dropped, 0.0, 0.0]).cumsum(0).to(self.device),
+        }
+
+    def draw(self, draw: Draw) -> Shown:
+        """Draw a step. On the CPU all numbers come from one generator: those of earlier versions of the recipe."""
+        config, data, count, device = self.config, self.data, self.config.batch, self.device
+        lesson = None
+        if self.vision is not None:  # other items than the UNet has
+            lesson = self.vision.draw(replace(draw, seed=draw.seed + 1).generator(device))
+        # What the host has to know is drawn there.
+        host = draw.generator()
+        generator = host if device.type == "cpu" else draw.generator(device)
+        picked = draw_items(self.named, self.kinds, len(data.grids), count, generator)
+        ground = torch.randint(2, (count,), generator=generator, device=device)
+        coarse = bool(torch.rand((), generator=host) < config.coarse)
+        kind = torch.bucketize(torch.rand(count, generator=generator, device=device), self.shares[coarse])
+        prompts = self._prompts(picked, (kind == 1) | (kind == 2), coarse, generator)
+        grids, latents = data.grids[picked].float(), data.conditions[picked, ground].float()
+        noises = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=host)))
+        noise = torch.randn(grids.shape, generator=noises, device=device)
+        latent_noise = torch.randn(latents.shape, generator=noises, device=device)
+        timestep = timesteps(config, coarse, count, generator)
+        sought = None if coarse else self._sought(picked, generator)
+        return Shown(
+            data.inputs[picked, ground],
+            latents,
+            kind >= 2,
+            grids,
+            noise,
+            latent_noise,
+            timestep,
+            prompts,
+            sought,
+            lesson,
+        )
+
+    def loss(self, shown: Shown) -> dict[str, Float[Tensor, ""]]:
+        """``loss`` and its terms: of denoising, of grounding where phrases are sought, of the lesson."""
+        terms = self._denoising(shown)
+        if self.vision is None or shown.lesson is None:
+            return terms
+        seen = self.vision.loss(shown.lesson)
+        return {**terms, "loss": terms["loss"] + seen["loss"], "kind": seen["kind"], "heading": seen["heading"]}
+
+    def _denoising(self, shown: Shown) -> dict[str, Float[Tensor, ""]]:
+        backend, parts = self.backend, self.backend.parts
+        text = _of_each(prompt_rows(parts.text_encoder, shown.prompts.ids), shown.prompts)
+        embedding = parts.vision_encoder(self.seen(shown.pictures)).image_embeds
+        context = backend.add_image_embedding(text, embedding * shown.pictured[:, None])
+        condition = torch.where(shown.pictured[:, None, None, None], shown.latents, self.blank)
+        noised = backend.add_noise(shown.grids, shown.noise, shown.timestep)
+        alpha = alphas(parts.scheduler, shown.timestep)
+        target = velocity(shown.grids, shown.noise, alpha)
+        sought = shown.sought
+        if sought is not None:
+            rows = _of_each(rows_at_end(parts.text_encoder, sought.said.ids, self.end_of_text), sought.said)
+            self.reader.read(rearrange(rows, "(i p) c -> i p c", i=len(context)))
+        predicted = backend.denoise(noised, shown.timestep, context, condition, shown.latent_noise)
+        denoising = F.mse_loss(predicted.float(), target)
+        if sought is None:
+            return {"loss": denoising, "coarse denoising": denoising}
+        on_input, on_grid = self._grounding(sought, condition, noised)
+        signal = alpha.flatten().sqrt()  # in noise nothing can be found
+        pictured_signal = signal * shown.pictured
+        grounding = (on_grid * signal).sum() / signal.sum()
+        on_input = (on_input * pictured_signal).sum() / pictured_signal.sum().clamp_min(1e-6)
+        loss = denoising + self.config.grounding * (grounding + _INPUT_SHARE * on_input)
+        return {"loss": loss, "denoising": denoising, "grounding": grounding, "input grounding": on_input}
+
+    def _grounding(self, sought: Sought, condition: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """The grounding loss of each item in the input picture, and in the six views; of what was just read."""
+        truth = sought.phrases.truth(sought.part, sought.position)
+        side = truth.shape[-1] // 2
+        on_input, on_grid = self.reader.take(_size(condition), _size(grid))
+        in_views = view_maps(on_grid, self.backend.layout, (side, side))
+        in_input = view_maps(on_input, Layout(1, 1), (side, side))
+        on_grid = grounding_loss(in_views, truth[:, :, 1:])
+        return grounding_loss(in_input, truth[:, :, :1]), on_grid
+
+    def _prompts(
+        self, picked: Int[Tensor, " item"], told: Bool[Tensor, " item"], coarse: bool, generator: torch.Generator
+    ) -> Said:
+        number, texts = self.captions.draw(picked, told, generator), self.captions.texts
+        if coarse:  # nobody is told anything
+            return Said(texts.ids[:1], torch.zeros_like(number))
+        return Said(texts.ids[number], None) if self.fixed else _once(texts, number, trimmed=False)
+
+    def _sought(self, picked: Int[Tensor, " item"], generator: torch.Generator) -> Sought:
+        phrases = draw_phrases(self.places, picked, self.config.phrases, generator)
+        number, texts = self.text_of_phrase[phrases.number.flatten()], self.phrases
+        said = Said(texts.ids[number], None) if self.fixed else _once(texts, number, trimmed=True)
+        return Sought(said, phrases, self.places.part[picked], self.places.position[picked])
+
+
+def train_denoising(
+    task: DenoisingTask,
+    seed: int,
+    out: Path,
+    accelerator: Accelerator,
+    until: float,
+    watch: Watch,
+    compiled: bool = False,
+) -> bool:
+    """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding.
+
+    Args:
         watch: as in :func:`~keyorbit.training.optimise.optimise`; the models are in evaluation mode then.
+        compiled: see :func:`~tiny_model.compiling.maybe_compiled`; the task is ``fixed`` then.
 
     Returns:
         Whether all steps are done.
     """
-    parts, device = backend.parts, backend.device
+    parts, plan = task.backend.parts, task.config.optimise
     modules = {name: getattr(parts, name) for name in ("unet", "text_encoder", "vision_encoder")}
-    plan = config.optimise
-    if vision is not None:
-        modules["readout"] = vision.readout
+    if task.vision is not None:
+        modules["readout"] = task.vision.readout
         # It has learned before, at twice this rate and with a cool-down.
         plan = replace(plan, rates=dict.fromkeys(("vision_encoder", "readout"), plan.rate / 2))
-    tokenizer = KnownTexts(parts.tokenizer)
-    blank = backend.empty_condition(1).latent.detach()
-    count = config.batch
-    shares = {
-        False: torch.tensor([config.dropped, config.text_only, config.told]).cumsum(0),
-        True: torch.tensor([config.dropped, 0.0, 0.0]).cumsum(0),
-    }
-
-    def loss_of(draw: Draw) -> dict[str, Tensor]:
-        terms = denoising_of(draw)
-        if vision is not None:
-            seen = vision.loss_of(replace(draw, seed=draw.seed + 1))  # other items than the UNet has
-            terms = {**terms, "loss": terms["loss"] + seen["loss"], "kind": seen["kind"], "heading": seen["heading"]}
-        return terms
-
-    def denoising_of(draw: Draw) -> dict[str, Tensor]:
-        generator = draw.generator()
-        picked = draw_items(categories, len(data.grids), count, generator)
-        ground = torch.randint(2, (count,), generator=generator)
-        coarse = bool(torch.rand((), generator=generator) < config.coarse)
-        kind = torch.bucketize(torch.rand(count, generator=generator), shares[coarse])
-        pictured, told = (kind >= 2).to(device), (kind == 1) | (kind == 2)
-        prompts = _prompts(data, picked, told, generator)
-        text = _each_once(partial(encode_prompts, tokenizer, parts.text_encoder), prompts)  # half of them are empty
-        embedding = parts.vision_encoder(seen_by_vision(data.inputs[picked, ground], backend)).image_embeds
-        context = backend.add_image_embedding(text, embedding * pictured[:, None])
-        latent = data.conditions[picked, ground].float()
-        condition = torch.where(pictured[:, None, None, None], latent, blank)
-        clean = data.grids[picked].float()
-        # Of the size of pictures: drawn where they are.
-        noises = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        noise = torch.randn(clean.shape, generator=noises, device=device)
-        condition_noise = torch.randn(condition.shape, generator=noises, device=device)
-        timestep = timesteps(config, coarse, count, generator).to(device)
-        noised = backend.add_noise(clean, noise, timestep)
-        target = velocity(clean, noise, alphas(parts.scheduler, timestep))
-        if coarse:
-            predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
-            whole = F.mse_loss(predicted.float(), target)
-            return {"loss": whole, "coarse denoising": whole}
-        phrases = draw_phrases(places, picked, config.phrases, generator)
-        truth = phrases.truth(places.part[picked], places.position[picked])
-        said = [words for of_item in phrases.words for words in of_item]
-        tokens = _each_once(partial(encode_phrases, tokenizer, parts.text_encoder), said)
-        context = torch.cat([context, rearrange(tokens, "(i p) c -> i p c", i=count)], dim=1)
-        with capture_attention(backend.unet, heads="mean", normalizer=False) as record:
-            predicted = backend.denoise(noised, timestep, context, condition, condition_noise)
-        denoising = F.mse_loss(predicted.float(), target)
-        on_grid, on_input = _grounding(record, truth, backend)
-        signal = alphas(parts.scheduler, timestep).flatten().sqrt()  # in noise nothing can be found
-        pictured_signal = signal * pictured
-        grounding = (on_grid * signal).sum() / signal.sum()
-        on_input = (on_input * pictured_signal).sum() / pictured_signal.sum().clamp_min(1e-6)
-        loss = denoising + config.grounding * (grounding + _INPUT_SHARE * on_input)
-        return {"loss": loss, "denoising": denoising, "grounding": grounding, "input grounding": on_input}
+    loss = maybe_compiled(task.loss, compiled)
 
     def look(step: int) -> None:
         for module in modules.values():
@@ -145,37 +250,32 @@ def train_denoising(
         for module in modules.values():
             module.train()
 
-    with learning(modules):
+    def loss_of(draw: Draw) -> dict[str, Tensor]:
+        return loss(task.draw(draw))
+
+    with learning(modules), task.reader:
         return optimise(Stage("unet", out, seed, until=until), modules, loss_of, plan, accelerator, look)
 
 
-def _each_once(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:
-    """``encode(texts)``, of which many are the same."""
-    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    return encode(list(number))[[number[text] for text in texts]]
+def _once(texts: Texts, numbers: Int[Tensor, " item"], trimmed: bool) -> Said:
+    """Each text once, ``trimmed`` to the longest of these; on the CPU."""
+    kept, where = different(numbers)
+    ids = texts.ids[kept]
+    return Said(ids[:, : int(texts.lengths[kept].max())] if trimmed else ids, where)
 
 
-def _grounding(record: AttentionRecord, truth: Tensor, backend: Zero123PlusBackend) -> tuple[Tensor, Tensor]:
-    """The grounding loss of each item in the six views, and in the input picture."""
-    side = truth.shape[-1] // 2
-    in_views = view_maps(record.token_logits("grid"), backend.layout, (side, side))
-    in_input = view_maps(record.token_logits("condition"), Layout(1, 1), (side, side))
-    return grounding_loss(in_views, truth[:, :, 1:]), grounding_loss(in_input, truth[:, :, :1])
+def _size(latent: Tensor) -> tuple[int, int]:
+    return latent.shape[-2], latent.shape[-1]
+
+
+def _of_each(rows: Tensor, said: Said) -> Tensor:
+    return rows if said.where is None else rows[said.where]
 
 
 def timesteps(config: DenoisingConfig, coarse: bool, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
-    """Those of the items of a step that is coarse or not, see :class:`DenoisingConfig`."""
+    """Those of the items of a step that is coarse or not, see :class:`DenoisingConfig`; where the generator is."""
+    drawn = {"generator": generator, "device": generator.device}
     if coarse:
-        return torch.randint(_COARSE, 1000, (count,), generator=generator)
-    highest = torch.where(torch.rand(count, generator=generator) < config.clear, _CLEAR, _COARSE)
-    return (torch.rand(count, generator=generator) * highest).long()
-
-
-def _prompts(data: Encoded, picked: Tensor, told: Tensor, generator: torch.Generator) -> list[str]:
-    """A caption of any detail, the richest half of the time, for items that are told; nothing for the others."""
-    prompts = []
-    for i, tell in zip(picked.tolist(), told.tolist(), strict=True):
-        choices = data.captions[i]
-        draw = int(torch.randint(2 * len(choices), (1,), generator=generator))
-        prompts.append(choices[min(draw, len(choices) - 1)] if tell else "")
-    return prompts
+        return torch.randint(_COARSE, 1000, (count,), **drawn)
+    highest = torch.where(torch.rand(count, **drawn) < config.clear, _CLEAR, _COARSE)
+    return (torch.rand(count, **drawn) * highest).long()

@@ -7,6 +7,7 @@ parts are used, never its landmarks.
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,15 @@ from tiny_model.training_data import Made, made_once, recipe_of
 
 NOTHING = 255
 _AXES = (("front", "rear"), ("left", "right"), ("upper", "lower"))
+# What is said of a place, by the sides on the three axes (-1, 0, 1; the last one changes fastest), and of the middle.
+_PLACES = (
+    *(
+        " ".join(_AXES[axis][0 if side > 0 else 1] for axis, side in enumerate(sides) if side)
+        for sides in product((-1, 0, 1), repeat=3)
+    ),
+    "middle",
+)
+_MIDDLE = len(_PLACES) - 1
 # Shares of phrases about the whole object, about the middle of something, and of those that say what the part is of.
 _SHARES = (0.1, 0.2, 0.5)
 _REACH = 0.04  # how far from the utmost place, in object sizes, a phrase is e times less true
@@ -34,20 +44,27 @@ _SIDES = 0.12  # a part that is shorter than this along an axis has no two ends 
 class Places:
     """What the pixels of the input picture (view 0) and the six views show.
 
-    part: the number of the part among the item's ``names``, :data:`NOTHING` beside the object; position: of the surface
-    in the object's own frame (+x front, +y left, +z up), 0…255 for -0.5…0.5. boxes: the least and the greatest position
-    of each part that is seen; of another the least is above the greatest. nouns: what each item is.
+    part: the number of the part of the item, :data:`NOTHING` beside the object; position: of the surface in the
+    object's own frame (+x front, +y left, +z up), 0…255 for -0.5…0.5. boxes: the least and the greatest position of each
+    part that is seen; of another the least is above the greatest. parts: number among ``names`` of each part, alone and
+    with what it is of; wholes: the same of each item.
     """
 
     part: UInt8[Tensor, "item view side side"]
     position: UInt8[Tensor, "item view side side 3"]
     boxes: UInt8[Tensor, "item part 2 3"]
-    names: list[list[str]]
-    nouns: list[str]
+    parts: Int[Tensor, "item part 2"]
+    wholes: Int[Tensor, " item"]
+    names: tuple[str, ...]
 
     def to(self, device: torch.device) -> "Places":
-        """With the pixels on a device; what phrases are made of stays."""
-        return replace(self, part=self.part.to(device), position=self.position.to(device))
+        """With all tensors on a device."""
+        moved = {key: getattr(self, key).to(device) for key in ("part", "position", "boxes", "parts", "wholes")}
+        return replace(self, **moved)
+
+    def phrases(self) -> list[str]:
+        """All that :func:`draw_phrases` can say, in the order of :attr:`Phrases.number`."""
+        return [f"{place} {name}".lstrip() for name in self.names for place in _PLACES]
 
 
 @dataclass(frozen=True)
@@ -59,13 +76,13 @@ class _ObjectPlaces:
 
 @dataclass(frozen=True, eq=False)
 class Phrases:
-    """``words`` about items, and what makes them true.
+    """Phrases about items, and what makes them true.
 
-    part: which part each is about, :data:`NOTHING` for the whole object. target: of those that are ``middle``, the
+    number: of the phrase among :meth:`Places.phrases`. part: which part each is about, :data:`NOTHING` for the whole object. target: of those that are ``middle``, the
     position of the part's middle; else the direction in which the place lies.
     """
 
-    words: list[list[str]]
+    number: Int[Tensor, "item phrase"]
     part: UInt8[Tensor, "item phrase"]
     middle: Bool[Tensor, "item phrase"]
     target: Float[Tensor, "item phrase 3"]
@@ -78,8 +95,7 @@ class Phrases:
         "front left seat" is truest at the seat's corner and falls off within 4 % of the object's size; "middle seat" is
         true round the seat's middle, "seat" everywhere on it. ``part`` and ``position`` as in :class:`Places`.
         """
-        about, middle = (x.to(part.device)[:, :, None, None, None] for x in (self.part, self.middle))
-        target = self.target.to(part.device)[:, :, None, None, None]
+        about, middle, target = (x[:, :, None, None, None] for x in (self.part, self.middle, self.target))
         on = torch.where(about == NOTHING, part[:, None] != NOTHING, part[:, None] == about)
         at = (position.float() / 255 - 0.5)[:, None]
         near = -(at - target).square().sum(-1) / (2 * _REACH**2)
@@ -118,7 +134,25 @@ def render_places(specs: list[SampleSpec], workers: int, path: Path) -> Places:
         return tensors, {"names": [places.names for places in made], "nouns": nouns}
 
     tensors, metadata = made_once(path, "the places of", f"{recipe_of(specs)} with boxes", make)
-    return Places(tensors["part"], tensors["position"], tensors["boxes"], metadata["names"], metadata["nouns"])
+    names, parts, wholes = _numbered(metadata["names"], metadata["nouns"])
+    return Places(tensors["part"], tensors["position"], tensors["boxes"], parts, wholes, names)
+
+
+def _numbered(
+    parts: list[list[str]], nouns: list[str]
+) -> tuple[tuple[str, ...], Int[Tensor, "item part 2"], Int[Tensor, " item"]]:
+    """The names of parts, alone and with what they are of, and of whole items; and which of them each item has."""
+    number: dict[str, int] = {}
+    most = max(map(len, parts), default=0)
+    # An item has no more parts than it has; nobody asks for these.
+    of_parts = torch.zeros(len(parts), most, 2, dtype=torch.long)
+    of_items = torch.zeros(len(parts), dtype=torch.long)
+    for item, (own, noun) in enumerate(zip(parts, nouns, strict=True)):
+        of_items[item] = number.setdefault(noun, len(number))
+        for part, name in enumerate(own):
+            for way, said in enumerate((name, f"{name} of the {noun}")):
+                of_parts[item, part, way] = number.setdefault(said, len(number))
+    return tuple(number), of_parts, of_items
 
 
 def _boxes(places: _ObjectPlaces, count: int) -> UInt8[Tensor, "part 2 3"]:
@@ -130,35 +164,27 @@ def _boxes(places: _ObjectPlaces, count: int) -> UInt8[Tensor, "part 2 3"]:
 
 
 def draw_phrases(places: Places, items: Int[Tensor, " item"], count: int, generator: torch.Generator) -> Phrases:
-    """``count`` random phrases about each of the items. Sides are the object's own."""
-    shape = (len(items), count)
+    """``count`` random phrases about each of the items, drawn where the places are. Sides are the object's own."""
+    shape, device = (len(items), count), places.boxes.device
     low, high = (places.boxes[items].float() / 255 - 0.5).unbind(2)
     shown = (low <= high).all(-1)
     which = torch.multinomial(shown.float(), count, replacement=True, generator=generator)
-    whole, middle, of_noun = (torch.rand((*shape, 3), generator=generator) < torch.tensor(_SHARES)).unbind(-1)
+    uniform = torch.rand((*shape, 3), generator=generator, device=device).unbind(-1)
+    whole, middle, of_noun = (drawn < share for drawn, share in zip(uniform, _SHARES, strict=True))
     of_all = low.amin(1, keepdim=True), high.amax(1, keepdim=True)  # parts that are not seen change neither
     low, high = (
         torch.where(whole[..., None], outer, own.take_along_dim(which[..., None], 1))
         for outer, own in zip(of_all, (low, high), strict=True)
     )
-    sides = torch.randint(-1, 2, (*shape, 3), generator=generator)
+    sides = torch.randint(-1, 2, (*shape, 3), generator=generator, device=device)
     sides = torch.where((high - low > _SIDES) & ~middle[..., None], sides, 0)
     direction = sides / sides.float().norm(dim=-1, keepdim=True).clamp_min(1)
     target = torch.where(middle[..., None], (low + high) / 2, direction)
-    chosen = torch.stack([which, whole, middle, of_noun], -1).tolist()
-    words = [
-        [_words(places.nouns[item], places.names[item], *how) for how in zip(chosen[i], sides[i].tolist(), strict=True)]
-        for i, item in enumerate(items.tolist())
-    ]
-    return Phrases(words, torch.where(whole, NOTHING, which).to(torch.uint8), middle, target)
-
-
-def _words(noun: str, parts: list[str], chosen: list[int], sides: list[int]) -> str:
-    part, whole, middle, of_noun = chosen
-    name = noun if whole else f"{parts[part]} of the {noun}" if of_noun else parts[part]
-    if middle:
-        return f"middle {name}"
-    return " ".join([_AXES[axis][0 if side > 0 else 1] for axis, side in enumerate(sides) if side] + [name])
+    part = places.parts[items].take_along_dim(which[..., None], 1)
+    name = torch.where(whole, places.wholes[items][:, None], torch.where(of_noun, part[..., 1], part[..., 0]))
+    place = torch.where(middle, _MIDDLE, 9 * (sides[..., 0] + 1) + 3 * (sides[..., 1] + 1) + sides[..., 2] + 1)
+    about = torch.where(whole, NOTHING, which).to(torch.uint8)
+    return Phrases(len(_PLACES) * name + place, about, middle, target)
 
 
 def grounding_loss(

@@ -29,7 +29,7 @@ from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.training.choices import MODEL
 from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, append_line, learning, optimise
 from keyorbit.training.sheets import sample_sheet
-from tiny_model.denoising import DenoisingConfig, train_denoising
+from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
 from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
@@ -53,6 +53,7 @@ class TrainTinyConfig:
     denoising: DenoisingConfig = field(default_factory=DenoisingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     workers: int = 2
+    compiled: bool = False
 
 
 def train(
@@ -98,22 +99,13 @@ def train(
             vision = VisionTask(
                 config.vision, config.categories, config.seed, encoded, specs, backend, looks, config.workers
             )
-            done = train_vision(vision, config.seed, out, accelerator, until)
+            done = train_vision(vision, config.seed, out, accelerator, until, config.compiled)
         if done:
             places = render_places(specs, config.workers, out / "places.safetensors").to(accelerator.device)
-            done = train_denoising(
-                config.denoising,
-                config.categories,
-                config.seed,
-                encoded,
-                places,
-                vision,
-                backend,
-                out,
-                accelerator,
-                until,
-                _watch(config, backend, out),
-            )
+            fixed = config.compiled or accelerator.device.type != "cpu"
+            task = DenoisingTask(config.denoising, config.categories, encoded, places, vision, backend, fixed)
+            watch = _watch(config, backend, out)
+            done = train_denoising(task, config.seed, out, accelerator, until, watch, config.compiled)
         with replaced_folder(folder, MODEL, overwrite=True) as partial:
             save_folder(parts, partial, model.view_size)
         log.info("the model is in %s", folder)
@@ -130,15 +122,15 @@ def train_vae(
 ) -> bool:
     """Single views in, the same views out: squares and L1 on pixels, L1 on their gradients, and a little KL."""
     vae, device = backend.parts.vae, backend.device
-    pictures = torch.cat([data.views.flatten(0, 1), data.inputs[:, 0]])
+    pictures = torch.cat([data.views.flatten(0, 1), data.inputs[:, 0]]).to(device)
     count = config.vae_batch
 
     def loss_of(draw: Draw) -> dict[str, Tensor]:
-        generator = draw.generator()
-        picked = torch.randint(len(pictures), (count,), generator=generator)
-        images = _shown_to_vae(pictures[picked]).to(device)
+        generator = draw.generator(device)
+        picked = torch.randint(len(pictures), (count,), generator=generator, device=device)
+        images = _shown_to_vae(pictures[picked])
         distribution = vae.encode(images).latent_dist
-        noise = torch.randn(distribution.mean.shape, generator=generator).to(device)
+        noise = torch.randn(distribution.mean.shape, generator=generator, device=device)
         restored = vae.decode(distribution.mean + distribution.std * noise).sample
         edges = sum(F.l1_loss(restored.diff(dim=d), images.diff(dim=d)) for d in (2, 3))
         kl = distribution.kl().mean() / images[0].numel()
@@ -150,7 +142,7 @@ def train_vae(
     with learning(modules):
         done = optimise(Stage("vae", out, config.seed, until=until), modules, loss_of, config.vae, accelerator)
     with torch.no_grad():
-        sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)]).to(device)
+        sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)])
         latents = vae.encode(sample).latent_dist.mean
     # Zero123++ multiplies scaled latents by 0.75; choose the factor that makes the UNet's input have spread 1.
     vae.register_to_config(scaling_factor=1 / (0.75 * float(latents.std())))

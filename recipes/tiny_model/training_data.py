@@ -64,17 +64,22 @@ def training_specs(categories: tuple[str, ...], objects: int, seed: int, size: i
     return [SampleSpec(kind, training_seed(seed, i), size) for i in range(objects) for kind in kinds(categories)]
 
 
-def draw_items(
-    categories: tuple[str, ...], items: int, count: int, generator: torch.Generator
-) -> Int[Tensor, " count"]:
-    """``count`` random ones of ``items`` that stand in the order of :func:`training_specs`.
+def named_kinds(categories: tuple[str, ...]) -> Int[Tensor, " category"]:
+    """The number of each category among the different ones."""
+    return torch.tensor([kinds(categories).index(category) for category in categories])
 
-    A category that ``categories`` name twice is drawn twice as often.
+
+def draw_items(
+    named: Int[Tensor, " category"], different: int, items: int, count: int, generator: torch.Generator
+) -> Int[Tensor, " count"]:
+    """``count`` random ones of ``items`` that stand in the order of :func:`training_specs`, drawn where ``named`` is.
+
+    ``named``: :func:`named_kinds`, of ``different`` kinds. One that is named twice is drawn twice as often.
     """
-    different = kinds(categories)
-    place = torch.tensor([different.index(category) for category in categories])
-    named = torch.randint(len(categories), (count,), generator=generator)
-    return len(different) * torch.randint(items // len(different), (count,), generator=generator) + place[named]
+    device = named.device
+    category = torch.randint(len(named), (count,), generator=generator, device=device)
+    of_kind = torch.randint(items // different, (count,), generator=generator, device=device)
+    return different * of_kind + named[category]
 
 
 def recipe_of(specs: list[SampleSpec]) -> str:
@@ -143,10 +148,14 @@ def encode_training_set(data: Rendered, backend: Zero123PlusBackend, path: Path,
     return Encoded(tensors["grids"], tensors["conditions"], data.inputs, data.captions)
 
 
-def seen_by_vision(
-    pictures: UInt8[Tensor, "item size size 3"], backend: Zero123PlusBackend
-) -> Float[Tensor, "item 3 size size"]:
-    """Input pictures as the backend's own preparation has them for its vision encoder."""
-    own = backend.parts.feature_extractor_clip
-    mean, std = (torch.tensor(v, device=backend.device).reshape(3, 1, 1) for v in (own.image_mean, own.image_std))
-    return (rearrange(pictures.to(backend.device), "i h w c -> i c h w").float() / 255 - mean) / std
+class VisionInput:
+    """Brings pictures to what the backend's own preparation makes of them for its vision encoder."""
+
+    def __init__(self, backend: Zero123PlusBackend) -> None:
+        own, device = backend.parts.feature_extractor_clip, backend.device
+        self.mean, self.std = (
+            torch.tensor(v, device=device).reshape(3, 1, 1) for v in (own.image_mean, own.image_std)
+        )
+
+    def __call__(self, pictures: UInt8[Tensor, "item size size 3"]) -> Float[Tensor, "item 3 size size"]:
+        return (rearrange(pictures, "i h w c -> i c h w").float() / 255 - self.mean) / self.std

@@ -7,6 +7,7 @@ learns them by heart. A *look* is the input picture of another object, which cos
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,16 @@ from keyorbit.objects.pictures import GREY
 from keyorbit.synthetic.render import object_surface, random_light, render
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, scene_of
 from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, learning, optimise
+from tiny_model.compiling import maybe_compiled
 from tiny_model.training_data import (
     Encoded,
     Made,
+    VisionInput,
     draw_items,
     kinds,
     made_once,
+    named_kinds,
     recipe_of,
-    seen_by_vision,
     training_specs,
 )
 
@@ -75,7 +78,8 @@ class ReadOut(nn.Module):
         azimuth: Float[Tensor, " item"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy of the kind; squares of the heading's cosine and sine."""
-        found = rearrange(self.heading(embedding), "i (k d) -> i k d", d=2)[torch.arange(len(kind)), kind]
+        row = torch.arange(len(kind), device=kind.device)
+        found = rearrange(self.heading(embedding), "i (k d) -> i k d", d=2)[row, kind]
         truth = torch.stack([azimuth.cos(), azimuth.sin()], dim=-1)
         return F.cross_entropy(self.kind(embedding), kind), F.mse_loss(found, truth)
 
@@ -120,8 +124,21 @@ def varied(
     return mixed.take_along_dim(order, -1), torch.where(mirrored, -azimuth, azimuth)
 
 
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """One step's pictures with views, then as many looks, and what there is to tell of them.
+
+    pictures: of all; kind and azimuth (radians): of all. grids: of the pictures with views.
+    """
+
+    pictures: UInt8[Tensor, "item size size 3"]
+    grids: Float[Tensor, "viewed channel height width"]
+    kind: Int[Tensor, " item"]
+    azimuth: Float[Tensor, " item"]
+
+
 class VisionTask:
-    """The encoder and its read-out, what they are asked and what they are told: ``loss_of`` a draw.
+    """The encoder and its read-out, what they are asked and what they are told.
 
     It is a stage of its own, :func:`train_vision`, and goes on beside the UNet's, which shows the encoder too few
     pictures to keep what it knows.
@@ -144,42 +161,53 @@ class VisionTask:
         path: Path,
         workers: int,
     ) -> None:
-        self.config, self.categories, self.data, self.backend = config, categories, data, backend
-        self.encoder = backend.parts.vision_encoder
+        self.config, self.data, self.device = config, data, backend.device
+        self.encoder, self.seen = backend.parts.vision_encoder, VisionInput(backend)
         names = kinds(categories)
         look_specs = training_specs(categories, config.looks, seed, backend.view_size)
-        self.looks = render_looks(look_specs, workers, path).to(backend.device)
+        self.looks = render_looks(look_specs, workers, path).to(self.device)
+        self.named, self.different = named_kinds(categories).to(self.device), len(names)
         # The training set's, then the looks'.
-        self.kind = torch.tensor([names.index(spec.category) for spec in specs + look_specs])
-        self.azimuth = torch.tensor([input_azimuth(spec) for spec in specs + look_specs]).deg2rad()
+        shown = specs + look_specs
+        self.kind = torch.tensor([names.index(spec.category) for spec in shown]).to(self.device)
+        self.azimuth = torch.tensor([input_azimuth(spec) for spec in shown]).deg2rad().to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             readout = ReadOut(self.encoder.config.projection_dim, data.grids.shape[1:], len(names))
-        self.readout = readout.to(backend.device)
+        self.readout = readout.to(self.device)
 
-    def loss_of(self, draw: Draw) -> dict[str, Tensor]:
-        """``loss`` and its terms ``views``, ``kind`` and ``heading``, of as many objects as looks."""
-        generator, count, device = draw.generator(), self.config.batch, self.backend.device
-        items = len(self.data.grids)
-        picked = draw_items(self.categories, items, count, generator)
-        ground = torch.randint(2, (count,), generator=generator)
-        looked = draw_items(self.categories, len(self.looks), count, generator)
-        seen, seen_azimuth = varied(self.looks[looked], self.azimuth[items + looked], generator)
-        pictures = torch.cat([self.data.inputs[picked, ground], seen])
-        embedding = self.encoder(seen_by_vision(pictures, self.backend)).image_embeds
-        views = self.readout.views_loss(embedding[:count], self.data.grids[picked].float())
-        kind, heading = self.readout.kind_and_heading_losses(
-            embedding,
-            self.kind[torch.cat([picked, items + looked])].to(device),
-            torch.cat([self.azimuth[picked], seen_azimuth]).to(device),
+    def draw(self, generator: torch.Generator) -> Lesson:
+        """As many random objects as looks; the generator is of the backend's device."""
+        count, items = self.config.batch, len(self.data.grids)
+        picked = draw_items(self.named, self.different, items, count, generator)
+        ground = torch.randint(2, (count,), generator=generator, device=self.device)
+        looked = draw_items(self.named, self.different, len(self.looks), count, generator)
+        seen, azimuth = varied(self.looks[looked], self.azimuth[items + looked], generator)
+        return Lesson(
+            torch.cat([self.data.inputs[picked, ground], seen]),
+            self.data.grids[picked],
+            self.kind[torch.cat([picked, items + looked])],
+            torch.cat([self.azimuth[picked], azimuth]),
         )
+
+    def loss(self, lesson: Lesson) -> dict[str, Float[Tensor, ""]]:
+        """``loss`` and its terms ``views``, ``kind`` and ``heading``."""
+        embedding = self.encoder(self.seen(lesson.pictures)).image_embeds
+        views = self.readout.views_loss(embedding[: len(lesson.grids)], lesson.grids.float())
+        kind, heading = self.readout.kind_and_heading_losses(embedding, lesson.kind, lesson.azimuth)
         loss = views + self.config.heading * heading + self.config.kind * kind
         return {"loss": loss, "views": views, "kind": kind, "heading": heading}
 
 
-def train_vision(task: VisionTask, seed: int, out: Path, accelerator: Accelerator, until: float) -> bool:
+def train_vision(
+    task: VisionTask, seed: int, out: Path, accelerator: Accelerator, until: float, compiled: bool = False
+) -> bool:
     """The vision encoder alone, resumed as the other stages; whether all steps are done."""
-    modules = {"vision_encoder": task.encoder, "readout": task.readout}
+    modules, loss = {"vision_encoder": task.encoder, "readout": task.readout}, maybe_compiled(task.loss, compiled)
+
+    def loss_of(draw: Draw) -> dict[str, Tensor]:
+        return loss(task.draw(draw.generator(task.device)))
+
     with learning(modules):
         stage = Stage("vision", out, seed, until=until)
-        return optimise(stage, modules, task.loss_of, task.config.optimise, accelerator)
+        return optimise(stage, modules, loss_of, task.config.optimise, accelerator)

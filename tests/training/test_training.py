@@ -15,6 +15,7 @@ from diffusers import UNet2DConditionModel
 
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.diffusion.attention import cross_attention_layers
+from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
@@ -22,7 +23,7 @@ from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.storage.checkpoint import load_checkpoint
-from keyorbit.training.batch import Batch, Example, object_of
+from keyorbit.training.batch import Batch, Encoded, object_of
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
 from keyorbit.training.optimise import Draw
 from keyorbit.training.step import TrainingStep, alphas, keypoint_terms, min_snr_weights, velocity
@@ -107,16 +108,17 @@ def test_the_loss_of_the_views_is_that_of_the_grids_that_are_not_warped(model, o
     tokens = Tokens(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)))
     step = TrainingStep(model, objects, tokens, SMALL, SMALL.reading(model, None))
     batch = step.load(Draw(0, 3), {"equivariance": 1.0})
-    assert [len(example.clean) for example in batch.examples] == [2, 2]
+    assert [len(example.noise) for example in batch.examples] == [2, 2]
     whole = Warp.identity((6,)).matrix
-    assert all(torch.equal(e.warps[0], whole) and not torch.allclose(e.warps[1], whole) for e in batch.examples)
+    assert all(torch.equal(e.encoded.warps[0], whole) and not torch.allclose(e.encoded.warps[1], whole) for e in batch.examples)
     with torch.no_grad(), step.recording():
         found = step.novel_views(batch)
         for version, counts in ((0, True), (1, False)):
             for item in (0, 1):
-                clean = [example.clean.clone() for example in batch.examples]
+                clean = [example.encoded.clean.clone() for example in batch.examples]
                 clean[item][version] += 3.0
-                spoilt = Batch.of([replace(e, clean=c) for e, c in zip(batch.examples, clean, strict=True)])
+                pairs = zip(batch.examples, clean, strict=True)
+                spoilt = Batch.of([replace(e, encoded=replace(e.encoded, clean=c)) for e, c in pairs])
                 assert (abs(step.novel_views(spoilt) - found) > 0.1 * found) == counts
         # The mean over the samples, whatever stands beside them.
         each = torch.stack([step.novel_views(Batch.of([example])) for example in batch.examples])
@@ -191,11 +193,9 @@ def example(points, cameras, warps):
     xy = Warp(warps).apply(cameras.project(points)[None].expand(len(warps), -1, -1, -1))
     heatmaps = normalize(gaussian(xy, 32, 32, 1.5))
     nothing = torch.zeros(len(warps), 4, 24, 16)
-    masks = torch.ones(len(warps), 6, 16, 16, dtype=torch.bool)
-    still = torch.zeros(len(warps), dtype=torch.long)
-    return heatmaps, Example(
-        nothing, nothing, still, nothing, nothing, torch.zeros(len(warps), 77, 16), warps, masks, cameras
-    )
+    condition = Condition(nothing, torch.zeros(len(warps), 77, 16))
+    everywhere = torch.ones(len(warps), 6, 32, 32)
+    return heatmaps, Encoded(nothing, condition, warps, everywhere, 1 - everywhere[0], cameras)
 
 
 def test_planted_points_cost_little_and_each_fault_its_own_term(backend):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from keyorbit.errors import InputError
@@ -82,9 +83,9 @@ class Draw:
     part: int = 0
     parts: int = 1
 
-    def generator(self) -> torch.Generator:
-        """Return the generator of all random numbers of the step; it is the same for every part."""
-        return torch.Generator().manual_seed(self.seed * 10**7 + self.step)
+    def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """Return the generator, on a device, of all random numbers of the step; it is the same for every part."""
+        return torch.Generator(device).manual_seed(self.seed * 10**7 + self.step)
 
     def samples(self, batch: int) -> range:
         """Return the numbers of this part's samples, counted over the whole run, whatever the division into parts."""
@@ -139,25 +140,26 @@ def optimise(
         config: steps and learning rates.
         accelerator: processes, devices and precision.
         watch: called with the step every ``watch_every`` steps, with the averaged weights in the modules.
-        report: called as ``report(done, steps, terms)`` after each step, with this process's own terms.
+        report: called as ``report(done, steps, terms)`` after each step, with the means of the last line of the log.
+
+    A loss is read, and so found to be not finite, when it is logged or saved and not before: between these steps nobody
+    waits for a GPU. Of a state that is not finite nothing is saved.
 
     Returns:
         Whether all steps are done.
 
     Raises:
-        InputError: the checkpoint has other settings or weights, or a loss is not finite (nothing is saved then).
+        InputError: the checkpoint has other settings or weights, or losses or weights are not finite.
     """
     state = TrainingState(modules, config.average, config.rate, accelerator)
     step = state.restore(stage.checkpoint, stage.settings)
-    began, first, losses = time.monotonic(), step, list[dict[str, Tensor]]()
+    began, first, losses, means = time.monotonic(), step, list[StepLosses](), dict[str, float]()
     main = accelerator.is_main_process
     while step < config.steps and time.monotonic() < stage.until:
         state.set_rates({module: config.rate_at(step, module) for module in modules})
         losses.append(_step(state, loss_of, stage.seed, step))
         step += 1
         ending = step == config.steps
-        if report is not None and main:
-            report(step, config.steps, {key: float(value) for key, value in losses[-1].items()})
         due = step % config.log_every == 0 or ending, step % config.save_every == 0 or ending
         if any(due):
             means = _means(losses, accelerator, step)
@@ -168,12 +170,16 @@ def optimise(
                 append_line(stage.out / "log.jsonl", {"stage": stage.name, "step": step, **means})
             accelerator.log(means, step=step)
             losses = []
+        if report is not None and main:
+            report(step, config.steps, means)
         if due[1]:
             state.save(stage.checkpoint, step, stage.settings, config.keep)
         if watch is not None and (step % (config.watch_every or config.save_every) == 0 or ending):
             with state.averaged():
                 watch(step)
     if step > first and step < config.steps:
+        if losses:
+            _means(losses, accelerator, step)
         state.save(stage.checkpoint, step, stage.settings, config.keep)
     state.use_average()
     return step >= config.steps
@@ -197,27 +203,35 @@ def append_line(path: Path, values: Mapping[str, object]) -> None:
         file.write(json.dumps(values) + "\n")
 
 
-def _step(
-    state: TrainingState, loss_of: Callable[[Draw], dict[str, Tensor]], seed: int, step: int
-) -> dict[str, Tensor]:
+@dataclass(frozen=True, eq=False)
+class StepLosses:
+    """The terms of one step where they were computed: their names, and one value each."""
+
+    names: tuple[str, ...]
+    values: Float[Tensor, " term"]
+
+
+def _step(state: TrainingState, loss_of: Callable[[Draw], dict[str, Tensor]], seed: int, step: int) -> StepLosses:
     """Do one step of the optimizer; return the terms' means over this process's parts."""
     accelerator = state.accelerator
-    count, found = accelerator.gradient_accumulation_steps, list[dict[str, Tensor]]()
+    count, names, found = accelerator.gradient_accumulation_steps, tuple[str, ...](), list[Tensor]()
     state.optimizer.zero_grad(set_to_none=True)
     for i in range(count):
         draw = Draw(seed, step, accelerator.process_index * count + i, accelerator.num_processes * count)
         with accelerator.autocast():
             terms = loss_of(draw)
         accelerator.backward(terms["loss"])  # divides by the accumulation steps
-        found.append({key: value.detach() for key, value in terms.items()})
+        # A copy: what a CUDA graph returned is overwritten by the next one.
+        names, found = tuple(terms), [*found, torch.stack([value.detach().float() for value in terms.values()])]
     state.update(step)
-    return {key: torch.stack([terms[key].float() for terms in found]).mean() for key in found[0]}
+    return StepLosses(names, found[0] if count == 1 else torch.stack(found).mean(0))
 
 
-def _means(losses: Sequence[Mapping[str, Tensor]], accelerator: Accelerator, step: int) -> dict[str, float]:
+def _means(losses: Sequence[StepLosses], accelerator: Accelerator, step: int) -> dict[str, float]:
     """Return means over steps and processes. A term counts only in the steps that had it."""
-    keys = sorted({key for entry in losses for key in entry})
-    local = torch.stack([torch.stack([entry[key] for entry in losses if key in entry]).mean() for key in keys])
+    keys = sorted({name for entry in losses for name in entry.names})
+    values = {key: [entry.values[entry.names.index(key)] for entry in losses if key in entry.names] for key in keys}
+    local = torch.stack([torch.stack(values[key]).mean() for key in keys])
     with named_failure():
         means = dict(zip(keys, accelerator.reduce(local, "mean").tolist(), strict=True))
     if not all(math.isfinite(value) for value in means.values()):

@@ -5,7 +5,8 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,9 @@ class TrainingState:
             for name, module in modules.items()
         }
         self.groups = {name: parameters for name, parameters in groups.items() if parameters}
-        self.weights: dict[str, Tensor] = {key: p for group in self.groups.values() for key, p in group.items()}
+        self.weights: dict[str, nn.Parameter] = {key: p for group in self.groups.values() for key, p in group.items()}
         self.average: dict[str, Tensor] = {key: p.detach().clone() for key, p in self.weights.items()}
-        parameters = [{"params": list(group.values())} for group in self.groups.values()]
-        optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.optimizer: Any = accelerator.prepare_optimizer(optimizer)
+        self.optimizer: Any = accelerator.prepare_optimizer(_adamw([list(g.values()) for g in self.groups.values()], rate))
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
         """Set the learning rate of each module. At rate 0 its gradient is not even computed."""
@@ -88,6 +87,7 @@ class TrainingState:
         if stored != self.weights.keys():
             raise InputError(f"{path} holds other weights than those to be trained: give another folder")
         restore_optimizer(self.optimizer, tensors)
+        self._lay_as_weights()
         for key, p in self.weights.items():
             p.data.copy_(tensors[f"weight.{key}"])
             self.average[key].copy_(tensors[f"average.{key}"])
@@ -96,8 +96,26 @@ class TrainingState:
         log.info("%s resumes at step %d", path.stem, metadata["step"])
         return int(metadata["step"])
 
+    def _lay_as_weights(self) -> None:
+        """Give the moments their weights' order in memory, which files do not keep: fused kernels take no other."""
+        for p, state in self.optimizer.state.items():
+            for name, value in state.items():
+                if value.shape == p.shape and value.stride() != p.stride():
+                    state[name] = torch.empty_like(p).copy_(value)
+
+    def check(self, step: int) -> None:
+        """Raise InputError where a weight, or an average, is not finite."""
+        norms = torch._foreach_norm([p.detach() for p in self.weights.values()] + list(self.average.values()))
+        if norms and not torch.stack(norms).isfinite().all():
+            raise InputError(f"weights are no numbers any more by step {step}: lower the rate or the losses' weights")
+
     def save(self, path: Path, step: int, settings: Mapping[str, Any] | None, keep: int) -> None:
-        """Replace the checkpoint (main process only). ``keep`` earlier ones stay beside it, named by their steps."""
+        """Replace the checkpoint (main process only). ``keep`` earlier ones stay beside it, named by their steps.
+
+        Raises:
+            InputError: as :meth:`check`; nothing is written then.
+        """
+        self.check(step)
         if self.accelerator.is_main_process:
             tensors = {f"weight.{key}": p for key, p in self.weights.items()}
             tensors |= {f"average.{key}": p for key, p in self.average.items()}
@@ -124,6 +142,18 @@ class TrainingState:
         finally:
             for key, p in self.weights.items():
                 p.data.copy_(kept[key])
+
+
+def _adamw(groups: list[list[nn.Parameter]], rate: float) -> torch.optim.AdamW:
+    """AdamW, as one kernel for all weights where their device has it.
+
+    Not on the CPU, where it sums in another order: runs would not end in the same bits as those of earlier versions.
+    """
+    make = partial(torch.optim.AdamW, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    if all(p.device.type != "cpu" for group in groups for p in group):
+        with suppress(RuntimeError):  # this torch has none for the device
+            return make([{"params": group} for group in groups], fused=True)
+    return make([{"params": group} for group in groups])
 
 
 def _keep(path: Path, step: int, count: int) -> None:

@@ -17,11 +17,10 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
 from keyorbit.discovery.config import SettledConfig, map_side
 from keyorbit.discovery.objective import Observed, objective
-from keyorbit.geometry.heatmaps import resize, with_peak_one
-from keyorbit.geometry.hull import grown_masks, silhouette_distance
+from keyorbit.geometry.heatmaps import with_peak_one
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import Objects
-from keyorbit.training.batch import Batch, Example, load_example
+from keyorbit.training.batch import Batch, Encoded, ExampleLoader
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Draw
 
@@ -40,9 +39,11 @@ class TrainingStep:
         config: TrainConfig,
         reading: SettledConfig,
     ) -> None:
-        self.backend, self.objects, self.tokens = backend, objects, tokens
+        self.backend, self.tokens = backend, tokens
         self.config, self.reading = config, reading
-        self.blank = backend.empty_condition(1)
+        self.side = map_side(backend, reading.map_size)
+        self.loader = ExampleLoader(backend, objects, config, self.side)
+        place_schedule(backend.parts.scheduler, backend.device)
         self.record: AttentionRecord | None = None
 
     @contextmanager
@@ -75,8 +76,7 @@ class TrainingStep:
     def load(self, draw: Draw, weights: dict[str, float]) -> Batch:
         """Load the part's samples, with warped versions if equivariance counts."""
         warps = replace(self.reading.prepare, warps=1 if "equivariance" in weights else 0)
-        numbers = draw.samples(self.config.batch)
-        return Batch.of([load_example(self.backend, self.objects, i, self.config, warps, self.blank) for i in numbers])
+        return Batch.of([self.loader.load(i, warps) for i in draw.samples(self.config.batch)])
 
     def novel_views(self, batch: Batch) -> Float[Tensor, ""]:
         """Run the UNet on the batch; return the mean squared error of its v-prediction on grids that are not warped."""
@@ -97,23 +97,23 @@ class TrainingStep:
         """
         if self.record is None:
             raise RuntimeError("a training step is computed inside its recording()")
-        kind, side = self.reading.maps, map_side(self.backend, self.reading.map_size)
+        kind = self.reading.maps
         layers = self.record.token_maps() if kind == "attention" else self.record.token_logits()
-        heatmaps = token_heatmaps(layers, self.backend.layout, kind, side, temperature)
+        heatmaps = token_heatmaps(layers, self.backend.layout, kind, self.side, temperature)
         first, last = self.config.timesteps
         share = (min(last, self.config.keypoint_timesteps) - first) / (last - first)
         names = ("localization", "consistency", "geometric", *(("equivariance",) if warped else ()))
         sums = {name: heatmaps.new_zeros(()) for name in names}
         by_object = rearrange(heatmaps, "(o n) ... -> o n ...", o=len(batch.examples))
         for example, maps in zip(batch.examples, by_object, strict=True):
-            if int(example.timestep[0]) < self.config.keypoint_timesteps:
-                for name, value in keypoint_terms(example, maps, self.reading, warped).items():
+            if example.timestep < self.config.keypoint_timesteps:
+                for name, value in keypoint_terms(example.encoded, maps, self.reading, warped).items():
                     sums[name] = sums[name] + value
         return {name: value / (share * len(batch.examples)) for name, value in sums.items()}
 
 
 def keypoint_terms(
-    example: Example, heatmaps: Float[Tensor, "version view token side side"], reading: SettledConfig, warped: bool
+    shown: Encoded, heatmaps: Float[Tensor, "version view token side side"], reading: SettledConfig, warped: bool
 ) -> dict[str, Float[Tensor, ""]]:
     """Compute the keypoint terms of one object from :func:`keyorbit.discovery.objective.objective`, in three groups.
 
@@ -121,11 +121,8 @@ def keypoint_terms(
     ``warped``, equivariance compares heatmaps scaled to peak 1, as StableKeypoints (Hedlin et al. 2024) compares its
     maps.
     """
-    size = (heatmaps.shape[-2], heatmaps.shape[-1])
-    masks = grown_masks(example.masks, size)
-    distance = resize(silhouette_distance(example.masks[0]), size)
-    seen = Observed(heatmaps[None], example.warps[None], masks[None], distance[None])
-    found = objective(seen, example.cameras, reading.weights)
+    seen = Observed(heatmaps[None], shown.warps[None], shown.masks[None], shown.distance[None])
+    found = objective(seen, shown.cameras, reading.weights)
     terms = {name: heatmaps.new_zeros(()) for name in ("localization", "consistency", "geometric")}
     for name, value in found.items():
         if name != "total":
@@ -134,8 +131,13 @@ def keypoint_terms(
     if warped:
         maps = with_peak_one(heatmaps)
         still, moved = maps[:1].expand_as(maps[1:]), maps[1:]
-        terms["equivariance"] = losses.equivariance(still, moved, Warp(example.warps[1:]))
+        terms["equivariance"] = losses.equivariance(still, moved, Warp(shown.warps[1:]))
     return terms
+
+
+def place_schedule(scheduler: Any, device: torch.device) -> None:
+    """Keep ᾱ of a diffusers scheduler on a device, where every step of training reads it; it is copied only once."""
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
 
 
 def alphas(scheduler: Any, timestep: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:

@@ -83,7 +83,7 @@ def train(
         tokens: tokens to start from. Default None: random ones.
         resume: continue the run in ``out``. Default False.
         accelerator: from :func:`make_accelerator`; the backend has to be on its device. Default None: one is made.
-        report: called as ``report(done, steps, terms)`` after each step.
+        report: called as ``report(done, steps, terms)`` after each step, with the means of the last line of the log.
         overwrite: replace an earlier run in ``out``; other files are never touched. Default False.
 
     Raises:

@@ -1,0 +1,74 @@
+"""Where phrases are: context rows read by a UNet's cross-attention layers as isolated tokens are, step after step.
+
+The logits are those of :func:`keyorbit.diffusion.attention.capture_attention`. That one keeps its record until the next
+step, on which a compiled function would depend; here a step leaves nothing behind.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from keyorbit.diffusion.attention import cross_attention_layers, without_autocast
+from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.geometry.views import grid_size
+
+
+class RowReader:
+    """Within its ``with`` block, every forward of a UNet between :meth:`read` and :meth:`take` reads context rows."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.names = cross_attention_layers(unet)
+        self.layers: list[Any] = [unet.get_submodule(name) for name in self.names]
+        self._hooks: list[Any] = []
+        self._rows: Tensor | None = None
+        self._query: Tensor | None = None
+        self._logits: list[Tensor] = []
+
+    def __enter__(self) -> "RowReader":
+        for layer in self.layers:
+            self._hooks += [
+                layer.to_q.register_forward_hook(self._keep_query),
+                layer.register_forward_hook(self._read),
+            ]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def read(self, rows: Float[Tensor, "item row context_width"]) -> None:
+        """Let the forwards that follow read these rows; what they compute does not change."""
+        self._rows = rows
+
+    def take(self, *sizes: tuple[int, int]) -> list[list[LayerMaps]]:
+        """The rows' logits, mean over the heads, by forward and layer; ``sizes``: of the forwards' latents.
+
+        Raises:
+            RuntimeError: there were more forwards, or fewer.
+        """
+        found, count = self._logits, len(self.layers)
+        self._rows, self._logits = None, []
+        if len(found) != len(sizes) * count:
+            raise RuntimeError(f"{len(found)} of {count} layers were read, not those of {len(sizes)} forwards")
+        return [
+            [
+                LayerMaps(name, logits, grid_size(logits.shape[2], *size))
+                for name, logits in zip(self.names, found[i * count : (i + 1) * count], strict=True)
+            ]
+            for i, size in enumerate(sizes)
+        ]
+
+    def _keep_query(self, module: nn.Module, args: tuple[Any, ...], query: Tensor) -> None:
+        self._query = query if self._rows is not None else None
+
+    def _read(self, layer: Any, args: tuple[Any, ...], out: Tensor) -> None:
+        query, self._query = self._query, None
+        if query is None or self._rows is None:
+            return
+        key = layer.to_k(self._rows)
+        with without_autocast(query.device.type):
+            # All heads' channels side by side: their sum of products is the sum over the heads.
+            key = key.float() * layer.scale / layer.heads
+            self._logits.append((query.float() @ key.mT)[:, None])
