@@ -187,7 +187,8 @@ class Zero123PlusBackend:
         """The variance-preserving noising of training: sqrt(ᾱ) x + sqrt(1 - ᾱ) ε; ``timestep [batch]``."""
         shares = self._shares.to(latents.device)[:, timestep.long()].to(latents)
         of_latents, of_noise = shares[..., None, None, None]
-        return of_latents * latents + of_noise * noise
+        noised: Tensor = of_latents * latents + of_noise * noise
+        return noised
 
     def denoise(
         self,
@@ -313,7 +314,11 @@ class Zero123PlusBackend:
         start, dtype = unit_normal(shape, generators).to(self.device), self.dtype
         noises = moved_together(draw, steps, self.device)
         latents = ancestral_sample(scheduler, start, predict, noises, progress)
-        return self.decode(latents) if decode else latents
+        if not decode:
+            return latents
+        # A picture with its own generator is decoded alone. A whole grid keeps the VAE busy: many together would only
+        # take more memory, the most of the whole call.
+        return torch.cat([self.decode(own) for own in torch.split(latents, len(latents) // len(generators))])
 
     def _pixel_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """The grid's height and width, checked."""
