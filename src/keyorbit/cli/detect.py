@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from keyorbit.cli.options import (
+    BatchOption,
     CamerasOption,
     DeviceOption,
     DtypeOption,
     OverwriteOption,
     RunArgument,
     UnetOption,
+    at_least,
     check_model_options,
 )
 from keyorbit.cli.terminal import console, progress
@@ -49,6 +51,7 @@ def detect_command(
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     seed: int = 0,
+    batch: BatchOption = None,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
@@ -63,6 +66,7 @@ def detect_command(
         raise InputError("--noises must be 1 or more")
     if warps < 0:
         raise InputError("--warps must be 0 or more")
+    at_least(1, batch=batch)
     if peak is not None:
         one_of("--peak", peak, PEAKS)
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
@@ -101,7 +105,7 @@ def detect_command(
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
     detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, peak, seed=seed))
     with progress() as tick:
-        found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
+        found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
     edges = find_skeleton(found) if edges is None else edges
     places = write_detections(out, found, chosen, edges, overwrite)
     table = Table("object", "keypoints", "reprojection, % of side", "written to")
