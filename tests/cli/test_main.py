@@ -69,8 +69,14 @@ def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatc
 
 
 def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
-    assert call(monkeypatch, "detect", world / "run", world / "data", "--out", tmp_path / "out") == 0
-    assert len([path for path in (tmp_path / "out").iterdir() if (path / "keypoints.json").is_file()]) == 3
+    places = []
+    for batch in (1, 2):
+        out = tmp_path / str(batch)
+        assert call(monkeypatch, "detect", world / "run", world / "data", "--out", out, "--batch", batch) == 0
+        found = [json.loads(path.read_text())["keypoints"] for path in sorted(out.glob("*/keypoints.json"))]
+        assert len(found) == 3
+        places.append(torch.tensor([[point["xyz"] for point in points] for points in found]))
+    torch.testing.assert_close(places[1], places[0], atol=1e-4, rtol=0)
 
 
 def test_detect_writes_the_formats_asked_for(world, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Detection: planted points come back, peaks are those of the heatmaps, settings that do not fit are refused."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
+from keyorbit.evaluation.evaluate import detect_all
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.hull import beside_silhouette, silhouette_distance
 from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
@@ -182,3 +184,20 @@ def test_maps_are_means_over_the_draws_of_noise(backend, objects):
         each = torch.stack([getattr(one, name) for one in alone])
         torch.testing.assert_close(getattr(found, name), each.mean(0))
         assert not torch.allclose(each[0], each[1], atol=1e-3)
+
+
+def test_objects_that_are_detected_together_are_those_detected_alone(backend, objects, monkeypatch):
+    """Drawn as if alone: every object has the generator of the detector's seed."""
+    monkeypatch.setattr(backend, "generate", partial(backend.generate, steps=2))
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(noises=2, seed=5))
+    things = [objects[0], ObjectViews("bare", objects[1].input_image), objects[2]]
+    done = []
+    together = detect_all(detector, things, lambda *call: done.append(call), batch=2)
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    for found, thing in zip(together, things, strict=True):
+        alone = detector.detect_object(thing)
+        assert found.name == alone.name
+        for name in ("views", "heatmaps", "input_heatmaps"):
+            torch.testing.assert_close(getattr(found, name), getattr(alone, name), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.keypoints_2d.xy, alone.keypoints_2d.xy, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.keypoints_3d.xyz, alone.keypoints_3d.xyz, atol=1e-4, rtol=0)

@@ -6,9 +6,16 @@ import torch
 from diffusers import ControlNetModel
 from PIL import Image
 
+from helpers.counting import a_step_of
 from keyorbit.diffusion.attention import capture_attention, cross_attention_layers
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.backends.sampling import ancestral_scheduler
+from keyorbit.diffusion.backends.sampling import (
+    NOISE_STEPS,
+    ancestral_sample,
+    ancestral_scheduler,
+    ancestral_steps,
+    unit_normal,
+)
 from keyorbit.errors import InputError
 from keyorbit.objects.pictures import on_grey
 from oracles import zero123plus as oracle
@@ -81,6 +88,96 @@ def test_generation_equals_the_published_call(backend, controlled, call, with_co
     # Latents reach 4 and more, so the tolerance of 1e-5 is of their size where that is above 1.
     found = backend.generate(pictures, seeded(), **options, decode=False)
     torch.testing.assert_close(found, latents, atol=1e-5, rtol=1e-5)
+
+
+def as_published(backend, pictures, steps, guidance=4.0):
+    """Latents of the published loop after ``torch.manual_seed(3)``."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        condition = backend.encode_condition(pictures, torch.default_generator)
+        condition = backend.empty_condition(len(pictures), torch.default_generator).join(condition)
+        start = torch.randn(len(pictures), 4, 24, 16).to(backend.dtype)
+        scheduler = ancestral_scheduler(backend.parts.scheduler.config, steps, backend.device)
+        return oracle.sample_by_the_library(backend.unet, scheduler, condition, start, guidance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_costs_no_more_than_in_the_published_loop(model_folder, dtype):
+    """Operations on the device, and waits for it: there are none."""
+    model = load_backend(model_folder, dtype=dtype)
+    if dtype == "float32":
+        ours = model.generate(picture(), seeded(), 4, decode=False)
+        torch.testing.assert_close(ours, as_published(model, [picture()], 4), atol=2e-5, rtol=1e-5)
+    ours, waits, _ = a_step_of(lambda steps: model.generate(picture(), seeded(), steps, decode=False))
+    theirs, their_waits, _ = a_step_of(lambda steps: as_published(model, [picture()], steps))
+    # Ours draws on the CPU: that is no operation of the device.
+    assert ours.total() - ours["randn"] <= theirs.total()
+    assert waits == 0
+    assert their_waits == 2
+
+
+def test_no_step_walks_through_the_unets_modules(backend, monkeypatch):
+    """Which diffusers does to find a model's device and dtype: 2 ms each time, at full size."""
+    walks, walk = [], torch.nn.Module.named_modules
+    monkeypatch.setattr(
+        torch.nn.Module, "named_modules", lambda *args, **given: walks.append(1) or walk(*args, **given)
+    )
+    counts = []
+    for steps in (1, 4):
+        walks.clear()
+        backend.generate(picture(), seeded(), steps, decode=False)
+        counts.append(len(walks))
+    assert counts[0] == counts[1]
+    assert backend.unet.device == backend.device
+    assert backend.unet.dtype == backend.dtype
+    assert len(walks) > counts[0]
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+def test_a_step_has_the_schedulers_own_bits(backend, prediction):
+    config = dict(backend.parts.scheduler.config) | {"prediction_type": prediction}
+    scheduler, theirs = (
+        ancestral_scheduler(type(backend.parts.scheduler).from_config(config).config, 7, torch.device("cpu"))
+        for _ in range(2)
+    )
+    draws, start = seeded(1), torch.randn(2, 4, 6, 4, generator=seeded(0))
+    noises = ((torch.zeros(()), torch.randn(2, 4, 6, 4, generator=draws)) for _ in range(7))
+    ours = ancestral_sample(scheduler, start, lambda latents, t, _: (latents * t / 1000).sin(), noises)
+    latents, draws = start * theirs.init_noise_sigma, seeded(1)
+    for t in theirs.timesteps:
+        prediction = (theirs.scale_model_input(latents, t) * t / 1000).sin()
+        latents = theirs.step(prediction, t, latents, generator=draws).prev_sample
+    assert torch.equal(ours, latents)
+
+
+def test_a_model_that_predicts_something_else_is_refused(backend):
+    with pytest.raises(InputError, match="'sample': it must be epsilon or v_prediction"):
+        ancestral_steps(torch.tensor([2.0, 1.0, 0.0]), "sample")
+
+
+@pytest.mark.parametrize("options", [{}, {"guidance": 1.0}, {"num_images_per_prompt": 2}], ids=str)
+def test_a_picture_with_its_own_generator_does_not_depend_on_its_neighbours(backend, options):
+    pictures = [picture(i) for i in range(3)]
+    together = backend.generate(pictures, [seeded(i) for i in range(3)], steps=3, **options)
+    alone = [backend.generate(one, seeded(i), steps=3, **options) for i, one in enumerate(pictures)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
+    one = backend.generate(pictures[1], [seeded(1)], steps=3, **options)
+    assert torch.equal(one, alone[1])
+    with pytest.raises(InputError, match="2 generators for 3 pictures"):
+        backend.generate(pictures, [seeded(), seeded()], steps=1)
+
+
+def test_noise_that_is_moved_together_is_drawn_step_by_step(backend):
+    """More steps than are drawn at once: the shares of one generator follow each other as in a loop."""
+    steps = NOISE_STEPS + 2
+    found = backend.generate(picture(), seeded(), steps, decode=False)
+    torch.testing.assert_close(found, as_published(backend, [picture()], steps), atol=1e-4, rtol=1e-4)
+
+
+def test_noise_of_several_generators_is_that_of_each():
+    halves = unit_normal((4, 2, 3, 5), [seeded(0), seeded(1)], parts=2)
+    for i in range(2):
+        assert torch.equal(halves[i::2], torch.randn(2, 2, 3, 5, generator=seeded(i)))
 
 
 def test_same_seed_same_pixels_and_the_global_generator_is_left_alone(backend):

@@ -1,11 +1,121 @@
-"""Recorded queries give the maps that the UNet itself gives."""
+"""Recorded queries give the maps that the UNet itself gives, and do not depend on what is recorded beside them."""
+
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.prepare import object_generator, prepare
-from keyorbit.diffusion.recording import joined, record, unet_maps
+from keyorbit.diffusion.recording import BATCH, joined, record, record_each, settled_batch, unet_maps
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import ObjectViews
+
+ROUNDING = {"atol": 1e-5, "rtol": 1e-4}
+STEPS = 2
+
+
+@pytest.fixture
+def in_few_steps(backend, monkeypatch):
+    monkeypatch.setattr(backend, "generate", partial(backend.generate, steps=STEPS))
+
+
+def with_generators(objects):
+    return ((thing, object_generator(0, i)) for i, thing in enumerate(objects))
+
+
+def assert_same(found, alone):
+    assert len(found) == len(alone)
+    for ours, theirs in zip(found, alone, strict=True):
+        assert ours.thing is theirs.thing
+        torch.testing.assert_close(ours.views, theirs.views, **ROUNDING)
+        assert torch.equal(ours.shown.warps, theirs.shown.warps)
+        assert torch.equal(ours.shown.distance, theirs.shown.distance)
+        assert ours.queries.keys() == theirs.queries.keys()
+        for which, cache in ours.queries.items():
+            assert cache.versions == theirs.queries[which].versions
+            for layer, other in zip(cache.layers, theirs.queries[which].layers, strict=True):
+                torch.testing.assert_close(layer.query, other.query, **ROUNDING)
+                torch.testing.assert_close(layer.text_normalizer, other.text_normalizer, **ROUNDING)
+
+
+@pytest.mark.parametrize("kind", ["logits", "attention"])
+@pytest.mark.parametrize("given", ["all", "some", "none"])
+def test_an_object_does_not_depend_on_its_neighbours(backend, objects, kind, given, in_few_steps):
+    """Four versions each, so that two objects fill a forward of the UNet, and the third has one of its own."""
+    prepare = PrepareConfig(warps=1, noises=2).settled(300)
+    config = RecordConfig(("*",), kind, prepare, condition=True)
+    shown = {"all": (0, 1, 2), "some": (0, 2), "none": ()}[given]
+    things = [x if i in shown else ObjectViews(x.name, x.input_image) for i, x in enumerate(objects)]
+    alone = [record(thing, backend, config, generator) for thing, generator in with_generators(things)]
+    assert_same(list(record_each(with_generators(things), backend, config, 3)), alone)
+    one_by_one = record_each(with_generators(things), backend, config)
+    for ours, theirs in zip(one_by_one, alone, strict=True):
+        for layer, other in zip(ours.queries["grid"].layers, theirs.queries["grid"].layers, strict=True):
+            assert torch.equal(layer.query, other.query)
+
+
+def test_pictures_of_a_model_of_one_view_do_not_depend_on_their_neighbours(stable_diffusion, objects):
+    things = [ObjectViews(x.name, x.input_image) for x in objects]
+    config = RecordConfig(stable_diffusion.default_layers, "attention", PrepareConfig(noises=3).settled(0))
+    alone = [record(thing, stable_diffusion, config, generator) for thing, generator in with_generators(things)]
+    assert_same(list(record_each(with_generators(things), stable_diffusion, config, 2)), alone)
+
+
+def test_a_batch_takes_the_forwards_of_one_object(backend, objects, in_few_steps):
+    """With views given: one run of both passes for two versions of each; generated: also those of the steps."""
+    things = [objects[i % 3] for i in range(8)]
+    config = RecordConfig(("*",), "logits", PrepareConfig(noises=2).settled(300), condition=True)
+    sizes = []
+    hook = backend.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    counts = {}
+    for batch in (1, 4, 8):
+        sizes.clear()
+        assert len(list(record_each(with_generators(things), backend, config, batch))) == 8
+        counts[batch] = list(sizes)
+    bare = [ObjectViews(thing.name, thing.input_image) for thing in objects]
+    for batch in (1, 3):
+        sizes.clear()
+        list(record_each(with_generators(bare), backend, config, batch))
+        counts["generated", batch] = list(sizes)
+    hook.remove()
+    assert counts[1] == [2] * 16
+    assert counts[4] == [8] * 4
+    assert counts[8] == [16] * 2
+    assert counts["generated", 1] == [2] * 3 * 2 * (STEPS + 1)
+    assert counts["generated", 3] == [6] * 2 * (STEPS + 1)
+
+
+def test_objects_are_taken_a_batch_at_a_time(backend, objects):
+    config, taken = RecordConfig(("mid_block.*",), "logits", PrepareConfig().settled(300)), []
+
+    def noted():
+        for i in range(5):
+            taken.append(i)
+            yield objects[i % 3], object_generator(0, i)
+
+    recordings = record_each(noted(), backend, config, 2)
+    assert taken == []
+    for done in (2, 2, 4, 4, 5):
+        next(recordings)
+        assert len(taken) == done
+    assert next(recordings, None) is None
+
+
+def test_objects_that_do_not_fit_are_named_in_a_batch_too(backend, objects):
+    config = RecordConfig(("*",), "logits", PrepareConfig().settled(300))
+    short = replace(objects[1], name="short", views=objects[1].views[:4], masks=None)
+    with pytest.raises(InputError, match=r"^short has 4 views; the model has 6$"):
+        list(record_each(with_generators([objects[0], short]), backend, config, 2))
+    with pytest.raises(InputError, match="batch must be 1 or more, not 0"):
+        list(record_each(with_generators(objects), backend, config, 0))
+
+
+def test_only_the_cpu_goes_one_by_one():
+    assert settled_batch(None, torch.device("cpu")) == 1
+    assert settled_batch(None, torch.device("meta")) == BATCH
+    assert settled_batch(3, torch.device("cpu")) == 3
 
 
 @pytest.mark.parametrize("kind", ["logits", "attention"])

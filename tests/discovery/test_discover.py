@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from keyorbit.diffusion import recording
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.discovery import run as discover_run
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
 from keyorbit.discovery.initial import untrained
+from keyorbit.discovery.memory import open_source
 from keyorbit.errors import InputError
+from keyorbit.ranks import Ranks
 
 SMALL = DiscoverConfig(
     num_tokens=3, num_candidates=5, steps=6, batch=2, prepare=PrepareConfig(warps=1), save_every=2, planting=5
@@ -22,6 +25,31 @@ def test_an_objects_silhouettes_are_resized_once(backend, objects, monkeypatch):
     monkeypatch.setattr(discover_run, "grown_masks", lambda *args: resized.append(1) or real(*args))
     discover(backend, objects, SMALL)
     assert len(resized) == len(objects)
+
+
+@pytest.mark.parametrize("mode", ["isolated", "joint"])
+def test_objects_that_are_recorded_together_give_the_maps_of_one_by_one(backend, objects, mode, monkeypatch):
+    """As on other devices than the CPU, which by default goes one by one."""
+    config, ranks = replace(SMALL, mode=mode).settled(backend), Ranks(0, 1)
+    tokens, sources, done = torch.randn(2, 16, generator=torch.Generator().manual_seed(0)), [], []
+    for batch in (1, 2):
+        monkeypatch.setattr(recording, "BATCH_ON_CPU", batch)
+        sources.append(open_source(backend, objects, config, ranks, lambda *call: done.append(call)))
+    assert done == [(1, 3), (2, 3), (3, 3), (2, 3), (3, 3)]
+    with torch.no_grad():
+        for number in range(3):
+            for ours, theirs in zip(*(source.maps(number, tokens) for source in sources), strict=True):
+                torch.testing.assert_close(ours.maps, theirs.maps, atol=1e-5, rtol=1e-4)
+    assert sources[0].facts.cameras is not None
+
+
+def test_each_of_two_processes_records_batches_of_its_own(backend, objects, monkeypatch):
+    monkeypatch.setattr(recording, "BATCH_ON_CPU", 2)
+    config = SMALL.settled(backend)
+    for index, own in ((0, {0, 2}), (1, {1})):
+        source = open_source(backend, objects, config, Ranks(index, 2), lambda *_: None)
+        assert source.recordings.keys() == own
+        assert {source.recordings[i].thing.name for i in own} == {objects[i].name for i in own}
 
 
 def test_discovery_lowers_its_objective(backend, objects):

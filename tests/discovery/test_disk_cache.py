@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from keyorbit.diffusion import recording
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.queries import merge_layers
@@ -52,6 +53,25 @@ def test_tokens_from_disk_are_bit_identical_to_those_from_memory(backend, object
     memory, disk = discover(backend, objects, config), discover_cached(open_cache(opened.folder), config)
     assert torch.equal(memory.embedding, disk.embedding)
     assert memory.info == disk.info
+
+
+def test_batches_go_across_shards(backend, objects, cache, tmp_path):
+    """All three objects at once, in shards of two; numbers change by rounding alone."""
+    sizes, done = [], []
+    hook = backend.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    index = replace(plan_cache(backend, objects, CONFIG), objects_per_shard=2)
+    sizes.clear()
+    together = build_cache(backend, objects, index, tmp_path / "cache", lambda *call: done.append(call), batch=3)
+    hook.remove()
+    # 4 versions each; at most 6 go together, so an object's stay in one forward.
+    assert sizes == [4, 4] * 3
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    assert sorted(path.name for path in (tmp_path / "cache").glob("shard*")) == [
+        path.name for path in sorted(cache.folder.glob("shard*"))
+    ]
+    for number in range(3):
+        for ours, theirs in zip(together.queries(number).layers, cache.queries(number).layers, strict=True):
+            torch.testing.assert_close(ours.query, theirs.query, atol=1e-5, rtol=1e-4)
 
 
 def test_a_single_view_model_can_be_cached_too(stable_diffusion, objects, tmp_path):
@@ -132,15 +152,15 @@ def test_a_stopped_build_goes_on_where_it_was(backend, objects, cache, tmp_path,
         open_cache(tmp_path)
     before = shard_path(tmp_path, 0).stat().st_mtime_ns
     beside(shard_path(tmp_path, 1)).write_bytes(b"half")
-    run, original = [], building.record
+    run, original = [], recording.record_together
 
-    def counted(*args):
-        run.append(1)
-        return original(*args)
+    def counted(things, *args):
+        run.extend(thing.name for thing in things)
+        return original(things, *args)
 
-    monkeypatch.setattr(building, "record", counted)
+    monkeypatch.setattr(recording, "record_together", counted)
     build_cache(backend, objects, index, tmp_path)
-    assert len(run) == 1
+    assert run == [objects[2].name]
     assert shard_path(tmp_path, 0).stat().st_mtime_ns == before
     for shard in (0, 1):
         assert shard_path(tmp_path, shard).read_bytes() == shard_path(cache.folder, shard).read_bytes()
@@ -254,14 +274,14 @@ def test_a_cache_refuses_what_it_was_not_built_for(cache):
 
 
 def test_values_too_large_for_half_precision_are_refused(backend, objects, tmp_path, monkeypatch):
-    original = building.record
+    original = recording.record_together
 
     def huge(*args):
-        found = original(*args)
+        (found,) = original(*args)
         layers = tuple(replace(x, query=x.query * 1e6) for x in found.queries["grid"].layers)
-        return replace(found, queries={"grid": replace(found.queries["grid"], layers=layers)})
+        return [replace(found, queries={"grid": replace(found.queries["grid"], layers=layers)})]
 
-    monkeypatch.setattr(building, "record", huge)
+    monkeypatch.setattr(recording, "record_together", huge)
     with pytest.raises(InputError, match="do not fit float16"):
         built(backend, objects, tmp_path, dtype="float16")
 

@@ -125,3 +125,22 @@ def sample(
 def decode(parts, latents):
     pixels = parts.vae.decode((latents / 0.75 + 0.22) / parts.vae.config.scaling_factor).sample / 0.5 * 0.8
     return (pixels / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def sample_by_the_library(unet, scheduler, condition, start, guidance):
+    """The same loop as it is published: all on diffusers' scheduler, which is asked anew at each step; the global seed.
+
+    For what it costs. ``unet`` has processors that take ``mode`` and ``reference``; ``condition`` has both halves.
+    """
+    latents = start * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        both = scheduler.scale_model_input(torch.cat([latents, latents]), t)
+        noise = torch.randn_like(condition.latent)
+        given = scheduler.scale_model_input(scheduler.add_noise(condition.latent, noise, t.reshape(-1)), t.reshape(-1))
+        reference = {}
+        unet(given, t, condition.context, cross_attention_kwargs={"mode": "w", "reference": reference})
+        reading = {"mode": "r", "reference": reference}
+        without, told = unet(both, t, condition.context, cross_attention_kwargs=reading, return_dict=False)[0].chunk(2)
+        latents = scheduler.step(without + guidance * (told - without), t, latents, return_dict=False)[0]
+    return latents

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keyorbit.cli.options import (
+    BatchOption,
     CamerasOption,
     DeterministicOption,
     DeviceOption,
@@ -17,6 +18,7 @@ from keyorbit.cli.options import (
     TimestepOption,
     UnetOption,
     WarpsOption,
+    at_least,
     changed,
     check_maps,
     check_model_options,
@@ -40,6 +42,7 @@ def cache_command(
     noises: NoisesOption = None,
     seed: Annotated[int, typer.Option(help="Of warps and noise.")] = 0,
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
+    batch: BatchOption = None,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -49,6 +52,7 @@ def cache_command(
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
     kind, timesteps = check_maps(maps), check_versions(timestep, warps, noises)
     check_stored(store)
+    at_least(1, batch=batch)
     check_model_options(model, unet, cameras_of, dtype)
     check_cache_place(out)
     object_paths(data)
@@ -71,6 +75,6 @@ def cache_command(
         if ranks.main:
             size = f"{index.bytes / 1e6:,.1f} MB for {len(index.objects)} objects in {index.versions} versions"
             errors.print(f"{out} will take {size}", highlight=False, soft_wrap=True, markup=False)
-        build_cache(backend, objects, index, out, lambda i, n: tick("cache", i, n, {}), ranks)
+        build_cache(backend, objects, index, out, lambda i, n: tick("cache", i, n, {}), ranks, batch)
     if ranks.main:
         console.print(f"{len(index.objects)} objects in {out}: keyorbit discover --cache {out} --out RUN")

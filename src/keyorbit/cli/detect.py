@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keyorbit.cli.options import (
+    BatchOption,
     CamerasOption,
     DeterministicOption,
     DeviceOption,
@@ -13,6 +14,7 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RunArgument,
     UnetOption,
+    at_least,
     check_model_options,
 )
 from keyorbit.cli.terminal import console, progress
@@ -51,6 +53,7 @@ def detect_command(
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     seed: int = 0,
+    batch: BatchOption = None,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
@@ -66,6 +69,7 @@ def detect_command(
         raise InputError("--noises must be 1 or more")
     if warps < 0:
         raise InputError("--warps must be 0 or more")
+    at_least(1, batch=batch)
     if peak is not None:
         one_of("--peak", peak, PEAKS)
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
@@ -104,7 +108,7 @@ def detect_command(
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
     detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, peak, seed=seed))
     with progress() as tick:
-        found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}))
+        found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
     edges = find_skeleton(found) if edges is None else edges
     places = write_detections(out, found, chosen, edges, overwrite)
     table = Table("object", "keypoints", "reprojection, % of side", "written to")

@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from keyorbit.cli.options import (
+    BatchOption,
     CamerasOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     RunArgument,
     UnetOption,
+    at_least,
     check_model_options,
 )
 from keyorbit.cli.terminal import console, progress
@@ -47,6 +49,7 @@ def evaluate_command(
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    batch: BatchOption = None,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -56,6 +59,7 @@ def evaluate_command(
     """Measure a run's keypoints against ground truth, next to untrained tokens."""
     if limit is not None and limit < 1:
         raise InputError("--limit must be 1 or more")
+    at_least(1, batch=batch)
     if json_file:
         check_file(json_file, SCORES_MARK)
     tokens_file(run)
@@ -88,9 +92,9 @@ def evaluate_command(
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
     detectors = {name: KeypointDetector(backend, chosen) for name, chosen in candidates.items()}
     with progress() as tick:
-        fitted = detect_each(detectors, fit_objects, lambda i, n: tick("fit", i, n, {}))
-        found = detect_each(detectors, seen, lambda i, n: tick("objects", i, n, {}))
-        again = detect_each(detectors, seen_moved, lambda i, n: tick("moved", i, n, {}))
+        fitted = detect_each(detectors, fit_objects, lambda i, n: tick("fit", i, n, {}), batch)
+        found = detect_each(detectors, seen, lambda i, n: tick("objects", i, n, {}), batch)
+        again = detect_each(detectors, seen_moved, lambda i, n: tick("moved", i, n, {}), batch)
     results: dict[str, Evaluation] = {}
     for name in detectors:
         motion = (again[name], moved_objects) if moved else None

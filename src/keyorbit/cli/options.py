@@ -52,6 +52,10 @@ WarpsOption = Annotated[
 NoisesOption = Annotated[
     int | None, typer.Option(help="Draws of noise of every version; default 3 by constellation without warps, else 1.")
 ]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(help="Objects that go through the model together; default 1 on the CPU, else 8."),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier call of this command wrote there; no other files.")
 ]

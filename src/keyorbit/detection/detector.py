@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.prepare import same_cameras
-from keyorbit.diffusion.recording import Recording, record
+from keyorbit.diffusion.recording import Recording, record, record_each
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
@@ -165,8 +166,22 @@ class KeypointDetector:
         Raises:
             InputError: the picture cannot be read, or the object's views do not fit the model.
         """
-        generator = torch.Generator().manual_seed(self.config.seed)
-        return record(_as_object(picture), self.backend, self.recording, generator)
+        return record(_as_object(picture), self.backend, self.recording, self._generator())
+
+    def record_each(self, objects: Iterable[ObjectViews], batch: int | None = None) -> Iterator[Recording]:
+        """The same of many objects, ``batch`` at a time; each is drawn as if it were alone.
+
+        ``batch`` is 1 or more, by default 1 on the CPU and 8 elsewhere: see
+        :func:`keyorbit.diffusion.recording.record_each`.
+
+        Raises:
+            InputError: ``batch`` is below 1, or an object's views do not fit the model.
+        """
+        items = ((thing, self._generator()) for thing in objects)
+        return record_each(items, self.backend, self.recording, batch)
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.config.seed)
 
     @torch.no_grad()
     def read(self, recording: Recording) -> Detection:

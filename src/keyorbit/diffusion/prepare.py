@@ -82,6 +82,21 @@ def object_cameras(thing: ObjectViews, backend: Backend) -> Cameras | None:
     return thing.cameras or backend.cameras
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the model looks at of one object, at its own size.
+
+    Attributes:
+        views: 0…1.
+        masks: True on the object.
+        cameras: of the views; None for a model of a single view.
+    """
+
+    views: Float[Tensor, "view 3 height width"]
+    masks: Bool[Tensor, "view height width"]
+    cameras: Cameras | None
+
+
 def object_views(
     thing: ObjectViews, backend: Backend, generator: torch.Generator
 ) -> tuple[Float[Tensor, "view 3 height width"], Bool[Tensor, "view height width"], Cameras | None]:
@@ -92,18 +107,35 @@ def object_views(
     Raises:
         InputError: the object has another number of views than the model.
     """
-    cameras, single = object_cameras(thing, backend), backend.layout.num_views == 1
-    if thing.views is None or single:
-        grid = backend.generate([thing.input_image], generator)[0]
-        views = split_views(grid, backend.layout).movedim(1, 0)
-    else:
-        views = thing.views
-    masks = silhouettes(views) if thing.masks is None or single else thing.masks
-    size = (backend.view_size, backend.view_size)
-    if views.shape[-2:] != size:
-        views = F.interpolate(views, size=size, mode="bilinear", antialias=True)
-        masks = resize(masks.float(), size) > 0.5
-    return views, masks, cameras
+    (seen,) = several_views([thing], backend, [generator])
+    return seen.views, seen.masks, seen.cameras
+
+
+def several_views(things: Sequence[ObjectViews], backend: Backend, generators: Sequence[torch.Generator]) -> list[Seen]:
+    """The same of several objects, with a generator for each; the views that have to be generated are so together.
+
+    Raises:
+        InputError: as :func:`object_views`.
+    """
+    cameras, single = [object_cameras(thing, backend) for thing in things], backend.layout.num_views == 1
+    bare = [i for i, thing in enumerate(things) if thing.views is None or single]
+    grids = {}
+    if bare:
+        made = backend.generate([things[i].input_image for i in bare], [generators[i] for i in bare])
+        grids = dict(zip(bare, made, strict=True))
+    found = []
+    for i, thing in enumerate(things):
+        if i in grids or thing.views is None:
+            views = split_views(grids[i], backend.layout).movedim(1, 0)
+        else:
+            views = thing.views
+        masks = silhouettes(views) if thing.masks is None or single else thing.masks
+        size = (backend.view_size, backend.view_size)
+        if views.shape[-2:] != size:
+            views = F.interpolate(views, size=size, mode="bilinear", antialias=True)
+            masks = resize(masks.float(), size) > 0.5
+        found.append(Seen(views, masks, cameras[i]))
+    return found
 
 
 def warped_versions(
@@ -137,25 +169,48 @@ def prepare(
 
     Versions are counted warps first, timesteps next, noises inside: :attr:`SettledPrepare.versions` in all.
     """
-    views, masks, cameras = object_views(thing, backend, generator)
-    warps, grids, covered = warped_versions(views, masks, backend.layout, config, generator)
+    ((prepared, seen),) = prepare_together([thing], backend, config, [generator])
+    return prepared, seen.views, seen.cameras
+
+
+@torch.no_grad()
+def prepare_together(
+    things: Sequence[ObjectViews],
+    backend: Backend,
+    config: SettledPrepare,
+    generators: Sequence[torch.Generator],
+) -> list[tuple[Prepared, Seen]]:
+    """The same of several objects, with a generator for each: what one draws does not depend on its neighbours.
+
+    Their views are generated together, and their input pictures encoded together.
+
+    Raises:
+        InputError: an object has another number of views than the model.
+    """
+    seen = several_views(things, backend, generators)
+    conditions = backend.encode_condition([thing.input_image for thing in things])
     noisiness = torch.tensor(config.timesteps, device=backend.device)
     several = len(noisiness) * config.noises
-    clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=several)
-    timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.noises)
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
-    condition = backend.encode_condition([thing.input_image]).repeat(len(clean))
-    condition_noise = torch.randn(condition.latent.shape, generator=generator).to(condition.latent)
-    prepared = Prepared(
-        backend.add_noise(clean, noise, timestep),
-        condition.latent,
-        condition_noise,
-        condition.context,
-        timestep,
-        repeat(warps, "n v i j -> (n k) v i j", k=several),
-        repeat(covered, "n v h w -> (n k) v h w", k=several),
-    )
-    return prepared, views, cameras
+    found = []
+    for i, (one, generator) in enumerate(zip(seen, generators, strict=True)):
+        warps, grids, covered = warped_versions(one.views, one.masks, backend.layout, config, generator)
+        # An object's grids alone: many at once would only take more memory, since the VAE sees whole pictures.
+        clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=several)
+        timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.noises)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        condition = conditions.select(i).repeat(len(clean))
+        condition_noise = torch.randn(condition.latent.shape, generator=generator).to(condition.latent)
+        prepared = Prepared(
+            backend.add_noise(clean, noise, timestep),
+            condition.latent,
+            condition_noise,
+            condition.context,
+            timestep,
+            repeat(warps, "n v i j -> (n k) v i j", k=several),
+            repeat(covered, "n v h w -> (n k) v h w", k=several),
+        )
+        found.append((prepared, one))
+    return found
 
 
 def object_generator(seed: int, number: int) -> torch.Generator:

@@ -4,9 +4,10 @@ In isolated mode the cross-attention queries do not depend on the tokens. From a
 detection is a few matrix products.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,13 +19,20 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import MapKind, Mode
 from keyorbit.diffusion.config import RecordConfig
 from keyorbit.diffusion.maps import LayerMaps
-from keyorbit.diffusion.prepare import Prepared, Shown, prepare
+from keyorbit.diffusion.prepare import Prepared, Shown, prepare_together
 from keyorbit.diffusion.queries import LayerQueries, QueryCache, join_items, merge_layers
+from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
 
-# Versions of an object that go through the UNet together: more would only take more memory.
+T = TypeVar("T")
+
+# Versions that go through the UNet together, or two for each object where that is more: as many as with the guidance
+# that generates their views. More would only take more memory.
 AT_ONCE = 4
+# Objects that are recorded together, unless told otherwise. Of less than about 8 items at full size a GPU waits for its
+# kernels to be launched; a CPU gains nothing.
+BATCH, BATCH_ON_CPU = 8, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,24 +67,85 @@ class Recording:
         return self.queries[which].maps(tokens, slice(None), self.config.maps)
 
 
-@torch.no_grad()
 def record(thing: ObjectViews, backend: Backend, config: RecordConfig, generator: torch.Generator) -> Recording:
     """Prepare an object and run the UNet on it, once; ``generator`` draws warps, noise and generated views.
 
     Raises:
         InputError: the object does not fit the model.
     """
-    prepared, views, cameras = prepare(thing, backend, config.prepare, generator)
-    queries = record_prepared(backend, prepared, config)
-    return Recording(thing, views, cameras, prepared.shown(), queries, config, backend.fingerprint)
+    return record_together([thing], backend, config, [generator])[0]
+
+
+def record_each(
+    items: Iterable[tuple[ObjectViews, torch.Generator]],
+    backend: Backend,
+    config: RecordConfig,
+    batch: int | None = None,
+) -> Iterator[Recording]:
+    """The same of many objects with a generator for each, in order; they are taken and held ``batch`` at a time.
+
+    Whatever is drawn for an object comes from its own generator. So its recording does not depend on its neighbours or
+    on ``batch``, but for rounding. ``batch`` is 1 or more, by default that of :func:`settled_batch`.
+
+    Raises:
+        InputError: ``batch`` is below 1, or an object does not fit the model.
+    """
+    for some in in_batches(items, settled_batch(batch, backend.device)):
+        things, generators = zip(*some, strict=True)
+        yield from record_together(things, backend, config, generators)
+
+
+def settled_batch(batch: int | None, device: torch.device) -> int:
+    """How many objects are recorded together: ``batch``, or by default 1 on the CPU and 8 on other devices.
+
+    Raises:
+        InputError: ``batch`` is below 1.
+    """
+    if batch is None:
+        return BATCH_ON_CPU if device.type == "cpu" else BATCH
+    if batch < 1:
+        raise InputError(f"batch must be 1 or more, not {batch}")
+    return batch
+
+
+def in_batches(items: Iterable[T], count: int) -> Iterator[list[T]]:
+    """At most ``count`` items at a time, in order."""
+    rest = iter(items)
+    while some := list(islice(rest, count)):
+        yield some
 
 
 @torch.no_grad()
-def record_prepared(backend: Backend, prepared: Prepared, config: RecordConfig) -> dict[Pass, QueryCache]:
-    """The queries of an object that is prepared, a few versions at a time, in the form that its maps need."""
+def record_together(
+    things: Sequence[ObjectViews],
+    backend: Backend,
+    config: RecordConfig,
+    generators: Sequence[torch.Generator],
+) -> list[Recording]:
+    """One batch of :func:`record_each`.
+
+    Raises:
+        InputError: an object does not fit the model.
+    """
+    found = prepare_together(things, backend, config.prepare, generators)
+    at_once = max(AT_ONCE, 2 * len(found))
+    queries: list[dict[Pass, QueryCache]] = []
+    for some in in_batches((prepared for prepared, _ in found), max(1, at_once // config.prepare.versions)):
+        queries += _apart(record_prepared(backend, Prepared.join(some), config, at_once), len(some))
+    return [
+        Recording(thing, seen.views, seen.cameras, prepared.shown(), own, config, backend.fingerprint)
+        for thing, (prepared, seen), own in zip(things, found, queries, strict=True)
+    ]
+
+
+@torch.no_grad()
+def record_prepared(
+    backend: Backend, prepared: Prepared, config: RecordConfig, at_once: int = AT_ONCE
+) -> dict[Pass, QueryCache]:
+    """The queries of what is prepared, ``at_once`` versions at a time, in the form that its maps need."""
     passes: Sequence[Pass] = PASSES if config.condition and backend.has_condition_pass else ("grid",)
     parts: dict[Pass, list[list[LayerQueries]]] = {which: [] for which in passes}
-    for some in prepared.split(AT_ONCE):
+    for some in prepared.split(at_once):
         recorded = record_passes(backend, some, config.layers, passes, normalizer=config.maps == "attention")
         for which, layers in recorded.items():
             parts[which].append(merge_layers(layers) if config.maps == "logits" else layers)
@@ -84,6 +153,24 @@ def record_prepared(backend: Backend, prepared: Prepared, config: RecordConfig) 
         which: QueryCache(tuple(join_items(same) for same in zip(*some, strict=True)), len(prepared.latents))
         for which, some in parts.items()
     }
+
+
+def _apart(queries: Mapping[Pass, QueryCache], count: int) -> list[dict[Pass, QueryCache]]:
+    """The queries of ``count`` objects that were recorded as one, without a copy."""
+    found = []
+    for number in range(count):
+        own: dict[Pass, QueryCache] = {}
+        for which, cache in queries.items():
+            versions = cache.versions // count
+            items = slice(number * versions, (number + 1) * versions)
+            own[which] = QueryCache(tuple(_items(layer, items) for layer in cache.layers), versions)
+        found.append(own)
+    return found
+
+
+def _items(layer: LayerQueries, items: slice) -> LayerQueries:
+    normalizer = None if layer.text_normalizer is None else layer.text_normalizer[items]
+    return replace(layer, query=layer.query[items], text_normalizer=normalizer)
 
 
 @torch.no_grad()

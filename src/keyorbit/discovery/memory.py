@@ -12,8 +12,8 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts, model_facts
-from keyorbit.diffusion.prepare import Prepared, Shown, object_generator, on_one_rig, prepare
-from keyorbit.diffusion.recording import Recording, record, unet_maps
+from keyorbit.diffusion.prepare import Prepared, Shown, object_generator, on_one_rig, prepare_together
+from keyorbit.diffusion.recording import Recording, in_batches, record_together, settled_batch, unet_maps
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.source import check_shares
 from keyorbit.geometry.cameras import Cameras
@@ -84,6 +84,8 @@ def open_source(
 ) -> MemorySource | UnetSource:
     """Record this process's objects; in joint mode, where the UNet runs at every step, they are only prepared.
 
+    Several go through the model together, see :func:`keyorbit.diffusion.recording.settled_batch`.
+
     Raises:
         InputError: there is no object, or the objects do not fit the model or share no set of cameras.
     """
@@ -92,15 +94,18 @@ def open_source(
     prepared: dict[int, tuple[Prepared, Shown]] = {}
     cameras: Cameras | None = None
     check_shares(len(objects), ranks)
-    for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
-        if ranks.owns(number):
-            generator = object_generator(config.prepare.seed, number)
-            if isolated:
-                recordings[number] = record(thing, backend, config.recording, generator).without_pictures()
-            else:
-                item = prepare(thing, backend, config.prepare, generator)[0]
-                prepared[number] = item, item.shown()
-        progress(number + 1, len(objects))
+    numbered = enumerate(on_one_rig(objects, backend))
+    for some in in_batches(numbered, settled_batch(None, backend.device) * ranks.count):
+        mine = {number: thing for number, (thing, _) in some if ranks.owns(number)}
+        generators = [object_generator(config.prepare.seed, number) for number in mine]
+        if mine and isolated:
+            recorded = record_together(list(mine.values()), backend, config.recording, generators)
+            recordings |= zip(mine, (one.without_pictures() for one in recorded), strict=True)
+        elif mine:
+            items = prepare_together(list(mine.values()), backend, config.prepare, generators)
+            prepared |= zip(mine, ((item, item.shown()) for item, _ in items), strict=True)
+        last, (_, cameras) = some[-1]
+        progress(last + 1, len(objects))
     facts, versions, count = model_facts(backend, config.layers, cameras), config.prepare.versions, len(objects)
     held = sum(layer.query.nbytes for known in recordings.values() for layer in known.queries["grid"].layers) / 1e6
     what = f"queries, {held:.1f} MB" if isolated else "latents"

@@ -117,25 +117,35 @@ def detect_all(
     detector: KeypointDetector,
     objects: Objects,
     progress: Callable[[int, int], None] | None = None,
+    batch: int | None = None,
 ) -> list[Detection]:
-    """Detect keypoints on every object, in order."""
-    return detect_each({"": detector}, objects, progress)[""]
+    """Detect keypoints on every object, in order; see :func:`detect_each`.
+
+    Raises:
+        InputError: ``batch`` is below 1, or an object does not fit the model.
+    """
+    return detect_each({"": detector}, objects, progress, batch)[""]
 
 
 def detect_each(
     detectors: Mapping[str, KeypointDetector],
     objects: Objects,
     progress: Callable[[int, int], None] | None = None,
+    batch: int | None = None,
 ) -> dict[str, list[Detection]]:
     """Detect keypoints on every object with several detectors of one model. Each object is recorded only once.
 
+    Args:
+        progress: called as ``progress(done, total)`` after each object.
+        batch: objects that go through the model together, 1 or more. Default 1 on the CPU and 8 elsewhere. It changes
+            the results by rounding alone.
+
     Raises:
-        InputError: the detectors need different recordings, or an object does not fit the model.
+        InputError: the detectors need different recordings, ``batch`` is below 1, or an object does not fit the model.
     """
     found: dict[str, list[Detection]] = {name: [] for name in detectors}
     first = next(iter(detectors.values()))
-    for i, thing in enumerate(objects):
-        recording = first.record(thing)
+    for i, recording in enumerate(first.record_each(objects, batch)):
         for name, detector in detectors.items():
             found[name].append(detector.read(recording))
         if progress is not None:

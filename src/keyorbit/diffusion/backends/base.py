@@ -25,6 +25,10 @@ class Condition:
         """This batch, then the other."""
         return Condition(torch.cat([self.latent, other.latent]), torch.cat([self.context, other.context]))
 
+    def select(self, item: int) -> "Condition":
+        """One item as a batch of its own."""
+        return Condition(self.latent[item : item + 1], self.context[item : item + 1])
+
     def repeat(self, count: int) -> "Condition":
         """Each item ``count`` times in a row."""
         return Condition(
@@ -117,8 +121,13 @@ class Backend(Protocol):
     def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
         """Context rows of random words: what the model's text embeddings look like."""
 
-    def generate(self, images: Sequence[Image.Image], generator: torch.Generator) -> Float[Tensor, "batch 3 _ _"]:
-        """The grid of views of each picture, 0…1; a model of one view gives the picture itself, cropped to fit."""
+    def generate(
+        self, images: Sequence[Image.Image], generator: torch.Generator | Sequence[torch.Generator]
+    ) -> Float[Tensor, "batch 3 _ _"]:
+        """The grid of views of each picture, 0…1; a model of one view gives the picture itself, cropped to fit.
+
+        ``generator``: one for all pictures, or one for each, whose grid then does not depend on its neighbours.
+        """
 
     def encode_condition(self, images: Sequence[Image.Image]) -> Condition:
         """What the model is told about each picture; the latent has no channels where there is no condition pass."""

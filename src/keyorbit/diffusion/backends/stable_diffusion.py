@@ -92,7 +92,7 @@ class StableDiffusionBackend:
         return random_rows(self.parts.tokenizer, self.parts.text_encoder, generator)
 
     def generate(
-        self, images: Sequence[Image.Image], generator: torch.Generator
+        self, images: Sequence[Image.Image], generator: torch.Generator | Sequence[torch.Generator]
     ) -> Float[Tensor, "batch 3 height width"]:
         """The middle square of each picture at the model's size, 0…1: nothing is generated, nothing is drawn.
 

@@ -17,7 +17,15 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Condition, Precision
 from keyorbit.diffusion.backends.controlnet import Control, check_controlnet, residuals
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
-from keyorbit.diffusion.backends.sampling import Progress, ancestral_sample, ancestral_scheduler, guide
+from keyorbit.diffusion.backends.sampling import (
+    Generators,
+    Progress,
+    ancestral_sample,
+    ancestral_scheduler,
+    guide,
+    moved_together,
+    unit_normal,
+)
 from keyorbit.diffusion.backends.text import encode_prompts, random_rows
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
@@ -71,6 +79,9 @@ class Zero123PlusBackend:
             module.requires_grad_(False).eval()
         processors = {key: ReferenceAttention(key, value) for key, value in self.unet.attn_processors.items()}
         self.unet.set_attn_processor(processors)
+        alphas: Tensor = parts.scheduler.alphas_cumprod
+        # The shares of picture and noise at each timestep.
+        self._shares = torch.stack([alphas.sqrt(), (1 - alphas).sqrt()]).to(self.device)
 
     def add_controlnet(self, controlnet: Any) -> None:
         """Let ``depth_images`` of :meth:`generate` steer the grid through a diffusers ``ControlNetModel``.
@@ -81,14 +92,19 @@ class Zero123PlusBackend:
         check_controlnet(controlnet, self.unet, self.latent_factor)
         self.controlnet = controlnet.requires_grad_(False).eval().to(self.device)
 
+    # Not the UNet's own properties, each of which walks through all of its modules: 2 ms at full size.
     @property
     def device(self) -> torch.device:
-        return torch.device(self.unet.device)
+        return self._parameter.device
 
     @property
     def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.unet.dtype
-        return dtype
+        return self._parameter.dtype
+
+    @property
+    def _parameter(self) -> Tensor:
+        first: Tensor = next(self.unet.parameters())
+        return first
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -115,12 +131,13 @@ class Zero123PlusBackend:
     def encode_condition(
         self,
         images: Sequence[Image.Image],
-        generator: torch.Generator | None = None,
+        generator: Generators | None = None,
         prompts: str | Sequence[str] = "",
     ) -> Condition:
         """The condition of each input picture; RGBA pictures are laid on grey 127.
 
-        Without a generator the latent is the VAE's mean instead of a sample. ``prompts`` is one for all or one each.
+        Without a generator (one for all, or one for each) the latent is the VAE's mean instead of a sample. ``prompts``
+        is one for all or one each.
 
         Raises:
             InputError: there are neither one prompt nor as many as pictures.
@@ -140,7 +157,7 @@ class Zero123PlusBackend:
         return text + ramp[:, None] * embedding[:, None, :]
 
     def empty_condition(
-        self, count: int, generator: torch.Generator | None = None, prompts: str | Sequence[str] = ""
+        self, count: int, generator: Generators | None = None, prompts: str | Sequence[str] = ""
     ) -> Condition:
         """The negative condition of classifier-free guidance: a zero picture and its prompt, no image embedding.
 
@@ -152,7 +169,7 @@ class Zero123PlusBackend:
         return Condition(self._vae_latent(pixels, generator), self.encode_prompts(_one_each(prompts, count)))
 
     def encode_images(
-        self, images: Float[Tensor, "batch 3 height width"], generator: torch.Generator | None = None
+        self, images: Float[Tensor, "batch 3 height width"], generator: Generators | None = None
     ) -> Float[Tensor, "batch channel latent_height latent_width"]:
         """Grid pictures (0…1) as the latents that the UNet denoises."""
         pixels = (images.to(self.device, self.dtype) * 2 - 1) * (0.5 / 0.8)
@@ -169,9 +186,10 @@ class Zero123PlusBackend:
 
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """The variance-preserving noising of training: sqrt(ᾱ) x + sqrt(1 - ᾱ) ε; ``timestep [batch]``."""
-        schedule: Tensor = self.parts.scheduler.alphas_cumprod
-        alpha = schedule.to(latents.device)[timestep.long()].reshape(-1, 1, 1, 1)
-        return alpha.sqrt().to(latents) * latents + (1 - alpha).sqrt().to(latents) * noise
+        shares = self._shares.to(latents.device)[:, timestep.long()].to(latents)
+        of_latents, of_noise = shares[..., None, None, None]
+        noised: Tensor = of_latents * latents + of_noise * noise
+        return noised
 
     def denoise(
         self,
@@ -216,7 +234,7 @@ class Zero123PlusBackend:
     def generate(
         self,
         images: Image.Image | Sequence[Image.Image],
-        generator: torch.Generator,
+        generator: Generators,
         steps: int = 28,
         guidance: float = 4.0,
         progress: Progress | None = None,
@@ -239,7 +257,8 @@ class Zero123PlusBackend:
 
         Args:
             images: one picture or several; the grids of one picture follow each other.
-            generator: where every random number comes from.
+            generator: where every random number comes from; or one for each picture, whose grids are then those that it
+                has alone, but for rounding.
             steps: Euler ancestral steps with trailing timesteps, 1…1000.
             guidance: classifier-free guidance; at 1 or less the UNet runs without the negative condition.
             progress: called as ``progress(done, steps)`` after each step.
@@ -258,12 +277,17 @@ class Zero123PlusBackend:
 
         Raises:
             InputError: there is no picture, a number is out of range, the size does not divide into the layout's
-                views, prompts or depth images are not as many as pictures, a depth image has another size or more than
-                8 bits or there is no ControlNet for it, or the tokens have another width than the text.
+                views, generators, prompts or depth images are not as many as pictures, a depth image has another size
+                or more than 8 bits or there is no ControlNet for it, or the tokens have another width than the text.
         """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         if not pictures or num_images_per_prompt < 1:
             raise InputError("give at least one picture, and num_images_per_prompt of 1 or more")
+        generators = _each(generator)
+        if len(generators) not in (1, len(pictures)):
+            raise InputError(
+                f"there are {len(generators)} generators for {len(pictures)} pictures: give one for all, or one each"
+            )
         scheduler = ancestral_scheduler(self.parts.scheduler.config, steps, self.device)
         size = self._pixel_size(height, width)
         guided = guidance > 1
@@ -276,16 +300,26 @@ class Zero123PlusBackend:
             control = control.repeat(num_images_per_prompt, 2 if guided else 1)
         context = condition.context if tokens is None else Tokens(tokens).append_to(condition.context)
 
-        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-            seen = (torch.cat([latents, latents]) if guided else latents).to(self.dtype)
-            noise = self._noise(condition.latent.shape, generator).to(self.dtype)
-            prediction = self.denoise(seen, timestep, context, condition.latent, noise, control).float()
+        shape = (len(pictures) * num_images_per_prompt, self.unet.config.in_channels, *self.latent_size(*size))
+        halves = 2 if guided else 1
+
+        def predict(latents: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+            seen = (torch.cat([latents, latents]) if guided else latents).to(dtype)
+            prediction = self.denoise(seen, timestep, context, condition.latent, noise.to(dtype), control).float()
             return guide(prediction, guidance) if guided else prediction
 
-        shape = (len(pictures) * num_images_per_prompt, self.unet.config.in_channels, *self.latent_size(*size))
+        def draw() -> tuple[Tensor, Tensor]:
+            return unit_normal(condition.latent.shape, generators, halves), unit_normal(shape, generators)
+
         # The state of the sampler stays in float32; only the UNet sees the model's dtype.
-        latents = ancestral_sample(scheduler, self._noise(shape, generator), predict, generator, progress)
-        return self.decode(latents) if decode else latents
+        start, dtype = unit_normal(shape, generators).to(self.device), self.dtype
+        noises = moved_together(draw, steps, self.device)
+        latents = ancestral_sample(scheduler, start, predict, noises, progress)
+        if not decode:
+            return latents
+        # A picture with its own generator is decoded alone. A whole grid keeps the VAE busy: many together would only
+        # take more memory, the most of the whole call.
+        return torch.cat([self.decode(own) for own in torch.split(latents, len(latents) // len(generators))])
 
     def _pixel_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """The grid's height and width, checked."""
@@ -322,16 +356,12 @@ class Zero123PlusBackend:
                 )
         return Control.from_pictures([on_grey(image) for image in given], size, scale)
 
-    def _noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        # Drawn in float32 where the generator lives and then moved: a seed means the same on every device and dtype.
-        return torch.randn(*shape, generator=generator, device=generator.device).to(self.device)
-
-    def _vae_latent(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _vae_latent(self, pixels: Tensor, generator: Generators | None) -> Tensor:
         distribution = self.parts.vae.encode(pixels).latent_dist
         mean: Tensor = distribution.mean
         if generator is None:
             return mean
-        sample: Tensor = mean + distribution.std * self._noise(mean.shape, generator).to(mean.dtype)
+        sample: Tensor = mean + distribution.std * unit_normal(mean.shape, _each(generator)).to(mean)
         return sample
 
     def _pixels(self, extractor: Any, images: Sequence[Image.Image]) -> Tensor:
@@ -344,3 +374,7 @@ def _one_each(prompts: str | Sequence[str], count: int) -> list[str]:
     if len(each) != count:
         raise InputError(f"there are {len(each)} prompts for {count} pictures: give one for all, or one for each")
     return each
+
+
+def _each(generator: Generators) -> list[torch.Generator]:
+    return [generator] if isinstance(generator, torch.Generator) else list(generator)

@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.model_facts import model_facts
 from keyorbit.diffusion.prepare import object_generator
-from keyorbit.diffusion.recording import layer_outlines, record
+from keyorbit.diffusion.recording import Recording, layer_outlines, record_each
 from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
 from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
 from keyorbit.discovery.choices import CACHE, check_cache_place
 from keyorbit.errors import InputError
-from keyorbit.objects.dataset import Objects
+from keyorbit.objects.dataset import Objects, ObjectViews
 from keyorbit.ranks import Ranks
 from keyorbit.storage.files import write_text
 from keyorbit.storage.outputs import begin_output
@@ -31,15 +32,18 @@ def build_cache(
     folder: str | Path,
     progress: Callable[[int, int], None] | None = None,
     ranks: Ranks | None = None,
+    batch: int | None = None,
 ) -> DiskCache:
     """Run every object once and keep its queries in ``folder``, or finish a build that was stopped there.
 
-    Each missing shard is built by one of the processes; memory is that of one shard. ``index`` comes from
+    Each missing shard is built by one of the processes; memory is that of one shard and of ``batch`` objects, which go
+    through the model together (default 1 on the CPU and 8 elsewhere). ``index`` comes from
     :func:`keyorbit.discovery.cache.index.plan_cache`, for these objects.
 
     Raises:
         InputError: the folder holds a cache of other settings, the disk cannot hold this one, an object has changed
-            since the plan, values do not fit the type they are to be stored in, or a process is gone.
+            since the plan, values do not fit the type they are to be stored in, ``batch`` is below 1, or a process is
+            gone.
     """
     folder, ranks = Path(folder), ranks or Ranks()
     if ranks.main:
@@ -50,11 +54,13 @@ def build_cache(
     ranks.wait()  # for all to have looked, before any has written
     mine = missing[ranks.index :: ranks.count]
     log.info("shards to build: %d of %d, %d of them here", len(missing), index.shards, len(mine))
-    done, total = 0, sum(len(index.in_shard(shard)) for shard in mine)
+    numbers = [number for shard in mine for number in index.in_shard(shard)]
+    recordings = record_each(_unchanged(objects, index, numbers), backend, index.recording, batch)
+    done, total = 0, len(numbers)
     for shard in mine:
         kept = []
-        for number in index.in_shard(shard):
-            kept.append(_object_tensors(backend, objects, index, number))
+        for recording in islice(recordings, len(index.in_shard(shard))):
+            kept.append(_object_tensors(recording, index))
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -107,18 +113,27 @@ def _begin(backend: Backend, index: CacheIndex, folder: Path) -> None:
     write_tensors(folder / "model.safetensors", tensors, index)
 
 
-def _object_tensors(backend: Backend, objects: Objects, index: CacheIndex, number: int) -> dict[str, Tensor]:
+def _unchanged(
+    objects: Objects, index: CacheIndex, numbers: Iterable[int]
+) -> Iterator[tuple[ObjectViews, torch.Generator]]:
+    """These objects, each with its generator."""
+    for number in numbers:
+        thing = objects[number]
+        if object_fingerprint(thing) != index.objects[number][1]:
+            raise InputError(f"{thing.name} has changed since the cache was begun; build it again in another folder")
+        yield thing, object_generator(index.prepare.seed, number)
+
+
+def _object_tensors(recording: Recording, index: CacheIndex) -> dict[str, Tensor]:
     """One object's part of its shard."""
-    thing = objects[number]
-    if object_fingerprint(thing) != index.objects[number][1]:
-        raise InputError(f"{thing.name} has changed since the cache was begun; build it again in another folder")
-    recording = record(thing, backend, index.recording, object_generator(index.prepare.seed, number))
     shown = recording.shown
     tensors = {"warps": shown.warps, "masks": shown.masks.to(torch.uint8), "distance": shown.distance}
     for i, layer in enumerate(recording.queries["grid"].layers):
         query = layer.query.to(STORED[index.dtype])
         if not query.isfinite().all():
-            raise InputError(f"the queries of {thing.name} do not fit {index.dtype}; store bfloat16 or float32")
+            raise InputError(
+                f"the queries of {recording.thing.name} do not fit {index.dtype}; store bfloat16 or float32"
+            )
         tensors[f"query.{i}"] = query
         if layer.text_normalizer is not None:
             tensors[f"normalizer.{i}"] = layer.text_normalizer.float()
