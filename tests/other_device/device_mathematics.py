@@ -73,7 +73,6 @@ TABLE = {
     "alignment.Form.rows": lambda f, to: f(to(FORMS[0])),
     "alignment.Form.from_rows": lambda f, to: f(to(FORMS[0].rows)),
     "alignment.form_of": lambda f, to: f(to(SURFACE)),
-    "alignment.transport": lambda f, to: f(to(FORMS[0]), to(FORMS[1])),
     "alignment.stretched": lambda f, to: f(to(POINTS[0]), to(FORMS[0]), to(FORMS[1])),
     "camera_checks.check_cameras": lambda f, to: f(to(RIG), to(torch.ones(6))),
     "cameras.Cameras.projection": lambda f, to: f(to(RIG)),
@@ -214,6 +213,7 @@ TABLE = {
 
 # Public names that need a model or files, and which test runs them on the device.
 RUN_BY = {
+    "alignment.transport": "test_discovery",
     "config.DiscoverConfig.settled": "test_discovery",
     "config.TrainConfig.reading": "test_training",
     "attention.capture_attention": "test_capture",
