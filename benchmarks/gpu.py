@@ -340,8 +340,10 @@ def determinism(card: Card, backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
 def commands(card: Card, sizes: Sizes) -> Rows:
     """The commands with the model that is shipped, each in a process of its own."""
     device = ["--device", str(card.device)]
-    few = ["--tokens", "4", "--candidates", "6", "--steps", "5", "--batch", "2"]
     with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "few.toml"
+        settings.write_text("planting = 2\nexemplars = 1\n")
+        few = ["--config", str(settings), "--tokens", "4", "--candidates", "6", "--steps", "3", "--batch", "2"]
         at = {name: str(Path(folder) / name) for name in ("data", "run", "cached", "cache", "found", "j", "lora")}
         lines = {
             "dataset make": ["dataset", "make", at["data"], "--objects", "4"],
@@ -351,6 +353,7 @@ def commands(card: Card, sizes: Sizes) -> Rows:
             "cache": ["cache", at["data"], "--out", at["cache"], *device],
             "discover --cache": ["discover", "--cache", at["cache"], "--out", at["cached"], *few, *device],
             "detect": ["detect", at["run"], at["data"], "--out", at["found"], *device],
+            "train --train lora": ["train", at["data"], "--out", at["lora"], "--train", "lora", "--steps", "2"],
             "evaluate": ["evaluate", at["run"], at["data"], *device],
             "report": ["report", at["run"], at["data"], "--objects", "1", *device],
             "inspect --measure": ["inspect", "--model", "tiny", "--measure", *device],
