@@ -21,7 +21,6 @@ from keyorbit.diffusion.inspection.variants import CAPTURES
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.objects.dataset import load_object
 from keyorbit.objects.pictures import to_uint8
-from keyorbit.output.choices import FORMATS
 from other_device.common import DEVICE
 
 pytestmark = pytest.mark.filterwarnings("error:.*appears to be a view operator")
@@ -88,9 +87,8 @@ def discover(place, few, discovered, tmp_path, monkeypatch):
     same_tokens(discovered, tmp_path / "here")
     place.run(*words, "--out", discovered, "--resume")
     same_tokens(discovered, tmp_path / "here")
-    more = ["--method", "consistency", "--maps", "attention", "--warps", 1]
-    place.run(*words, *more, "--out", tmp_path / "consistency")
-    place.run(*words, "--steps", 1, "--mode", "joint", "--out", tmp_path / "joint")
+    more = ["--method", "consistency", "--mode", "joint", "--maps", "attention", "--steps", 1]
+    place.run(*words, *more, "--out", tmp_path / "joint")
     place.run("discover", place.folder / "pictures", "--model", place.single, *few, "--out", tmp_path / "single")
 
 
@@ -111,14 +109,17 @@ def detect(place, few, discovered, tmp_path, monkeypatch):
     picture = place.folder / "pictures" / "0.png"
     given = {
         "objects": [place.chairs, "--skeleton", "auto"],
-        "picture": [picture, "--format", ",".join(FORMATS)],
+        "picture": [picture],
         "json": [*photographs, place.folder / "cameras.json"],
         "colmap": [picture, *photographs, place.folder / "colmap", "--peak", "argmax"],
     }
+    # All formats and the figure, which takes longer than the rest, are in `device_detection.py`.
+    monkeypatch.setattr("keyorbit.output.write.draw_keypoints", lambda *pictures, **more: None)
+    monkeypatch.setattr("keyorbit.output.write.save_figure", lambda figure, path: None)
     for name, words in given.items():
         for where in (DEVICE, "cpu"):
-            out = tmp_path / where / name
-            place.run("detect", discovered, *words, "--out", out, "--noises", 1, on=("--device", where))
+            words = [*words, "--format", "json", "--noises", 1]
+            place.run("detect", discovered, *words, "--out", tmp_path / where / name, on=("--device", where))
         there, here = (sorted((tmp_path / where / name).rglob("keypoints.json")) for where in (DEVICE, "cpu"))
         assert len(there) == len(here) == (3 if name == "objects" else 1)
         for one, other in zip(there, here, strict=True):
@@ -126,7 +127,7 @@ def detect(place, few, discovered, tmp_path, monkeypatch):
 
 
 def evaluate(place, few, discovered, tmp_path, monkeypatch):
-    more = ["--fit", place.chairs, "--moved", place.chairs, "--limit", 2]
+    more = ["--fit", place.chairs, "--moved", place.chairs, "--limit", 1]
     for where in (DEVICE, "cpu"):
         scores = tmp_path / f"{where}.json"
         place.run("evaluate", discovered, place.chairs, *more, "--json", scores, on=("--device", where))
@@ -156,12 +157,12 @@ def protocol(place, few, discovered, tmp_path, monkeypatch):
 
 def inspect(place, few, discovered, tmp_path, monkeypatch):
     cost, drift = "keyorbit.diffusion.inspection.cost.measure", "keyorbit.diffusion.inspection.drift.measure_drift"
-    monkeypatch.setattr(cost, partial(measure, variants=CAPTURES, repeats=1))
+    monkeypatch.setattr(cost, partial(measure, variants=CAPTURES[:2], repeats=1))
     monkeypatch.setattr(drift, partial(measure_drift, counts=(1,), norms=(1.0,), steps=1))
     file = tmp_path / "report.json"
     place.run("inspect", "--model", place.model, "--measure", "--drift", "--json", file)
     data = json.loads(file.read_text())
-    assert len(data["measured"]) == len(CAPTURES)
+    assert len(data["measured"]) == 2
     assert [entry["isolated_equal"] for entry in data["drift"]] == [True]
 
 

@@ -19,8 +19,9 @@ from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.geometry.alignment import Form
+from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.heatmaps import normalize
-from keyorbit.geometry.hull import silhouette_distance
+from keyorbit.geometry.hull import search_volume, silhouette_distance
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import known_rigs, rig, zero123plus_cameras
 from keyorbit.geometry.triangulation import triangulate as triangulated
@@ -40,6 +41,7 @@ def seeded():
 
 
 RIG = zero123plus_cameras()
+BOX = orbit_cameras([0.0, 90.0, 180.0], [20.0, -10.0, 5.0], orthographic=True)
 POINTS, OTHERS, TRUE = tensor(0, 4, 5, 3) - 0.5, tensor(1, 4, 5, 3) - 0.5, tensor(2, 4, 7, 3) - 0.5
 MAPS = normalize(tensor(3, 4, 6, 5, 8, 8))
 SEEN, SOME, FEW_SEEN = tensor(4, 4, 6, 5) > 0.2, tensor(5, 4, 5) > 0.2, tensor(6, 4, 7) > 0.2
@@ -331,6 +333,13 @@ def test_on_the_device_as_on_the_cpu(name):
             assert other == pytest.approx(one, rel=1e-4, abs=1e-4, nan_ok=True)
         else:
             assert other == one
+
+
+def test_orthographic_cameras():
+    (here, radius), (found, other) = search_volume(BOX), search_volume(moved(BOX))
+    assert other == pytest.approx(radius)
+    torch.testing.assert_close(found.cpu(), here, **NEAR)
+    torch.testing.assert_close(moved(BOX).project(moved(POINTS)).cpu(), BOX.project(POINTS), **NEAR)
 
 
 def test_cameras_may_stay_on_the_cpu():

@@ -88,7 +88,7 @@ def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor
         return truth.boxes[views]
     count = len(truth.keypoints_2d[views])
     if count != len(detection.masks):
-        return torch.zeros(count, 2)
+        return truth.keypoints_2d.new_zeros(count, 2)
     return torch.stack([torch.stack([_extent(mask.any(-2)), _extent(mask.any(-1))]) for mask in detection.masks])
 
 
