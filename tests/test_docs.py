@@ -19,6 +19,7 @@ from typer.main import get_command
 
 import keyorbit as ko
 from keyorbit.cli import app
+from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +37,9 @@ def pages_with(language):
 
 
 @pytest.fixture
-def small_world(monkeypatch, tmp_path, backend):
+def small_world(monkeypatch, tmp_path, model_folder):
     """A folder with the data that the pages name, and a model and step counts for which a block takes a second."""
+    backend = load_backend(model_folder)  # its own: a block may change it
     make_dataset(tmp_path / "chairs", DatasetSpec("chair", 2, 1, backend.view_size))
     matplotlib.use("Agg")
     picture = Image.open(next((tmp_path / "chairs").glob("*/cond.png"))).convert("RGB")

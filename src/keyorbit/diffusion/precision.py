@@ -105,14 +105,14 @@ def settle_precision(backend: Loaded, types: Sequence[str] = HALF_TYPES) -> Prec
     model is cast to the first type all the same.
     """
     weights = _Weights(backend)
+    known = [name for name in types if name != "bfloat16" or has_bfloat16(backend.device)]
     try:
-        return _measured(
-            backend, weights, [name for name in types if name != "bfloat16" or has_bfloat16(backend.device)]
-        )
+        return _measured(backend, weights, known)
     except (RuntimeError, MemoryError) as error:
         if memory_shortage(error) is None:
             raise
-    weights.cast(types[0])
+    # Not above: an error that is being handled keeps all that was on the device.
+    weights.replace(types[0])
     return Precision(types[0], reason=NO_ROOM)
 
 
@@ -133,7 +133,7 @@ def _measured(backend: Loaded, weights: "_Weights", types: Sequence[str]) -> Pre
         if found.tolerable:
             return Precision(name, found.mean, found.worst)
     weights.cast("float32")
-    return Precision("float32", reason=f"no type of half precision has maps within {MEAN_TOLERANCE:.0%} of it")
+    return Precision("float32", reason=f"no type of half precision has maps within {100 * MEAN_TOLERANCE:.0f} % of it")
 
 
 @torch.no_grad()
@@ -191,6 +191,12 @@ class _Weights:
     def cast(self, name: str) -> None:
         """Give the model its weights in the type of that name."""
         for x, weight in self.kept:
+            x.data = weight.to(getattr(torch, name))
+
+    def replace(self, name: str) -> None:
+        """The same for good, one weight after the other, so that both are never there as a whole."""
+        while self.kept:
+            x, weight = self.kept.pop()
             x.data = weight.to(getattr(torch, name))
 
 

@@ -268,7 +268,7 @@ class DiscoveryRun(ABC):
         tensors, metadata = load_checkpoint(path)
         if other := differing(settings, metadata["settings"]):
             raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
-        if (before := metadata.get("place", _PLAIN)) != self.place:
+        if (before := metadata.get("place", _PLAIN)) != self.place and self.ranks.main:
             how = "its end is not bit for bit that of a run that was never stopped"
             log.warning("%s was written in %s, and the run goes on in %s: %s", path, before, self.place, how)
         self.load_state(tensors)
