@@ -1,7 +1,11 @@
 """Capture: exact maps, an undisturbed image branch, both passes, any size."""
 
+import copy
+from functools import partial
+
 import pytest
 import torch
+import torch.utils.checkpoint
 from diffusers import UNet2DConditionModel
 
 from keyorbit.diffusion.attention import PASSES, capture_attention, cross_attention_layers
@@ -152,6 +156,69 @@ def test_gradients_reach_the_tokens_and_survive_checkpointing(backend, mode):
     finally:
         backend.unet.eval()
         backend.unet.disable_gradient_checkpointing()
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_gradients_where_only_some_layers_are_checkpointed(backend):
+    """Reentrant checkpoints run their layers without gradients first; the others run with them from the start."""
+
+    def gradient():
+        tokens = tokens_for(backend)
+        with capture_attention(backend.unet) as record:
+            run(backend, tokens, batch=2)
+            late = [layer for layer in record.layers() if not layer.name.startswith("down")]
+            torch.stack([layer.probabilities.square().sum() for layer in late]).sum().backward()
+        return tokens.embedding.grad
+
+    plain = gradient()
+    assert plain.abs().max() > 0
+    reentrant = partial(torch.utils.checkpoint.checkpoint, use_reentrant=True)
+    backend.unet.enable_gradient_checkpointing(reentrant)
+    backend.unet.train()
+    for name, module in backend.unet.named_modules():
+        if hasattr(module, "gradient_checkpointing") and not name.startswith("down_blocks"):
+            module.gradient_checkpointing = False
+    try:
+        torch.testing.assert_close(gradient(), plain, atol=1e-6, rtol=1e-4)
+    finally:
+        backend.unet.eval()
+        backend.unet.disable_gradient_checkpointing()
+
+
+def test_a_context_that_is_overwritten_in_place(backend):
+    given = inputs(backend, batch=2)
+    contexts = [Tokens(tokens_for(backend).embedding * factor).append_to(given["context"]) for factor in (1.0, 2.0)]
+    with capture_attention(backend.unet) as record, torch.no_grad():
+        expected = []
+        for context in contexts:
+            backend.denoise(**given | {"context": context})
+            expected.append(record.layers()[-1].token_logits)
+        same = torch.empty_like(contexts[0])
+        for context, logits in zip(contexts, expected, strict=True):
+            backend.denoise(**given | {"context": same.copy_(context)})
+            assert torch.equal(record.layers()[-1].token_logits, logits)
+
+
+@pytest.mark.parametrize("mode", ["isolated", "joint"])
+def test_logits_far_apart(backend, mode):
+    """Float32 resolves logits of a thousand to a ten-thousandth: so exact are the maps, wherever the largest stands."""
+    unet = copy.deepcopy(backend.unet)
+    tokens = tokens_for(backend)
+    with torch.no_grad():
+        for name in cross_attention_layers(unet):
+            unet.get_submodule(name).to_q.weight.mul_(300)
+        context = tokens.append_to(inputs(backend)["context"])
+        seen, handles = oracle.watch(unet)
+        with capture_attention(unet, mode=mode) as record:
+            unet(inputs(backend)["latents"], 300, context)
+        for handle in handles:
+            handle.remove()
+        largest = 0.0
+        for layer, (_, module, hidden) in zip(record.layers(), seen, strict=True):
+            largest = max(largest, layer.token_logits.abs().max().item())
+            exact = oracle.maps(module.double(), hidden.double(), context.double()).float()
+            torch.testing.assert_close(layer.probabilities, exact, atol=2e-4, rtol=0)
+        assert largest > 300
 
 
 # Stable Diffusion 2.1's UNet, as Zero123++ uses it.

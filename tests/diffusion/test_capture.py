@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 
 from keyorbit.diffusion.attention import PASSES, capture_attention, cross_attention_layers
 from keyorbit.diffusion.backends.zero123plus import ReferenceAttention
@@ -236,6 +236,17 @@ def test_lora_on_the_attention_layers(unet, mode):
         assert not torch.allclose(bare, before, atol=1e-3)
         with capture_attention(unet, mode=mode):
             assert torch.equal(both_passes(unet), bare) == (mode == "isolated")
+
+
+def test_a_wrapped_unet_has_the_same_layers(unet):
+    names = cross_attention_layers(unet)
+    with torch.no_grad():
+        bare = both_passes(unet, context=rows(77))
+        wrapped = get_peft_model(unet, LoraConfig(r=2, target_modules=["to_k"])).eval()
+        assert cross_attention_layers(wrapped) == names
+        with capture_attention(wrapped) as record:
+            assert torch.equal(both_passes(wrapped), bare)
+    assert [layer.name for layer in record.layers()] == names
 
 
 def prepared(draw):

@@ -374,12 +374,11 @@ def _read_each_head(
     normalizer: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Of each head, the tokens' logits and the text's log-sum-exp."""
-    by_head = [_by_head(key, heads) for key in keys]
-    text, tokens = by_head if len(keys) == 2 else by_head[0].tensor_split([text_tokens], dim=1)
     shape = query.shape[0], heads, query.shape[1]
-    if not normalizer and not tokens.shape[1]:
+    if not normalizer and sum(key.shape[1] for key in keys) == text_tokens:  # there is no token
         return query.new_empty(*shape, 0, dtype=torch.float32), None, None
-    query = _by_head(query, heads)
+    query, *by_head = (_by_head(x, heads) for x in (query, *keys))
+    text, tokens = by_head if len(keys) == 2 else by_head[0].tensor_split([text_tokens], dim=1)
     logits = _scores(query, tokens, scale).view(*shape, tokens.shape[1])
     return logits, _log_sum_exp(_scores(query, text, scale)).view(shape) if normalizer else None, None
 
@@ -420,6 +419,8 @@ def _by_head(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "
 def _scores(
     query: Float[Tensor, "batch query channel"], key: Float[Tensor, "batch token channel"], scale: float
 ) -> Float[Tensor, "batch query token"]:
+    if key.shape[1] == 0:
+        return query.new_empty(*query.shape[:2], 0)
     return torch.baddbmm(query.new_empty(1), query, key.mT, beta=0, alpha=scale)
 
 
