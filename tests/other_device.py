@@ -14,6 +14,7 @@ import torch
 import pretend_device
 from agreements import epipolar_consistency, hull_likelihood, uncertain_agreement, uncovered
 from helpers import layouts
+from helpers.counting import a_step_of
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.detection.detector import PEAKS, DetectConfig, KeypointDetector
 from keyorbit.detection.input_camera import search_input_camera
@@ -166,6 +167,25 @@ def test_detection(space, given, backend, there, objects, tokens):
     torch.testing.assert_close(found.keypoints_3d.score, here.keypoints_3d.score, **NEAR)
     torch.testing.assert_close(found.keypoints_2d.xy, here.keypoints_2d.xy, **NEAR)
     torch.testing.assert_close(found.input_camera.elevation_deg, here.input_camera.elevation_deg, atol=0.1, rtol=0)
+
+
+def test_no_step_of_a_generation_waits_or_copies(there, objects):
+    def generate(steps):
+        return there.generate([objects[0].input_image], torch.Generator().manual_seed(0), steps)
+
+    _, waits, copies = a_step_of(generate)
+    assert (waits, copies) == (0, 0)
+
+
+def test_objects_are_recorded_together_here(there, objects, tokens):
+    """Eight by default, and each as if it were alone."""
+    detector, forwards = KeypointDetector(there, tokens, DetectConfig(noises=1)), []
+    hook = there.unet.register_forward_pre_hook(lambda _, args: forwards.append(len(args[0])))
+    found = detect_all(detector, objects)
+    hook.remove()
+    assert forwards == [3, 3]
+    for one, thing in zip(found, objects, strict=True):
+        torch.testing.assert_close(one.keypoints_2d.xy, detector.detect_object(thing).keypoints_2d.xy, **NEAR)
 
 
 @pytest.mark.parametrize("peak", PEAKS)
