@@ -47,6 +47,7 @@ def load_backend_of(
     dtype: str = "float32",
     unet: Path | None = None,
     cameras_of: str | None = None,
+    compile: bool = False,
 ) -> Backend:
     """The model that tokens were found on, with the cameras that they were found with; or another that is named.
 
@@ -54,7 +55,7 @@ def load_backend_of(
         InputError: it does not load.
     """
     chosen = cameras_of or tokens.info.cameras_of or None
-    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)
+    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen, compile=compile)
 
 
 def load_backend(
@@ -64,6 +65,7 @@ def load_backend(
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
     cameras_of: str | None = None,
+    compile: bool = False,
 ) -> Backend:
     """Load a Zero123++ or a Stable Diffusion model; its ``model_index.json`` says which it is.
 
@@ -77,10 +79,13 @@ def load_backend(
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
         cameras_of: ``"v1.1"``, ``"v1.2"`` or a rig such as ``"instantmesh"``: the cameras of a Zero123++'s views; by
             default those that its folder tells of, see :func:`keyorbit.diffusion.backends.known_cameras.cameras_in`.
+        compile: generate views with a compiled UNet, see
+            :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.compile_unet`; by default not.
 
     Raises:
         InputError: the folder or a component is missing, damaged, foreign or stored as a pickle, the parts do not fit
-            each other, there are no such cameras, or the device or dtype does not exist.
+            each other, there are no such cameras, the device or dtype does not exist, or ``compile`` is given for a
+            model that generates no views.
     """
     if cameras_of is not None:
         check_choice(cameras_of)
@@ -102,12 +107,16 @@ def load_backend(
         check_fit(backend.parts, folder)
         if controlnet is not None:
             backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), kind))
+        if compile:
+            backend.compile_unet()
         return _told(backend, dtype, began)
     if index.get("_class_name") == "StableDiffusionPipeline":
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         if cameras_of is not None:
             raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras")
+        if compile:
+            raise InputError(f"{folder} is a Stable Diffusion model, which generates no views: leave compile out")
         parts = _parts(folder, _STABLE_DIFFUSION_CLASSES, target, kind, other)
         found = StableDiffusionBackend(StableDiffusionComponents(**parts), name, fingerprint(folder, other))
         return _told(found, dtype, began)
