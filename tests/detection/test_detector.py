@@ -191,8 +191,11 @@ def test_objects_that_are_detected_together_are_those_detected_alone(backend, ob
     monkeypatch.setattr(backend, "generate", partial(backend.generate, steps=2))
     detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(noises=2, seed=5))
     things = [objects[0], ObjectViews("bare", objects[1].input_image), objects[2]]
-    done = []
+    done, sizes = [], []
+    hook = backend.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     together = detect_all(detector, things, lambda *call: done.append(call), batch=2)
+    hook.remove()
+    assert sizes == [2] * 4 + [4] * 2 + [2] * 2  # two steps for the second; two noises of two objects, then of the last
     assert done == [(1, 3), (2, 3), (3, 3)]
     for found, thing in zip(together, things, strict=True):
         alone = detector.detect_object(thing)

@@ -1,17 +1,21 @@
-"""A GPU is not waited for: what a step of discovery reads of the device, and writes to it."""
+"""A GPU is not waited for: what a step of discovery or of a generation reads of the device, and writes to it."""
 
 from dataclasses import replace
 
 import pytest
+import torch
 
 import pretend_device
+from helpers.counting import a_step_of
+from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.held import HeldCache
 from keyorbit.discovery.cache.index import plan_cache
 from keyorbit.discovery.discover import start_run
 from keyorbit.discovery.memory import open_source
+from keyorbit.evaluation.evaluate import detect_all
 from keyorbit.ranks import Ranks
-from other_device.common import FEW
+from other_device.common import FEW, NEAR
 
 
 def second_step(source, config):
@@ -53,3 +57,22 @@ def test_a_step_from_a_cache_that_fits_the_device_waits_for_nothing(there, objec
     cache = build_cache(there, objects, plan_cache(there, objects, FEW), tmp_path / "cache")
     traffic = second_step(HeldCache(cache), config_for(there, objects))
     assert (traffic.reads, traffic.writes) == ([], [])
+
+
+def test_no_step_of_a_generation_waits_or_copies(there, objects):
+    def generate(steps):
+        return there.generate([objects[0].input_image], torch.Generator().manual_seed(0), steps)
+
+    _, waits, copies = a_step_of(generate)
+    assert (waits, copies) == (0, 0)
+
+
+def test_objects_are_recorded_together_here(there, objects, tokens):
+    """Eight by default, and each as if it were alone."""
+    detector, forwards = KeypointDetector(there, tokens, DetectConfig(noises=1)), []
+    hook = there.unet.register_forward_pre_hook(lambda _, args: forwards.append(len(args[0])))
+    found = detect_all(detector, objects)
+    hook.remove()
+    assert forwards == [3, 3]
+    for one, thing in zip(found, objects, strict=True):
+        torch.testing.assert_close(one.keypoints_2d.xy, detector.detect_object(thing).keypoints_2d.xy, **NEAR)

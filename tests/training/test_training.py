@@ -110,7 +110,9 @@ def test_the_loss_of_the_views_is_that_of_the_grids_that_are_not_warped(model, o
     batch = step.load(Draw(0, 3), {"equivariance": 1.0})
     assert [len(example.noise) for example in batch.examples] == [2, 2]
     whole = Warp.identity((6,)).matrix
-    assert all(torch.equal(e.encoded.warps[0], whole) and not torch.allclose(e.encoded.warps[1], whole) for e in batch.examples)
+    assert all(
+        torch.equal(e.encoded.warps[0], whole) and not torch.allclose(e.encoded.warps[1], whole) for e in batch.examples
+    )
     with torch.no_grad(), step.recording():
         found = step.novel_views(batch)
         for version, counts in ((0, True), (1, False)):

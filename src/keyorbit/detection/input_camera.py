@@ -99,7 +99,8 @@ def find_input_camera(
     """The input picture's camera, from its heatmaps and its outline; see :func:`search_input_camera`.
 
     None for keypoints without cameras, or without places on the input picture. distance: from the silhouettes of the
-    views (:class:`keyorbit.geometry.hull.Silhouette`).
+    views (:class:`keyorbit.geometry.hull.Silhouette`); where it lies the visual hull is computed, which is half of the
+    work. The search itself has few numbers and many steps: it runs on the CPU, where everything else lies.
     """
     if keypoints.cameras is None or keypoints.input_xy is None or keypoints.input_score is None:
         return None
@@ -107,7 +108,8 @@ def find_input_camera(
     mask = silhouettes(pixels[None])[0] if alpha is None else alpha
     size = (distance.shape[-2], distance.shape[-1])
     silhouette = Silhouette.of(resize(mask.float(), size)[None] > 0.5)
-    hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
+    here = keypoints.cameras.to(distance.device)
+    hull = hull_points(distance, here, HULL_POINTS, torch.Generator().manual_seed(0)).to(heatmaps.device)
     weights = keypoints.input_score * points.score
     outline = Outline(hull, silhouette)
     return search_input_camera(points.xyz, weights, heatmaps, keypoints.input_xy, keypoints.cameras, outline)

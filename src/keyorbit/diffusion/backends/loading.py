@@ -52,6 +52,7 @@ def load_backend_of(
     dtype: str = AUTO,
     unet: Path | None = None,
     cameras_of: str | None = None,
+    compile: bool = False,
 ) -> Backend:
     """The model that tokens were found on, with the cameras that they were found with; or another that is named.
 
@@ -59,7 +60,7 @@ def load_backend_of(
         InputError: it does not load.
     """
     chosen = cameras_of or tokens.info.cameras_of or None
-    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen)
+    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen, compile=compile)
 
 
 def load_backend(
@@ -69,6 +70,7 @@ def load_backend(
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
     cameras_of: str | None = None,
+    compile: bool = False,
 ) -> Backend:
     """Load a Zero123++ or a Stable Diffusion model; its ``model_index.json`` says which it is.
 
@@ -85,10 +87,13 @@ def load_backend(
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
         cameras_of: ``"v1.1"``, ``"v1.2"`` or a rig such as ``"instantmesh"``: the cameras of a Zero123++'s views; by
             default those that its folder tells of, see :func:`keyorbit.diffusion.backends.known_cameras.cameras_in`.
+        compile: generate views with a compiled UNet, see
+            :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.compile_unet`; by default not.
 
     Raises:
         InputError: the folder or a component is missing, damaged, foreign or stored as a pickle, the parts do not fit
-            each other, there are no such cameras, or the device or dtype does not exist.
+            each other, there are no such cameras, the device or dtype does not exist, or ``compile`` is given for a
+            model that generates no views.
     """
     if cameras_of is not None:
         check_choice(cameras_of)
@@ -103,6 +108,8 @@ def load_backend(
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         if cameras_of is not None:
             raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras")
+        if compile:
+            raise InputError(f"{folder} is a Stable Diffusion model, which generates no views: leave compile out")
         load = partial(_stable_diffusion, str(model), folder, target, other)
     else:
         raise InputError(
@@ -112,6 +119,8 @@ def load_backend(
     backend = load(kind) if dtype != AUTO or target.type == "cpu" else load_settled(load)
     if isinstance(backend, Zero123PlusBackend) and controlnet is not None:
         backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), backend.dtype))
+    if isinstance(backend, Zero123PlusBackend) and compile:
+        backend.compile_unet()
     _tell(backend, began)
     return backend
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Condition, Precision
 from keyorbit.diffusion.backends.controlnet import Control, check_controlnet, residuals
+from keyorbit.diffusion.backends.passes import Passes, compiled_passes, two_passes
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
 from keyorbit.diffusion.backends.sampling import (
     Generators,
@@ -75,6 +76,7 @@ class Zero123PlusBackend:
         self.unet = parts.unet
         self.controlnet: Any = None
         self.precision = Precision(str(parts.unet.dtype).removeprefix("torch."))
+        self._compiled: Passes | None = None
         for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
             module.requires_grad_(False).eval()
         processors = {key: ReferenceAttention(key, value) for key, value in self.unet.attn_processors.items()}
@@ -91,6 +93,15 @@ class Zero123PlusBackend:
         """
         check_controlnet(controlnet, self.unet, self.latent_factor)
         self.controlnet = controlnet.requires_grad_(False).eval().to(self.device)
+
+    def compile_unet(self) -> None:
+        """Let :meth:`generate` run the UNet compiled, but not while its attention is captured.
+
+        The first step of the first call compiles: minutes at full size, which later runs find on disk
+        (``TORCHINDUCTOR_CACHE_DIR``). The pictures are the same but for rounding. :meth:`denoise` stays as it is, since
+        recording changes what runs inside the UNet.
+        """
+        self._compiled = compiled_passes()
 
     # Not the UNet's own properties, each of which walks through all of its modules: 2 ms at full size.
     @property
@@ -212,6 +223,19 @@ class Zero123PlusBackend:
         Raises:
             InputError: the latent's size does not divide into the layout's views.
         """
+        given = (latents, timestep, context, condition_latent, condition_noise, control)
+        return self._denoise(two_passes, *given)
+
+    def _denoise(
+        self,
+        passes: Passes,
+        latents: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        condition_latent: Tensor,
+        condition_noise: Tensor,
+        control: Control | None,
+    ) -> Tensor:
         rows, cols = self.layout.rows, self.layout.cols
         if latents.shape[-2] % rows or latents.shape[-1] % cols:
             raise InputError(
@@ -219,16 +243,11 @@ class Zero123PlusBackend:
             )
         timestep = timestep.to(latents.device).expand(latents.shape[0])
         noised = self.add_noise(condition_latent, condition_noise, timestep)
-        reference: dict[str, Tensor] = {}
-        self.unet(noised, timestep, context, cross_attention_kwargs={"mode": "w", "reference": reference})
         added: dict[str, Any] = {}
         if control is not None:
             text = context[:, : self.parts.tokenizer.model_max_length].contiguous()
             added = residuals(self.controlnet, control, latents, timestep, text)
-        prediction: Tensor = self.unet(
-            latents, timestep, context, cross_attention_kwargs={"mode": "r", "reference": reference}, **added
-        ).sample
-        return prediction
+        return passes(self.unet, noised, latents, timestep, context, added)
 
     @torch.no_grad()
     def generate(
@@ -303,9 +322,14 @@ class Zero123PlusBackend:
         shape = (len(pictures) * num_images_per_prompt, self.unet.config.in_channels, *self.latent_size(*size))
         halves = 2 if guided else 1
 
+        # Whoever captures attention has put other processors in.
+        bare = all(isinstance(x, ReferenceAttention) for x in self.unet.attn_processors.values())
+        passes = self._compiled if self._compiled is not None and bare else two_passes
+
         def predict(latents: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
             seen = (torch.cat([latents, latents]) if guided else latents).to(dtype)
-            prediction = self.denoise(seen, timestep, context, condition.latent, noise.to(dtype), control).float()
+            given = (seen, timestep, context, condition.latent, noise.to(dtype), control)
+            prediction = self._denoise(passes, *given).float()
             return guide(prediction, guidance) if guided else prediction
 
         def draw() -> tuple[Tensor, Tensor]:
