@@ -153,8 +153,9 @@ def test_discovery_by_two_processes(config, there, discovered, model_folder, obj
         thread.start()
     for thread in threads:
         thread.join()
-    alone = discovered(DEVICE, config)
-    assert all(torch.equal(one.embedding, alone.embedding) for one in found)
+    assert torch.equal(found[0].embedding, found[1].embedding)
+    # Bit for bit is promised on the CPU: a GPU computes all objects of a process at once, and sums in another order.
+    same_tokens(found[0], discovered(DEVICE, config))
 
 
 @pytest.mark.parametrize("mode", ["isolated", "joint"])
