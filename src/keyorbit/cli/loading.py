@@ -31,7 +31,12 @@ def load_tokens(run: Path) -> Tokens:
 
 
 def load_model(
-    model: str, device: str, dtype: str = "float32", unet: Path | None = None, cameras_of: str | None = None
+    model: str,
+    device: str,
+    dtype: str = "float32",
+    unet: Path | None = None,
+    cameras_of: str | None = None,
+    compile: bool = False,
 ) -> Backend:
     """The model, loaded without the bars and the advice of its libraries.
 
@@ -39,11 +44,17 @@ def load_model(
         InputError: it does not load.
     """
     quiet_libraries()
-    return load_backend(model, device, dtype, unet, cameras_of=cameras_of)
+    return load_backend(model, device, dtype, unet, cameras_of=cameras_of, compile=compile)
 
 
 def run_backend(
-    tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None, cameras_of: str | None
+    tokens: Tokens,
+    model: str | None,
+    device: str,
+    dtype: str,
+    unet: Path | None,
+    cameras_of: str | None,
+    compile: bool = False,
 ) -> Backend:
     """The model asked for, else the one that the tokens were found on, and its cameras likewise.
 
@@ -51,7 +62,7 @@ def run_backend(
         InputError: it does not load.
     """
     quiet_libraries()
-    return load_backend_of(tokens, model, device, dtype, unet, cameras_of)
+    return load_backend_of(tokens, model, device, dtype, unet, cameras_of, compile)
 
 
 def cache_of_model(cache: DiskCache, model: str | None) -> DiskCache:
