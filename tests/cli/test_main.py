@@ -10,6 +10,7 @@ import trimesh
 from PIL import Image
 
 from helpers.command_line import call
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.output.loss_log import read_losses
 from keyorbit.storage.checkpoint import load_checkpoint
 from keyorbit.storage.outputs import MARKER
@@ -77,6 +78,23 @@ def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
         assert len(found) == 3
         places.append(torch.tensor([[point["xyz"] for point in points] for points in found]))
     torch.testing.assert_close(places[1], places[0], atol=1e-4, rtol=0)
+
+
+def test_the_unet_is_compiled_where_that_is_asked_for(world, tmp_path, monkeypatch, model_folder):
+    compiled = []
+    monkeypatch.setattr(Zero123PlusBackend, "compile_unet", lambda model: compiled.append(model))
+    detect = ["detect", world / "run", world / "data", "--out"]
+    for done, words in enumerate(
+        (
+            [*detect, tmp_path / "compiled"],
+            ["evaluate", world / "run", world / "data", "--limit", 2, "--no-baseline"],
+            ["cache", world / "data", "--model", model_folder, "--out", tmp_path / "cache", "--noises", 1],
+        )
+    ):
+        assert call(monkeypatch, *words, "--compile") == 0
+        assert len(compiled) == done + 1
+    assert call(monkeypatch, *detect, tmp_path / "plain") == 0
+    assert len(compiled) == 3
 
 
 def test_detect_writes_the_formats_asked_for(world, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import typer
 from keyorbit.cli.options import (
     BatchOption,
     CamerasOption,
+    CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
@@ -43,6 +44,7 @@ def cache_command(
     seed: Annotated[int, typer.Option(help="Of warps and noise.")] = 0,
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
     batch: BatchOption = None,
+    compile: CompileOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -66,7 +68,7 @@ def cache_command(
     device = use_device(device, deterministic)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
-    backend = load_model(model, device, dtype, unet, cameras_of)
+    backend = load_model(model, device, dtype, unet, cameras_of, compile)
     prepare = changed(DiscoverConfig().prepare, timestep=timesteps, warps=warps, noises=noises)
     wanted = DiscoverConfig(layers=layers, maps=kind, seed=seed, prepare=prepare)
     with progress(ranks.main) as tick:

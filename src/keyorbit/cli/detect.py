@@ -8,6 +8,7 @@ import typer
 from keyorbit.cli.options import (
     BatchOption,
     CamerasOption,
+    CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
@@ -54,6 +55,7 @@ def detect_command(
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     seed: int = 0,
     batch: BatchOption = None,
+    compile: CompileOption = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
@@ -102,7 +104,7 @@ def detect_command(
     tokens = load_tokens(run)
     check_edges(edges or (), len(tokens))
     objects = [] if views else [thing for path in pictures for thing in load_all(path)]
-    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of)
+    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of, compile)
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]

@@ -8,6 +8,7 @@ import typer
 from keyorbit.cli.options import (
     BatchOption,
     CamerasOption,
+    CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
@@ -50,6 +51,7 @@ def evaluate_command(
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     batch: BatchOption = None,
+    compile: CompileOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -85,7 +87,7 @@ def evaluate_command(
         return [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
-    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of)
+    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of, compile)
     seen, seen_moved = (without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:

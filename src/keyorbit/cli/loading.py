@@ -55,20 +55,33 @@ def load_tokens(run: Path) -> Tokens:
     return Tokens.load(tokens_file(run))
 
 
-def load_model(model: str, device: str, dtype: str, unet: Path | None = None, cameras_of: str | None = None) -> Backend:
+def load_model(
+    model: str,
+    device: str,
+    dtype: str,
+    unet: Path | None = None,
+    cameras_of: str | None = None,
+    compile: bool = False,
+) -> Backend:
     """The model, loaded without the bars and the advice of its libraries.
 
     Raises:
         InputError: it does not load.
     """
     quiet_libraries()
-    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of)
+    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of, compile=compile)
     show_model(backend)
     return backend
 
 
 def run_backend(
-    tokens: Tokens, model: str | None, device: str, dtype: str, unet: Path | None, cameras_of: str | None
+    tokens: Tokens,
+    model: str | None,
+    device: str,
+    dtype: str,
+    unet: Path | None,
+    cameras_of: str | None,
+    compile: bool = False,
 ) -> Backend:
     """The model asked for, else the one that the tokens were found on, and its cameras likewise.
 
@@ -76,7 +89,7 @@ def run_backend(
         InputError: it does not load.
     """
     quiet_libraries()
-    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of)
+    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of, compile)
     show_model(backend)
     return backend
 

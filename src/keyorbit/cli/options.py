@@ -56,6 +56,10 @@ BatchOption = Annotated[
     int | None,
     typer.Option(help="Objects that go through the model together; default 1 on the CPU, else 8."),
 ]
+CompileOption = Annotated[
+    bool,
+    typer.Option("--compile", help="Generate views with a compiled UNet: minutes at first, then faster; kept on disk."),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier call of this command wrote there; no other files.")
 ]

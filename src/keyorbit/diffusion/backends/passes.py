@@ -47,7 +47,8 @@ def compiled_passes() -> Passes:
         try:
             return made(unet, noised, latents, timestep, context, added)
         except TorchDynamoException as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"the UNet cannot be compiled here: {first}; load the model without compile") from error
+            # torch names what failed on one line and why on the next; advice for its own developers follows.
+            why = " ".join(str(error).split("\n\n")[0].split("\n")[:2]).strip() or type(error).__name__
+            raise InputError(f"the UNet cannot be compiled here: {why}; load the model without compile") from error
 
     return passes
