@@ -15,7 +15,7 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import view_maps
 from keyorbit.geometry.views import Layout
 from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, learning, optimise
-from keyorbit.training.step import alphas, velocity
+from keyorbit.training.step import alphas, place_schedule, velocity
 from tiny_model.compiling import maybe_compiled
 from tiny_model.grounding import Phrases, Places, draw_phrases, grounding_loss
 from tiny_model.reading import RowReader
@@ -119,6 +119,8 @@ class DenoisingTask:
         self.phrases = Texts.of(phrases, backend.parts.tokenizer, whole=False).to(self.device)
         self.text_of_phrase = self.phrases.numbers_of(phrases).to(self.device)
         self.end_of_text: int = backend.parts.tokenizer.eos_token_id
+        self.ramp = torch.tensor(backend.parts.ramping_coefficients)[:, None].to(self.device)
+        place_schedule(backend.parts.scheduler, self.device)
         self.blank = backend.empty_condition(1).latent.detach()
         self.reader = RowReader(backend.unet)
         self.shares = {
@@ -144,7 +146,7 @@ class DenoisingTask:
         noises = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=host)))
         noise = torch.randn(grids.shape, generator=noises, device=device)
         latent_noise = torch.randn(latents.shape, generator=noises, device=device)
-        timestep = timesteps(config, coarse, count, generator)
+        timestep = timesteps(config, coarse, count, generator, device)
         sought = None if coarse else self._sought(picked, generator)
         return Shown(
             data.inputs[picked, ground],
@@ -171,7 +173,8 @@ class DenoisingTask:
         backend, parts = self.backend, self.backend.parts
         text = _of_each(prompt_rows(parts.text_encoder, shown.prompts.ids), shown.prompts)
         embedding = parts.vision_encoder(self.seen(shown.pictures)).image_embeds
-        context = backend.add_image_embedding(text, embedding * shown.pictured[:, None])
+        # As the backend adds it, with coefficients that are where they are used.
+        context = text + self.ramp * (embedding * shown.pictured[:, None])[:, None, :]
         condition = torch.where(shown.pictured[:, None, None, None], shown.latents, self.blank)
         noised = backend.add_noise(shown.grids, shown.noise, shown.timestep)
         alpha = alphas(parts.scheduler, shown.timestep)
@@ -272,10 +275,12 @@ def _of_each(rows: Tensor, said: Said) -> Tensor:
     return rows if said.where is None else rows[said.where]
 
 
-def timesteps(config: DenoisingConfig, coarse: bool, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
-    """Those of the items of a step that is coarse or not, see :class:`DenoisingConfig`; where the generator is."""
-    drawn = {"generator": generator, "device": generator.device}
+def timesteps(
+    config: DenoisingConfig, coarse: bool, count: int, generator: torch.Generator, device: torch.device
+) -> Int[Tensor, " count"]:
+    """Those of the items of a step that is coarse or not, see :class:`DenoisingConfig`; drawn on the device."""
     if coarse:
-        return torch.randint(_COARSE, 1000, (count,), **drawn)
-    highest = torch.where(torch.rand(count, **drawn) < config.clear, _CLEAR, _COARSE)
-    return (torch.rand(count, **drawn) * highest).long()
+        return torch.randint(_COARSE, 1000, (count,), generator=generator, device=device)
+    clear = torch.rand(count, generator=generator, device=device) < config.clear
+    highest = torch.where(clear, _CLEAR, _COARSE)
+    return (torch.rand(count, generator=generator, device=device) * highest).long()

@@ -111,14 +111,12 @@ def varied(
     A mirrored object is one of its kind seen from the other side, and so is one whose red is blue. Grounds are white
     half of the time, Zero123++'s grey, or any colour.
     """
-    count = len(pictures)
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    pictures = torch.where(mirrored[:, None, None, None].to(pictures.device), pictures.flip(2), pictures)
-    drawn = torch.rand(count, generator=generator)[:, None]
-    any_colour = torch.rand(count, 3, generator=generator)
-    ground = torch.where(drawn < 0.5, 1.0, torch.where(drawn < 0.75, GREY, any_colour))
-    order = torch.rand(count, 3, generator=generator).argsort(-1)
-    ground, order = (x[:, None, None].to(pictures.device) for x in (ground, order))
+    count, drawn = len(pictures), partial(torch.rand, generator=generator, device=pictures.device)
+    mirrored = drawn(count) < 0.5
+    pictures = torch.where(mirrored[:, None, None, None], pictures.flip(2), pictures)
+    which, any_colour = drawn(count)[:, None], drawn(count, 3)
+    ground = torch.where(which < 0.5, 1.0, torch.where(which < 0.75, GREY, any_colour))[:, None, None]
+    order = drawn(count, 3).argsort(-1)[:, None, None]
     alpha = pictures[..., 3:] / 255  # as render.composite, but where the looks are
     mixed = (pictures[..., :3] * alpha + 255 * ground * (1 - alpha)).round().to(torch.uint8)
     return mixed.take_along_dim(order, -1), torch.where(mirrored, -azimuth, azimuth)

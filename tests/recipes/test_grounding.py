@@ -8,7 +8,7 @@ import torch
 
 from helpers.models import SMALL
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.backends.text import KnownTexts, encode_phrases, encode_prompts
+from keyorbit.diffusion.backends.text import encode_phrases
 from keyorbit.errors import InputError
 from keyorbit.synthetic.objects import make_object
 from keyorbit.synthetic.samples import SampleSpec, make_sample
@@ -55,7 +55,7 @@ def test_a_phrase_is_truest_at_the_landmark_that_it_describes(tmp_path):
     again = render_places([spec], 1, tmp_path / "places.safetensors")  # the kept file
     assert torch.equal(again.part, places.part)
     drawn = draw_phrases(places, torch.tensor([0]), 400, torch.Generator().manual_seed(0))
-    (phrases,), (truths,) = drawn.words, drawn.truth(places.part, places.position)
+    (phrases,), (truths,) = words_of(places, drawn), drawn.truth(places.part, places.position)
     pairs = {
         "lower front left leg": "foot front left",
         "lower back right leg": "foot back right",
@@ -75,6 +75,11 @@ def test_a_phrase_is_truest_at_the_landmark_that_it_describes(tmp_path):
     assert truths.max() <= 1
     assert all(truth.amax() == 1 for truth in truths)  # each is fully true somewhere
     assert any(said.startswith("middle") for said in phrases)
+
+
+def words_of(places, drawn):
+    said = places.phrases()
+    return [[said[number] for number in of_item] for of_item in drawn.number.tolist()]
 
 
 def slow_truth(phrases, item, number, part, position):
@@ -97,12 +102,14 @@ def test_phrases_of_many_items_are_those_of_each(tmp_path):
     places = render_places(specs, 1, tmp_path / "places.safetensors")
     items = torch.tensor([1, 0, 1])
     drawn, again = (draw_phrases(places, items, 40, torch.Generator().manual_seed(3)) for _ in range(2))
-    assert drawn.words == again.words
+    assert torch.equal(drawn.number, again.number)
+    phrases = words_of(places, drawn)
     truth = drawn.truth(places.part[items], places.position[items])
     seen = set()
     for i, item in enumerate(items.tolist()):
-        names, noun = places.names[item], places.nouns[item]
-        for number, said in enumerate(drawn.words[i]):
+        names = [part.name for part in make_object(specs[item].category, specs[item].seed).parts]
+        noun = specs[item].category
+        for number, said in enumerate(phrases[i]):
             slow = slow_truth(drawn, i, number, places.part[item], places.position[item])
             torch.testing.assert_close(truth[i, number], slow.float(), atol=1e-4, rtol=0)
             about = int(drawn.part[i, number])
@@ -153,19 +160,6 @@ def test_a_phrase_has_the_same_row_whatever_stands_beside_it(backend):
     full = backend.encode_prompts(["upper left leg"])
     ids = parts.tokenizer(["upper left leg"]).input_ids[0]
     torch.testing.assert_close(full[0, len(ids) - 1], alone[0], rtol=1e-4, atol=1e-5)
-
-
-def test_known_texts_are_tokenized_as_the_tokenizer_does(backend):
-    tokenizer = backend.parts.tokenizer
-    known = KnownTexts(tokenizer)
-    long = "front left leg of the chair " * 30
-    for texts in (["upper left leg", "", long], ["a red chair", "upper left leg", "a red chair"]):
-        for padding in ("longest", "max_length"):
-            asked = {"padding": padding, "max_length": 77, "truncation": True, "return_tensors": "pt"}
-            assert torch.equal(known(texts, **asked).input_ids, tokenizer(texts, **asked).input_ids)
-    encoder = backend.parts.text_encoder
-    for encode in (encode_phrases, encode_prompts):
-        assert torch.equal(encode(known, encoder, ["a chair", "leg"]), encode(tokenizer, encoder, ["a chair", "leg"]))
 
 
 def test_attention_that_the_source_lacks_begins_as_nothing(model_folder, tmp_path):

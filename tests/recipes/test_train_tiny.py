@@ -120,7 +120,8 @@ def test_a_look_keeps_its_colours_in_some_order():
 
 def test_coarse_steps_are_at_high_timesteps_and_seek_no_place(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    high, low = (timesteps(FEW.denoising, coarse, 4000, generator) for coarse in (True, False))
+    here = torch.device("cpu")
+    high, low = (timesteps(FEW.denoising, coarse, 4000, generator, here) for coarse in (True, False))
     assert (int(high.min()), int(high.max())) == (600, 999)
     assert (int(low.min()), int(low.max())) == (0, 599)
     # Half at random below 600, half below 300: three quarters below 300.
