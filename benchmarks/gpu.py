@@ -56,9 +56,10 @@ class Sizes:
     steps: int = 100
     pictures: int = 8
     denoising: int = 28
+    grids: tuple[int, ...] = (64, 256)
 
 
-QUICK = Sizes((1, 2), 1, 2, 4, 3, 2, 2)
+QUICK = Sizes((1, 2), 1, 2, 4, 3, 2, 2, (2,))
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,47 @@ def determinism(card: Card, backend: Zero123PlusBackend, sizes: Sizes) -> Rows:
     return rows
 
 
-def commands(card: Card, sizes: Sizes) -> Rows:
+def training(card: Card, quick: bool, sizes: Sizes) -> Rows:
+    """A step of the tiny model's UNet: forward, backward and AdamW; the losses beside it are the recipe's own."""
+    small = TinyConfig(16, 16, (16, 32), (2, 4), vae_channels=(8, 8), text_layers=1)
+    parts = make_tiny(small if quick else TinyConfig(), 0)
+    for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
+        module.to(card.device)
+    cameras = ko.zero123plus_cameras().to(card.device)
+    backend = Zero123PlusBackend(parts, ko.Layout(3, 2), cameras, 16 if quick else 64, "random", "random")
+    backend.unet.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(backend.unet.parameters(), lr=0.0, fused=card.is_gpu)
+    side, rows = backend.latent_size(backend.view_size, backend.view_size)[0], []
+
+    def loss(grid: torch.Tensor, condition: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        timestep = torch.full((len(grid),), 300, device=grid.device)
+        return (backend.denoise(grid, timestep, context, condition, condition).float() - grid).square().mean()
+
+    compiled = torch.compile(loss, fullgraph=True, dynamic=False, mode="reduce-overhead")
+    for batch in sizes.grids:
+        grid = torch.randn(batch, 4, 3 * side, 2 * side, device=card.device)
+        condition = torch.randn(batch, 4, side, side, device=card.device)
+        context = torch.randn(batch, 77, backend.unet.config.cross_attention_dim, device=card.device)
+
+        def step(way: Any, half: bool, inputs: tuple[torch.Tensor, ...] = (grid, condition, context)) -> None:
+            with torch.autocast(card.device.type, torch.bfloat16, enabled=half):
+                value = way(*inputs)
+            value.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        ways = {
+            "float32": lambda step=step: step(loss, False),
+            "bfloat16": lambda step=step: step(loss, True),
+            "bfloat16, compiled": lambda step=step: step(compiled, True),
+        }
+        seconds = card.in_turns(ways, sizes.rounds)
+        for name, spent in seconds.items():
+            rows.append(row(f"a training step of {batch} grids, {name}", spent, seconds["float32"] / spent, "× faster"))
+    return rows
+
+
+def commands(card: Card) -> Rows:
     """The commands with the model that is shipped, each in a process of its own."""
     device = ["--device", str(card.device)]
     with tempfile.TemporaryDirectory() as folder:
@@ -417,7 +458,7 @@ def main() -> None:
         sys.exit(1)
 
 
-SECTIONS = ("capture", "discovery", "pictures", "determinism", "commands")
+SECTIONS = ("capture", "discovery", "pictures", "determinism", "training", "commands")
 
 
 def measured(card: Card, sizes: Sizes, quick: bool, wanted: Sequence[str]) -> dict[str, Rows]:
@@ -428,7 +469,8 @@ def measured(card: Card, sizes: Sizes, quick: bool, wanted: Sequence[str]) -> di
         "discovery": lambda: discovery(card, backend, sizes),
         "pictures": lambda: pictures(card, backend, sizes),
         "determinism": lambda: determinism(card, backend, sizes),
-        "commands": lambda: commands(card, sizes),
+        "training": lambda: training(card, quick, sizes),
+        "commands": lambda: commands(card),
     }
     results: dict[str, Rows] = {}
     for name in wanted:
