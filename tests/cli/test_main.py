@@ -83,7 +83,8 @@ def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
 def test_the_unet_is_compiled_where_that_is_asked_for(world, tmp_path, monkeypatch, model_folder):
     compiled = []
     monkeypatch.setattr(Zero123PlusBackend, "compile_unet", lambda model: compiled.append(model))
-    detect = ["detect", world / "run", world / "data", "--out"]
+    thing = sorted((world / "data").iterdir())[0]
+    detect = ["detect", world / "run", thing, "--noises", 1, "--out"]
     for done, words in enumerate(
         (
             [*detect, tmp_path / "compiled"],

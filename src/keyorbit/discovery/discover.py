@@ -69,7 +69,8 @@ def discover(
         report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, plant (by
             constellation), and step; away from the CPU for several steps at once, a little later.
         ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
-            ends with the same tokens, bit-identical to those of one process with as many threads.
+            ends with the same tokens; on CPUs they are bit-identical to those of one process with as many threads, on
+            GPUs equal to rounding.
         watch: called every ``save_every`` steps as ``watch(steps done, the tokens that would be chosen now)``; where it
             answers False the run stops, and these are its result.
 

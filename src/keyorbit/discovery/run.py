@@ -41,7 +41,7 @@ class DiscoveryRun(ABC):
 
     Each process computes the maps of its own objects; they are then put together, and every process has the whole
     batch, the same loss and the same step. Gradients are summed object by object in the order of the batch, so the
-    number of processes does not show in the tokens.
+    number of processes does not show in the tokens, but for rounding on devices that take all objects at once.
     """
 
     def __init__(self, source: Source, config: SettledConfig, ranks: Ranks) -> None:
