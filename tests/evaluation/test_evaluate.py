@@ -7,6 +7,7 @@ import torch
 
 from helpers.worlds import CAMERAS, detections, make_world, seen_by
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.diffusion import recording
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation.evaluate import detect_each, evaluate
@@ -104,7 +105,7 @@ def test_landmarks_are_drawn_onto_the_input_picture_with_the_camera_that_was_fou
     assert evaluate(found, blind).input.landmark_2d is None
 
 
-def test_objects_are_recorded_once_for_several_tokens(backend, objects):
+def test_objects_are_recorded_once_for_several_tokens(backend, objects, monkeypatch):
     """Each detector finds what it finds alone, and the progress is told object by object."""
     tokens = {
         name: untrained(backend, DiscoverConfig(num_tokens=3, num_candidates=3, seed=seed))
@@ -112,9 +113,13 @@ def test_objects_are_recorded_once_for_several_tokens(backend, objects):
     }
     detectors = {name: KeypointDetector(backend, some, DetectConfig(1)) for name, some in tokens.items()}
     done, seen = [], []
-    first = detectors["a"].record
-    detectors["a"].record = lambda thing: seen.append(thing.name) or first(thing)
-    detectors["b"].record = None
+    record = recording.record_together
+
+    def counted(things, *args):
+        seen.extend(thing.name for thing in things)
+        return record(things, *args)
+
+    monkeypatch.setattr(recording, "record_together", counted)
     found = detect_each(detectors, objects, lambda i, n: done.append((i, n)))
     assert done == [(i + 1, len(objects)) for i in range(len(objects))]
     assert seen == [thing.name for thing in objects]

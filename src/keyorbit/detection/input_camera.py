@@ -99,8 +99,8 @@ def find_input_camera(
     """The input picture's camera, from its heatmaps and its outline; see :func:`search_input_camera`.
 
     None for keypoints without cameras, or without places on the input picture. distance: from the silhouettes of the
-    views (:class:`keyorbit.geometry.hull.Silhouette`); where it lies the visual hull is computed, which is half of the
-    work. The search itself has few numbers and many steps: it runs on the CPU, where everything else lies.
+    views (:class:`keyorbit.geometry.hull.Silhouette`); the visual hull is computed where it lies. The search itself,
+    of few numbers and many steps, runs where everything else lies: on the CPU.
     """
     if keypoints.cameras is None or keypoints.input_xy is None or keypoints.input_score is None:
         return None

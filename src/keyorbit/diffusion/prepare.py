@@ -125,10 +125,8 @@ def several_views(things: Sequence[ObjectViews], backend: Backend, generators: S
         grids = dict(zip(bare, made, strict=True))
     found = []
     for i, thing in enumerate(things):
-        if i in grids or thing.views is None:
-            views = split_views(grids[i], backend.layout).movedim(1, 0)
-        else:
-            views = thing.views
+        given = None if i in grids else thing.views
+        views = split_views(grids[i], backend.layout).movedim(1, 0) if given is None else given
         masks = silhouettes(views) if thing.masks is None or single else thing.masks
         size = (backend.view_size, backend.view_size)
         if views.shape[-2:] != size:
@@ -194,7 +192,7 @@ def prepare_together(
     found = []
     for i, (one, generator) in enumerate(zip(seen, generators, strict=True)):
         warps, grids, covered = warped_versions(one.views, one.masks, backend.layout, config, generator)
-        # An object's grids alone: many at once would only take more memory, since the VAE sees whole pictures.
+        # Of one object at a time: a whole grid keeps the VAE busy, and many together would only take more memory.
         clean = repeat(backend.encode_images(grids), "n c h w -> (n k) c h w", k=several)
         timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.noises)
         noise = torch.randn(clean.shape, generator=generator).to(clean)

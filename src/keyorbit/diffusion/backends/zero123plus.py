@@ -223,8 +223,7 @@ class Zero123PlusBackend:
         Raises:
             InputError: the latent's size does not divide into the layout's views.
         """
-        given = (latents, timestep, context, condition_latent, condition_noise, control)
-        return self._denoise(two_passes, *given)
+        return self._denoise(two_passes, latents, timestep, context, condition_latent, condition_noise, control)
 
     def _denoise(
         self,
@@ -322,14 +321,12 @@ class Zero123PlusBackend:
         shape = (len(pictures) * num_images_per_prompt, self.unet.config.in_channels, *self.latent_size(*size))
         halves = 2 if guided else 1
 
-        # Whoever captures attention has put other processors in.
-        bare = all(isinstance(x, ReferenceAttention) for x in self.unet.attn_processors.values())
-        passes = self._compiled if self._compiled is not None and bare else two_passes
+        passes = two_passes if self._compiled is None or self._captured() else self._compiled
 
         def predict(latents: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
             seen = (torch.cat([latents, latents]) if guided else latents).to(dtype)
-            given = (seen, timestep, context, condition.latent, noise.to(dtype), control)
-            prediction = self._denoise(passes, *given).float()
+            noise = noise.to(dtype)
+            prediction = self._denoise(passes, seen, timestep, context, condition.latent, noise, control).float()
             return guide(prediction, guidance) if guided else prediction
 
         def draw() -> tuple[Tensor, Tensor]:
@@ -344,6 +341,10 @@ class Zero123PlusBackend:
         # A picture with its own generator is decoded alone. A whole grid keeps the VAE busy: many together would only
         # take more memory, the most of the whole call.
         return torch.cat([self.decode(own) for own in torch.split(latents, len(latents) // len(generators))])
+
+    def _captured(self) -> bool:
+        """Whether somebody has put other processors in, as a capture of attention does."""
+        return not all(isinstance(one, ReferenceAttention) for one in self.unet.attn_processors.values())
 
     def _pixel_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """The grid's height and width, checked."""
