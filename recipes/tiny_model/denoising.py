@@ -202,8 +202,7 @@ class DenoisingTask:
         on_input, on_grid = self.reader.take(_size(condition), _size(grid))
         in_views = view_maps(on_grid, self.backend.layout, (side, side))
         in_input = view_maps(on_input, Layout(1, 1), (side, side))
-        on_grid = grounding_loss(in_views, truth[:, :, 1:])
-        return grounding_loss(in_input, truth[:, :, :1]), on_grid
+        return grounding_loss(in_input, truth[:, :, :1]), grounding_loss(in_views, truth[:, :, 1:])
 
     def _prompts(
         self, picked: Int[Tensor, " item"], told: Bool[Tensor, " item"], coarse: bool, generator: torch.Generator

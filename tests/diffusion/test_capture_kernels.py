@@ -13,18 +13,18 @@ from keyorbit.diffusion.inspection.passes import install_reference, run_passes
 K = 5
 WIDTH = 16
 # They change what is said of a tensor, or reserve memory; none of them computes.
-NO_KERNEL = frozenset(
-    """view reshape _reshape_alias _unsafe_view as_strided transpose t permute expand unsqueeze squeeze slice select
+NO_KERNEL = """
+    view reshape _reshape_alias _unsafe_view as_strided transpose t permute expand unsqueeze squeeze slice select
     narrow split tensor_split chunk flatten unflatten real detach alias to contiguous empty empty_like empty_strided
-    new_empty resize_ numpy_T mT result_type resolve_conj resolve_neg""".split()
-)
+    new_empty resize_ numpy_T mT result_type resolve_conj resolve_neg
+"""
 
 
 def computes(event: FunctionEvent) -> bool:
     name = event.name.removeprefix("aten::")
     # A number that becomes a tensor without axes is no kernel on a GPU.
     number = name in ("copy_", "_to_copy") and not any(event.input_shapes)
-    return name != event.name and name not in NO_KERNEL and not number
+    return name != event.name and name not in NO_KERNEL.split() and not number
 
 
 def kernels(run) -> int:

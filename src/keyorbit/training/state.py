@@ -119,7 +119,7 @@ class TrainingState:
         """
         self.check(step)
         if self.accelerator.is_main_process:
-            tensors = {f"weight.{key}": p for key, p in self.weights.items()}
+            tensors: dict[str, Tensor] = {f"weight.{key}": p for key, p in self.weights.items()}
             tensors |= {f"average.{key}": p for key, p in self.average.items()}
             scaler = self.accelerator.scaler
             metadata = {"step": step, "settings": settings, "scaler": scaler and scaler.state_dict()}
