@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from helpers.models import SMALL
+from keyorbit.diffusion.backends.components import load_component, load_unet
 from keyorbit.diffusion.backends.loading import fingerprint, load_backend
 from keyorbit.errors import InputError
 from tiny_model.model import make_tiny
@@ -225,3 +226,17 @@ def test_a_controlnet_must_fit_the_unet(model_folder, tmp_path):
         load_backend(model_folder, controlnet=tmp_path)
     with pytest.raises(InputError, match=r"ControlNet .* is a UNet2DConditionModel, not a ControlNetModel"):
         load_backend(model_folder, controlnet=model_folder / "unet")
+
+
+def test_memory_that_runs_out_is_no_damage(model_folder, monkeypatch):
+    """Neither in a part of the folder nor in a UNet of its own."""
+
+    def full(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(AutoencoderKL, "from_pretrained", full)
+    monkeypatch.setattr(UNet2DConditionModel, "load_state_dict", full)
+    with pytest.raises(MemoryError):
+        load_component(model_folder / "vae", "vae", AutoencoderKL, torch.float32)
+    with pytest.raises(MemoryError):
+        load_unet(model_folder / "unet", next((model_folder / "unet").glob("*.safetensors")), torch.float32)

@@ -11,6 +11,7 @@ from keyorbit.diffusion.backends.base import Precision
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.precision import (
     NO_ROOM,
+    Difference,
     Probe,
     difference,
     load_settled,
@@ -80,6 +81,14 @@ def test_maps_that_say_little_are_judged_by_what_they_say():
         one, other = (spatial_softmax(scale * x) for x in (logits, logits + 0.01 * noise))
         shares.append(difference(Probe(other, picture), Probe(one, picture)).mean)
     assert shares[1] == pytest.approx(shares[0], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "worst", "picture", "tolerable"),
+    [(0.03, 0.15, 0.02, True), (0.031, 0.15, 0.02, False), (0.03, 0.151, 0.02, False), (0.03, 0.15, 0.021, False)],
+)
+def test_each_tolerance_counts(mean, worst, picture, tolerable):
+    assert Difference(mean, worst, picture).tolerable == tolerable
 
 
 @pytest.mark.parametrize("broken", ["heatmaps", "picture"])
@@ -154,8 +163,12 @@ def full(*_):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
-def test_where_nothing_can_be_compared_float16_is_taken_and_said(model, monkeypatch):
-    monkeypatch.setattr(precision, "probe", full)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_where_nothing_can_be_compared_float16_is_taken_and_said(dtype, model, monkeypatch):
+    """Memory runs out in float32, or in float16 beside it."""
+    monkeypatch.setattr(
+        precision, "probe", lambda backend, *_: full() if backend.dtype == dtype else probe(backend, *_)
+    )
     found = settle_precision(model)
     assert found == Precision("float16", reason=NO_ROOM)
     assert "not compared" in found.words
