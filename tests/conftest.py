@@ -150,3 +150,13 @@ def command(monkeypatch):
     from helpers.command_line import call
 
     return partial(call, monkeypatch)
+
+
+@pytest.fixture
+def deterministic():
+    """Torch's deterministic algorithms, for one test."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -3,14 +3,7 @@
 import pytest
 import torch
 
-from keyorbit.geometry.sampling import bilinear
-
-
-@pytest.fixture
-def deterministic():
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+from keyorbit.geometry.sampling import bilinear, lower_median
 
 
 def found(images, xy, edge):
@@ -36,3 +29,9 @@ def test_values_and_gradients_are_the_same_in_a_fixed_order(edge, generator, req
 def test_a_pixels_centre_gives_its_value(deterministic):
     images = torch.arange(6.0).reshape(1, 1, 2, 3)
     assert bilinear(images, torch.tensor([[[0.5 / 3, 0.75], [2.5 / 3, 0.25]]])).tolist() == [[[3.0, 2.0]]]
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_the_median_is_torchs(count, generator):
+    values = torch.rand(3, count, 2, generator=generator)
+    assert torch.equal(lower_median(values, 1), values.median(dim=1).values)

@@ -122,6 +122,7 @@ TABLE = {
     "hull.Silhouette.of": lambda f, to: f(to(MASKS)),
     "hull.silhouette_distance": lambda f, to: f(to(MASKS)),
     "hull.grown_masks": lambda f, to: f(to(MASKS[None]), (8, 8)),
+    "sampling.lower_median": lambda f, to: f(to(POINTS), 1),
     "sampling.bilinear": lambda f, to: f(to(MAPS[0]), to(XY[0])),
     "hull.sampled": lambda f, to: [f(to(MAPS), to(XY), edge) for edge in ("zeros", "border")],
     "hull.beside_silhouette": lambda f, to: f(to(DISTANCE), to(XY[0])),

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from keyorbit.geometry.sampling import lower_median
+
 # Mirror planes are tried at this many angles over half a turn.
 _PLANES = 180
 # Rounds of Procrustes analysis.
@@ -25,7 +27,7 @@ def canonical_points(points: Float[Tensor, "item token 3"]) -> Float[Tensor, "it
     centred = points - points.mean(dim=1, keepdim=True)
     with torch.no_grad():
         inner = torch.cdist(centred, centred)
-        apart = (inner - inner.median(dim=0).values).square().mean(dim=(1, 2))
+        apart = (inner - lower_median(inner, 0)).square().mean(dim=(1, 2))
         reference = centred[apart.nan_to_num(torch.inf).argmin()]
         for _ in range(_ROUNDS):
             turns = _turns(centred, reference)
@@ -44,7 +46,7 @@ def repeatability(points: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor
 
 def middle_and_stray(aligned: Float[Tensor, "item token 3"]) -> tuple[Tensor, Tensor]:
     """Compute position and stray as :func:`repeatability` does, of points that are aligned already."""
-    middle = aligned.median(dim=0).values
+    middle = lower_median(aligned, 0)
     return middle, (aligned - middle).square().sum(-1).mean(dim=0).sqrt()
 
 

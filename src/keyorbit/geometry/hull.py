@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import resize
-from keyorbit.geometry.sampling import bilinear
+from keyorbit.geometry.sampling import bilinear, lower_median
 
 # Cells of the hull's grid a side, and draws from its surface.
 _SIDE, _SURFACE = 32, 1500
@@ -23,7 +23,7 @@ def silhouettes(
 ) -> Bool[Tensor, "view height width"]:
     """Mark the pixels that differ from the background, taken to be the median colour of the view's border."""
     border = torch.cat([views[..., 0, :], views[..., -1, :], views[..., :, 0], views[..., :, -1]], dim=-1)
-    ground = border.median(dim=-1).values[..., None, None]
+    ground = lower_median(border, -1)[..., None, None]
     return (views - ground).abs().amax(1) > threshold
 
 

@@ -1,6 +1,7 @@
 """Keypoints of one object, in its views and in space."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -190,6 +191,7 @@ def _weighted_median(
 ) -> Float[Tensor, " keypoint"]:
     """Return the smallest value, per keypoint, such that it and those below it hold half of the weight or more."""
     ordered, order = values.sort(dim=0)
-    reached = weights.gather(0, order).cumsum(dim=0)
+    # Views are few; and torch's own sum along an axis has no fixed order on a GPU.
+    reached = torch.stack(list(accumulate(weights.gather(0, order).unbind(0))))
     first = (reached >= reached[-1:] / 2).to(torch.uint8).argmax(dim=0)
     return ordered.gather(0, first[None])[0]

@@ -1,4 +1,4 @@
-"""Read pictures and maps between their pixels."""
+"""Sampling and order statistics whose results on a GPU can be had in a fixed order."""
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,16 @@ def bilinear(
         grid = 2 * places[:, :, None] - 1
         found = F.grid_sample(images, grid, mode="bilinear", padding_mode=edge, align_corners=False)
     return found.reshape(*images.shape[:2], *xy.shape[1:-1])
+
+
+def lower_median(values: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*rest"]:
+    """Return the median along an axis; of an even number of values the lower of the two in the middle.
+
+    It is the value of ``torch.median``, which on a GPU refuses ``torch.use_deterministic_algorithms(True)`` because of
+    the indices that it returns besides. Values that are not numbers count as the greatest.
+    """
+    found: Tensor = values.sort(dim).values.select(dim, (values.shape[dim] - 1) // 2)
+    return found
 
 
 def _gathered(
