@@ -16,7 +16,5 @@ def maybe_compiled(loss: Callable[[T], dict[str, Tensor]], compiled: bool) -> Ca
     """
     if not compiled:
         return loss
-    found: Callable[[T], dict[str, Tensor]] = torch.compile(
-        loss, fullgraph=True, dynamic=False, mode="reduce-overhead"
-    )
+    found: Callable[[T], dict[str, Tensor]] = torch.compile(loss, fullgraph=True, dynamic=False, mode="reduce-overhead")
     return found

@@ -153,9 +153,7 @@ class VisionInput:
 
     def __init__(self, backend: Zero123PlusBackend) -> None:
         own, device = backend.parts.feature_extractor_clip, backend.device
-        self.mean, self.std = (
-            torch.tensor(v, device=device).reshape(3, 1, 1) for v in (own.image_mean, own.image_std)
-        )
+        self.mean, self.std = (torch.tensor(v, device=device).reshape(3, 1, 1) for v in (own.image_mean, own.image_std))
 
     def __call__(self, pictures: UInt8[Tensor, "item size size 3"]) -> Float[Tensor, "item 3 size size"]:
         return (rearrange(pictures, "i h w c -> i c h w").float() / 255 - self.mean) / self.std

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
 
 from keyorbit.diffusion.backends.known_cameras import cameras_in
 from keyorbit.diffusion.backends.loading import source_folder
@@ -60,10 +61,7 @@ def save_lora(unet: Any, folder: Path) -> None:
     metadata["target_modules"] = sorted(metadata["target_modules"])  # a set, and so in another order each time
     layers = {key: value.cpu().contiguous() for key, value in layers.items()}
     with replaced_folder(folder, LORA, overwrite=True) as partial:
-        # Not at the top: the pipeline's module imports, and complains of, all that its safety checker wants.
-        from diffusers import StableDiffusionPipeline
-
-        StableDiffusionPipeline.save_lora_weights(partial, layers, unet_lora_adapter_metadata=metadata)
+        StableDiffusionLoraLoaderMixin.save_lora_weights(partial, layers, unet_lora_adapter_metadata=metadata)
 
 
 def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
