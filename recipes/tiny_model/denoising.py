@@ -199,9 +199,9 @@ class DenoisingTask:
         """The grounding loss of each item in the input picture, and in the six views; of what was just read."""
         truth = sought.phrases.truth(sought.part, sought.position)
         side = truth.shape[-1] // 2
-        on_input, on_grid = self.reader.take(_size(condition), _size(grid))
-        in_views = view_maps(on_grid, self.backend.layout, (side, side))
-        in_input = view_maps(on_input, Layout(1, 1), (side, side))
+        by_condition, by_grid = self.reader.take(_size(condition), _size(grid))
+        in_input = view_maps(by_condition, Layout(1, 1), (side, side))
+        in_views = view_maps(by_grid, self.backend.layout, (side, side))
         return grounding_loss(in_input, truth[:, :, :1]), grounding_loss(in_views, truth[:, :, 1:])
 
     def _prompts(

@@ -46,8 +46,8 @@ class Places:
 
     part: the number of the part of the item, :data:`NOTHING` beside the object; position: of the surface in the
     object's own frame (+x front, +y left, +z up), 0…255 for -0.5…0.5. boxes: the least and the greatest position of
-    each part that is seen; of another the least is above the greatest. parts: number among ``names`` of each part,
-    alone and with what it is of; wholes: the same of each item.
+    each part that is seen; of another the least is above the greatest. parts: the number among ``names`` of each
+    part, alone and with what it is of; wholes: of each item.
     """
 
     part: UInt8[Tensor, "item view side side"]
@@ -78,9 +78,8 @@ class _ObjectPlaces:
 class Phrases:
     """Phrases about items, and what makes them true.
 
-    number: of the phrase among :meth:`Places.phrases`. part: which part each is about, :data:`NOTHING` for the whole
-    object. target: of those that are ``middle``, the position of the part's middle; else the direction in which the
-    place lies.
+    number: of each among :meth:`Places.phrases`. part: which part each is about, :data:`NOTHING` for the whole object.
+    target: of those that are ``middle``, the position of the part's middle; else the direction in which the place lies.
     """
 
     number: Int[Tensor, "item phrase"]

@@ -26,7 +26,10 @@ class Texts:
 
     @classmethod
     def of(cls, words: Iterable[str], tokenizer: Any, whole: bool) -> "Texts":
-        """The different ones, cut at the tokenizer's length, and padded to it (``whole``) or to the longest."""
+        """The different ones of these texts, cut at the tokenizer's length.
+
+        ``whole``: padded to that length, else to the longest of them.
+        """
         texts, limit, rows = tuple(dict.fromkeys(words)), tokenizer.model_max_length, list[list[int]]()
         for first in range(0, len(texts), _AT_ONCE):
             rows += tokenizer(list(texts[first : first + _AT_ONCE]), max_length=limit, truncation=True).input_ids
@@ -71,7 +74,7 @@ class Captions:
     def draw(
         self, items: Int[Tensor, " item"], told: Bool[Tensor, " item"], generator: torch.Generator
     ) -> Int[Tensor, " item"]:
-        """A caption of any detail, the richest half of the time, for items that are ``told``; nothing for others."""
+        """A caption of any detail, half of the time the richest, for items that are ``told``; else the empty one."""
         count = self.count[items]
         detail = below(2 * count, generator).minimum(count - 1)
         return self.of[items].take_along_dim(detail[:, None], 1)[:, 0] * told

@@ -237,7 +237,8 @@ def main(
     ] = OptimiseConfig.save_every,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16; bf16 on a GPU.")] = "no",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the loss, on CUDA into graphs; the first steps take minutes.")
+        bool,
+        typer.Option("--compile", help="Compile the loss, on CUDA into CUDA graphs; the first steps take minutes."),
     ] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,

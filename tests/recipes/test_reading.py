@@ -8,7 +8,7 @@ from tiny_model.reading import RowReader
 
 
 def test_rows_are_read_as_isolated_tokens_are(backend, generator):
-    """The oracle: the library's capture, which gets the rows behind the text; the prediction is that without rows."""
+    """The oracle: the library's capture, which gets the rows behind the text. The prediction does not see them."""
     latents, noise = torch.randn(2, 2, 4, 24, 16, generator=generator)
     pictures, picture_noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
     text = torch.randn(2, 77, 16, generator=generator)

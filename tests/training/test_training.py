@@ -17,6 +17,7 @@ from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian, normalize
@@ -110,9 +111,9 @@ def test_the_loss_of_the_views_is_that_of_the_grids_that_are_not_warped(model, o
     batch = step.load(Draw(0, 3), {"equivariance": 1.0})
     assert [len(example.noise) for example in batch.examples] == [2, 2]
     whole = Warp.identity((6,)).matrix
-    assert all(
-        torch.equal(e.encoded.warps[0], whole) and not torch.allclose(e.encoded.warps[1], whole) for e in batch.examples
-    )
+    for warps in (example.encoded.warps for example in batch.examples):
+        assert torch.equal(warps[0], whole)
+        assert not torch.allclose(warps[1], whole)
     with torch.no_grad(), step.recording():
         found = step.novel_views(batch)
         for version, counts in ((0, True), (1, False)):
@@ -153,6 +154,26 @@ def test_gradient_checkpointing_changes_no_gradient(model, objects):
     torch.testing.assert_close(again_tokens, of_tokens)
     for name, gradient in of_unet.items():
         torch.testing.assert_close(again[name], gradient)
+
+
+@pytest.mark.parametrize("room", [0, 2**29])
+def test_an_object_is_encoded_once_as_far_as_there_is_room(model, objects, room, monkeypatch):
+    """What is kept is what would be encoded: the samples are the same."""
+    calls, encode = [], Zero123PlusBackend.encode_images
+    monkeypatch.setattr(Zero123PlusBackend, "encode_images", lambda *args: calls.append(1) or encode(*args))
+    monkeypatch.setattr("keyorbit.training.batch._KEPT_BYTES", room)
+    step = TrainingStep(model, objects, Tokens(torch.zeros(3, 16)), SMALL, SMALL.reading(model, None))
+    for number in range(6):
+        batch = step.load(Draw(0, number), {})
+        fresh = TrainingStep(model, objects, step.tokens, SMALL, step.reading)
+        made = len(calls)
+        expected = fresh.load(Draw(0, number), {})
+        del calls[made:]
+        for name in ("clean", "noise", "timestep", "condition_latent", "condition_noise", "context"):
+            assert torch.equal(getattr(batch, name), getattr(expected, name))
+    assert len(calls) == (len(objects) if room else 6 * SMALL.batch)
+    step.load(Draw(0, 0), {"equivariance": 1.0})  # warps are other ones in every step
+    assert len(calls) == (len(objects) if room else 6 * SMALL.batch) + SMALL.batch
 
 
 def test_every_object_once_in_each_pass_in_a_new_order():

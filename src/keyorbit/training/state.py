@@ -38,9 +38,8 @@ class TrainingState:
         self.groups = {name: parameters for name, parameters in groups.items() if parameters}
         self.weights: dict[str, nn.Parameter] = {key: p for group in self.groups.values() for key, p in group.items()}
         self.average: dict[str, Tensor] = {key: p.detach().clone() for key, p in self.weights.items()}
-        self.optimizer: Any = accelerator.prepare_optimizer(
-            _adamw([list(g.values()) for g in self.groups.values()], rate)
-        )
+        optimizer = _adamw([list(group.values()) for group in self.groups.values()], rate)
+        self.optimizer: Any = accelerator.prepare_optimizer(optimizer)
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
         """Set the learning rate of each module. At rate 0 its gradient is not even computed."""
