@@ -76,8 +76,14 @@ GPU, MAIN = "the device's memory", "main memory"
         (
             {"resume": False, "checkpointing": None, "precision": None, "batch": 2, "cpu": False},
             GPU,
-            "; what is finished is kept: go on with --resume and --checkpointing or --cpu, "
-            "or begin again with --precision bf16 or a smaller --batch",
+            "; what is finished is kept: go on with --resume and --checkpointing, "
+            "or begin again with --precision bf16, a smaller --batch or --cpu",
+        ),
+        (
+            {"resume": False, "batch": 1, "device": "cpu", "data": "chairs", "cache": None},
+            MAIN,
+            "; what is finished is kept: go on with --resume once there is more, "
+            "or begin again with a cache ('keyorbit cache --store float16')",
         ),
         (
             {"store": "float32", "noises": 3, "warps": 2, "layers": None, "device": "cuda", "dtype": "float32"},

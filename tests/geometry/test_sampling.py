@@ -35,3 +35,10 @@ def test_a_pixels_centre_gives_its_value(deterministic):
 def test_the_median_is_torchs(count, generator):
     values = torch.rand(3, count, 2, generator=generator)
     assert torch.equal(lower_median(values, 1), values.median(dim=1).values)
+
+
+def test_a_position_that_is_no_number_has_no_value(deterministic):
+    images, xy = torch.rand(1, 2, 3, 3), torch.tensor([[[0.5, 0.5], [float("nan"), 0.5]]])
+    found = bilinear(images, xy, "border")
+    assert torch.equal(found[..., 0], images[:, :, 1, 1])
+    assert found[..., 1].isnan().all()

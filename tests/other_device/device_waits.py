@@ -76,3 +76,17 @@ def test_objects_are_recorded_together_here(there, objects, tokens):
     assert forwards == [3, 3]
     for one, thing in zip(found, objects, strict=True):
         torch.testing.assert_close(one.keypoints_2d.xy, detector.detect_object(thing).keypoints_2d.xy, **NEAR)
+
+
+def test_given_and_generated_views_go_through_together(there, objects, tokens, few_denoising_steps):
+    bare = replace(objects[1], views=None, masks=None, cameras=None, truth=None)
+    mixed = [objects[0], bare, objects[2]]
+    detector = KeypointDetector(there, tokens, DetectConfig(noises=1))
+    for one, thing in zip(detect_all(detector, mixed), mixed, strict=True):
+        torch.testing.assert_close(one.keypoints_2d.xy, detector.detect_object(thing).keypoints_2d.xy, **NEAR)
+
+
+def test_given_and_generated_views_lie_in_one_cache(there, objects, tmp_path, few_denoising_steps):
+    mixed = [objects[0], replace(objects[1], views=None, masks=None, cameras=None, truth=None)]
+    cache = build_cache(there, mixed, plan_cache(there, mixed, FEW), tmp_path / "cache")
+    assert len(cache) == 2

@@ -32,8 +32,9 @@ _USED_UP: dict[str, tuple[Any, ...]] = {
     "device": ("cpu",),
     "cpu": (True,),
 }
-# Options that a run can be resumed with, though it was begun without.
-_SAME_RUN = ("checkpointing", "dtype", "device", "cpu")
+# Options that a run can be resumed with, though it was begun without. Not --cpu: tokens that training begins with are
+# drawn from numbers that the device computed, and count as a setting.
+_SAME_RUN = ("checkpointing", "dtype", "device")
 _MAIN = "main memory"
 
 
@@ -62,6 +63,8 @@ def remedy(given: Mapping[str, Any], where: str) -> str:
     if "resume" in given:
         same = [words for name, words in helpful.items() if name in _SAME_RUN]
         other = [words for name, words in helpful.items() if name not in _SAME_RUN]
+        if given.get("data") is not None and "cache" in given:  # without it all objects are kept in float32
+            other.append("a cache ('keyorbit cache --store float16')")
         on = f"with --resume and {_either(same)}" if same else "with --resume once there is more"
         return f"; what is finished is kept: go on {on}" + (f", or begin again with {_either(other)}" if other else "")
     if "store" in given:

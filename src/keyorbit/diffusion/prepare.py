@@ -122,6 +122,7 @@ def several_views(things: Sequence[ObjectViews], backend: Backend, generators: S
     grids = {}
     if bare:
         made = backend.generate([things[i].input_image for i in bare], [generators[i] for i in bare])
+        made = made.cpu()  # where given views are, beside which they are put
         grids = dict(zip(bare, made, strict=True))
     found = []
     for i, thing in enumerate(things):

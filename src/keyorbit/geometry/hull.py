@@ -108,6 +108,8 @@ def hull_points(
         generator: source of the random numbers.
         side: cells of the grid, a side. Default 40. A hull thinner than a cell is used whole.
     """
+    # On the CPU, once an object: not every device has all of these operations.
+    device, distance, cameras = distance.device, distance.cpu(), cameras.to("cpu")
     grid, step = search_grid(cameras, side)
     grid = grid.to(distance)
     away = beside_silhouette(distance, cameras.project(grid)).amax(0)
@@ -116,8 +118,8 @@ def hull_points(
     inner = -F.max_pool3d(-F.pad(solid, (1,) * 6), 3, stride=1) > 0
     found = grid[(within & ~inner).flatten() if not within.all() else slice(None)]
     found = found if len(found) else grid
-    draw = torch.rand(count, generator=generator).to(found.device)
-    return found[(draw * len(found)).long()]
+    draw = torch.rand(count, generator=generator)
+    return found[(draw * len(found)).long()].to(device)
 
 
 def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
@@ -193,5 +195,5 @@ def surface_points(
 ) -> Float[Tensor, "point 3"]:
     """Return distinct points on the surface of the visual hull, ``SURFACE_SPACING`` radii apart; world units."""
     draw = generator or torch.Generator().manual_seed(0)
-    found: Tensor = torch.unique(hull_points(distance, cameras, _SURFACE, draw, _SIDE), dim=0)
-    return found
+    found: Tensor = torch.unique(hull_points(distance.cpu(), cameras, _SURFACE, draw, _SIDE), dim=0)
+    return found.to(distance.device)

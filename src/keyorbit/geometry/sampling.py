@@ -11,9 +11,9 @@ def bilinear(
 ) -> Float[Tensor, "item channel *place"]:
     """Sample images at positions in the unit square, bilinearly and differentiably in both.
 
-    On a GPU the gradient of torch's own sampler adds up in no fixed order. With
-    ``torch.use_deterministic_algorithms(True)`` the four neighbours are gathered instead, whose gradient has one; the
-    values are the same to rounding.
+    On a GPU the gradient of torch's own sampler adds up in no fixed order, and on Apple's some versions of torch have
+    no gradient of it and no border. With ``torch.use_deterministic_algorithms(True)``, and on Apple's, the four
+    neighbours are gathered instead; the values are the same to rounding.
 
     Args:
         images: pictures or maps.
@@ -21,7 +21,7 @@ def bilinear(
         edge: what lies outside: ``zeros``, or the ``border`` repeated. Default zeros.
     """
     places = xy.flatten(1, -2)
-    if torch.are_deterministic_algorithms_enabled():
+    if torch.are_deterministic_algorithms_enabled() or images.is_mps:
         found = _gathered(images, places, edge)
     else:
         grid = 2 * places[:, :, None] - 1
@@ -51,7 +51,9 @@ def _gathered(
     for column, across in ((left, left + 1 - x), (left + 1, x - left)):
         for row, down in ((top, top + 1 - y), (top + 1, y - top)):
             within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+            place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+            # A position that is no number is no index; its weights make the value no number either.
+            index = place.nan_to_num(0.0).long()
             value = flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
             total = total + value * (across * down * within)[:, None]
     return total

@@ -233,7 +233,9 @@ def _means(losses: Sequence[StepLosses], accelerator: Accelerator, step: int) ->
     values = {key: [entry.values[entry.names.index(key)] for entry in losses if key in entry.names] for key in keys}
     local = torch.stack([torch.stack(values[key]).mean() for key in keys])
     with named_failure():
-        means = dict(zip(keys, accelerator.reduce(local, "mean").tolist(), strict=True))
+        shared = accelerator.reduce(local, "mean")
+    # What a GPU could not do in the steps before comes out here, and is not another process's fault.
+    means = dict(zip(keys, shared.tolist(), strict=True))
     if not all(math.isfinite(value) for value in means.values()):
         broken = ", ".join(key for key, value in means.items() if not math.isfinite(value))
         raise InputError(f"the loss is no number any more by step {step} ({broken}): lower the rate or the weights")

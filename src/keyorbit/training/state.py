@@ -60,8 +60,9 @@ class TrainingState:
         learning = [p for p in self.weights.values() if p.requires_grad]
         # One process may have no gradient where another has.
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+        flat = torch.cat([g.flatten() for g in gradients])
         with named_failure():
-            flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+            flat = self.accelerator.reduce(flat, "mean")
         for p, mean in zip(learning, flat.split([p.numel() for p in learning]), strict=True):
             p.grad = mean.view_as(p)
 

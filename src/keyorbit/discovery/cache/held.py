@@ -1,8 +1,9 @@
 """A cache on disk for a device that is not the CPU: what was read once stays there, or in the computer's memory."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,9 +14,17 @@ from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts
 from keyorbit.diffusion.prepare import Shown
 from keyorbit.diffusion.queries import QueryCache
+from keyorbit.ranks import launched
 
 if TYPE_CHECKING:
     from keyorbit.discovery.cache.disk import DiskCache
+
+
+# Limits of a control group and what it uses, in either version of Linux's interface.
+_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 
 
 class HeldCache:
@@ -75,7 +84,7 @@ class HeldCache:
         else:
             coming = self._coming.pop(number, None)
             read = self._read(number) if coming is None else coming.result()
-        size = sum(x.nbytes for x in read)
+        size = sum(_rounded(x.nbytes) for x in read)
         found = self.cache.assembled([x.to(self.device, non_blocking=True) for x in read])
         if size <= self.device_room:
             self.device_room -= size
@@ -88,18 +97,38 @@ class HeldCache:
     def _read(self, number: int) -> list[Tensor]:
         """An object's tensors in memory: pinned, from where a GPU copies without being waited for."""
         read = self.cache.stored(number)
-        return [x.pin_memory() if torch.cuda.is_available() else x.clone() for x in read]
+        if torch.cuda.is_available():
+            # Where no more can be pinned, copies wait.
+            with suppress(RuntimeError):
+                return [x.pin_memory() for x in read]
+        return [x.clone() for x in read]
+
+
+def _rounded(count: int) -> int:
+    """Bytes that pinned memory takes: torch rounds up to a power of two."""
+    return 1 << (count - 1).bit_length() if torch.cuda.is_available() else count
 
 
 def free_host_bytes() -> int:
-    """Memory that nobody uses, bytes; 0 where the system does not tell."""
+    """Memory that this process may take, bytes; 0 where the system does not tell.
+
+    Of what the kernel calls available, and of what the limit of a container or batch job leaves, the share of each of
+    the processes that work here together.
+    """
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
         return 0
+    for name, used in _LIMITS:
+        try:  # the file says "max" where there is no limit
+            free = min(free, int(Path(name).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):
+            continue
+    return max(0, free) // launched()
 
 
 def free_device_bytes(device: torch.device, host_bytes: int) -> int:
     """The same of a device: a GPU that torch.cuda drives has memory of its own, others share the computer's."""
-    own = torch.empty(0, device=device).is_cuda
-    return torch.cuda.mem_get_info(device)[0] if own else host_bytes
+    probe = torch.empty(0, device=device)  # whose device has a number
+    return torch.cuda.mem_get_info(probe.device)[0] if probe.is_cuda else host_bytes
