@@ -65,23 +65,25 @@ def test_joint_training_reads_nothing_between_the_lines_of_its_log(
     trained, model_folder, objects, tmp_path, monkeypatch
 ):
     model = load_backend(model_folder, device=DEVICE)
-    real, loads = TrainingStep.__call__, []
+    real, loads, passes = TrainingStep.__call__, [], []
     counted = PerStep(lambda step, draw: real(step, draw))
     monkeypatch.setattr(TrainingStep, "__call__", lambda step, draw: counted(step, draw))
-    load = TrainingStep.load
+    for name, kept in (("load", loads), ("novel_views", passes)):
+        method = getattr(TrainingStep, name)
 
-    def counted_load(step, draw, weights):
-        with pretend_device.reads() as traffic:
-            loads.append(traffic)
-            return load(step, draw, weights)
+        def counting(*arguments, method=method, kept=kept):
+            with pretend_device.reads() as traffic:
+                kept.append(traffic)
+                return method(*arguments)
 
-    monkeypatch.setattr(TrainingStep, "load", counted_load)
+        monkeypatch.setattr(TrainingStep, name, counting)
     found = train(model, objects, replace(CONFIG, train=trained), tmp_path, Tokens(torch.randn(3, 16)))
     assert found.embedding.isfinite().all()
     assert [step.reads for step in counted.between()] == [[]] * 4
     # In the first step every object is encoded; then only its noise and its condition's are brought to the device.
     assert [len(traffic.writes) for traffic in loads[1:]] == [2 * 3] * 4
     assert len(loads[0].writes) > 2 * 3
+    assert [traffic.writes for traffic in passes] == [[]] * 5
 
 
 def test_joint_training_there_is_that_of_the_cpu(model_folder, objects, tmp_path):
