@@ -25,6 +25,7 @@ from keyorbit.training.train import train
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.model import make_tiny
+from tiny_model.texts import below
 from tiny_model.training_data import encode_training_set, render_training_set, training_specs
 from tiny_model.vision import VisionConfig, VisionTask
 
@@ -152,6 +153,12 @@ def own_generators(monkeypatch):
 
     monkeypatch.setattr(torch, "Generator", generator)
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # None is no generator
+
+
+def test_numbers_below_limits_are_drawn_there(own_generators):
+    limits = torch.tensor([1, 2, 5]).repeat(300).to(DEVICE)
+    drawn = below(limits, torch.Generator(DEVICE).manual_seed(0)).cpu().reshape(300, 3)
+    assert [sorted(set(column)) for column in drawn.T.tolist()] == [[0], [0, 1], [0, 1, 2, 3, 4]]
 
 
 def test_the_recipe_neither_reads_nor_writes_between_the_lines_of_its_log(tmp_path, own_generators, monkeypatch):
