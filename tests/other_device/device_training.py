@@ -65,10 +65,11 @@ class PerStep:
 def test_joint_training_reads_nothing_between_the_lines_of_its_log(
     trained, model_folder, objects, tmp_path, monkeypatch
 ):
-    model = load_backend(model_folder, device=DEVICE)
-    real, loads, passes = TrainingStep.__call__, [], []
+    model = load_backend(model_folder, DEVICE, "float32")
+    real, loads = TrainingStep.__call__, []
     counted = PerStep(lambda step, draw: real(step, draw))
     monkeypatch.setattr(TrainingStep, "__call__", lambda step, draw: counted(step, draw))
+    passes = []
     for name, kept in (("load", loads), ("novel_views", passes)):
         method = getattr(TrainingStep, name)
 
@@ -91,7 +92,7 @@ def test_joint_training_there_is_that_of_the_cpu(model_folder, objects, tmp_path
     start = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     found = []
     for device in ("cpu", DEVICE):
-        model, config = load_backend(model_folder, device=device), replace(CONFIG, train="full", save_every=2)
+        model, config = load_backend(model_folder, device, "float32"), replace(CONFIG, train="full", save_every=2)
         found.append(train(model, objects, config, tmp_path / device, Tokens(start)))
     torch.testing.assert_close(found[1].embedding, found[0].embedding, atol=1e-4, rtol=1e-4)
 
