@@ -25,6 +25,7 @@ from keyorbit.training.train import train
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.model import make_tiny
+from tiny_model.texts import below
 from tiny_model.training_data import encode_training_set, render_training_set, training_specs
 from tiny_model.vision import VisionConfig, VisionTask
 
@@ -68,20 +69,23 @@ def test_joint_training_reads_nothing_between_the_lines_of_its_log(
     real, loads = TrainingStep.__call__, []
     counted = PerStep(lambda step, draw: real(step, draw))
     monkeypatch.setattr(TrainingStep, "__call__", lambda step, draw: counted(step, draw))
-    load = TrainingStep.load
+    passes = []
+    for name, kept in (("load", loads), ("novel_views", passes)):
+        method = getattr(TrainingStep, name)
 
-    def counted_load(step, draw, weights):
-        with pretend_device.reads() as traffic:
-            loads.append(traffic)
-            return load(step, draw, weights)
+        def counting(*arguments, method=method, kept=kept):
+            with pretend_device.reads() as traffic:
+                kept.append(traffic)
+                return method(*arguments)
 
-    monkeypatch.setattr(TrainingStep, "load", counted_load)
+        monkeypatch.setattr(TrainingStep, name, counting)
     found = train(model, objects, replace(CONFIG, train=trained), tmp_path, Tokens(torch.randn(3, 16)))
     assert found.embedding.isfinite().all()
     assert [step.reads for step in counted.between()] == [[]] * 4
     # In the first step every object is encoded; then only its noise and its condition's are brought to the device.
     assert [len(traffic.writes) for traffic in loads[1:]] == [2 * 3] * 4
     assert len(loads[0].writes) > 2 * 3
+    assert [traffic.writes for traffic in passes] == [[]] * 5
 
 
 def test_joint_training_there_is_that_of_the_cpu(model_folder, objects, tmp_path):
@@ -150,6 +154,12 @@ def own_generators(monkeypatch):
 
     monkeypatch.setattr(torch, "Generator", generator)
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # None is no generator
+
+
+def test_numbers_below_limits_are_drawn_there(own_generators):
+    limits = torch.tensor([1, 2, 5]).repeat(300).to(DEVICE)
+    drawn = below(limits, torch.Generator(DEVICE).manual_seed(0)).cpu().reshape(300, 3)
+    assert [sorted(set(column)) for column in drawn.T.tolist()] == [[0], [0, 1], [0, 1, 2, 3, 4]]
 
 
 def test_the_recipe_neither_reads_nor_writes_between_the_lines_of_its_log(tmp_path, own_generators, monkeypatch):
