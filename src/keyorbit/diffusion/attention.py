@@ -106,7 +106,8 @@ class _LastLayerSeen(Exception):
 class _Cut:
     """A context as text rows and learnable rows. All layers of a forward get the same context: it is cut once.
 
-    Both are in one piece: a strided context may take another matrix kernel, whose last bits differ.
+    Both get the strides of a tensor of their own: with others a product may take another kernel, whose last bits
+    differ. (A slice of a single item counts as contiguous and keeps the whole context's stride.)
     """
 
     def __init__(self, text_tokens: int) -> None:
@@ -123,7 +124,8 @@ class _Cut:
         with_gradients = torch.is_grad_enabled()
         if self._last[0] is not context or self._last[1] != with_gradients:
             self._last = context, with_gradients
-            self._parts = tuple(part.contiguous() for part in context.tensor_split([self._text_tokens], dim=1))
+            parts = context.tensor_split([self._text_tokens], dim=1)
+            self._parts = tuple(part.flatten(0, 1).view(part.shape) for part in parts)
         return self._parts
 
 
@@ -410,6 +412,8 @@ def _split_heads(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tenso
 
 def _by_head(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "batch_head row channel"]:
     """In float32, and copied at most once."""
+    if x.shape[0] == 1:
+        return x.float().view(x.shape[1], heads, x.shape[2] // heads).transpose(0, 1)
     split = _split_heads(x, heads)
     if x.dtype != torch.float32:
         split = split.to(torch.float32, memory_format=torch.contiguous_format)
@@ -421,7 +425,7 @@ def _scores(
 ) -> Float[Tensor, "batch query token"]:
     if key.shape[1] == 0:
         return query.new_empty(*query.shape[:2], 0)
-    return torch.baddbmm(query.new_empty(1), query, key.mT, beta=0, alpha=scale)
+    return torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
 
 
 def _log_sum_exp(logits: Float[Tensor, "*batch token"]) -> Float[Tensor, "*batch"]:
@@ -455,16 +459,18 @@ def _layers_with_context(unet: nn.Module) -> dict[str, Any]:
 
     The UNet's own ``attn_processors`` and ``set_attn_processor`` look for attributes of all modules: 10 ms a capture.
     """
-    setter: Any = unet.set_attn_processor
-    return dict(_named_attn2(setter.__self__, ""))  # the UNet inside a wrapper: compiled, PEFT
+    setter: Any = unet.set_attn_processor  # bound to the UNet inside a wrapper (compiled, PEFT)
+    found: dict[str, Any] = {}
+    _find_layers(setter.__self__, "", found)
+    return found
 
 
-def _named_attn2(module: nn.Module, within: str) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module.named_children():
+def _find_layers(module: nn.Module, within: str, found: dict[str, Any]) -> None:
+    for name, child in module._modules.items():
         if name == "attn2":
-            yield within + name, child
-        else:
-            yield from _named_attn2(child, f"{within}{name}.")
+            found[within + name] = child
+        elif child is not None:
+            _find_layers(child, f"{within}{name}.", found)
 
 
 def _named_parameters(processor: type) -> frozenset[str]:
