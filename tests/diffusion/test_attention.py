@@ -78,6 +78,28 @@ def test_isolated_leaves_the_output_bit_identical_and_joint_does_not(backend):
     assert torch.equal(joint, plain_93)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_image_branch_sees_a_context_like_a_bare_one(backend, batch):
+    """A product takes its kernel by strides too, also by the stride over a single item, where it has no effect."""
+    tokens, seen = tokens_for(backend), []
+    handles = [
+        backend.unet.get_submodule(f"{name}.{part}").register_forward_pre_hook(
+            lambda _, args: seen.append((args[0].shape, args[0].stride()))
+        )
+        for name in cross_attention_layers(backend.unet)
+        for part in ("to_k", "to_v")
+    ]
+    with torch.no_grad():
+        run(backend, batch=batch)
+        bare, seen[:] = list(seen), []
+        with capture_attention(backend.unet):
+            run(backend, tokens, batch=batch)
+    for handle in handles:
+        handle.remove()
+    assert [x for x in seen if x[0][1] == 77] == bare
+    assert {x for x in seen if x[0][1] == K} == {((batch, K, 16), (K * 16, 16, 1))}
+
+
 def test_layers_and_passes_are_chosen_by_name(backend):
     tokens = tokens_for(backend)
     with capture_attention(backend.unet, "up_blocks.*.attn2", passes=("grid",)) as record, torch.no_grad():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.diffusion.scores import each_head, mean_of_heads, probabilities, split_heads
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import grid_size
 
@@ -57,7 +58,7 @@ class LayerRecord:
             return self.mean_probabilities
         if self.text_normalizer is None:
             raise InputError(f"{self.name} was captured with normalizer=False: only its logits are known")
-        return _probabilities(self.token_logits, self.text_normalizer)
+        return probabilities(self.token_logits, self.text_normalizer)
 
 
 class AttentionRecord:
@@ -242,8 +243,8 @@ class _CaptureProcessor(nn.Module):
         scaled = None
         if wanted.queries:
             query, scale = query.float() * scale, 1.0
-            scaled = _split_heads(query, attn.heads)
-        read = _read_each_head if wanted.heads == "each" else _read_mean
+            scaled = split_heads(query, attn.heads)
+        read = each_head if wanted.heads == "each" else mean_of_heads
         record = read(query, keys, wanted.text_tokens, attn.heads, scale, wanted.normalizer)
         wanted.record._add(LayerRecord(self.name, unet_pass, size, *record, scaled))
 
@@ -365,81 +366,6 @@ def _returning_early(unet: nn.Module, passes: Sequence[Pass]) -> Iterator[None]:
         del unet.forward
         if own is not None:
             unet.forward = own
-
-
-def _read_each_head(
-    query: Float[Tensor, "batch query inner"],
-    keys: Sequence[Float[Tensor, "batch _ inner"]],
-    text_tokens: int,
-    heads: int,
-    scale: float,
-    normalizer: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Of each head, the tokens' logits and the text's log-sum-exp."""
-    shape = query.shape[0], heads, query.shape[1]
-    if not normalizer and sum(key.shape[1] for key in keys) == text_tokens:  # there is no token
-        return query.new_empty(*shape, 0, dtype=torch.float32), None, None
-    query, *by_head = (_by_head(x, heads) for x in (query, *keys))
-    text, tokens = by_head if len(keys) == 2 else by_head[0].tensor_split([text_tokens], dim=1)
-    logits = _scores(query, tokens, scale).view(*shape, tokens.shape[1])
-    return logits, _log_sum_exp(_scores(query, text, scale)).view(shape) if normalizer else None, None
-
-
-def _read_mean(
-    query: Float[Tensor, "batch query inner"],
-    keys: Sequence[Float[Tensor, "batch _ inner"]],
-    text_tokens: int,
-    heads: int,
-    scale: float,
-    normalizer: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The tokens' logits and probabilities, averaged over the heads."""
-    tokens = keys[1] if len(keys) == 2 else keys[0][:, text_tokens:]
-    query = query.float()
-    # All heads' channels side by side: their sum of products is the sum over the heads.
-    logits = _scores(query, tokens.float(), scale / heads)[:, None]
-    if not normalizer:
-        return logits, None, None
-    key = torch.cat(list(keys), dim=1) if len(keys) == 2 else keys[0]
-    every = _scores(_by_head(query, heads), _by_head(key, heads), scale).softmax(-1)
-    every = every.view(query.shape[0], heads, query.shape[1], key.shape[1])
-    return logits, None, every[..., text_tokens:].mean(1, keepdim=True)
-
-
-def _split_heads(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "batch head row channel"]:
-    return x.view(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
-
-
-def _by_head(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "batch_head row channel"]:
-    """In float32, and copied at most once."""
-    if x.shape[0] == 1:
-        return x.float().view(x.shape[1], heads, x.shape[2] // heads).transpose(0, 1)
-    split = _split_heads(x, heads)
-    if x.dtype != torch.float32:
-        split = split.to(torch.float32, memory_format=torch.contiguous_format)
-    return split.flatten(0, 1)
-
-
-def _scores(
-    query: Float[Tensor, "batch query channel"], key: Float[Tensor, "batch token channel"], scale: float
-) -> Float[Tensor, "batch query token"]:
-    if key.shape[1] == 0:
-        return query.new_empty(*query.shape[:2], 0)
-    return torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
-
-
-def _log_sum_exp(logits: Float[Tensor, "*batch token"]) -> Float[Tensor, "*batch"]:
-    """A logit minus its logarithm of the softmax, which is one kernel; ``torch.logsumexp`` is nine."""
-    if logits.shape[-1] == 0:
-        return logits.logsumexp(-1)
-    return logits[..., 0] - logits.log_softmax(-1)[..., 0]
-
-
-def _probabilities(
-    logits: Float[Tensor, "batch head query token"], text_normalizer: Float[Tensor, "batch head query"]
-) -> Float[Tensor, "batch head query token"]:
-    """The text weighs in the softmax as one more token whose logit is the normalizer."""
-    return torch.cat([text_normalizer[..., None], logits], dim=-1).softmax(-1)[..., 1:]
 
 
 def without_autocast(device_type: str) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from keyorbit.diffusion.choices import MapKind
 from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.diffusion.scores import probabilities
 
 Items = Int[Tensor, " batch"] | slice
 EVERY = slice(None)
@@ -57,9 +58,7 @@ class LayerQueries:
         """The token columns of the softmax over text and tokens together."""
         if self.text_normalizer is None:
             raise ValueError(f"layer {self.name} was recorded without its text normalizer: it gives logits only")
-        logits = self.logits(tokens, items)
-        normalizer = torch.logaddexp(self.text_normalizer[items].to(tokens), logits.logsumexp(-1))
-        return (logits - normalizer[..., None]).exp()
+        return probabilities(self.logits(tokens, items), self.text_normalizer[items].to(tokens))
 
 
 @dataclass(frozen=True, eq=False)
