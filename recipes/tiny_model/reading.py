@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import cross_attention_layers, without_autocast
 from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.diffusion.scores import mean_of_heads
 from keyorbit.geometry.views import grid_size
 
 
@@ -69,6 +70,5 @@ class RowReader:
             return
         key = layer.to_k(self._rows)
         with without_autocast(query.device.type):
-            # All heads' channels side by side: their sum of products is the sum over the heads.
-            key = key.float() * layer.scale / layer.heads
-            self._logits.append((query.float() @ key.mT)[:, None])
+            logits, *_ = mean_of_heads(query, [key], 0, layer.heads, layer.scale, normalizer=False)
+        self._logits.append(logits)
