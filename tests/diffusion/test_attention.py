@@ -8,7 +8,7 @@ import torch
 import torch.utils.checkpoint
 from diffusers import UNet2DConditionModel
 
-from keyorbit.diffusion.attention import PASSES, capture_attention, cross_attention_layers
+from keyorbit.diffusion.attention import PASSES, capture_attention, cross_attention_layers, split_context
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
@@ -311,3 +311,12 @@ def test_two_rows_of_three_do_not_fit_the_real_grid():
     assert Layout(3, 2).view_size(120, 80) == (40, 40)
     with pytest.raises(ValueError, match="divide"):
         Layout(2, 3).check(120, 80)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_context_is_cut_into_tensors_as_if_they_had_never_been_one(batch):
+    context = torch.rand(batch, 9, 4)
+    for part, rows in zip(split_context(context, 7), (slice(7), slice(7, None)), strict=True):
+        alone = context[:, rows].clone(memory_format=torch.contiguous_format)
+        assert torch.equal(part, alone)
+        assert part.stride() == torch.empty(part.shape).stride()

@@ -105,11 +105,7 @@ class _LastLayerSeen(Exception):
 
 
 class _Cut:
-    """A context as text rows and learnable rows. All layers of a forward get the same context: it is cut once.
-
-    Both get the strides of a tensor of their own: with others a product may take another kernel, whose last bits
-    differ. (A slice of a single item counts as contiguous and keeps the whole context's stride.)
-    """
+    """A context as text rows and learnable rows. All layers of a forward get the same context: it is cut once."""
 
     def __init__(self, text_tokens: int) -> None:
         self._text_tokens = text_tokens
@@ -125,8 +121,7 @@ class _Cut:
         with_gradients = torch.is_grad_enabled()
         if self._last[0] is not context or self._last[1] != with_gradients:
             self._last = context, with_gradients
-            parts = context.tensor_split([self._text_tokens], dim=1)
-            self._parts = tuple(part.flatten(0, 1).view(part.shape) for part in parts)
+            self._parts = split_context(context, self._text_tokens)
         return self._parts
 
 
@@ -251,6 +246,18 @@ class _CaptureProcessor(nn.Module):
 
 # diffusers reads the signature of a processor at every call: kept, it is not built anew.
 vars(_CaptureProcessor.__call__)["__signature__"] = inspect.signature(_CaptureProcessor.__call__)
+
+
+def split_context(
+    context: Float[Tensor, "batch all width"], text_tokens: int
+) -> tuple[Float[Tensor, "batch text width"], Float[Tensor, "batch token width"]]:
+    """The text rows, and the learnable rows that :meth:`keyorbit.diffusion.tokens.Tokens.append_to` put behind them.
+
+    Both get the strides of a tensor of their own: with others a product may take another kernel, whose last bits
+    differ. (A slice of a single item counts as contiguous and keeps the whole context's stride.)
+    """
+    text, tokens = (part.flatten(0, 1).view(part.shape) for part in context.tensor_split([text_tokens], dim=1))
+    return text, tokens
 
 
 def cross_attention_layers(unet: nn.Module, pattern: str | Sequence[str] = "*") -> list[str]:

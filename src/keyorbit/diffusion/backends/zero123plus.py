@@ -14,6 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from keyorbit.diffusion.attention import split_context
 from keyorbit.diffusion.backends.base import Condition, Precision
 from keyorbit.diffusion.backends.controlnet import Control, check_controlnet, residuals
 from keyorbit.diffusion.backends.passes import Passes, compiled_passes, two_passes
@@ -244,7 +245,7 @@ class Zero123PlusBackend:
         noised = self.add_noise(condition_latent, condition_noise, timestep)
         added: dict[str, Any] = {}
         if control is not None:
-            text = context[:, : self.parts.tokenizer.model_max_length].contiguous()
+            text, _ = split_context(context, self.parts.tokenizer.model_max_length)
             added = residuals(self.controlnet, control, latents, timestep, text)
         return passes(self.unet, noised, latents, timestep, context, added)
 
@@ -313,14 +314,12 @@ class Zero123PlusBackend:
         condition = self.encode_condition(pictures, generator, prompts)
         if guided:
             condition = self.empty_condition(len(pictures), generator, negative_prompts).join(condition)
-        condition = condition.repeat(num_images_per_prompt)
+        condition, halves = condition.repeat(num_images_per_prompt), 2 if guided else 1
         if control is not None:
-            control = control.repeat(num_images_per_prompt, 2 if guided else 1)
+            control = control.repeat(num_images_per_prompt, halves)
         context = condition.context if tokens is None else Tokens(tokens).append_to(condition.context)
 
         shape = (len(pictures) * num_images_per_prompt, self.unet.config.in_channels, *self.latent_size(*size))
-        halves = 2 if guided else 1
-
         passes = two_passes if self._compiled is None or self._captured() else self._compiled
 
         def predict(latents: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
