@@ -201,12 +201,11 @@ class KeypointDetector:
         if "condition" in recording.queries:
             condition = self._heatmaps(recording, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
         silhouette = recording.shown.silhouette
-        distance = silhouette.distance.to(heatmaps)
-        keypoints, points = self._keypoints(everything, condition, distance, cameras)
+        keypoints, points = self._keypoints(everything, condition, silhouette.distance.to(heatmaps), cameras)
         camera = None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            camera = find_input_camera(thing.input_image, keypoints, points, condition.cpu(), distance)
+            camera = find_input_camera(thing.input_image, keypoints, points, condition.cpu(), silhouette.distance.cpu())
         how = "given" if thing.views is not None and len(views) > 1 else "generated"
         sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
         log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)

@@ -99,8 +99,7 @@ def find_input_camera(
     """The input picture's camera, from its heatmaps and its outline; see :func:`search_input_camera`.
 
     None for keypoints without cameras, or without places on the input picture. distance: from the silhouettes of the
-    views (:class:`keyorbit.geometry.hull.Silhouette`); the visual hull is computed where it lies. The search itself,
-    of few numbers and many steps, runs where everything else lies: on the CPU.
+    views (:class:`keyorbit.geometry.hull.Silhouette`). Everything is on the CPU: few numbers, and many steps.
     """
     if keypoints.cameras is None or keypoints.input_xy is None or keypoints.input_score is None:
         return None
@@ -108,8 +107,7 @@ def find_input_camera(
     mask = silhouettes(pixels[None])[0] if alpha is None else alpha
     size = (distance.shape[-2], distance.shape[-1])
     silhouette = Silhouette.of(resize(mask.float(), size)[None] > 0.5)
-    here = keypoints.cameras.to(distance.device)
-    hull = hull_points(distance, here, HULL_POINTS, torch.Generator().manual_seed(0)).to(heatmaps.device)
+    hull = hull_points(distance, keypoints.cameras, HULL_POINTS, torch.Generator().manual_seed(0))
     weights = keypoints.input_score * points.score
     outline = Outline(hull, silhouette)
     return search_input_camera(points.xyz, weights, heatmaps, keypoints.input_xy, keypoints.cameras, outline)
