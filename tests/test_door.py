@@ -108,7 +108,7 @@ WRONG = [
     ([*DISCOVER, "--cache", "@/data"], "give either DATA or --cache"),
     (["discover", "--cache", "@/data", "--out", "@/new"], "is no query cache: it has no index.json"),
     (["discover", "--cache", "@/data", "--out", "@/new", "--noises", "2"], "--noises cannot be chosen any more"),
-    ([*DISCOVER, "--config", "@/none.toml"], "none.toml cannot be read as TOML"),
+    ([*DISCOVER, "--config", "@/none.toml"], "there is no file"),
     ([*DISCOVER, "--config", "@/bad.toml"], "bad.toml cannot be read as TOML"),
     ([*DISCOVER, "--resume", "--overwrite"], "choose one of them"),
     ([*DISCOVER, "--model", "@/none"], "no model folder at"),

@@ -24,8 +24,8 @@ ROOMS = {
     "output": ("detection",),
 }
 # The edges may import everything.
-EDGES = ("app", "cli", "determinism", "devices", "ranks", "errors", "__init__", "__main__")
-MATHEMATICS = {"torch", "numpy", "scipy", "einops", "jaxtyping", "typing_extensions", "keyorbit"}
+EDGES = ("app", "cli", "determinism", "devices", "ranks", "errors", "values", "__init__", "__main__")
+MATHEMATICS = {"torch", "numpy", "scipy", "einops", "jaxtyping", "typing_extensions", "msgspec", "keyorbit"}
 FLOORS = 10
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -46,7 +46,7 @@ NAMES = {name_of(path) for path in MODULES}
 def allowed(room):
     """All rooms that a room may import."""
     direct = ROOMS[room]
-    return {room, "errors", *direct}.union(*(allowed(other) for other in direct if other in ROOMS))
+    return {room, "errors", "values", *direct}.union(*(allowed(other) for other in direct if other in ROOMS))
 
 
 def run_at_import(body):

@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,6 +22,7 @@ from keyorbit.cli.terminal import bars, console, errors
 from keyorbit.cli.train import train_command
 from keyorbit.errors import InputError
 from keyorbit.ranks import first_launched, launched
+from keyorbit.storage.folder_names import readable
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +44,21 @@ def new_app() -> typer.Typer:
     app.callback(invoke_without_command=True)(_about)
     app.add_typer(dataset, name="dataset")
     app.add_typer(protocol, name="protocol")
-    app.command("discover")(explains_shortage(discover_command))
-    app.command("cache")(explains_shortage(cache_command))
-    app.command("train")(explains_shortage(train_command))
-    app.command("detect")(explains_shortage(detect_command))
-    app.command("evaluate")(explains_shortage(evaluate_command))
-    protocol.command("stablekeypoints")(explains_shortage(protocol_command))
-    app.command("report")(explains_shortage(report_command))
-    app.command("app")(explains_shortage(app_command))
-    app.command("inspect")(explains_shortage(inspect_command))
-    dataset.command("make")(explains_shortage(dataset_make))
-    dataset.command("render")(explains_shortage(dataset_render))
-    dataset.command("list")(explains_shortage(dataset_list))
+    for group, name, command in (
+        (app, "discover", discover_command),
+        (app, "cache", cache_command),
+        (app, "train", train_command),
+        (app, "detect", detect_command),
+        (app, "evaluate", evaluate_command),
+        (protocol, "stablekeypoints", protocol_command),
+        (app, "report", report_command),
+        (app, "app", app_command),
+        (app, "inspect", inspect_command),
+        (dataset, "make", dataset_make),
+        (dataset, "render", dataset_render),
+        (dataset, "list", dataset_list),
+    ):
+        group.command(name)(explains_shortage(command))
     return app
 
 
@@ -86,10 +90,14 @@ def main() -> None:
     try:
         new_app()()
     except InputError as error:
-        if several:  # one sentence is enough
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        errors.print(f"keyorbit: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error), several)
+    except BrokenPipeError:  # whoever read our output has left
+        sys.stdout = None
+        sys.exit(1)
+    except OSError as error:  # what nobody foresaw of a disk, a name or a network is the user's to mend all the same
+        log.info("", exc_info=True)
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"the system refused: {where}{error.strerror or error}", several)
     except KeyboardInterrupt:
         errors.print("keyorbit: stopped", markup=False)
         sys.exit(130)
@@ -97,6 +105,13 @@ def main() -> None:
         log.info("%.1f s in all", time.monotonic() - began)
         if several:  # the rest is the interpreter's, which may be ended without a word
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _fail(sentence: str, several: bool) -> NoReturn:
+    if several:  # one sentence is enough
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    errors.print(f"keyorbit: {readable(sentence)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -10,7 +10,8 @@ from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import CAMERAS, MapKind, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
 from keyorbit.errors import InputError, one_of
-from keyorbit.storage.settings import read_toml, toml_values
+from keyorbit.storage.content import toml_of
+from keyorbit.storage.settings import read_toml
 
 T = TypeVar("T")
 ModelOption = Annotated[
@@ -85,7 +86,7 @@ def base_settings(kind: type[T], config: Path | None, kept: Path, resume: bool) 
 def check_settings(config: Path | None) -> None:
     """Raise InputError where a file of settings is given that cannot be read; its values are checked later."""
     if config is not None:
-        toml_values(config)
+        toml_of(config)
 
 
 def check_maps(value: str | None) -> MapKind | None:

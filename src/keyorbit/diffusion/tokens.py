@@ -12,7 +12,7 @@ from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.storage.settings import from_values
+from keyorbit.values import from_values
 
 FORMAT = "keyorbit-tokens-1"
 

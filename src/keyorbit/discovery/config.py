@@ -12,7 +12,7 @@ from keyorbit.discovery.choices import NUM_TOKENS, Method
 from keyorbit.discovery.objective import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import ConstellationConfig
-from keyorbit.storage.settings import from_values
+from keyorbit.values import from_values
 
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/research-log.md
 

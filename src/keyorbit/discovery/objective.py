@@ -34,7 +34,7 @@ class LossWeights:
         margin: of the separation, world units.
     """
 
-    # Terms of older versions; their settings are read where these are 0: keyorbit.storage.settings.
+    # Terms of older versions; their settings are read where these are 0: keyorbit.values.
     RETIRED: ClassVar = ("uncertain", "epipolar", "likelihood", "uncovered", "constellation")
 
     geometric: float = 5.0

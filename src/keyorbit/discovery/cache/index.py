@@ -24,7 +24,7 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects, ObjectViews
-from keyorbit.storage.settings import from_values
+from keyorbit.values import from_values
 
 FORMAT = "keyorbit-queries-1"
 STORED: dict[str, torch.dtype] = {name: getattr(torch, name) for name in STORED_TYPES}

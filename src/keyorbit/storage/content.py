@@ -1,0 +1,96 @@
+"""What a file from outside holds, as text or as plain values: one error for everything that can be wrong with it."""
+
+import json
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from reprlib import repr as short
+from typing import Any
+
+from keyorbit.errors import InputError
+
+# Far above what any file of settings, cameras or descriptions needs.
+LARGEST = 256 * 2**20
+DEEPEST = 64
+
+
+def text_of(path: Path, largest: int = LARGEST) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        largest: number of bytes above which it is refused. Default 256 MiB.
+
+    Raises:
+        InputError: it is missing, no file, too large, no UTF-8, or cannot be read.
+    """
+    try:
+        if not path.exists():
+            raise InputError(f"there is no file {path}")
+        if not path.is_file():
+            raise InputError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give a file")
+        if (size := path.stat().st_size) > largest:
+            raise InputError(f"{path} has {size:,} bytes; such a file has at most {largest:,}")
+        return path.read_text(encoding="utf-8-sig")
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: byte {error.start} cannot be read") from error
+    except (OSError, ValueError) as error:  # the latter: a name that no file can have
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def json_of(path: Path) -> Any:
+    """The plain values in a JSON file.
+
+    Raises:
+        InputError: as :func:`text_of` and :func:`json_in`.
+    """
+    return json_in(text_of(path), str(path))
+
+
+def json_in(text: str, where: str) -> Any:
+    """The plain values in a JSON text, such as the header of a file; ``where`` names it in error messages.
+
+    Raises:
+        InputError: it is not JSON, is nested more than 64 deep, or holds a number that is not finite.
+    """
+    return _values(json.loads, text, where, "JSON")
+
+
+def toml_of(path: Path) -> dict[str, Any]:
+    """The tables in a TOML file.
+
+    Raises:
+        InputError: as :func:`text_of`, or it is not TOML, is nested more than 64 deep, or holds a number that is not
+            finite.
+    """
+    tables: dict[str, Any] = _values(tomllib.loads, text_of(path), str(path), "TOML")
+    return tables
+
+
+def _values(parse: Callable[[str], Any], text: str, where: str, kind: str) -> Any:
+    try:
+        values = parse(text)
+    except RecursionError as error:
+        raise InputError(f"{where} cannot be read as {kind}: it is nested more than {DEEPEST} deep") from error
+    except ValueError as error:  # also: a whole number of thousands of digits
+        raise InputError(f"{where} cannot be read as {kind}: {error}") from error
+    _check_plain(values, where, kind)
+    return values
+
+
+def _check_plain(values: Any, where: str, kind: str) -> None:
+    """Raise InputError for what no converter can take: values too deep, and numbers that are not finite."""
+    left = [("", 0, values)]
+    while left:
+        path, depth, value = left.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where}: {path.lstrip('.')} cannot be {value}; it must be a finite number")
+        if isinstance(value, Mapping | list) and depth == DEEPEST:
+            raise InputError(f"{where} cannot be read as {kind}: {short(path)} is nested more than {DEEPEST} deep")
+        if isinstance(value, Mapping):
+            left += [(f"{path}.{short(name)[1:-1]}", depth + 1, item) for name, item in value.items()]
+        elif isinstance(value, list):
+            left += [(f"{path}[{i}]", depth + 1, item) for i, item in enumerate(value) if type(item) is not int]
