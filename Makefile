@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test quick lint docs browser demo figures report-picture notebook shape-report cli-reference quality clean
+.PHONY: install test quick lint docs browser chaos demo figures report-picture notebook shape-report cli-reference quality clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -35,6 +35,10 @@ quick: $(INSTALLED)
 # (on Debian: apt-get install chromium chromium-driver).
 browser: $(INSTALLED)
 	$(BIN)/pytest -m browser
+
+# All wrong inputs, kills and full disks that the tests know, and the table of docs/reliability.md: half an hour.
+chaos: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --chaos $(or $(SEED),1) --hypothesis-seed $(or $(SEED),1) tests/chaos
 
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh

@@ -3,8 +3,10 @@
 import ast
 import importlib
 import os
+from collections import Counter
 from functools import partial
 
+import hypothesis
 import jaxtyping
 import pytest
 import torch
@@ -21,12 +23,16 @@ SLOW_IMPORTS = (
     *("keyorbit.app", "keyorbit.cli", "keyorbit.diffusion.backends", "keyorbit.diffusion.inspection"),
     *("keyorbit.training.train", "helpers.browser", "helpers.command_line", "helpers.models"),
 )
+TALLY = pytest.StashKey[Counter]()
 SLOW_FOLDERS = {"benchmarks", "recipes"}
 SLOW_FIXTURES = {"model_folder", "stable_diffusion_folder", "run_here", "command"}
 
 
 def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="leave out what needs a model, a command or a process")
+    parser.addoption(
+        "--chaos", type=int, default=0, metavar="N", help="all wrong inputs and kills, with seed N, and the table"
+    )
 
 
 def pytest_configure(config):
@@ -39,8 +45,21 @@ def pytest_configure(config):
         early += ["diffusers.models.controlnets.controlnet", "diffusers.schedulers", "accelerate", "peft"]
     for name in early:
         importlib.import_module(name)
+    # Of wrong inputs and kills, `make test` tries the same few each time.
+    chaos = config.getoption("chaos")
+    hypothesis.settings.register_profile("few", max_examples=20, derandomize=True, deadline=None, database=None)
+    hypothesis.settings.register_profile("all", max_examples=500, deadline=None, database=None)
+    hypothesis.settings.load_profile("all" if chaos else "few")
+    config.stash[TALLY] = Counter()
     # Before anything imports keyorbit: modules already imported would go unchecked.
     jaxtyping.install_import_hook(["keyorbit", "tiny_model"], "beartype.beartype")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """What was tried, what it came to, how often: the table of `make chaos`."""
+    if config.getoption("chaos"):
+        for (area, tried, outcome), number in sorted(config.stash[TALLY].items()):
+            terminalreporter.write_line(f"| {area} | {tried} | {outcome} | {number} |")
 
 
 def imported(path):
@@ -65,6 +84,18 @@ def pytest_collection_modifyitems(config, items):
         slow = [item for item in items if SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session")
+def chaos(pytestconfig):
+    """The seed with which all wrong inputs and kills are tried; 0 where a few have to do."""
+    return pytestconfig.getoption("chaos")
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig):
+    """Counts by area, what was tried, and what it came to; `make chaos` prints it."""
+    return pytestconfig.stash[TALLY]
 
 
 @pytest.fixture(scope="session")
