@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
@@ -29,6 +28,7 @@ import keyorbit as ko
 from keyorbit.diffusion.attention import PASSES, Pass, capture_attention
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.inspection.architectures import load_architecture
+from keyorbit.diffusion.inspection.cost import random_weights
 from keyorbit.diffusion.inspection.passes import run_passes
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache
@@ -122,29 +122,18 @@ def random_backend(card: Card, quick: bool) -> Zero123PlusBackend:
     else:
         architecture, side = load_architecture("zero123plus-v1.2"), 320
         parts = make_tiny(TinyConfig(64, 1024, text_layers=1, vision_layers=1), 0)
+        generator = torch.Generator(card.device).manual_seed(0)
         seen = {"size": {"shortest_edge": 512}, "crop_size": {"height": 512, "width": 512}}
         parts = replace(
             parts,
-            unet=drawn(architecture.build_unet(), card),
-            vae=drawn(AutoencoderKL.from_config(architecture.vae), card),
+            unet=random_weights(architecture.build_unet(), card.device, card.dtype, generator),
+            vae=random_weights(architecture.build_vae(), card.device, card.dtype, generator),
             feature_extractor_vae=CLIPImageProcessorPil(**seen),
         )
     for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
         module.to(card.device, card.dtype)
     cameras = ko.zero123plus_cameras().to(card.device)
     return Zero123PlusBackend(parts, ko.Layout(3, 2), cameras, side, "random", "random")
-
-
-def drawn(module: Any, card: Card) -> Any:
-    """The module with weights that keep activations near unit size."""
-    module = module.to(card.dtype).to_empty(device=card.device)
-    with torch.no_grad():
-        for name, weight in module.named_parameters():
-            if weight.ndim == 1:
-                weight.fill_(1.0 if name.endswith("weight") else 0.0)
-            else:
-                weight.normal_(0.0, weight[0].numel() ** -0.5)
-    return module
 
 
 def picture(number: int) -> Image.Image:

@@ -27,7 +27,8 @@ class Counting(TorchDispatchMode):
         if name in WAITS:
             self.waits[name] += 1
         # Numbers of no dimension are the schedulers', which keep them on the CPU.
-        if name not in VIEWS and isinstance(result, torch.Tensor | tuple) and getattr(result, "ndim", 1):
+        works = result is None or isinstance(result, torch.Tensor | tuple)  # None: in place, of lists of tensors
+        if name not in VIEWS and works and getattr(result, "ndim", 1):
             self.operations[name] += 1
         tensors = [x for x in (*args, result) if isinstance(x, torch.Tensor)]
         if name in ("_to_copy", "copy_") and len({x.device.type for x in tensors}) > 1:

@@ -1,6 +1,5 @@
 """Training on the device: between two lines of the log nobody waits for it, neither joint training nor the recipe."""
 
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -8,9 +7,9 @@ import jaxtyping
 import pytest
 import torch
 from accelerate import Accelerator
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import pretend_device
+from helpers.counting import Counting
 from helpers.models import SMALL
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
@@ -97,18 +96,6 @@ def test_joint_training_there_is_that_of_the_cpu(model_folder, objects, tmp_path
     torch.testing.assert_close(found[1].embedding, found[0].embedding, atol=1e-4, rtol=1e-4)
 
 
-class Operations(TorchDispatchMode):
-    """Counts what is dispatched in its block, by name."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = Counter()
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        self.names[function.overloadpacket.__name__] += 1
-        return function(*arguments, **(options or {}))
-
-
 def test_adamw_is_one_operation_and_goes_on_from_a_file_in_any_order_of_memory(tmp_path):
     """Convolutions whose channels lie last: a fused kernel takes no moments in another order than their weight's."""
 
@@ -120,10 +107,10 @@ def test_adamw_is_one_operation_and_goes_on_from_a_file_in_any_order_of_memory(t
     def updated(state, step):
         for i, p in enumerate(state.weights.values()):
             p.grad = torch.full_like(p, 0.1 * (step + i + 1))
-        with Operations() as counted:
+        with Counting() as counted:
             state.update(step)
-        assert counted.names["_fused_adamw_"] == 1
-        assert counted.names["addcdiv_"] == counted.names["_foreach_addcdiv_"] == 0
+        assert counted.operations["_fused_adamw_"] == 1
+        assert counted.operations["addcdiv_"] == counted.operations["_foreach_addcdiv_"] == 0
 
     whole = state_of(0)
     updated(whole, 0)

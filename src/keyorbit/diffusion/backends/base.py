@@ -8,7 +8,7 @@ import torch
 from einops import repeat
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
@@ -61,6 +61,12 @@ class Precision:
             told = f"maps within {100 * self.mean:.1f} % of float32, the worst within {100 * self.worst:.1f} %"
             return f"{self.dtype}: {told}"
         return f"{self.dtype}: {self.reason}" if self.reason else self.dtype
+
+
+def first_parameter(module: nn.Module) -> Tensor:
+    """What tells a model's device and type; diffusers' own properties walk through all of its modules."""
+    first: Tensor = next(module.parameters())
+    return first
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import cross_attention_layers
-from keyorbit.diffusion.backends.base import Condition, Precision
+from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
 from keyorbit.diffusion.backends.text import encode_prompts, random_rows
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
@@ -58,12 +58,11 @@ class StableDiffusionBackend:
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self.unet.device)
+        return first_parameter(self.unet).device
 
     @property
     def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.unet.dtype
-        return dtype
+        return first_parameter(self.unet).dtype
 
     @property
     def view_size(self) -> int:

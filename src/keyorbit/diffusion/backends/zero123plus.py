@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from keyorbit.diffusion.attention import split_context
-from keyorbit.diffusion.backends.base import Condition, Precision
+from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
 from keyorbit.diffusion.backends.controlnet import Control, check_controlnet, residuals
 from keyorbit.diffusion.backends.passes import Passes, compiled_passes, two_passes
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
@@ -107,16 +107,11 @@ class Zero123PlusBackend:
     # Not the UNet's own properties, each of which walks through all of its modules: 2 ms at full size.
     @property
     def device(self) -> torch.device:
-        return self._parameter.device
+        return first_parameter(self.unet).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._parameter.dtype
-
-    @property
-    def _parameter(self) -> Tensor:
-        first: Tensor = next(self.unet.parameters())
-        return first
+        return first_parameter(self.unet).dtype
 
     @property
     def grid_size(self) -> tuple[int, int]:

@@ -116,14 +116,18 @@ class _Bench:
 
 
 def random_weights(unet: Any, device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Any:
-    """Give a UNet from the meta device memory, and weights that keep activations near unit size."""
+    """Give a UNet or VAE from the meta device memory, and weights that keep activations near unit size.
+
+    They are drawn where the generator is.
+    """
     unet = nn.Module.to(unet, dtype).to_empty(device=device)
     for name, weight in unet.named_parameters():
         if weight.ndim == 1:
             weight.fill_(1.0 if name.endswith("weight") else 0.0)
         else:
             spread = weight[0].numel() ** -0.5
-            weight.copy_(torch.empty(weight.shape, dtype=dtype).normal_(0.0, spread, generator=generator))
+            drawn = torch.empty(weight.shape, dtype=dtype, device=generator.device)
+            weight.copy_(drawn.normal_(0.0, spread, generator=generator))
     return unet
 
 
