@@ -8,11 +8,13 @@ Two ways to run the tokens, both exact:
 """
 
 import inspect
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -28,6 +30,7 @@ Pass = Literal["condition", "grid"]
 Heads = Literal["each", "mean"]
 PASSES: tuple[Pass, ...] = ("condition", "grid")
 TEXT_TOKENS = 77
+_AS_THEY_RUN = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
 
 
 @dataclass(frozen=True)
@@ -187,51 +190,78 @@ class _Projections:
 
 
 class _CaptureProcessor(nn.Module):
-    """Stands before a cross-attention layer's own processor, trims the context for it, and records."""
+    """Stands before a cross-attention layer's own processor, trims the context for it, and records.
+
+    accepts: names of the arguments that the own processor takes.
+    """
 
     def __init__(self, name: str, chained: Any, accepts: frozenset[str], wanted: _Wanted, chosen: bool) -> None:
         super().__init__()
         self.name, self.chained, self.accepts, self.wanted, self.chosen = name, chained, accepts, wanted, chosen
+        # diffusers hands a processor those keyword arguments that the signature of its __call__ names, which it reads
+        # at every call: here all that the own one takes, and the pass. (A reference that keeps nothing alive: records
+        # would stay on the GPU until garbage is collected.)
+        signed = partial(type(self).__call__, cast(_CaptureProcessor, weakref.proxy(self)))
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        vars(signed)["__signature__"] = inspect.Signature([inspect.Parameter(x, keyword) for x in accepts | {"mode"}])
+        vars(self)["__call__"] = signed
 
-    # diffusers hands a processor only the keyword arguments that its __call__ names.
     def __call__(
         self,
         attn: Any,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
+        encoder_hidden_states: Tensor | tuple[Tensor, Any] | None = None,
         attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        scale: float | None = None,
-        mode: str | None = None,
-        reference: dict[str, Tensor] | None = None,
+        **others: Any,
     ) -> Any:
-        if encoder_hidden_states is None:
+        wanted, isolated = self.wanted, self.wanted.mode == "isolated"
+        unet_pass = _pass_of(others.get("mode"))
+        if "mode" not in self.accepts:
+            others.pop("mode", None)
+        # With an IP-Adapter, the second part is of pictures, for its own projections.
+        context, *pictures = (
+            encoder_hidden_states if isinstance(encoder_hidden_states, tuple) else [encoder_hidden_states]
+        )
+        if context is None:
             raise InputError(f"{self.name} got no context; capture works on cross-attention layers")
-        wanted = self.wanted
-        isolated = wanted.mode == "isolated"
-        seen = tokens = encoder_hidden_states
+        if self.chosen:
+            self._check(context)
+        if pictures and _takes_no_pictures(self.chained):
+            raise InputError(
+                f"{self.name} got a context with a part of pictures, as an IP-Adapter makes it, and its "
+                f"{type(self.chained).__name__} takes none: pipe.load_ip_adapter installs processors that do"
+            )
+        seen = tokens = context
         if isolated:
-            seen, tokens = wanted.cut(encoder_hidden_states)
-        offered = {"temb": temb, "scale": scale, "mode": mode, "reference": reference}
-        kwargs = {key: value for key, value in offered.items() if value is not None and key in self.accepts}
-        unet_pass = _pass_of(mode)
-        if not self.chosen or unet_pass not in wanted.passes:
-            out = self.chained(attn, hidden_states, seen, attention_mask, **kwargs)
-        else:
+            seen, tokens = wanted.cut(context)
+        mask, bias = _masks(attention_mask, wanted.text_tokens, context.shape[1], isolated)
+        layer = attn
+        if observes := self.chosen and unet_pass in wanted.passes:
             layer = _Projections(attn)
-            out = self.chained(layer, hidden_states, seen, attention_mask, **kwargs)
+        given = (seen, *pictures) if pictures else seen
+        out = self.chained(layer, hidden_states, encoder_hidden_states=given, attention_mask=mask, **others)
+        if observes:
             query = attn.to_q(hidden_states) if layer.query is None else layer.query
-            key = attn.to_k(seen) if layer.key is None else layer.key
+            key = attn.to_k(_normed(attn, seen)) if layer.key is None else layer.key
             keys = [key]
             if isolated:
-                keys.append(attn.to_k(tokens) if tokens.shape[1] else key[:, :0])
+                keys.append(attn.to_k(_normed(attn, tokens)) if tokens.shape[1] else key[:, :0])
             with without_autocast(query.device.type):
-                self._observe(unet_pass, attn, query, keys)
+                self._observe(unet_pass, attn, query, keys, bias)
         if wanted.stop_behind == self.name:
             raise _LastLayerSeen(unet_pass)
         return out
 
-    def _observe(self, unet_pass: Pass, attn: Any, query: Tensor, keys: Sequence[Tensor]) -> None:
+    def _check(self, context: Tensor) -> None:
+        """Raise InputError for a context without learnable rows; where queries are kept these may come later."""
+        wanted = self.wanted
+        if context.shape[1] < wanted.text_tokens or not (context.shape[1] > wanted.text_tokens or wanted.queries):
+            raise InputError(
+                f"{self.name} got a context of {context.shape[1]} rows, and with {wanted.text_tokens} of text none is "
+                "left for learnable tokens: append these (tokens.append_to(context)), or give text_tokens"
+            )
+
+    def _observe(self, unet_pass: Pass, attn: Any, query: Tensor, keys: Sequence[Tensor], bias: Tensor | None) -> None:
         """Record a layer. ``keys`` are the text's and the tokens', or both in one tensor."""
         wanted, scale = self.wanted, attn.scale
         size = wanted.size(unet_pass, query.shape[1])
@@ -240,12 +270,40 @@ class _CaptureProcessor(nn.Module):
             query, scale = query.float() * scale, 1.0
             scaled = split_heads(query, attn.heads)
         read = each_head if wanted.heads == "each" else mean_of_heads
-        record = read(query, keys, wanted.text_tokens, attn.heads, scale, wanted.normalizer)
+        record = read(query, keys, wanted.text_tokens, attn.heads, scale, wanted.normalizer, bias)
         wanted.record._add(LayerRecord(self.name, unet_pass, size, *record, scaled))
 
 
-# diffusers reads the signature of a processor at every call: kept, it is not built anew.
-vars(_CaptureProcessor.__call__)["__signature__"] = inspect.signature(_CaptureProcessor.__call__)
+def _takes_no_pictures(processor: Any) -> bool:
+    """Of diffusers' processors those for IP-Adapters have it in their name; others are trusted."""
+    kind = type(processor)
+    return kind.__module__.startswith("diffusers.") and "IPAdapter" not in kind.__name__
+
+
+def _normed(attn: Any, context: Tensor) -> Tensor:
+    """The context as a layer projects it to keys."""
+    normed: Tensor = context if attn.norm_cross is None else attn.norm_encoder_hidden_states(context)
+    return normed
+
+
+def _masks(
+    mask: Tensor | None, text_tokens: int, rows: int, isolated: bool
+) -> tuple[Tensor | None, Float[Tensor, "batch _ row"] | None]:
+    """The mask for the layer's own processor, and the bias on all rows' logits; the tokens' is 0 if it has none.
+
+    diffusers makes a bias of it, ``[batch 1 row]``: 0 for rows that count, -10000 for others. Whoever masks the text
+    does not know of the tokens behind it.
+    """
+    if mask is None:
+        return None, None
+    columns = mask.shape[-1]
+    if mask.ndim != 3 or columns not in (text_tokens, rows):
+        raise InputError(
+            f"a mask of shape {list(mask.shape)} does not fit a context of {text_tokens} text rows and "
+            f"{rows - text_tokens} learnable ones: give encoder_attention_mask a column for each row, or each text row"
+        )
+    whole = nn.functional.pad(mask, (0, rows - columns))
+    return whole[..., :text_tokens] if isolated else whole, whole.float()
 
 
 def split_context(
@@ -264,22 +322,34 @@ def cross_attention_layers(unet: nn.Module, pattern: str | Sequence[str] = "*") 
     """The names of a UNet's cross-attention layers that match a glob pattern (or one of several), as they run.
 
     Names are the module paths, such as ``up_blocks.1.attentions.0.transformer_blocks.0.attn2``; patterns match from
-    the start and may leave out the middle: ``"up_blocks.*.attn2"``.
+    the start and may leave out the middle: ``"up_blocks.*.attn2"``. Layers whose queries are moments and not places, as
+    in Stable Video Diffusion's temporal blocks, have no map and are not among them.
 
     Raises:
-        InputError: nothing matches.
+        InputError: nothing matches, or the model has no cross-attention.
     """
-    return _chosen(_layers_with_context(unet), pattern)
+    return _chosen(_layers_with_context(unet), pattern, unet)
 
 
-def _chosen(layers: Mapping[str, Any], pattern: str | Sequence[str]) -> list[str]:
+def _chosen(layers: Mapping[str, Any], pattern: str | Sequence[str], unet: nn.Module) -> list[str]:
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-    cross = list(layers)
-    # diffusers lists the middle block behind the up blocks, and runs it before them.
-    cross.sort(key=lambda name: ("down_blocks", "mid_block", "up_blocks").index(name.split(".")[0]))
+    cross = [name for name in layers if "temporal" not in name]
+    if not cross:
+        raise InputError(
+            f"{type(unet).__name__} has no layer of cross-attention ('attn2' with a context), where tokens are read: "
+            "models whose text and picture share one attention (Stable Diffusion 3, Flux) cannot be captured"
+        )
+    # diffusers lists the middle block of a UNet behind the up blocks, and runs it before them.
+    cross.sort(key=lambda name: _AS_THEY_RUN.get(name.split(".")[0], 0))
     found = [name for name in cross if any(fnmatchcase(name, p) for p in patterns)]
     if not found:
         raise InputError(f"no cross-attention layer matches {pattern!r}; there are: {', '.join(cross)}")
+    for name in found:
+        if getattr(layers[name], "norm_q", None) is not None or isinstance(layers[name].norm_cross, nn.GroupNorm):
+            raise InputError(
+                f"{name} of {type(unet).__name__} normalises its queries, or its context over all rows: its logits are "
+                "not those of queries and keys, and cannot be captured"
+            )
     return found
 
 
@@ -304,7 +374,9 @@ def capture_attention(
     gradient checkpointing, call ``backward`` inside the block: the layers run once more there.
 
     Args:
-        unet: a diffusers UNet, before or after its pipeline installed processors of its own.
+        unet: a diffusers UNet, before or after its pipeline installed processors of its own; also one with an
+            IP-Adapter, a motion adapter or of videos, a ControlNet, or a transformer with cross-attention (PixArt).
+            ``encoder_attention_mask`` may have a column for each text row, or for each row; masked rows do not count.
         layers: glob pattern(s) on the layers' names; see :func:`cross_attention_layers`.
         passes: which of Zero123++'s two UNet passes to record. A forward that names no pass is a grid pass.
         mode: ``isolated`` or ``joint``; see the module's text.
@@ -320,7 +392,7 @@ def capture_attention(
         InputError: nothing matches ``layers``, or another capture is active on this UNet.
     """
     attentions = _layers_with_context(unet)
-    chosen = _chosen(attentions, layers)
+    chosen = _chosen(attentions, layers, unet)
     installed = {name: attention.get_processor() for name, attention in attentions.items()}
     if any(isinstance(processor, _CaptureProcessor) for processor in installed.values()):
         raise InputError("attention of this UNet is being captured already; end that with block first")
@@ -329,7 +401,7 @@ def capture_attention(
     wanted = _Wanted(record, tuple(passes), mode, text_tokens, heads, normalizer, queries, last, _Cut(text_tokens))
 
     def note_forward(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sample = args[0] if args else kwargs["sample"]
+        sample = args[0] if args else kwargs["sample"] if "sample" in kwargs else kwargs["hidden_states"]
         reading: Mapping[str, Any] = kwargs.get("cross_attention_kwargs") or {}
         wanted.start(_pass_of(reading.get("mode")), (sample.shape[-2], sample.shape[-1]))
 
@@ -388,11 +460,12 @@ def _pass_of(mode: str | None) -> Pass:
 
 
 def _layers_with_context(unet: nn.Module) -> dict[str, Any]:
-    """The cross-attention layers by name, in the order in which they are registered.
+    """The layers that read a context, by name, in the order in which they are registered.
 
     The UNet's own ``attn_processors`` and ``set_attn_processor`` look for attributes of all modules: 10 ms a capture.
     """
-    setter: Any = unet.set_attn_processor  # bound to the UNet inside a wrapper (compiled, PEFT)
+    # Bound to the UNet inside a wrapper (compiled, PEFT).
+    setter: Any = getattr(unet, "set_attn_processor", unet.forward)
     found: dict[str, Any] = {}
     _find_layers(setter.__self__, "", found)
     return found
@@ -400,7 +473,7 @@ def _layers_with_context(unet: nn.Module) -> dict[str, Any]:
 
 def _find_layers(module: nn.Module, within: str, found: dict[str, Any]) -> None:
     for name, child in module._modules.items():
-        if name == "attn2":
+        if name == "attn2" and getattr(child, "is_cross_attention", False):
             found[within + name] = child
         elif child is not None:
             _find_layers(child, f"{within}{name}.", found)

@@ -1,7 +1,8 @@
 """What a layer's query and keys say of the tokens, in float32 and in few kernels.
 
 On a GPU a batch of one or two items waits for kernels to be launched, so their number is what counts
-(tests/diffusion/test_capture_kernels.py). ``keys`` are the text's and the tokens', or both in one tensor.
+(tests/diffusion/test_capture_kernels.py). ``keys`` are the text's and the tokens', or both in one tensor. ``bias`` is
+added to the logits of all heads, such as -10000 for rows that are masked; it has a column for each row of the context.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ def each_head(
     heads: int,
     scale: float,
     normalizer: bool,
+    bias: Float[Tensor, "batch _ row"] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Of each head, the tokens' logits ``[batch head query token]`` and the text's log-sum-exp ``[batch head query]``.
 
@@ -29,7 +31,14 @@ def each_head(
     query, *by_head = (_by_head(x, heads) for x in (query, *keys))
     text, tokens = by_head if len(keys) == 2 else by_head[0].tensor_split([text_tokens], dim=1)
     logits = _scores(query, tokens, scale).view(*shape, tokens.shape[1])
-    return logits, _log_sum_exp(_scores(query, text, scale)).view(shape) if normalizer else None, None
+    if bias is not None:
+        logits = logits + bias[:, None, :, text_tokens:]
+    if not normalizer:
+        return logits, None, None
+    scores = _scores(query, text, scale)
+    if bias is not None:
+        scores = scores.view(*shape, text.shape[1]) + bias[:, None, :, :text_tokens]
+    return logits, _log_sum_exp(scores).view(shape), None
 
 
 def mean_of_heads(
@@ -39,6 +48,7 @@ def mean_of_heads(
     heads: int,
     scale: float,
     normalizer: bool,
+    bias: Float[Tensor, "batch _ row"] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The tokens' logits ``[batch 1 query token]``, None, and their probabilities, averaged over the heads.
 
@@ -48,12 +58,16 @@ def mean_of_heads(
     query = query.float()
     # All heads' channels side by side: their sum of products is the sum over the heads.
     logits = _scores(query, tokens.float(), scale / heads)[:, None]
+    if bias is not None:
+        logits = logits + bias[:, None, :, text_tokens:]
     if not normalizer:
         return logits, None, None
     key = torch.cat(list(keys), dim=1) if len(keys) == 2 else keys[0]
-    every = _scores(_by_head(query, heads), _by_head(key, heads), scale).softmax(-1)
+    every = _scores(_by_head(query, heads), _by_head(key, heads), scale)
     every = every.view(query.shape[0], heads, query.shape[1], key.shape[1])
-    return logits, None, every[..., text_tokens:].mean(1, keepdim=True)
+    if bias is not None:
+        every = every + bias[:, None]
+    return logits, None, every.softmax(-1)[..., text_tokens:].mean(1, keepdim=True)
 
 
 def split_heads(x: Float[Tensor, "batch row inner"], heads: int) -> Float[Tensor, "batch head row channel"]:
