@@ -8,8 +8,8 @@
 ShapeNet's models have y up and look along −z; in our world z is up and they look along +x.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import check_split, read_json, read_lines
+from keyorbit.evaluation.readers.base import check_split
+from keyorbit.evaluation.readers.tables import Array, Coordinate, below, json_rows_of, lines_of
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
@@ -50,6 +51,22 @@ INPUT_ELEVATION_DEG = 20.0
 _BALL_NEIGHBOUR = 5
 # A landmark is hidden if something lies so much before it; with balls, their radius more.
 _HIDDEN = 0.03
+# Points of a cloud; each becomes a ball of 20 triangles.
+_MOST_POINTS = 2**18
+
+Place = tuple[Coordinate, Coordinate, Coordinate]
+
+
+@dataclass(frozen=True)
+class _Landmark:
+    semantic_id: int
+    xyz: Place
+
+
+@dataclass(frozen=True)
+class _Model:
+    model_id: int | str
+    keypoints: tuple[_Landmark, ...]
 
 
 def read_keypointnet(folder: Path, split: str, category: str, size: int) -> ObjectDataset:
@@ -65,16 +82,14 @@ def read_keypointnet(folder: Path, split: str, category: str, size: int) -> Obje
         raise InputError(f"KeypointNet has no category {category!r}; known are {', '.join(CLASSES)}")
     number = CLASSES[category]
     path = folder / "annotations" / f"{category}.json"
-    try:
-        told = {str(model["model_id"]): model["keypoints"] for model in read_json(path, "KeypointNet")}
-        landmarks = {name: {int(k["semantic_id"]): k["xyz"] for k in reversed(kps)} for name, kps in told.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not KeypointNet's annotations: {error!r}") from error
-    lines = [line.strip().partition("-") for line in read_lines(folder / "splits" / LISTS[split], "KeypointNet")]
+    told = json_rows_of(path, _Model, "KeypointNet")
+    landmarks = {str(model.model_id): {k.semantic_id: k.xyz for k in reversed(model.keypoints)} for model in told}
+    listed = folder / "splits" / LISTS[split]
+    lines = [line.strip().partition("-") for _, line in lines_of(listed, "KeypointNet")]
     models = [model for kind, _, model in lines if kind == number and model in landmarks]
     if not models:
-        raise InputError(f"{folder / 'splits' / LISTS[split]} names no {category} that {path.name} has landmarks of")
-    files = [_file(folder, number, model) for model in models]
+        raise InputError(f"{listed} names no {category} that {path.name} has landmarks of")
+    files = [_file(folder, number, model, str(listed)) for model in models]
     ids = sorted({i for points in landmarks.values() for i in points})
 
     def make(i: int) -> ObjectViews:
@@ -83,15 +98,15 @@ def read_keypointnet(folder: Path, split: str, category: str, size: int) -> Obje
     return ObjectDataset(len(models), make)
 
 
-def _file(folder: Path, number: str, model: str) -> Path:
-    mesh = folder / "ShapeNetCore.v2.ply" / number / f"{model}.ply"
-    cloud = folder / "pcds" / number / f"{model}.pcd"
+def _file(folder: Path, number: str, model: str, where: str) -> Path:
+    mesh = below(folder / "ShapeNetCore.v2.ply" / number, f"{model}.ply", where)
+    cloud = below(folder / "pcds" / number, f"{model}.pcd", where)
     if not mesh.is_file() and not cloud.is_file():
         raise InputError(f"KeypointNet lacks the model {model}: there is neither {mesh} nor {cloud}")
     return mesh if mesh.is_file() else cloud
 
 
-def _object(name: str, path: Path, places: dict[int, Any], ids: list[int], size: int) -> ObjectViews:
+def _object(name: str, path: Path, places: dict[int, Place], ids: list[int], size: int) -> ObjectViews:
     import trimesh
 
     vertices, faces, colors = read_pcd(path) if path.suffix == ".pcd" else _read_mesh(path)
@@ -161,17 +176,23 @@ def read_pcd(path: Path) -> tuple[Float[ndarray, "point 3"], None, Float[ndarray
     Raises:
         InputError: it is another kind of file.
     """
-    lines = read_lines(path, "KeypointNet")
-    starts = [i for i, line in enumerate(lines) if line.strip() == "DATA ascii"]
-    if not starts or "FIELDS x y z rgb" not in (line.strip() for line in lines):
+    lines = lines_of(path, "KeypointNet")
+    starts = [i for i, (_, line) in enumerate(lines) if line.strip() == "DATA ascii"]
+    if not starts or "FIELDS x y z rgb" not in (line.strip() for _, line in lines):
         raise InputError(f"{path} is no ASCII .pcd file with the fields x y z rgb")
-    try:
-        rows = np.array([[float(value) for value in line.split()] for line in lines[starts[0] + 1 :]]).reshape(-1, 4)
-    except ValueError as error:
-        raise InputError(f"{path} holds a row that is not four numbers: {error}") from error
-    if not len(rows):
+    told = [line.split() for _, line in lines[starts[0] + 1 :]]
+    if not told:
         raise InputError(f"{path} holds no points")
-    return rows[:, :3], None, _unpacked(rows[:, 3].astype(np.int64)) / 255
+    if len(told) > _MOST_POINTS:
+        raise InputError(f"{path} holds {len(told):,} points; it may hold {_MOST_POINTS:,}: thin them out")
+    wrong = next(
+        (number for (number, _), cells in zip(lines[starts[0] + 1 :], told, strict=True) if len(cells) != 4), 0
+    )
+    if wrong:
+        raise InputError(f"{path}, line {wrong} is not four numbers")
+    rows = Array((None, 4), -(2.0**31), 2.0**32).checked(told, f"{path}: points")
+    places = Array((None, 3)).checked(rows[:, :3], f"{path}: points")
+    return places, None, _unpacked(rows[:, 3].astype(np.int64)) / 255
 
 
 def _unpacked(packed: ndarray) -> UInt8[ndarray, "point 3"]:
