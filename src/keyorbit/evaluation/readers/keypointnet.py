@@ -10,20 +10,23 @@ ShapeNet's models have y up and look along −z; in our world z is up and they l
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from msgspec import Meta
 from numpy import ndarray
 from PIL import Image
 from scipy.spatial import cKDTree
 
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.base import check_split
-from keyorbit.evaluation.readers.tables import Array, Coordinate, below, json_rows_of, lines_of
+from keyorbit.evaluation.readers.tables import Coordinate, below, json_rows_of, lines_of, rows_of
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
+from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
 from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 
 CLASSES = {
@@ -53,6 +56,17 @@ _BALL_NEIGHBOUR = 5
 _HIDDEN = 0.03
 # Points of a cloud; each becomes a ball of 20 triangles.
 _MOST_POINTS = 2**18
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A point of a cloud. Its colour is one number, with or without a sign."""
+
+    x: Coordinate
+    y: Coordinate
+    z: Coordinate
+    rgb: Annotated[float, Meta(ge=-(2**31), lt=2**32)]
+
 
 Place = tuple[Coordinate, Coordinate, Coordinate]
 
@@ -111,8 +125,7 @@ def _object(name: str, path: Path, places: dict[int, Place], ids: list[int], siz
 
     vertices, faces, colors = read_pcd(path) if path.suffix == ".pcd" else _read_mesh(path)
     vertices = _upright(vertices)
-    centre = (vertices.min(0) + vertices.max(0)) / 2
-    scale = 0.5 / max(float(np.linalg.norm(vertices - centre, axis=1).max()), 1e-9)
+    centre, scale = fit_sphere(vertices, str(path))
     vertices = (vertices - centre) * scale
     known = np.array([i in places for i in ids])
     wanted = np.array([places.get(i, (0.0, 0.0, 0.0)) for i in ids], float).reshape(-1, 3)
@@ -158,15 +171,11 @@ def _upright(points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
 
 def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
     """Read vertices, faces and the vertices' colours, 0…1."""
-    import trimesh
-
+    mesh = read_mesh(path)
     try:
-        mesh = trimesh.load(path, force="mesh", process=False)
-    except Exception as error:  # trimesh's readers raise whatever their parsers raise
-        raise InputError(f"{path} cannot be read as a mesh: {error}") from error
-    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise InputError(f"{path} holds no triangles")
-    colors = np.asarray(mesh.visual.vertex_colors, float)[:, :3] / 255
+        colors = np.asarray(mesh.visual.vertex_colors, float)[:, :3] / 255
+    except Exception as error:  # trimesh decodes them only now
+        raise InputError(f"the colours of {path} cannot be read: {error}") from error
     return np.asarray(mesh.vertices, float), np.asarray(mesh.faces), colors
 
 
@@ -180,19 +189,13 @@ def read_pcd(path: Path) -> tuple[Float[ndarray, "point 3"], None, Float[ndarray
     starts = [i for i, (_, line) in enumerate(lines) if line.strip() == "DATA ascii"]
     if not starts or "FIELDS x y z rgb" not in (line.strip() for _, line in lines):
         raise InputError(f"{path} is no ASCII .pcd file with the fields x y z rgb")
-    told = [line.split() for _, line in lines[starts[0] + 1 :]]
-    if not told:
+    points = rows_of(path, _Point, "KeypointNet", skip=starts[0] + 1)
+    if not points:
         raise InputError(f"{path} holds no points")
-    if len(told) > _MOST_POINTS:
-        raise InputError(f"{path} holds {len(told):,} points; it may hold {_MOST_POINTS:,}: thin them out")
-    wrong = next(
-        (number for (number, _), cells in zip(lines[starts[0] + 1 :], told, strict=True) if len(cells) != 4), 0
-    )
-    if wrong:
-        raise InputError(f"{path}, line {wrong} is not four numbers")
-    rows = Array((None, 4), -(2.0**31), 2.0**32).checked(told, f"{path}: points")
-    places = Array((None, 3)).checked(rows[:, :3], f"{path}: points")
-    return places, None, _unpacked(rows[:, 3].astype(np.int64)) / 255
+    if len(points) > _MOST_POINTS:
+        raise InputError(f"{path} holds {len(points):,} points; it may hold {_MOST_POINTS:,}: thin them out")
+    rows = np.array([(point.x, point.y, point.z, point.rgb) for point in points])
+    return rows[:, :3], None, _unpacked(rows[:, 3].astype(np.int64)) / 255
 
 
 def _unpacked(packed: ndarray) -> UInt8[ndarray, "point 3"]:

@@ -48,12 +48,12 @@ def read_taichi(folder: Path, split: str) -> ObjectDataset:
         )
     rows = json_rows_of(path, _Frame, "Taichi-HD")
     pictures = need_folder(folder / "eval_images" / "taichi-256" / split, "Taichi-HD")
-    annotations = []
+    annotations: list[Annotation] = []
     for i, row in enumerate(rows):
         where = f"{path}, item {i}"
         flat = not isinstance(row.value[0] if row.value else [], list)
         told = Array((None,) if flat else (None, 2), unknown=True).checked(row.value, f"{where}: value")
-        if told.size % 2 or annotations and told.size != annotations[0].xy.size:
+        if told.size % 2 or (annotations and told.size != annotations[0].xy.size):
             raise InputError(f"{where}: value has {told.size} numbers; it must have two for each landmark, as item 0")
         xy, picture = told.reshape(-1, 2), below(pictures, row.file_name, where)
         annotations.append(Annotation(picture.stem, picture, xy, np.asarray(np.all(xy > 0, axis=1)), side=SIDE))
