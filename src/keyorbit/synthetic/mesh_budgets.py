@@ -18,6 +18,8 @@ from keyorbit.values import Amount, from_values
 LARGEST = 4 * 2**30
 # Of all copies of all parts; the ray caster needs about 300 bytes for each.
 MOST_TRIANGLES = 50_000_000
+# From the root of a glTF to all its nodes; trimesh takes some microseconds for each.
+MOST_STEPS = 2_000_000
 _GLB, _JSON = b"glTF", b"JSON"
 _CHUNK = 2**24
 # Numbers in an element of an array, of at most four bytes each.
@@ -28,7 +30,7 @@ def check_budgets(path: Path) -> None:
     """Check what a file declares, where it is a glTF or an archive.
 
     Raises:
-        InputError: it declares more than the budgets above, or nodes that go round in a circle.
+        InputError: it declares more than the budgets above, or nodes that go round in a circle or are very deep.
     """
     for name, header in _gltf_headers(path):
         _check_gltf(header, name)
@@ -81,8 +83,11 @@ def _check_gltf(header: bytes, where: str) -> None:
     size += sum(4 * a.count * _NUMBERS.get(a.type, 1) for a in told.accessors)
     if size > LARGEST:
         raise InputError(f"{where} declares {size:,} bytes of arrays; it may have {LARGEST:,}")
-    if _circular(told.nodes):
+    depths = _depths(told.nodes)
+    if len(depths) < len(told.nodes):
         raise InputError(f"{where}: nodes are children of each other in a circle; they must form a tree")
+    if sum(depths.values()) > MOST_STEPS:
+        raise InputError(f"{where} has nodes up to {max(depths.values()):,} deep; it must be flatter")
     shown = [told.meshes[node.mesh] for node in told.nodes if node.mesh is not None and node.mesh < len(told.meshes)]
     triangles = sum(_triangles(p, told.accessors) for part in shown for p in part.primitives)
     if triangles > MOST_TRIANGLES:
@@ -94,16 +99,18 @@ def _triangles(primitive: _Primitive, accessors: Sequence[_Accessor]) -> int:
     return accessors[which].count // 3 if which < len(accessors) else 0
 
 
-def _circular(nodes: Sequence[_Node]) -> bool:
-    """Whether there is a node that is below itself."""
+def _depths(nodes: Sequence[_Node]) -> dict[int, int]:
+    """How many nodes are above each; without those that are below themselves, or that are below such ones."""
     parents = Counter(chain.from_iterable(node.children for node in nodes))
-    free = [i for i in range(len(nodes)) if not parents[i]]
-    for i in free:  # which grows on the way
+    depths = {i: 0 for i in range(len(nodes)) if not parents[i]}
+    left = list(depths)
+    for i in left:  # which grows on the way
         for child in nodes[i].children:
             parents[child] -= 1
             if not parents[child] and child < len(nodes):
-                free.append(child)
-    return len(free) < len(nodes)
+                depths[child] = depths[i] + 1
+                left.append(child)
+    return depths
 
 
 def _gltf_headers(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -37,7 +37,8 @@ def read_mesh(path: Path) -> Any:
     beside = _Beside(path)
     try:
         check_budgets(path)
-        mesh = trimesh.load(path, force="mesh", process=False, resolver=beside)
+        with np.errstate(all="ignore"):  # what overflows is found below
+            mesh = trimesh.load(path, force="mesh", process=False, resolver=beside)
     except InputError:
         raise
     except Exception as error:  # trimesh's readers raise whatever their parsers raise, also MemoryError
