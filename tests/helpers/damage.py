@@ -16,18 +16,20 @@ CELLS = (
 _WORD = re.compile(r"[^\s,:-]+")
 
 
+CONTENTS = (b"", b"\xff\xfe\x00", b"{}", b"[]", b"[1]", b"1\n2\nnonsense here\n", b"[" * 100_000, b"\0" * 300)
+
+
 def damages():
-    """A hypothesis strategy of functions from a file's bytes to other bytes; None for no file, "folder" for a folder."""
+    """A hypothesis strategy of functions from a file's bytes to others: None for no file, "folder" for a folder."""
+    place = st.floats(0, 1)
     return st.one_of(
-        st.sampled_from((None, "folder")).map(lambda kind: lambda data: kind),
-        st.sampled_from((b"", b"\xff\xfe\x00", b"{}", b"[]", b"[1]", b"1\n2\nnonsense here\n", b"[" * 100_000, b"\0" * 300))
-        .map(lambda new: lambda data: new),
-        st.floats(0, 1).map(lambda share: lambda data: data[: int(share * len(data))]),
-        st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4).map(_flipped),
-        st.tuples(st.floats(0, 1), st.sampled_from(CELLS)).map(_cell),
-        st.tuples(st.floats(0, 1), st.booleans()).map(_line),
-        st.tuples(st.floats(0, 1), st.sampled_from(WRONG) | hostile()).map(_field),
-    )  # fmt: skip
+        st.sampled_from((None, "folder", *CONTENTS)).map(lambda new: lambda data: new),
+        place.map(lambda share: lambda data: data[: int(share * len(data))]),
+        st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=4).map(_flipped),
+        st.tuples(place, st.sampled_from(CELLS)).map(_cell),
+        st.tuples(place, st.booleans()).map(_line),
+        st.tuples(place, st.sampled_from(WRONG) | hostile()).map(_field),
+    )
 
 
 @contextmanager
@@ -95,7 +97,8 @@ def _field(told):
         places = [(values, "")]
         for inside, key in places:  # which grows on the way
             value = inside[key]
-            places += [(value, k) for k in (value if isinstance(value, dict) else range(len(value)))] if isinstance(value, dict | list) else []  # noqa: E501
+            names = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+            places += [(value, name) for name in names]
         inside, key = places[int(told[0] * (len(places) - 1))]
         inside[key] = told[1]
         return json.dumps(values[""]).encode()
