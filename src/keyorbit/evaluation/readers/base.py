@@ -50,15 +50,16 @@ class Annotation:
 
 
 def annotated_objects(
-    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str
+    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str, lists: Path
 ) -> ObjectDataset:
     """Make objects of one view with landmarks from annotated pictures.
 
     Raises:
-        InputError: there is none, or one of the picture files is missing; ``what`` names the data set.
+        InputError: there is none, or one of the picture files is missing; ``what`` names the data set, and ``lists``
+            is the file or folder that lists them.
     """
     if not annotations:
-        raise InputError(f"no picture of {what} is left to read: the lists in its folder are empty")
+        raise InputError(f"no picture of {what} is left to read: {lists} lists none that fits")
     files = [path for a in annotations for path in (a.picture, a.mask) if path is not None]
     missing = [path for path in files if not path.is_file()]
     if missing:

@@ -95,7 +95,7 @@ def _read(folder: Path, split: str, aligned: bool) -> ObjectDataset:
         if aligned or _face_is_large(picture, boxes[number]):
             xy = np.array([value for name, value in vars(faces[number]).items() if name != "image_id"]).reshape(5, 2)
             annotations.append(Annotation(number, picture, xy, np.ones(5, bool)))
-    return annotated_objects(annotations, NAMES, PAIRS, "CelebA")
+    return annotated_objects(annotations, NAMES, PAIRS, "CelebA", listed)
 
 
 def _table(path: Path, kind: type[Row]) -> dict[str, Row]:

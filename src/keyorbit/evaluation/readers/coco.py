@@ -78,7 +78,7 @@ def read_coco(path: Path, split: str) -> ObjectDataset:
         for i, marked in enumerate(told.annotations)
         if any(marked.keypoints[2::3]) and not marked.iscrowd
     ]
-    return annotated_objects(annotations, names, _pairs(names), "COCO")
+    return annotated_objects(annotations, names, _pairs(names), "COCO", path)
 
 
 def _annotation(told: _Marked, files: Mapping[int | str, Path], count: int, where: str) -> Annotation:

@@ -113,7 +113,7 @@ def read_cub(folder: Path, split: str, which: str) -> ObjectDataset:
     root = _root(folder)
     birds = [bird for bird in _birds(root, split) if which == "all" or bird.kind.startswith(f"{which}.")]
     crops = [square_crop(bird.box, PADDING) for bird in birds]
-    return annotated_objects(_annotations(birds, crops), NAMES, PAIRS, f"CUB-{which}")
+    return annotated_objects(_annotations(birds, crops), NAMES, PAIRS, f"CUB-{which}", root)
 
 
 def read_cub_aligned(folder: Path, split: str) -> ObjectDataset:
@@ -134,7 +134,7 @@ def read_cub_aligned(folder: Path, split: str) -> ObjectDataset:
         left, top, right, bottom = square_crop(bird.box, 0.0)
         width, height = picture_size(bird.path) if bird.path.is_file() else (np.inf, np.inf)  # it is named with others
         crops.append((max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)))
-    return annotated_objects(_annotations(birds, crops), NAMES, PAIRS, "CUB-aligned")
+    return annotated_objects(_annotations(birds, crops), NAMES, PAIRS, "CUB-aligned", root)
 
 
 def _root(folder: Path) -> Path:

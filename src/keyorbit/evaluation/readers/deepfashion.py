@@ -51,4 +51,4 @@ def read_deepfashion(folder: Path, split: str) -> ObjectDataset:
     names = tuple(f"landmark {i}" for i in range(count))
     seen = np.ones(len(names), bool)
     found = [Annotation(picture.stem, picture, x, seen, side=SIDE) for picture, x in zip(pictures, xy, strict=True)]
-    return annotated_objects(found, names, (), "DeepFashion")
+    return annotated_objects(found, names, (), "DeepFashion", table)

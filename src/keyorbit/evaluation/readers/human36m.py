@@ -38,7 +38,7 @@ def read_human36m(folder: Path, split: str) -> ObjectDataset:
             for picture in sorted(action.glob("*.jpg")):
                 annotations.append(_annotation(root, picture))
     names = tuple(f"joint {i}" for i in range(JOINTS))
-    return annotated_objects(annotations, names, HUMAN36M_SWAPS, "Human3.6M")
+    return annotated_objects(annotations, names, HUMAN36M_SWAPS, "Human3.6M", folder)
 
 
 def _annotation(root: Path, picture: Path) -> Annotation:

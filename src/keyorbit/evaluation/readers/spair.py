@@ -56,7 +56,7 @@ def read_spair(folder: Path, split: str, category: str) -> ObjectDataset:
     stems = _stems(lists, category)
     annotations = [_annotation(pictures / category, places, stem, str(lists)) for stem in stems]
     names = tuple(f"landmark {i}" for i in range(LANDMARKS))
-    return annotated_objects(annotations, names, (), f"SPair-71k {category}")
+    return annotated_objects(annotations, names, (), f"SPair-71k {category}", lists)
 
 
 def _stems(path: Path, category: str) -> list[str]:

@@ -58,4 +58,4 @@ def read_taichi(folder: Path, split: str) -> ObjectDataset:
         xy, picture = told.reshape(-1, 2), below(pictures, row.file_name, where)
         annotations.append(Annotation(picture.stem, picture, xy, np.asarray(np.all(xy > 0, axis=1)), side=SIDE))
     names = tuple(f"landmark {i}" for i in range(len(annotations[0].xy))) if annotations else ()
-    return annotated_objects(annotations, names, (), "Taichi-HD")
+    return annotated_objects(annotations, names, (), "Taichi-HD", path)
