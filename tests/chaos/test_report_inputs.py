@@ -24,13 +24,15 @@ def run(tmp_path_factory):
     (folder / "run.json").write_text(json.dumps({"objects": 60, "data": "gone", "seconds": 7.0, "config": {"a": [1]}}))
     steps = [{"step": i, "total": 1 / i, "seconds": 0.1} for i in (1, 2, 3)]
     (folder / "losses.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-    one = Evaluation((ObjectScores("a", 3, 3, 0.1, 0.2),), 0.1, 0.9, 0.2, 0.2, 0.5, 1.0, InputScores(1.0, 0.1, 1, 0))
+    one = Evaluation((ObjectScores("a", 3, 0.3, 0.1, 0.2),), 0.1, 0.9, 0.2, 0.2, 0.5, 1.0, InputScores(1.0, 0.1, 1, 0))
     (folder / "scores.json").write_text(json.dumps({"discovered": one.to_dict(), "untrained": one.to_dict()}))
     return folder
 
 
 @pytest.mark.parametrize("name", ["losses.jsonl", "scores.json", "run.json"])
 def test_a_damaged_run_is_shown_or_named(name, run, tally):
+    assert read_run(run).losses[2]["step"] == 3  # as it was, it is good
+
     @given(damages())
     def tried(damage):
         said = None

@@ -6,9 +6,10 @@ from bz2 import BZ2File
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from keyorbit.errors import InputError
 from keyorbit.storage.content import json_in
@@ -125,7 +126,7 @@ def _gltf_headers(path: Path) -> Iterator[tuple[str, bytes]]:
             yield str(path), _header(file)
 
 
-def _header(file: BinaryIO) -> bytes:
+def _header(file: BufferedIOBase) -> bytes:
     start = file.read(20)
     if start[:4] != _GLB:
         return start + file.read()
@@ -134,7 +135,7 @@ def _header(file: BinaryIO) -> bytes:
     return file.read(int.from_bytes(start[12:16], "little"))
 
 
-def _unpacked(path: Path, name: str) -> Iterator[tuple[str, BinaryIO]]:
+def _unpacked(path: Path, name: str) -> Iterator[tuple[str, BufferedIOBase]]:
     """Yield the files in an archive.
 
     Raises:
@@ -144,21 +145,21 @@ def _unpacked(path: Path, name: str) -> Iterator[tuple[str, BinaryIO]]:
         with BZ2File(path) as packed:
             _check_size(sum(map(len, iter(lambda: packed.read(_CHUNK), b""))), path)
             packed.seek(0)
-            yield path.name[:-4], cast(BinaryIO, packed)
+            yield path.name[:-4], packed
     elif name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             # No more is ever unpacked than these sizes.
             _check_size(sum(info.file_size for info in archive.infolist()), path)
             for info in archive.infolist():
                 with archive.open(info) as file:
-                    yield info.filename, cast(BinaryIO, file)
+                    yield info.filename, cast(BufferedIOBase, file)
     else:
         size = 0
         with tarfile.open(path) as tape:
             for member in tape:
                 _check_size(size := size + member.size, path)
                 if member.isfile() and (inside := tape.extractfile(member)):
-                    yield member.name, cast(BinaryIO, inside)
+                    yield member.name, cast(BufferedIOBase, inside)
 
 
 def _check_size(size: int, path: Path) -> None:
