@@ -1,6 +1,6 @@
 """Inputs of a page: a finished run and its scores. They are checked and read without torch."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,9 @@ def read_scores(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is another file.
     """
-    found: dict[str, Any] = json_of(path)
-    from_values(_Scores, found, str(path), others=True)
-    return {name: found[name] for name in ("discovered", "untrained") if found.get(name) is not None}
+    scores = from_values(_Scores, json_of(path), str(path), others=True)
+    both = {"discovered": scores.discovered, "untrained": scores.untrained}
+    return {name: asdict(found) for name, found in both.items() if found is not None}
 
 
 def read_facts(run: Path) -> RunFacts:
