@@ -50,7 +50,7 @@ class Annotation:
 
 
 def annotated_objects(
-    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str, lists: Path
+    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str, lists: Path | None = None
 ) -> ObjectDataset:
     """Make objects of one view with landmarks from annotated pictures.
 
@@ -59,7 +59,7 @@ def annotated_objects(
             is the file or folder that lists them.
     """
     if not annotations:
-        raise InputError(f"no picture of {what} is left to read: {lists} lists none that fits")
+        raise InputError(f"no picture of {what} is left to read: {lists or 'the list'} has none that fits")
     files = [path for a in annotations for path in (a.picture, a.mask) if path is not None]
     missing = [path for path in files if not path.is_file()]
     if missing:
