@@ -142,7 +142,7 @@ WRONG = [
     ([*EVALUATE, "--json", "@/file.txt"], "is not what this command writes"),
     ([*EVALUATE, "--fit", "@/none"], "there is no folder at"),
     (["report", "@/none"], "is not the folder of a run"),
-    (["report", "@/run", "--scores", "@/none.json"], "none.json cannot be read"),
+    (["report", "@/run", "--scores", "@/none.json"], "there is no file"),
     (["report", "@/run", "--objects", "-1"], "--objects must be 0 or more"),
     ([*PROTOCOL, "x"], "--dataset is celeba-aligned or celeba-wild"),
     ([*PROTOCOL, "taichi", "--batch", "0"], "numbers of keypoints, tokens and pictures are 1 or more"),

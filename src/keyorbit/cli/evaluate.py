@@ -78,6 +78,7 @@ def evaluate_command(
     from keyorbit.discovery.config import config_from_settings
     from keyorbit.discovery.initial import untrained
     from keyorbit.evaluation.evaluate import Evaluation, detect_each, evaluate
+    from keyorbit.evaluation.landmarks import check_landmarks
     from keyorbit.evaluation.readers import read_dataset
     from keyorbit.objects.dataset import ObjectViews
 
@@ -87,6 +88,7 @@ def evaluate_command(
         return [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
+    check_landmarks([*objects, *fit_objects, *moved_objects])
     backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of, compile)
     seen, seen_moved = (without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.errors import InputError
-from keyorbit.evaluation.landmarks import Judged, judged, predict_landmarks, regress_landmarks, view_boxes
+from keyorbit.evaluation.landmarks import (
+    Judged,
+    check_landmarks,
+    judged,
+    predict_landmarks,
+    regress_landmarks,
+    view_boxes,
+)
 from keyorbit.evaluation.measures import (
     MEASURES,
     NEAR,
@@ -175,9 +182,10 @@ def evaluate(
             determine. Default None: repeatability is not measured.
 
     Raises:
-        InputError: the moved objects are not the same.
+        InputError: the moved objects are not the same, or objects differ in their number of landmarks.
     """
     objects, began = list(objects), time.monotonic()
+    check_landmarks([*objects, *fit_objects, *(moved[1] if moved else ())])
     points = [d.keypoints_3d for d in detections if d.keypoints_3d is not None]
     spatial = len(points) == len(detections)
     reprojection = float(torch.stack([p.reprojection_error for p in points]).median()) if spatial else None

@@ -1,6 +1,6 @@
 """Stack detections and ground truth, from which the metrics are computed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,13 +8,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.detection.detector import Detection
+from keyorbit.errors import InputError
 from keyorbit.evaluation.metrics import (
     apply_landmark_map,
     apply_landmark_weights,
     fit_landmark_map,
     fit_landmark_weights,
 )
-from keyorbit.objects.dataset import Truth
+from keyorbit.objects.dataset import ObjectViews, Truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,20 @@ class Judged:
     def select(self, chosen: Bool[Tensor, " item"]) -> "Judged":
         """Return some of the objects."""
         return Judged(self.points[chosen], self.landmarks[chosen], self.known[chosen])
+
+
+def check_landmarks(objects: Iterable[ObjectViews]) -> None:
+    """Check that objects which are measured together have as many landmarks each, or no truth.
+
+    Raises:
+        InputError: two differ.
+    """
+    counts = {len(thing.truth.names): thing.name for thing in objects if thing.truth is not None}
+    if len(counts) > 1:
+        (some, one), (others, other), *_ = counts.items()
+        raise InputError(
+            f"{one} has {some} landmarks and {other} {others}; what is measured together has the same ones"
+        )
 
 
 def judged(detections: Sequence[Detection], truths: Sequence[Truth]) -> Judged | None:

@@ -24,6 +24,7 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import Report, discover
 from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import ProtocolConfig
+from keyorbit.evaluation.landmarks import check_landmarks
 from keyorbit.evaluation.metrics import (
     apply_landmark_map,
     fit_landmark_map,
@@ -172,7 +173,8 @@ def run_protocol(
         report: called as ``report(stage, done, total, values)``.
 
     Raises:
-        InputError: the data set has no protocol, the model has several views, or pictures have no landmarks.
+        InputError: the data set has no protocol, the model has several views, pictures have no landmarks, or test
+            pictures have other landmarks than train pictures.
     """
     config = config or ProtocolConfig()
     report = report or (lambda stage, done, total, values: None)
@@ -180,6 +182,7 @@ def run_protocol(
         raise InputError(f"StableKeypoints has no protocol for {dataset!r}; it has for {', '.join(PROTOCOLS)}")
     if backend.layout.num_views != 1:
         raise InputError(f"StableKeypoints' protocol is for models of one view; {backend.name} has several")
+    check_landmarks([train[0], test[0]])
     shown = train[: config.pictures]
     tokens = discover(backend, shown, discovery_config(config), out, report=report)
     detector = KeypointDetector(backend, tokens, DetectConfig(noises=1, warps=config.augmentations, peak="argmax"))

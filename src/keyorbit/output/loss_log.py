@@ -1,10 +1,14 @@
 """The losses of a discovery as JSON lines, one for each step, written while it runs."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keyorbit.errors import InputError
+from keyorbit.storage.content import json_in, json_of, text_of
 from keyorbit.storage.files import make_folder, write_text
+from keyorbit.values import Finite, check_value, from_values
 
 FILE = "losses.jsonl"
 
@@ -20,13 +24,13 @@ class LossLog:
         """Write the terms of a step.
 
         Raises:
-            InputError: the file cannot be written.
+            InputError: the file cannot be written, or holds no losses.
         """
         entry = json.dumps({"step": step, **values}) + "\n"
         if not self.begun:
             self.begun = True
             make_folder(self.path.parent)
-            kept = [line for line in _lines(self.path) if json.loads(line)["step"] < step]
+            kept = [line for line, entry in _entries(self.path) if entry["step"] < step]
             write_text(self.path, "".join(f"{line}\n" for line in kept) + entry)
             return
         try:
@@ -42,21 +46,38 @@ def read_losses(run: Path) -> list[dict[str, float]]:
     Raises:
         InputError: the file is damaged.
     """
-    try:
-        if (run / FILE).is_file():
-            history = [json.loads(line) for line in _lines(run / FILE)]
-        elif (run / "losses.json").is_file():
-            history = json.loads((run / "losses.json").read_text(encoding="utf-8"))
-        else:
-            return []
-        return [{str(name): float(value) for name, value in entry.items()} for entry in history]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"the losses in {run} cannot be read: {error}") from error
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the complete lines: a run that was killed may have left half of one."""
-    if not path.is_file():
+    if (run / FILE).exists():
+        entries = [entry for _, entry in _entries(run / FILE)]
+    elif (old := run / "losses.json").exists():
+        values = from_values(_Old, {"losses": json_of(old)}, str(old)).losses
+        entries = [_entry(value, f"{old}, item {i}") for i, value in enumerate(values)]
+    else:
         return []
-    text = path.read_text(encoding="utf-8")
-    return text[: text.rfind("\n") + 1].splitlines()
+    for i, entry in enumerate(entries):
+        if lacking := entries[0].keys() - entry.keys():
+            raise InputError(f"the losses in {run} lack {', '.join(sorted(lacking))} in entry {i}, which the first has")
+    return entries
+
+
+@dataclass(frozen=True)
+class _Old:
+    losses: tuple[Any, ...]
+
+
+def _entry(value: Any, where: str) -> dict[str, float]:
+    check_value(where, value, dict[str, Finite])
+    if "step" not in value:
+        raise InputError(f"{where} lacks step; it must be a table of numbers with a step")
+    return {name: float(number) for name, number in value.items()}
+
+
+def _entries(path: Path) -> list[tuple[str, dict[str, float]]]:
+    """Return the complete lines, with what they hold: a run that was killed may have left half of one."""
+    if not path.exists():
+        return []
+    text = text_of(path)
+    found = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        where = f"{path}, line {number}"
+        found.append((line, _entry(json_in(line, where), where)))
+    return found

@@ -12,8 +12,8 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.objects.paths import check_mesh
 from keyorbit.objects.pictures import eight_bits
+from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.shapes import join
@@ -84,30 +84,40 @@ def load_surface(path: Path, up: str = "y") -> Surface:
     ``up`` is the file's upward axis (``"y"`` for glTF and most OBJ, or ``"z"``); the result has +z up.
 
     Raises:
-        InputError: the file is missing, is not a mesh, has no triangles, or has a texture of 32 bits a channel.
+        InputError: as :func:`keyorbit.synthetic.mesh_files.read_mesh`, or the mesh has no extent, or colours or a
+            texture that cannot be read.
     """
     import trimesh
 
-    check_mesh(path)
-    try:
-        mesh = trimesh.load(path, force="mesh", process=False)
-    except Exception as error:  # trimesh readers raise whatever their format's parser raises
-        raise InputError(f"{path} cannot be read as a mesh: {error}") from error
-    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise InputError(f"{path} holds no triangles")
+    mesh = read_mesh(path)
     vertices = np.asarray(mesh.vertices, float)
     if up == "y":
         vertices = vertices[:, [2, 0, 1]]  # y up, facing +z  →  z up, facing +x
-    centre = (vertices.min(0) + vertices.max(0)) / 2
-    vertices = (vertices - centre) * (0.5 / np.linalg.norm(vertices - centre, axis=1).max())
-    placed = trimesh.Trimesh(vertices, mesh.faces, process=False)
+    centre, scale = fit_sphere(vertices, str(path))
+    placed = trimesh.Trimesh((vertices - centre) * scale, mesh.faces, process=False)
+    try:
+        return _coloured(placed, mesh, path)
+    except InputError:
+        raise
+    except Exception as error:  # trimesh and Pillow decode only now
+        raise InputError(f"the colours or the texture of {path} cannot be read: {error}") from error
+
+
+def _coloured(placed: Any, mesh: Any, path: Path) -> Surface:
+    """Return the mesh in its place with its colours as they were read."""
     image = getattr(getattr(mesh.visual, "material", None), "image", None)
     image = image or getattr(getattr(mesh.visual, "material", None), "baseColorTexture", None)
     uv = getattr(mesh.visual, "uv", None)
     if image is not None and uv is not None:
         texture = np.asarray(eight_bits(image, f"the texture of {path}").convert("RGB"), float) / 255
-        return Surface(placed, np.full((len(mesh.faces), 3), 0.7), np.asarray(uv, float), texture)
-    return Surface(placed, _face_colors(mesh))
+        uv = np.asarray(uv, float)
+        if uv.ndim != 2 or len(uv) != len(placed.vertices) or uv.shape[1] < 2 or not np.isfinite(uv).all():
+            raise InputError(f"{path} has texture coordinates that are not two finite numbers for each vertex")
+        return Surface(placed, np.full((len(mesh.faces), 3), 0.7), uv, texture)
+    colors = _face_colors(mesh)
+    if colors.shape != (len(mesh.faces), 3) or not np.isfinite(colors).all():
+        raise InputError(f"{path} has colours that are not three finite numbers for each face")
+    return Surface(placed, colors)
 
 
 def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:

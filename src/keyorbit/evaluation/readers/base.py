@@ -1,18 +1,14 @@
 """Functions that the readers share: annotated pictures as objects, crops, and errors for missing files."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import scipy.io
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from PIL import Image
-from scipy.io.matlab import MatReadError
 
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
@@ -20,6 +16,10 @@ from keyorbit.objects.pictures import load_mask, load_stored
 
 Box = tuple[float, float, float, float]
 Pairs = tuple[tuple[int, int], ...]
+# Pixels a side of a squeezed picture: it has about as many as Pillow decodes at most.
+LONGEST = 16384
+# A box that is wider than so many pictures is none of an object in it.
+_WIDEST = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +50,16 @@ class Annotation:
 
 
 def annotated_objects(
-    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str
+    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str, lists: Path | None = None
 ) -> ObjectDataset:
     """Make objects of one view with landmarks from annotated pictures.
 
     Raises:
-        InputError: there is none, or one of the picture files is missing; ``what`` names the data set.
+        InputError: there is none, or one of the picture files is missing; ``what`` names the data set, and ``lists``
+            is the file or folder that lists them.
     """
     if not annotations:
-        raise InputError(f"no picture of {what} is left to read: the lists in its folder are empty")
+        raise InputError(f"no picture of {what} is left to read: {lists or 'the list'} has none that fits")
     files = [path for a in annotations for path in (a.picture, a.mask) if path is not None]
     missing = [path for path in files if not path.is_file()]
     if missing:
@@ -75,8 +76,16 @@ def squeezed_object(
     pairs: Pairs,
     box: Box | None = None,
 ) -> ObjectViews:
-    """Squeeze a picture and its landmarks to a square. xy and box are in pixels of the original picture."""
+    """Squeeze a picture and its landmarks to a square. xy and box are in pixels of the original picture.
+
+    Raises:
+        InputError: the square would have more than 16,384 pixels a side.
+    """
     side = max(image.size)
+    if side > LONGEST:
+        raise InputError(
+            f"{name} has {image.width} x {image.height} pixels; it may have {LONGEST:,} a side, as a square"
+        )
     square = image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BILINEAR)
     places = np.asarray(xy, float) / [image.width, image.height]
     known = torch.from_numpy(np.asarray(seen, bool))
@@ -87,22 +96,17 @@ def squeezed_object(
     return ObjectViews(name, square, truth=Truth(names, pairs, None, known, flat[None], known[None], size))
 
 
+def check_known(xy: Float[ndarray, "*item 2"], seen: Bool[ndarray, "*item"], where: str) -> None:
+    """Raise InputError where a landmark is known and has no place; ``where`` names the file."""
+    if not np.isfinite(xy[seen]).all():
+        raise InputError(f"{where} cannot be nan where a landmark is visible; it must be a number")
+
+
 def square_crop(box: Box, padding: float) -> Box:
     """Return the square about a box's centre with its longer side, plus a share ``padding`` of it on each side."""
     half = (0.5 + padding) * max(box[2] - box[0], box[3] - box[1])
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return x - half, y - half, x + half, y + half
-
-
-def need_file(path: Path, what: str) -> Path:
-    """Return the path if a file is there.
-
-    Raises:
-        InputError: it is missing; ``what`` names the data set.
-    """
-    if not path.is_file():
-        raise InputError(f"{what} lacks {path.name}: there is no file at {path}")
-    return path
 
 
 def need_folder(path: Path, what: str) -> Path:
@@ -116,42 +120,17 @@ def need_folder(path: Path, what: str) -> Path:
     return path
 
 
-def read_lines(path: Path, what: str) -> list[str]:
-    """Read the lines of a text file without the empty ones.
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return a picture's width and height as stored, without decoding it.
 
     Raises:
-        InputError: it is missing or not text.
+        InputError: it is no picture.
     """
     try:
-        return [line for line in need_file(path, what).read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from error
-
-
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: it is missing or not JSON.
-    """
-    try:
-        return json.loads(need_file(path, what).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from error
-
-
-def read_mat(path: Path, name: str, what: str) -> Any:
-    """Read a variable of a MATLAB file (scipy.io; no pickle inside), with structures as objects with attributes.
-
-    Raises:
-        InputError: the file is missing or damaged, or has no such variable.
-    """
-    try:
-        return scipy.io.loadmat(need_file(path, what), struct_as_record=False, squeeze_me=True)[name]
-    except KeyError as error:
-        raise InputError(f"{path} holds no variable {name!r}") from error
-    except (OSError, ValueError, NotImplementedError, TypeError, MatReadError) as error:
-        raise InputError(f"{path} cannot be read as a MATLAB file: {error}") from error
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:  # Pillow raises nearly anything for damaged pictures
+        raise InputError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def check_split(split: str, known: Iterable[str], what: str) -> None:
@@ -170,6 +149,11 @@ def _annotated(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> 
         xy = xy / annotation.side * [image.width, image.height]
     if annotation.crop is not None:
         left, top, right, bottom = (round(side) for side in annotation.crop)
+        if max(right - left, bottom - top) > _WIDEST * max(image.size):
+            raise InputError(
+                f"{annotation.name}: the box is {right - left} x {bottom - top} pixels, and the picture "
+                f"{annotation.picture} only {image.width} x {image.height}"
+            )
         image = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
         xy = xy - [left, top]
         if box is not None:

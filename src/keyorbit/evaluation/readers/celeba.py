@@ -6,13 +6,15 @@ FOLDER/MAFL/training.txt, testing.txt
 FOLDER/Img/img_align_celeba_png/000001.png … (or img_align_celeba/000001.jpg …), Img/img_celeba/000001.jpg …
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder, read_lines
+from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder, picture_size
+from keyorbit.evaluation.readers.tables import Coordinate, below, rows_of
 from keyorbit.objects.dataset import ObjectDataset
 
 NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
@@ -20,6 +22,42 @@ PAIRS = ((0, 1), (3, 4))
 LISTS = {"train": "training.txt", "test": "testing.txt"}
 # StableKeypoints (datasets/celeba.py) leaves out wild pictures of which the face's box covers less than this.
 LEAST_FACE = 0.3
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A row of MAFL's lists."""
+
+    image_id: str
+
+
+@dataclass(frozen=True)
+class _Face(_Listed):
+    """Positions in pixels."""
+
+    lefteye_x: Coordinate
+    lefteye_y: Coordinate
+    righteye_x: Coordinate
+    righteye_y: Coordinate
+    nose_x: Coordinate
+    nose_y: Coordinate
+    leftmouth_x: Coordinate
+    leftmouth_y: Coordinate
+    rightmouth_x: Coordinate
+    rightmouth_y: Coordinate
+
+
+@dataclass(frozen=True)
+class _Box(_Listed):
+    """A face's box, in pixels. Some published ones are empty."""
+
+    x_1: Coordinate
+    y_1: Coordinate
+    width: Coordinate
+    height: Coordinate
+
+
+Row = TypeVar("Row", bound=_Listed)
 
 
 def read_celeba_aligned(folder: Path, split: str) -> ObjectDataset:
@@ -42,37 +80,31 @@ def read_celeba_wild(folder: Path, split: str) -> ObjectDataset:
 
 def _read(folder: Path, split: str, aligned: bool) -> ObjectDataset:
     check_split(split, LISTS, "CelebA")
-    tables = [(folder / "Anno" / f"list_landmarks_{'align_' if aligned else ''}celeba.txt", 10)]
-    if not aligned:
-        tables.append((folder / "Anno" / "list_bbox_celeba.txt", 4))
-    found = [_table(path, columns) for path, columns in tables]
-    landmarks, boxes = found[0], found[-1]
-    numbers = [line.split()[0].split(".")[0] for line in read_lines(folder / "MAFL" / LISTS[split], "CelebA")]
+    faces_file = folder / "Anno" / f"list_landmarks_{'align_' if aligned else ''}celeba.txt"
+    boxes_file = folder / "Anno" / "list_bbox_celeba.txt"
+    faces, boxes = _table(faces_file, _Face), {} if aligned else _table(boxes_file, _Box)
+    listed = folder / "MAFL" / LISTS[split]
+    numbers = [_number(row) for row in rows_of(listed, _Listed, "CelebA")]
     pictures, suffix = _pictures(folder / "Img", aligned)
     annotations = []
     for number in numbers:
-        for (path, _), rows in zip(tables, found, strict=True):
-            if number not in rows:
-                raise InputError(f"{path} lacks the picture {number}, which MAFL's {LISTS[split]} names")
-        picture = pictures / f"{number}{suffix}"
+        if number not in faces or not (aligned or number in boxes):
+            path = boxes_file if number in faces else faces_file
+            raise InputError(f"{path} lacks the picture {number}, which MAFL's {LISTS[split]} names")
+        picture = below(pictures, f"{number}{suffix}", str(listed))
         if aligned or _face_is_large(picture, boxes[number]):
-            xy = landmarks[number].reshape(5, 2)
+            xy = np.array([value for name, value in vars(faces[number]).items() if name != "image_id"]).reshape(5, 2)
             annotations.append(Annotation(number, picture, xy, np.ones(5, bool)))
-    return annotated_objects(annotations, NAMES, PAIRS, "CelebA")
+    return annotated_objects(annotations, NAMES, PAIRS, "CelebA", listed)
 
 
-def _table(path: Path, columns: int) -> dict[str, np.ndarray]:
+def _table(path: Path, kind: type[Row]) -> dict[str, Row]:
     """Read rows by picture number; the first two lines are their count and the column names."""
-    rows = {}
-    for line in read_lines(path, "CelebA")[2:]:
-        name, *values = line.split()
-        try:
-            rows[name.split(".")[0]] = np.array([float(value) for value in values[:columns]])
-        except ValueError as error:
-            raise InputError(f"{path} holds a row that is no picture with numbers: {line.strip()!r}") from error
-        if len(values) != columns:
-            raise InputError(f"{path} holds a row without {columns} numbers: {line.strip()!r}")
-    return rows
+    return {_number(row): row for row in rows_of(path, kind, "CelebA", skip=2)}
+
+
+def _number(row: _Listed) -> str:
+    return row.image_id.split()[0].split(".")[0]
 
 
 def _pictures(folder: Path, aligned: bool) -> tuple[Path, str]:
@@ -83,11 +115,8 @@ def _pictures(folder: Path, aligned: bool) -> tuple[Path, str]:
     return need_folder(folder / "img_align_celeba_png", "CelebA"), ".png"
 
 
-def _face_is_large(picture: Path, box: np.ndarray) -> bool:
-    try:
-        with Image.open(picture) as image:
-            return bool(box[2] * box[3] >= LEAST_FACE * image.width * image.height)
-    except FileNotFoundError:
+def _face_is_large(picture: Path, box: _Box) -> bool:
+    if not picture.is_file():
         return True  # a missing picture is named with the others
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{picture} cannot be read as a picture: {error}") from error
+    width, height = picture_size(picture)
+    return box.width * box.height >= LEAST_FACE * width * height

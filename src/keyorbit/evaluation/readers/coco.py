@@ -6,24 +6,49 @@
 or one JSON file with its pictures beside it, as `keyorbit detect` writes coco.json.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import (
-    Annotation,
-    annotated_objects,
-    check_split,
-    need_folder,
-    read_json,
-    square_crop,
-)
+from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder, square_crop
+from keyorbit.evaluation.readers.tables import Coordinate, Length, below, json_of
 from keyorbit.objects.dataset import ObjectDataset
+from keyorbit.values import from_values
 
 YEARS = {"train": "train2017", "test": "val2017"}
 PADDING = 0.1
+
+
+@dataclass(frozen=True)
+class _Image:
+    id: int | str
+    file_name: str
+
+
+@dataclass(frozen=True)
+class _Category:
+    keypoints: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """x, y and visibility of each landmark, and x, y, width and height of the box, in pixels."""
+
+    id: int | str
+    image_id: int | str
+    keypoints: tuple[Coordinate, ...]
+    bbox: tuple[Coordinate, Coordinate, Length, Length] | None = None
+    iscrowd: int | bool | None = None
+
+
+@dataclass(frozen=True)
+class _Coco:
+    images: tuple[_Image, ...]
+    categories: tuple[_Category, ...]
+    annotations: tuple[_Marked, ...]
 
 
 def read_coco(path: Path, split: str) -> ObjectDataset:
@@ -38,25 +63,35 @@ def read_coco(path: Path, split: str) -> ObjectDataset:
     if path.is_dir():
         pictures = path / YEARS[split]
         path = path / "annotations" / f"person_keypoints_{YEARS[split]}.json"
-        data = read_json(path, "COCO")
+        data = json_of(path, "COCO")
         need_folder(pictures, "COCO")
     else:
-        pictures, data = path.parent, read_json(path, "COCO")
-    try:
-        files = {image["id"]: pictures / image["file_name"] for image in data["images"]}
-        (names,) = {tuple(category["keypoints"]) for category in data["categories"] if category.get("keypoints")}
-        marked = [a for a in data["annotations"] if any(a["keypoints"][2::3]) and not a.get("iscrowd")]
-        annotations = [_annotation(a, files[a["image_id"]], len(names)) for a in marked]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not COCO's keypoints of one kind of object: {error!r}") from error
-    return annotated_objects(annotations, names, _pairs(names), "COCO")
+        pictures, data = path.parent, json_of(path, "COCO")
+    told = from_values(_Coco, data, str(path), others=True)
+    kinds = {category.keypoints for category in told.categories if category.keypoints}
+    if len(kinds) != 1:
+        raise InputError(f"{path}: categories have {len(kinds)} different lists of keypoints; there must be one")
+    (names,) = kinds
+    files = {image.id: below(pictures, image.file_name, f"{path}: images[{i}]") for i, image in enumerate(told.images)}
+    annotations = [
+        _annotation(marked, files, len(names), f"{path}: annotations[{i}]")
+        for i, marked in enumerate(told.annotations)
+        if any(marked.keypoints[2::3]) and not marked.iscrowd
+    ]
+    return annotated_objects(annotations, names, _pairs(names), "COCO", path)
 
 
-def _annotation(told: dict[str, Any], picture: Path, count: int) -> Annotation:
-    points = np.array(told["keypoints"], float).reshape(count, 3)
-    x, y, width, height = (float(value) for value in told["bbox"])
-    box = (x, y, x + width, y + height)
-    name = f"{picture.stem}_{told['id']}"
+def _annotation(told: _Marked, files: Mapping[int | str, Path], count: int, where: str) -> Annotation:
+    if told.image_id not in files:
+        raise InputError(f"{where} is of image {told.image_id!r}, which is not among the images")
+    if len(told.keypoints) != 3 * count:
+        raise InputError(f"{where}.keypoints has {len(told.keypoints)} numbers; it must have 3 for each of {count}")
+    if told.bbox is None:
+        raise InputError(f"{where} lacks bbox")
+    points = np.array(told.keypoints, float).reshape(count, 3)
+    x, y, width, height = told.bbox
+    box, picture = (x, y, x + width, y + height), files[told.image_id]
+    name = f"{picture.stem}_{told.id}"
     return Annotation(name, picture, points[:, :2], points[:, 2] > 0, box, square_crop(box, PADDING))
 
 

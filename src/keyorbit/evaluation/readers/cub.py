@@ -14,10 +14,11 @@ cub-aligned also reads FOLDER/cub.h5, which AutoLink's preprocessing makes (with
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
+from msgspec import Meta
 from numpy import ndarray
 from PIL import Image
 
@@ -26,14 +27,16 @@ from keyorbit.evaluation.readers.base import (
     Annotation,
     Box,
     annotated_objects,
+    check_known,
     check_split,
     need_folder,
-    read_lines,
-    read_mat,
+    picture_size,
     square_crop,
     squeezed_object,
 )
-from keyorbit.objects.dataset import ObjectDataset
+from keyorbit.evaluation.readers.hdf5 import h5_arrays
+from keyorbit.evaluation.readers.tables import Array, Coordinate, Length, below, read_mat, rows_of
+from keyorbit.objects.dataset import ObjectDataset, ObjectViews
 
 NAMES = (
     *("back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg", "left wing", "nape"),
@@ -43,7 +46,42 @@ PAIRS = ((6, 10), (7, 11), (8, 12))
 SPLITS = ("train", "test")
 # CMR's share of the box's side added all round (StableKeypoints' datasets/cub_parts.py).
 PADDING = 0.05
-_CLASSES = ("001", "002", "003")
+_SIDES = ("x1", "y1", "x2", "y2")
+_PARTS = "parts/part_locs.txt"
+
+
+@dataclass(frozen=True)
+class _Picture:
+    number: str
+    path: str
+
+
+@dataclass(frozen=True)
+class _Split:
+    number: str
+    training: Annotated[int, Meta(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class _Boxed:
+    """In pixels."""
+
+    number: str
+    x: Coordinate
+    y: Coordinate
+    width: Length
+    height: Length
+
+
+@dataclass(frozen=True)
+class _Part:
+    """In pixels."""
+
+    number: str
+    part: Annotated[int, Meta(ge=1, le=len(NAMES))]
+    x: Coordinate
+    y: Coordinate
+    visible: Coordinate
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +89,14 @@ class _Bird:
     """One bird. Pixels are counted from the picture's corner.
 
     Attributes:
-        path: of the picture, below the folder of pictures.
+        path: of the picture.
+        kind: the picture's name, which begins with the number of its class.
         box: left, top, right, bottom, in pixels.
         parts: x and y in pixels, and visibility, of each part.
     """
 
-    path: str
+    path: Path
+    kind: str
     box: Box
     parts: Float[ndarray, "15 3"]
 
@@ -71,9 +111,9 @@ def read_cub(folder: Path, split: str, which: str) -> ObjectDataset:
     """
     check_split(split, SPLITS, "CUB")
     root = _root(folder)
-    birds = [bird for bird in _birds(root, split) if which == "all" or bird.path.startswith(f"{which}.")]
+    birds = [bird for bird in _birds(root, split) if which == "all" or bird.kind.startswith(f"{which}.")]
     crops = [square_crop(bird.box, PADDING) for bird in birds]
-    return annotated_objects(_annotations(root, birds, crops), NAMES, PAIRS, f"CUB-{which}")
+    return annotated_objects(_annotations(birds, crops), NAMES, PAIRS, f"CUB-{which}", root)
 
 
 def read_cub_aligned(folder: Path, split: str) -> ObjectDataset:
@@ -92,9 +132,9 @@ def read_cub_aligned(folder: Path, split: str) -> ObjectDataset:
     crops = []
     for bird in birds:
         left, top, right, bottom = square_crop(bird.box, 0.0)
-        width, height = _size(root / "images" / bird.path)
+        width, height = picture_size(bird.path) if bird.path.is_file() else (np.inf, np.inf)  # it is named with others
         crops.append((max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)))
-    return annotated_objects(_annotations(root, birds, crops), NAMES, PAIRS, "CUB-aligned")
+    return annotated_objects(_annotations(birds, crops), NAMES, PAIRS, "CUB-aligned", root)
 
 
 def _root(folder: Path) -> Path:
@@ -108,86 +148,80 @@ def _birds(root: Path, split: str) -> list[_Bird]:
     cleaned = root / "cachedir" / "cub" / "data" / f"{split}_cub_cleaned.mat"
     if not cleaned.is_file():
         return _from_text(root, split)
-    found = []
-    for bird in np.atleast_1d(read_mat(cleaned, "images", "CUB")):
-        try:
-            parts = np.array(bird.parts, float).T
-            # MATLAB counts pixels from 1.
-            box = tuple(float(getattr(bird.bbox, side)) - 1 for side in ("x1", "y1", "x2", "y2"))
-            found.append(_Bird(str(bird.rel_path), _as_box(box), np.column_stack([parts[:, :2] - 1, parts[:, 2]])))
-        except (AttributeError, IndexError) as error:
-            raise InputError(f"{cleaned} is not CMR's: {error}") from error
-    return found
+    return [
+        _cleaned(bird, root, f"{cleaned}: images[{i}]")
+        for i, bird in enumerate(np.atleast_1d(read_mat(cleaned, "images", "CUB")).ravel())
+    ]
+
+
+def _cleaned(bird: Any, root: Path, where: str) -> _Bird:
+    """A bird of CMR's file, which counts pixels from 1."""
+    told, box = vars(bird) if hasattr(bird, "_fieldnames") else {}, None
+    lacking = [name for name in ("rel_path", "bbox", "parts") if name not in told]
+    if not lacking:
+        box = told["bbox"]
+        lacking = [f"bbox.{side}" for side in _SIDES if not hasattr(box, side)]
+    if lacking:
+        raise InputError(f"{where} lacks {lacking[0]}; it must be a structure with rel_path, bbox and parts")
+    sides = Array((4,)).checked([getattr(box, side) for side in _SIDES], f"{where}.bbox") - 1
+    parts = Array((3, len(NAMES)), unknown=True).checked(told["parts"], f"{where}.parts").T
+    xy, seen = parts[:, :2] - 1, parts[:, 2]
+    check_known(xy, seen > 0, f"{where}.parts")
+    name = str(told["rel_path"])
+    return _Bird(below(root / "images", name, where), name, _as_box(sides.tolist()), np.column_stack([xy, seen]))
 
 
 def _from_text(root: Path, split: str) -> list[_Bird]:
-    paths, training = _rows(root / "images.txt"), _rows(root / "train_test_split.txt")
-    boxes, parts = _rows(root / "bounding_boxes.txt"), _parts(root / "parts" / "part_locs.txt")
-    wanted = ["1" if split == "train" else "0"]
+    files = {name: root / name for name in ("images.txt", "train_test_split.txt", "bounding_boxes.txt", _PARTS)}
+    training = {row.number: row.training for row in rows_of(files["train_test_split.txt"], _Split, "CUB")}
+    boxes = {row.number: row for row in rows_of(files["bounding_boxes.txt"], _Boxed, "CUB")}
+    parts: dict[str, ndarray] = {}
+    for row in rows_of(files[_PARTS], _Part, "CUB"):
+        parts.setdefault(row.number, np.zeros((len(NAMES), 3)))[row.part - 1] = row.x, row.y, row.visible
     found = []
-    for number in (number for number in paths if training.get(number) == wanted):
-        if number not in boxes or number not in parts:
-            lacking = "bounding_boxes.txt" if number not in boxes else "parts/part_locs.txt"
-            raise InputError(f"CUB's {lacking} in {root} lacks picture {number}")
-        try:
-            x, y, width, height = (float(value) for value in boxes[number])
-        except ValueError as error:
-            raise InputError(f"{root / 'bounding_boxes.txt'} has no box for picture {number}: {error}") from error
-        found.append(_Bird(" ".join(paths[number]), (x, y, x + width, y + height), parts[number]))
+    for told in rows_of(files["images.txt"], _Picture, "CUB"):
+        if training.get(told.number) != (split == "train"):
+            continue
+        if told.number not in boxes or told.number not in parts:
+            lacking = "bounding_boxes.txt" if told.number not in boxes else _PARTS
+            raise InputError(f"{files[lacking]} lacks picture {told.number}")
+        box = boxes[told.number]
+        corners = (box.x, box.y, box.x + box.width, box.y + box.height)
+        path = below(root / "images", told.path, f"{files['images.txt']}: picture {told.number}")
+        found.append(_Bird(path, told.path, corners, parts[told.number]))
     return found
 
 
-def _parts(path: Path) -> dict[str, Any]:
-    parts: dict[str, Any] = {}
-    for line in read_lines(path, "CUB"):
-        try:
-            number, part, x, y, seen = line.split()
-            parts.setdefault(number, np.zeros((len(NAMES), 3)))[int(part) - 1] = float(x), float(y), float(seen)
-        except (ValueError, IndexError) as error:
-            raise InputError(f"{path} holds a row that is no picture, part, x, y, visible: {line!r}") from error
-    return parts
-
-
-def _rows(path: Path) -> dict[str, list[str]]:
-    return {line.split()[0]: line.split()[1:] for line in read_lines(path, "CUB")}
-
-
-def _annotations(root: Path, birds: Sequence[_Bird], crops: Sequence[Box]) -> list[Annotation]:
+def _annotations(birds: Sequence[_Bird], crops: Sequence[Box]) -> list[Annotation]:
     return [
-        Annotation(
-            Path(bird.path).stem, root / "images" / bird.path, bird.parts[:, :2], bird.parts[:, 2] > 0, bird.box, crop
-        )
+        Annotation(bird.path.stem, bird.path, bird.parts[:, :2], bird.parts[:, 2] > 0, bird.box, crop)
         for bird, crop in zip(birds, crops, strict=True)
     ]
 
 
-def _size(picture: Path) -> tuple[float, float]:
-    if not picture.is_file():
-        return np.inf, np.inf  # a missing picture is named with the others
-    with Image.open(picture) as image:
-        return float(image.width), float(image.height)
-
-
 def _as_box(values: Sequence[float]) -> Box:
     left, top, right, bottom = values
-    return left, top, right, bottom
+    return float(left), float(top), float(right), float(bottom)
 
 
 def _read_h5(path: Path, split: str) -> ObjectDataset:
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError(f"reading {path} needs h5py: pip install 'keyorbit[readers]'") from error
-    try:
-        with h5py.File(path, "r") as file:
-            pictures, places, visible = (np.asarray(file[f"{split}_{part}"]) for part in ("img", "kp", "vis"))
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path} is not AutoLink's cub.h5 ({split}_img, {split}_kp, {split}_vis): {error}") from error
+    image, place, seen = (f"{split}_{part}" for part in ("img", "kp", "vis"))
+    wanted = {image: Array((None, 3, None, None)), place: Array((None, len(NAMES), 2)), seen: Array((None, len(NAMES)))}
+    found = h5_arrays(path, wanted)
+    pictures, visible = found[image], found[seen] > 0
+    places = Array(wanted[place].shape, unknown=True).checked(found[place], f"{path}: {place}")
+    if pictures.dtype != np.uint8:
+        raise InputError(f"{path}: {image} holds values of type {pictures.dtype}; it must hold bytes (uint8)")
+    if not len(pictures) == len(places) == len(visible):
+        raise InputError(
+            f"{path}: {image}, {place} and {seen} differ in length; there must be one of each for a picture"
+        )
+    check_known(places, visible, f"{path}: {place}")
 
-    def make(i: int) -> Any:
-        image = Image.fromarray(pictures[i].transpose(1, 2, 0))
+    def make(i: int) -> ObjectViews:
+        picture = Image.fromarray(pictures[i].transpose(1, 2, 0))
         # Positions are row, column in the unit square.
-        xy = places[i][:, ::-1] * [image.width, image.height]
-        return squeezed_object(f"{split}_{i:05d}", image, xy, visible[i] > 0, NAMES, PAIRS)
+        xy = places[i][:, ::-1] * [picture.width, picture.height]
+        return squeezed_object(f"{split}_{i:05d}", picture, xy, visible[i], NAMES, PAIRS)
 
     return ObjectDataset(len(pictures), make)

@@ -5,24 +5,29 @@ FOLDER/data_train.json, data_test.json     for each row in order {"keypoints": [
 FOLDER/img/….jpg
 """
 
-import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import (
-    Annotation,
-    annotated_objects,
-    check_split,
-    need_file,
-    need_folder,
-    read_json,
-)
+from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder
+from keyorbit.evaluation.readers.tables import Array, Coordinate, below, csv_rows_of, json_rows_of
 from keyorbit.objects.dataset import ObjectDataset
 
 SPLITS = ("train", "test")
 SIDE = 256.0
+
+
+@dataclass(frozen=True)
+class _Row:
+    index: str
+    filename: str
+
+
+@dataclass(frozen=True)
+class _Person:
+    keypoints: tuple[tuple[Coordinate, Coordinate], ...]
 
 
 def read_deepfashion(folder: Path, split: str) -> ObjectDataset:
@@ -33,17 +38,17 @@ def read_deepfashion(folder: Path, split: str) -> ObjectDataset:
     """
     check_split(split, SPLITS, "DeepFashion")
     table, places = folder / f"data_{split}.csv", folder / f"data_{split}.json"
-    with need_file(table, "DeepFashion").open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    try:
-        pictures = [folder / "img" / row[1].strip() for row in rows if row]
-        xy = np.array([entry["keypoints"] for entry in read_json(places, "DeepFashion")], float)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{table} and {places.name} are not DeepFashion's lists: {error}") from error
-    if len(pictures) != len(xy) or xy.ndim != 3 or xy.shape[2] != 2:
-        raise InputError(f"{table} names {len(pictures)} pictures, and {places.name} has keypoints of {len(xy)}")
+    rows = csv_rows_of(table, _Row, "DeepFashion")
+    people = json_rows_of(places, _Person, "DeepFashion")
+    pictures = [below(folder / "img", row.filename.strip(), f"{table}, row {i}") for i, row in enumerate(rows, 1)]
+    if len(pictures) != len(people):
+        raise InputError(f"{table} names {len(pictures)} pictures, and {places.name} has keypoints of {len(people)}")
+    if not people:
+        raise InputError(f"{places} lists no person")
+    count = len(people[0].keypoints)
+    xy = [Array((count, 2)).checked(p.keypoints, f"{places}, item {i}: keypoints") for i, p in enumerate(people)]
     need_folder(folder / "img", "DeepFashion")
-    names = tuple(f"landmark {i}" for i in range(xy.shape[1]))
+    names = tuple(f"landmark {i}" for i in range(count))
     seen = np.ones(len(names), bool)
     found = [Annotation(picture.stem, picture, x, seen, side=SIDE) for picture, x in zip(pictures, xy, strict=True)]
-    return annotated_objects(found, names, (), "DeepFashion")
+    return annotated_objects(found, names, (), "DeepFashion", table)

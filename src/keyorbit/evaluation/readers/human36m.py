@@ -11,21 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from keyorbit.errors import InputError
 from keyorbit.evaluation.metrics import HUMAN36M_SWAPS
-from keyorbit.evaluation.readers.base import (
-    Annotation,
-    annotated_objects,
-    check_split,
-    need_file,
-    need_folder,
-    read_mat,
-)
+from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder
+from keyorbit.evaluation.readers.tables import Array, need_file, read_mat
 from keyorbit.objects.dataset import ObjectDataset
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8, 9), "test": (11,)}
 ACTIONS = ("Directions", "Discussion", "Posing", "Waiting", "Greeting", "Walking")
 JOINTS = 32
+# Bytes of the joints of one picture: far more than 32 x 2 numbers need.
+_LARGEST = 2**20
 
 
 def read_human36m(folder: Path, split: str) -> ObjectDataset:
@@ -43,15 +38,14 @@ def read_human36m(folder: Path, split: str) -> ObjectDataset:
             for picture in sorted(action.glob("*.jpg")):
                 annotations.append(_annotation(root, picture))
     names = tuple(f"joint {i}" for i in range(JOINTS))
-    return annotated_objects(annotations, names, HUMAN36M_SWAPS, "Human3.6M")
+    return annotated_objects(annotations, names, HUMAN36M_SWAPS, "Human3.6M", folder)
 
 
 def _annotation(root: Path, picture: Path) -> Annotation:
     action = picture.parent.name
     place = need_file(root / "Landmarks" / action / f"{picture.stem}.mat", "Human3.6M")
-    xy = np.asarray(read_mat(place, "keypoints_2d", "Human3.6M"), float)
-    if xy.shape != (JOINTS, 2):
-        raise InputError(f"{place} has keypoints_2d of shape {xy.shape}, not ({JOINTS}, 2)")
+    told = read_mat(place, "keypoints_2d", "Human3.6M", _LARGEST)
+    xy = Array((JOINTS, 2)).checked(told, f"{place}: keypoints_2d")
     name = f"{root.name}_{action}_{picture.stem}".replace(" ", "_")
     mask = root / "BackgroudMask" / action / f"{picture.stem}.png"
     return Annotation(name, picture, xy, np.ones(JOINTS, bool), side=1.0, mask=mask)

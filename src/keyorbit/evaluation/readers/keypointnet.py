@@ -8,21 +8,25 @@
 ShapeNet's models have y up and look along −z; in our world z is up and they look along +x.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from msgspec import Meta
 from numpy import ndarray
 from PIL import Image
 from scipy.spatial import cKDTree
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import check_split, read_json, read_lines
+from keyorbit.evaluation.readers.base import check_split
+from keyorbit.evaluation.readers.tables import Coordinate, below, json_rows_of, lines_of, rows_of
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
+from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
 from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 
 CLASSES = {
@@ -50,6 +54,33 @@ INPUT_ELEVATION_DEG = 20.0
 _BALL_NEIGHBOUR = 5
 # A landmark is hidden if something lies so much before it; with balls, their radius more.
 _HIDDEN = 0.03
+# Points of a cloud; each becomes a ball of 20 triangles.
+_MOST_POINTS = 2**18
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A point of a cloud. Its colour is one number, with or without a sign."""
+
+    x: Coordinate
+    y: Coordinate
+    z: Coordinate
+    rgb: Annotated[float, Meta(ge=-(2**31), lt=2**32)]
+
+
+Place = tuple[Coordinate, Coordinate, Coordinate]
+
+
+@dataclass(frozen=True)
+class _Landmark:
+    semantic_id: int
+    xyz: Place
+
+
+@dataclass(frozen=True)
+class _Model:
+    model_id: int | str
+    keypoints: tuple[_Landmark, ...]
 
 
 def read_keypointnet(folder: Path, split: str, category: str, size: int) -> ObjectDataset:
@@ -65,16 +96,14 @@ def read_keypointnet(folder: Path, split: str, category: str, size: int) -> Obje
         raise InputError(f"KeypointNet has no category {category!r}; known are {', '.join(CLASSES)}")
     number = CLASSES[category]
     path = folder / "annotations" / f"{category}.json"
-    try:
-        told = {str(model["model_id"]): model["keypoints"] for model in read_json(path, "KeypointNet")}
-        landmarks = {name: {int(k["semantic_id"]): k["xyz"] for k in reversed(kps)} for name, kps in told.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not KeypointNet's annotations: {error!r}") from error
-    lines = [line.strip().partition("-") for line in read_lines(folder / "splits" / LISTS[split], "KeypointNet")]
+    told = json_rows_of(path, _Model, "KeypointNet")
+    landmarks = {str(model.model_id): {k.semantic_id: k.xyz for k in reversed(model.keypoints)} for model in told}
+    listed = folder / "splits" / LISTS[split]
+    lines = [line.strip().partition("-") for _, line in lines_of(listed, "KeypointNet")]
     models = [model for kind, _, model in lines if kind == number and model in landmarks]
     if not models:
-        raise InputError(f"{folder / 'splits' / LISTS[split]} names no {category} that {path.name} has landmarks of")
-    files = [_file(folder, number, model) for model in models]
+        raise InputError(f"{listed} names no {category} that {path.name} has landmarks of")
+    files = [_file(folder, number, model, str(listed)) for model in models]
     ids = sorted({i for points in landmarks.values() for i in points})
 
     def make(i: int) -> ObjectViews:
@@ -83,21 +112,20 @@ def read_keypointnet(folder: Path, split: str, category: str, size: int) -> Obje
     return ObjectDataset(len(models), make)
 
 
-def _file(folder: Path, number: str, model: str) -> Path:
-    mesh = folder / "ShapeNetCore.v2.ply" / number / f"{model}.ply"
-    cloud = folder / "pcds" / number / f"{model}.pcd"
+def _file(folder: Path, number: str, model: str, where: str) -> Path:
+    mesh = below(folder / "ShapeNetCore.v2.ply" / number, f"{model}.ply", where)
+    cloud = below(folder / "pcds" / number, f"{model}.pcd", where)
     if not mesh.is_file() and not cloud.is_file():
         raise InputError(f"KeypointNet lacks the model {model}: there is neither {mesh} nor {cloud}")
     return mesh if mesh.is_file() else cloud
 
 
-def _object(name: str, path: Path, places: dict[int, Any], ids: list[int], size: int) -> ObjectViews:
+def _object(name: str, path: Path, places: dict[int, Place], ids: list[int], size: int) -> ObjectViews:
     import trimesh
 
     vertices, faces, colors = read_pcd(path) if path.suffix == ".pcd" else _read_mesh(path)
     vertices = _upright(vertices)
-    centre = (vertices.min(0) + vertices.max(0)) / 2
-    scale = 0.5 / max(float(np.linalg.norm(vertices - centre, axis=1).max()), 1e-9)
+    centre, scale = fit_sphere(vertices, str(path))
     vertices = (vertices - centre) * scale
     known = np.array([i in places for i in ids])
     wanted = np.array([places.get(i, (0.0, 0.0, 0.0)) for i in ids], float).reshape(-1, 3)
@@ -143,15 +171,11 @@ def _upright(points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
 
 def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
     """Read vertices, faces and the vertices' colours, 0…1."""
-    import trimesh
-
+    mesh = read_mesh(path)
     try:
-        mesh = trimesh.load(path, force="mesh", process=False)
-    except Exception as error:  # trimesh's readers raise whatever their parsers raise
-        raise InputError(f"{path} cannot be read as a mesh: {error}") from error
-    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise InputError(f"{path} holds no triangles")
-    colors = np.asarray(mesh.visual.vertex_colors, float)[:, :3] / 255
+        colors = np.asarray(mesh.visual.vertex_colors, float)[:, :3] / 255
+    except Exception as error:  # trimesh decodes them only now
+        raise InputError(f"the colours of {path} cannot be read: {error}") from error
     return np.asarray(mesh.vertices, float), np.asarray(mesh.faces), colors
 
 
@@ -161,16 +185,16 @@ def read_pcd(path: Path) -> tuple[Float[ndarray, "point 3"], None, Float[ndarray
     Raises:
         InputError: it is another kind of file.
     """
-    lines = read_lines(path, "KeypointNet")
-    starts = [i for i, line in enumerate(lines) if line.strip() == "DATA ascii"]
-    if not starts or "FIELDS x y z rgb" not in (line.strip() for line in lines):
+    lines = lines_of(path, "KeypointNet")
+    starts = [i for i, (_, line) in enumerate(lines) if line.strip() == "DATA ascii"]
+    if not starts or "FIELDS x y z rgb" not in (line.strip() for _, line in lines):
         raise InputError(f"{path} is no ASCII .pcd file with the fields x y z rgb")
-    try:
-        rows = np.array([[float(value) for value in line.split()] for line in lines[starts[0] + 1 :]]).reshape(-1, 4)
-    except ValueError as error:
-        raise InputError(f"{path} holds a row that is not four numbers: {error}") from error
-    if not len(rows):
+    points = rows_of(path, _Point, "KeypointNet", skip=starts[0] + 1)
+    if not points:
         raise InputError(f"{path} holds no points")
+    if len(points) > _MOST_POINTS:
+        raise InputError(f"{path} holds {len(points):,} points; it may hold {_MOST_POINTS:,}: thin them out")
+    rows = np.array([(point.x, point.y, point.z, point.rgb) for point in points])
     return rows[:, :3], None, _unpacked(rows[:, 3].astype(np.int64)) / 255
 
 

@@ -8,23 +8,36 @@ The pictures of a split are those of its pairs. Landmarks are predicted in each 
 and per point; pairs of pictures are matched through the same landmarks.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 
 import numpy as np
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import (
-    Annotation,
-    annotated_objects,
-    check_split,
-    need_folder,
-    read_json,
-    read_lines,
-)
+from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder
+from keyorbit.evaluation.readers.tables import Coordinate, below, json_of, lines_of
 from keyorbit.objects.dataset import ObjectDataset
+from keyorbit.values import from_values
 
 LISTS = {"train": "trn.txt", "validation": "val.txt", "test": "test.txt"}
 LANDMARKS = 30
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Landmarks by number, and the box: left, top, right, bottom, in pixels."""
+
+    kps: dict[str, tuple[Coordinate, Coordinate] | None]
+    bndbox: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+
+    def __post_init__(self) -> None:
+        wrong = next((k for k in self.kps if not k.isdecimal() or int(k[:3]) >= LANDMARKS or len(k) > 3), None)
+        if wrong is not None:
+            raise InputError(f"kps has a landmark {short(wrong)}; they are numbered 0 to {LANDMARKS - 1}")
+        left, top, right, bottom = self.bndbox
+        if left > right or top > bottom:
+            raise InputError(f"bndbox cannot be {list(self.bndbox)}; it must be left, top, right, bottom")
 
 
 def read_spair(folder: Path, split: str, category: str) -> ObjectDataset:
@@ -39,32 +52,30 @@ def read_spair(folder: Path, split: str, category: str) -> ObjectDataset:
     if category not in categories:
         raise InputError(f"SPair-71k has no category {category!r}; {pictures} has {', '.join(categories) or 'none'}")
     places = need_folder(folder / "ImageAnnotation" / category, "SPair-71k")
-    stems = _stems(folder / "Layout" / "large" / LISTS[split], category)
-    annotations = [_annotation(pictures / category / f"{stem}.jpg", places / f"{stem}.json") for stem in stems]
+    lists = folder / "Layout" / "large" / LISTS[split]
+    stems = _stems(lists, category)
+    annotations = [_annotation(pictures / category, places, stem, str(lists)) for stem in stems]
     names = tuple(f"landmark {i}" for i in range(LANDMARKS))
-    return annotated_objects(annotations, names, (), f"SPair-71k {category}")
+    return annotated_objects(annotations, names, (), f"SPair-71k {category}", lists)
 
 
 def _stems(path: Path, category: str) -> list[str]:
     found: dict[str, None] = {}
-    for line in read_lines(path, "SPair-71k"):
+    for number, line in lines_of(path, "SPair-71k"):
         pair, _, kind = line.strip().partition(":")
         parts = pair.split("-")
         if len(parts) != 3 or not kind:
-            raise InputError(f"{path} holds a line that is no pair NUMBER-SOURCE-TARGET:CATEGORY: {line!r}")
+            raise InputError(f"{path}, line {number} cannot be {short(line)}; it must be NUMBER-SOURCE-TARGET:CATEGORY")
         if kind == category:
             found |= dict.fromkeys(parts[1:])
     return sorted(found)
 
 
-def _annotation(picture: Path, place: Path) -> Annotation:
-    told = read_json(place, "SPair-71k")
+def _annotation(pictures: Path, places: Path, stem: str, where: str) -> Annotation:
+    picture, place = below(pictures, f"{stem}.jpg", where), below(places, f"{stem}.json", where)
+    told = from_values(_Told, json_of(place, "SPair-71k"), str(place), others=True)
     xy, seen = np.zeros((LANDMARKS, 2)), np.zeros(LANDMARKS, bool)
-    try:
-        for number, point in told["kps"].items():
-            if point is not None:
-                xy[int(number)], seen[int(number)] = point, True
-        left, top, right, bottom = (float(value) for value in told["bndbox"])
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{place} is no annotation with kps and bndbox: {error}") from error
-    return Annotation(picture.stem, picture, xy, seen, (left, top, right, bottom))
+    for number, point in told.kps.items():
+        if point is not None:
+            xy[int(number)], seen[int(number)] = point, True
+    return Annotation(picture.stem, picture, xy, seen, told.bndbox)

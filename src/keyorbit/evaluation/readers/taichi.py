@@ -9,16 +9,27 @@ any program, so none is read here; convert it once where you trust it:
     python -c "import pandas; pandas.read_pickle('taichi_test_gt.pkl').to_json('taichi_test_gt.json', orient='records')"
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder, read_json
+from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder
+from keyorbit.evaluation.readers.tables import Array, below, json_rows_of
 from keyorbit.objects.dataset import ObjectDataset
 
 SPLITS = ("train", "test")
 SIDE = 256.0
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A picture and its landmarks, as pairs or one after the other."""
+
+    file_name: str
+    value: tuple[Any, ...]
 
 
 def read_taichi(folder: Path, split: str) -> ObjectDataset:
@@ -35,15 +46,16 @@ def read_taichi(folder: Path, split: str) -> ObjectDataset:
             f"{pickle} is a pickle, which can run any program and is never read here; convert it where you trust it: "
             f"python -c \"import pandas; pandas.read_pickle('{pickle.name}').to_json('{path.name}', orient='records')\""
         )
-    rows = read_json(path, "Taichi-HD")
+    rows = json_rows_of(path, _Frame, "Taichi-HD")
     pictures = need_folder(folder / "eval_images" / "taichi-256" / split, "Taichi-HD")
-    annotations = []
-    try:
-        for row in rows:
-            xy = np.array(row["value"], float).reshape(-1, 2)
-            picture = pictures / row["file_name"]
-            annotations.append(Annotation(picture.stem, picture, xy, np.asarray(np.all(xy > 0, axis=1)), side=SIDE))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no list of rows with file_name and value: {error}") from error
+    annotations: list[Annotation] = []
+    for i, row in enumerate(rows):
+        where = f"{path}, item {i}"
+        flat = not isinstance(row.value[0] if row.value else [], list)
+        told = Array((None,) if flat else (None, 2), unknown=True).checked(row.value, f"{where}: value")
+        if told.size % 2 or (annotations and told.size != annotations[0].xy.size):
+            raise InputError(f"{where}: value has {told.size} numbers; it must have two for each landmark, as item 0")
+        xy, picture = told.reshape(-1, 2), below(pictures, row.file_name, where)
+        annotations.append(Annotation(picture.stem, picture, xy, np.asarray(np.all(xy > 0, axis=1)), side=SIDE))
     names = tuple(f"landmark {i}" for i in range(len(annotations[0].xy))) if annotations else ()
-    return annotated_objects(annotations, names, (), "Taichi-HD")
+    return annotated_objects(annotations, names, (), "Taichi-HD", path)

@@ -1,10 +1,50 @@
 """Inputs of a page: a finished run and its scores. They are checked and read without torch."""
 
-import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from keyorbit.errors import InputError
+from keyorbit.storage.content import json_of
+from keyorbit.values import Amount, Finite, NotNegative, from_values
+
+_Figures = dict[str, Finite | None]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a page shows of RUN/run.json.
+
+    Attributes:
+        data: path of the objects or of the cache. Default: not known.
+        objects: number of them. Default: not known.
+        seconds: that the run took. Default: not known.
+    """
+
+    data: str | None = None
+    objects: Amount | None = None
+    seconds: NotNegative | None = None
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What a page shows of :class:`keyorbit.Evaluation`."""
+
+    objects: tuple[dict[str, Any], ...]
+    reprojection: Finite | None = None
+    on_object: Finite | None = None
+    landmark_3d: Finite | None = None
+    landmark_2d: Finite | None = None
+    dual_alignment: Finite | None = None
+    coverage: Finite | None = None
+    input: _Figures | None = None
+    measures: _Figures | None = None
+
+
+@dataclass(frozen=True)
+class _Scores:
+    discovered: _Evaluation
+    untrained: _Evaluation | None = None
 
 
 def check_run_folder(folder: Path) -> None:
@@ -25,22 +65,16 @@ def read_scores(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is another file.
     """
-    scores = read_json(path)
-    if not isinstance(scores.get("discovered"), dict) or "objects" not in scores["discovered"]:
-        raise InputError(f"{path} is not what 'keyorbit evaluate --json' writes")
-    return scores
+    scores = from_values(_Scores, json_of(path), str(path), others=True)
+    both = {"discovered": scores.discovered, "untrained": scores.untrained}
+    return {name: asdict(found) for name, found in both.items() if found is not None}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+def read_facts(run: Path) -> RunFacts:
+    """Read a run's run.json; nothing is known where there is none.
 
     Raises:
         InputError: it cannot be read, or holds something else.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} cannot be read: it holds no JSON object")
-    return found
+    path = run / "run.json"
+    return from_values(RunFacts, json_of(path), str(path), others=True) if path.exists() else RunFacts()

@@ -10,7 +10,7 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.objects.dataset import Objects, load_dataset
 from keyorbit.output.loss_log import read_losses
 from keyorbit.output.page.charts import charts
-from keyorbit.output.page.inputs import check_run_folder, read_json
+from keyorbit.output.page.inputs import RunFacts, check_run_folder, read_facts
 from keyorbit.output.page.panels import make_panel, page_asset, render
 from keyorbit.output.write import find_skeleton
 
@@ -22,13 +22,13 @@ class Run:
     Attributes:
         folder: the folder.
         tokens: the tokens.
-        about: content of run.json; empty if there is none.
+        about: from run.json.
         losses: terms of every logged step.
     """
 
     folder: Path
     tokens: Tokens
-    about: dict[str, Any]
+    about: RunFacts
     losses: list[dict[str, float]]
 
 
@@ -57,8 +57,7 @@ def read_run(folder: Path) -> Run:
     """
     check_run_folder(folder)
     tokens = Tokens.load(folder / "tokens.safetensors")
-    about = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
-    return Run(folder, tokens, about, read_losses(folder))
+    return Run(folder, tokens, read_facts(folder), read_losses(folder))
 
 
 def run_objects(run: Run, data: Path | None, count: int) -> Objects:
@@ -68,10 +67,18 @@ def run_objects(run: Run, data: Path | None, count: int) -> Objects:
         InputError: ``data`` holds no objects.
     """
     if data is None:
-        data = Path(str(run.about.get("data", "")))
-        if not run.about.get("data") or not data.exists():
-            return []
+        data = _there(run.about.data)
+    if data is None:
+        return []
     return load_dataset(data)[:count]
+
+
+def _there(name: str | None) -> Path | None:
+    """Return the path by a name that a file gives, if something is there."""
+    try:
+        return Path(name) if name and Path(name).exists() else None
+    except (OSError, ValueError):  # no file can have that name
+        return None
 
 
 def report_html(
