@@ -123,7 +123,7 @@ def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[s
         raise InputError(f"the state dict {file} is not of this model's UNet: it {'; it '.join(complaints)}")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

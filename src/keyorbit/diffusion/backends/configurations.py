@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from keyorbit.errors import InputError
 from keyorbit.storage.content import json_of
-from keyorbit.values import Amount, Finite, Share, from_values
+from keyorbit.values import Amount, Share, from_values
 
 T = TypeVar("T")
 
@@ -25,6 +25,7 @@ Pixels = Annotated[int, Meta(ge=1, le=4096)]
 Pair = Annotated[tuple[Pixels, ...], Meta(min_length=2, max_length=2)]
 # A factor, or what is divided by: so far from 0 and infinity that float32 keeps what it is applied to.
 Factor = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Value = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Epsilon = Annotated[float, Meta(ge=1e-12, le=1)]
 Widths = Annotated[tuple[Width, ...], Meta(min_length=1, max_length=8)]
 Blocks = Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)]
@@ -36,7 +37,7 @@ _STEPS = 1000
 class Zero123PlusIndex:
     """``model_index.json`` of a Zero123++; see :mod:`keyorbit.diffusion.backends.known_cameras` for the version."""
 
-    ramping_coefficients: tuple[Finite, ...]
+    ramping_coefficients: tuple[Value, ...]
     view_size: Pixels = 320
     version: str | None = None
 
@@ -152,7 +153,9 @@ class VisionConfig:
     def least(self) -> int:
         """As of :class:`UNetConfig`."""
         width, layers, patches = self.hidden_size, self.num_hidden_layers, (self.image_size // self.patch_size) ** 2
-        return width * (self.projection_dim + patches + 3 * self.patch_size**2 + layers * (width + self.intermediate_size))
+        return width * (
+            self.projection_dim + patches + 3 * self.patch_size**2 + layers * (width + self.intermediate_size)
+        )
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class PreprocessorConfig:
     do_convert_rgb: bool | None = None
     resample: Annotated[int, Meta(ge=0, le=5)] | None = None
     rescale_factor: Factor | None = None
-    image_mean: tuple[Finite, Finite, Finite] | None = None
+    image_mean: tuple[Value, Value, Value] | None = None
     image_std: tuple[Factor, Factor, Factor] | None = None
 
     @property

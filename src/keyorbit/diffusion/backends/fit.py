@@ -12,7 +12,6 @@ from keyorbit.diffusion.backends.zero123plus import Components
 from keyorbit.errors import InputError, memory_shortage
 from keyorbit.geometry.views import Layout
 
-
 Parts = Components | StableDiffusionComponents
 
 

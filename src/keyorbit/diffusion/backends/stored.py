@@ -57,11 +57,11 @@ def check_config(path: Path, kind: Any, weights: Path | None = None) -> None:
     name, config_kind = _CONFIGS.get(kind, ("", None))
     if config_kind is None or not (path / name).exists():
         return  # loading says what is wrong
-    config = read_config(path / name, config_kind)
+    config: Any = read_config(path / name, config_kind)
     if not issubclass(kind, nn.Module):
         return
     files = [weights] if weights else sorted(path.glob("*.safetensors"))
-    stored, needed = sum(map(numbers_in, files)), config.least  # type: ignore[attr-defined]
+    stored, needed = sum(map(numbers_in, files)), config.least
     if files and needed > stored:
         raise InputError(
             f"{path / name} describes a network of more than {needed:,} weights; beside it lie {stored:,}: one of its "
