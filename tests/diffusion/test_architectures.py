@@ -57,7 +57,7 @@ def test_a_folder_without_ramping_coefficients_is_a_single_view(model_folder, tm
     ("damage", "words"),
     [
         (lambda f: (f / "unet/config.json").unlink(), "lacks"),
-        (lambda f: (f / "unet/config.json").write_text("{"), "not valid JSON"),
+        (lambda f: (f / "unet/config.json").write_text("{"), "cannot be read as JSON"),
         (lambda f: (f / "vae/config.json").write_text("[]"), "not a JSON object"),
         (lambda f: edit(f / "unet/config.json", cross_attention_dim=2048), "cross_attention_dim is 2048"),
         (lambda f: edit(f / "unet/config.json", in_channels=9), "in_channels is 9"),

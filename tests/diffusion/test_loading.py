@@ -128,7 +128,7 @@ def drop_weight(path, key):
         (foreign_scheduler, "scheduler.* is a FlowMatchEulerDiscreteScheduler"),
         (other_text_width, "unet takes a context of width 24, not the text_encoder's 16"),
         (short_ramp, "ramping_coefficients of number 2, not the tokenizer's 77"),
-        (no_ramp, "ramping_coefficients that are not a list"),
+        (no_ramp, "ramping_coefficients cannot be None; it must be a list"),
         (incomplete_vae, "vae.* lacks decoder.conv_out.weight"),
         (incomplete_text_encoder, "text_encoder.* lacks .*final_layer_norm.weight"),
     ],

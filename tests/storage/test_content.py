@@ -18,6 +18,11 @@ def test_numbers_and_depth_that_are_allowed():
     assert json_in("[1, 2.5, -0.0, null, true]", "here") == [1, 2.5, 0.0, None, True]
 
 
+def test_other_programs_write_infinite_numbers():
+    """As diffusers does in the configuration of a DPM-Solver."""
+    assert json_in('{"a": -Infinity}', "here", infinite=True) == {"a": float("-inf")}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

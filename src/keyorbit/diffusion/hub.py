@@ -49,8 +49,17 @@ class HubTokens(ModelHubMixin, library_name="keyorbit", tags=["keypoints", "mult
         name = str(pretrained_model_name_or_path)
         try:
             return super().from_pretrained(name, **options)
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise InputError(f"there are no tokens at the Hub id {name}: {str(error).splitlines()[0]}") from error
+        except InputError:
+            raise
+        except (
+            HfHubHTTPError,
+            HFValidationError,
+            OSError,
+            ValueError,
+            RecursionError,
+        ) as error:  # also: its config.json
+            why = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"there are no tokens at the Hub id {name}: {why}") from error
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Any:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.choices import MapKind
+from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import at_least_float32, normalize, resize, spatial_softmax
 from keyorbit.geometry.views import Layout, split_views
 
@@ -57,7 +58,7 @@ def view_maps(
 
     Heads are averaged before the change of size, which is linear, so the result is the same and cheaper.
     Each view is resized after the split: nothing bleeds between neighbours. Layers count equally.
-    Raises ValueError when there is no layer, or naming the layer that does not divide or does not match.
+    Raises ValueError when there is no layer or one does not match, InputError naming the layer that does not divide.
     """
     return _mean_of_layers(layers, lambda layer: _layer_views(layer, layout, size))
 
@@ -72,7 +73,7 @@ def upsampled_attention(
     alone, and the features are enlarged before `to_q`. That is linear and without bias, so enlarging its logits is the
     same for fewer channels. Bicubic, as there. `view_maps` averages what was put through the softmax at the layer's
     own size: broader, and cheaper.
-    Raises ValueError when there is no layer, or naming the layer that does not divide or does not match.
+    Raises ValueError when there is no layer or one does not match, InputError naming the layer that does not divide.
     """
 
     def enlarged(layer: LayerMaps) -> Tensor:
@@ -111,7 +112,7 @@ def _split_layer(
     try:
         layout.check(*layer.size)
     except ValueError as error:
-        raise ValueError(f"layer {layer.name!r}: {error}") from error
+        raise InputError(f"layer {layer.name!r}: {error}; leave that layer out") from error
     return split_views(to_map(maps, *layer.size), layout)
 
 

@@ -1,20 +1,29 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from einops import repeat
 from jaxtyping import Float
+from msgspec import Meta
 from torch import Tensor, nn
 
+from keyorbit.diffusion.choices import Mode, Timesteps
 from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import from_values
+from keyorbit.values import Amount, from_values
 
-FORMAT = "keyorbit-tokens-1"
+FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
+# Above what any model attends to: 65,536 tokens of width 4096.
+_MOST, _LARGEST = 2**16, 2**30
+# In radii of what the views see, and their squares: beyond this nothing is seen, and float32 ends.
+_Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
+_Point = tuple[_Coordinate, _Coordinate, _Coordinate]
 
 
 @dataclass(frozen=True)
@@ -40,23 +49,38 @@ class TokensInfo:
         form: of the object that has them there, in the same unit: the mean of its surface, and the three rows of its
             covariance; see :mod:`keyorbit.geometry.alignment`.
         cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of.
+
+    Raises:
+        InputError: the form has neither 4 rows nor none.
     """
 
     model: str = ""
     model_fingerprint: str = ""
-    layers: tuple[str, ...] = ()
-    timestep: int | tuple[int, ...] = 0
-    mode: str = "isolated"
-    seed: int = 0
+    layers: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
+    timestep: Timesteps = 0
+    mode: Mode = "isolated"
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
     version: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     queries: str = "float32"
-    objects: int = 0
+    objects: Amount = 0
     libraries: dict[str, str] = field(default_factory=dict)
-    pairs: tuple[tuple[int, int], ...] = ()
-    places: tuple[tuple[float, float, float], ...] = ()
-    form: tuple[tuple[float, float, float], ...] = ()
+    pairs: tuple[tuple[Amount, Amount], ...] = ()
+    places: tuple[_Point, ...] = ()
+    form: tuple[_Point, ...] = ()
     cameras_of: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.form) not in (0, 4):
+            raise InputError(f"form has {len(self.form)} rows; it has 4, the mean and the covariance, or none")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file of tokens holds besides tensors."""
+
+    format: Literal["keyorbit-tokens-1"]
+    info: TokensInfo
 
 
 class Tokens(nn.Module, HubTokens):
@@ -136,13 +160,47 @@ class Tokens(nn.Module, HubTokens):
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: the file is missing, damaged or no tokens file, or holds NaN.
+            InputError: the file is missing, damaged or no tokens file, or holds what tokens cannot be.
         """
         check_tokens(Path(path))
-        tensors, header = load_checkpoint(Path(path))
-        if header.get("format") != FORMAT:
-            raise InputError(f"{path} is not a keyorbit tokens file")
-        embedding, helpers = tensors["embedding"], tensors.get("helpers")
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise InputError(f"{path} holds values that are not finite; discover the tokens again")
-        return cls(embedding, from_values(TokensInfo, header.get("info"), str(path)), helpers)
+        if (size := Path(path).stat().st_size) > _LARGEST:
+            raise InputError(f"{path} has {size:,} bytes; a file of tokens has at most {_LARGEST:,}")
+        tensors, values = load_checkpoint(Path(path))
+        info = from_values(_Header, values, f"the header of {path}").info
+        embedding = _rows(tensors, "embedding", path)
+        helpers = _rows(tensors, "helpers", path) if "helpers" in tensors else embedding[:0]
+        if not 1 <= len(embedding) <= _MOST or len(helpers) > _MOST:
+            raise InputError(
+                f"{path} holds {len(embedding)} tokens and {len(helpers)} helpers; there must be 1 to {_MOST:,} tokens "
+                "and no more helpers than that"
+            )
+        if helpers.shape[1] != embedding.shape[1]:
+            raise InputError(
+                f"{path} holds helpers of width {helpers.shape[1]} for tokens of width {embedding.shape[1]}: they must "
+                "be equal"
+            )
+        if any(number >= len(embedding) for pair in info.pairs for number in pair):
+            raise InputError(
+                f"{path} has pairs of tokens with numbers up to {len(embedding) - 1} only; not {info.pairs}"
+            )
+        if len(info.places) not in (0, len(embedding) + len(helpers)):
+            raise InputError(
+                f"{path} holds {len(info.places)} places for {len(embedding)} tokens and {len(helpers)} helpers: there "
+                "must be one for each, or none"
+            )
+        return cls(embedding, info, helpers)
+
+
+def _rows(tensors: Mapping[str, Tensor], name: str, path: str | Path) -> Float[Tensor, "row width"]:
+    """The tensor of that name, if it is one of rows of finite numbers."""
+    if name not in tensors:
+        raise InputError(f"{path} is not a keyorbit tokens file: it lacks the tensor {name}")
+    found = tensors[name]
+    if found.ndim != 2 or found.shape[1] < 1 or not found.is_floating_point():
+        raise InputError(
+            f"{path}: {name} cannot be of type {found.dtype} and shape {list(found.shape)}; it must hold floats of "
+            "shape [rows, width]"
+        )
+    if not found.float().isfinite().all():
+        raise InputError(f"{path}: {name} holds values that are not finite; discover the tokens again")
+    return found

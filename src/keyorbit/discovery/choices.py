@@ -1,7 +1,7 @@
 """What can be chosen of a discovery, and what it writes. It imports no library: the command line reads it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from keyorbit.errors import InputError
 from keyorbit.storage.outputs import OutputKind, check_output
@@ -9,7 +9,8 @@ from keyorbit.storage.outputs import OutputKind, check_output
 Method = Literal["constellation", "consistency"]
 NUM_TOKENS = 16
 # Types that a cache's queries can be kept in.
-STORED_TYPES = ("float32", "bfloat16", "float16")
+StoredType = Literal["float32", "bfloat16", "float16"]
+STORED_TYPES = get_args(StoredType)
 
 CHECKPOINT = "checkpoint.safetensors"
 RUN = OutputKind(

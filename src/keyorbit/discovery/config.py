@@ -142,7 +142,9 @@ def config_from_settings(settings: Mapping[str, Any], where: str = "the tokens' 
     Raises:
         InputError: a name or a value that the config has not.
     """
-    weights = {k: v for k, v in dict(settings.get("weights", {})).items() if k not in LossWeights.RETIRED}
+    weights = settings.get("weights", {})
+    if isinstance(weights, Mapping):
+        weights = {k: v for k, v in weights.items() if k not in LossWeights.RETIRED}
     return from_values(DiscoverConfig, {**settings, "weights": weights}, where)
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -24,8 +25,15 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian_kl, normalize, resize
 from keyorbit.geometry.hull import grown_masks
 from keyorbit.ranks import Ranks
-from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.storage.checkpoint import (
+    check_tensors,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from keyorbit.storage.settings import differing
+from keyorbit.values import Amount, from_values
 
 log = logging.getLogger(__name__)
 
@@ -266,14 +274,27 @@ class DiscoveryRun(ABC):
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)
-        if other := differing(settings, metadata["settings"]):
+        about = from_values(_Header, metadata, str(path))
+        if other := differing(settings, about.settings):
             raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
-        if (before := metadata.get("place", _PLAIN)) != self.place and self.ranks.main:
+        if about.step > self.config.steps:
+            raise InputError(f"{path}: step cannot be {about.step}; the run has {self.config.steps} steps")
+        check_tensors(tensors, self.state(), self.optimizer, path)
+        if about.place != self.place and self.ranks.main:
             how = "its end is not bit for bit that of a run that was never stopped"
-            log.warning("%s was written in %s, and the run goes on in %s: %s", path, before, self.place, how)
+            log.warning("%s was written in %s, and the run goes on in %s: %s", path, about.place, self.place, how)
         self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
-        return int(metadata["step"])
+        return about.step
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a checkpoint holds besides tensors."""
+
+    step: Amount
+    settings: dict[str, Any]
+    place: str = _PLAIN
 
 
 def told(steps: Sequence[Mapping[str, Tensor]], first: int, count: int) -> list[dict[str, float]]:

@@ -37,9 +37,45 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})["keyorbit"])
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a whole keyorbit checkpoint: {error}") from error
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path} is not a whole keyorbit checkpoint: its header is no table")
+    return tensors, metadata
+
+
+def check_tensors(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, path: Path
+) -> None:
+    """Check that a checkpoint holds a run's tensors, and a state of its optimizer.
+
+    Args:
+        found: of the checkpoint.
+        wanted: tensors that have to be there, of these shapes.
+        optimizer: of Adam's kind. Its state may be missing as a whole for a parameter that has not learned yet.
+        path: of the checkpoint.
+
+    Raises:
+        InputError: naming the tensor that is missing, of another type or shape, or not finite.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    expected = dict(wanted)
+    for i, p in enumerate(parameters):
+        if any(name.startswith(f"optimizer.{i}.") for name in found):
+            expected |= {f"optimizer.{i}.{name}": p for name in ("exp_avg", "exp_avg_sq")}
+            expected[f"optimizer.{i}.step"] = torch.zeros(())
+    if lacking := sorted(expected.keys() - found.keys()):
+        raise InputError(f"{path} lacks {lacking[0]}, one of the tensors of this run")
+    if unknown := sorted(name for name in found.keys() - expected.keys() if name.startswith("optimizer.")):
+        raise InputError(f"{path} holds {unknown[0]}, which is no state of this run's optimizer")
+    for name, like in expected.items():
+        x = found[name]
+        if x.shape != like.shape or not x.is_floating_point() or not x.isfinite().all():
+            raise InputError(
+                f"{path}: {name} cannot be of type {x.dtype} and shape {list(x.shape)}, or not finite; it must hold "
+                f"finite numbers of shape {list(like.shape)}"
+            )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -41,22 +41,28 @@ def text_of(path: Path, largest: int = LARGEST) -> str:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def json_of(path: Path) -> Any:
+def json_of(path: Path, infinite: bool = False) -> Any:
     """The plain values in a JSON file.
+
+    Args:
+        path: the file.
+        infinite: whether numbers may be infinite or NaN, as in configurations of other programs; types refuse them
+            where they are read. Default False.
 
     Raises:
         InputError: as :func:`text_of` and :func:`json_in`.
     """
-    return json_in(text_of(path), str(path))
+    return json_in(text_of(path), str(path), infinite)
 
 
-def json_in(text: str, where: str) -> Any:
+def json_in(text: str, where: str, infinite: bool = False) -> Any:
     """The plain values in a JSON text, such as the header of a file; ``where`` names it in error messages.
 
     Raises:
-        InputError: it is not JSON, is nested more than 64 deep, or holds a number that is not finite.
+        InputError: it is not JSON, is nested more than 64 deep, or holds a number that is not finite (unless
+            ``infinite``).
     """
-    return _values(json.loads, text, where, "JSON")
+    return _values(json.loads, text, where, "JSON", infinite)
 
 
 def toml_of(path: Path) -> dict[str, Any]:
@@ -70,23 +76,23 @@ def toml_of(path: Path) -> dict[str, Any]:
     return tables
 
 
-def _values(parse: Callable[[str], Any], text: str, where: str, kind: str) -> Any:
+def _values(parse: Callable[[str], Any], text: str, where: str, kind: str, infinite: bool = False) -> Any:
     try:
         values = parse(text)
     except RecursionError as error:
         raise InputError(f"{where} cannot be read as {kind}: it is nested more than {DEEPEST} deep") from error
     except ValueError as error:  # also: a whole number of thousands of digits
         raise InputError(f"{where} cannot be read as {kind}: {error}") from error
-    _check_plain(values, where, kind)
+    _check_plain(values, where, kind, infinite)
     return values
 
 
-def _check_plain(values: Any, where: str, kind: str) -> None:
+def _check_plain(values: Any, where: str, kind: str, infinite: bool) -> None:
     """Raise InputError for what no converter can take: values too deep, and numbers that are not finite."""
     left = [("", 0, values)]
     while left:
         path, depth, value = left.pop()
-        if isinstance(value, float) and not math.isfinite(value):
+        if not infinite and isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{where}: {path.lstrip('.')} cannot be {value}; it must be a finite number")
         if isinstance(value, Mapping | list) and depth == DEEPEST:
             raise InputError(f"{where} cannot be read as {kind}: {short(path)} is nested more than {DEEPEST} deep")

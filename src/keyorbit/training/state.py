@@ -6,20 +6,49 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
+from msgspec import Meta
 from torch import Tensor, nn
 
 from keyorbit.errors import InputError
 from keyorbit.ranks import named_failure
-from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from keyorbit.storage.checkpoint import (
+    check_tensors,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from keyorbit.storage.settings import differing
+from keyorbit.values import Amount, Count, from_values
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Scaler:
+    """The state of torch's gradient scaler, which has it under these names."""
+
+    scale: Annotated[float, Meta(gt=0, le=2.0**127)]
+    growth_factor: Annotated[float, Meta(gt=1, le=1e6)]
+    backoff_factor: Annotated[float, Meta(gt=0, lt=1)]
+    growth_interval: Count
+    _growth_tracker: Amount
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a checkpoint holds besides tensors."""
+
+    step: Amount
+    settings: dict[str, Any] | None = None
+    scaler: _Scaler | None = None
 
 
 class TrainingState:
@@ -81,22 +110,25 @@ class TrainingState:
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)
-        if other := differing(json.loads(json.dumps(settings or {})), metadata.get("settings") or {}):
+        about = from_values(_Header, metadata, str(path))
+        if other := differing(json.loads(json.dumps(settings or {})), about.settings or {}):
             raise InputError(
                 f"{path} was made with other settings ({', '.join(other)}): give the same, or another folder"
             )
         stored = {key.removeprefix("weight.") for key in tensors if key.startswith("weight.")}
         if stored != self.weights.keys():
             raise InputError(f"{path} holds other weights than those to be trained: give another folder")
+        wanted = {f"{kind}.{key}": p for key, p in self.weights.items() for kind in ("weight", "average")}
+        check_tensors(tensors, wanted, self.optimizer, path)
         restore_optimizer(self.optimizer, tensors)
         self._lay_as_weights()
         for key, p in self.weights.items():
             p.data.copy_(tensors[f"weight.{key}"])
             self.average[key].copy_(tensors[f"average.{key}"])
-        if self.accelerator.scaler is not None and metadata.get("scaler"):
-            self.accelerator.scaler.load_state_dict(metadata["scaler"])
-        log.info("%s resumes at step %d", path.stem, metadata["step"])
-        return int(metadata["step"])
+        if self.accelerator.scaler is not None and about.scaler is not None:
+            self.accelerator.scaler.load_state_dict(asdict(about.scaler))
+        log.info("%s resumes at step %d", path.stem, about.step)
+        return about.step
 
     def _lay_as_weights(self) -> None:
         """Give the moments their weights' order in memory, which files do not keep: fused kernels take no other."""

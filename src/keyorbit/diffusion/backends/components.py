@@ -1,6 +1,5 @@
 """A model's parts from disk: the right class, complete, fitting each other, and never from a pickle."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from diffusers import ControlNetModel, ModelMixin, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
-from keyorbit.diffusion.backends.zero123plus import Components
+from keyorbit.diffusion.backends.stored import check_config, check_numbers, stored_class
 from keyorbit.diffusion.paths import check_unet
 from keyorbit.errors import InputError, memory_shortage
 
@@ -29,6 +28,7 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     if not path.is_dir():
         raise InputError(f"the model in {path.parent} lacks its {what}: there is no folder {path}")
     _check_class(path, what, kind)
+    check_config(path, kind)
     kwargs: dict[str, Any] = {}
     if issubclass(kind, torch.nn.Module):
         _refuse_pickle_only(path)
@@ -36,8 +36,8 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
         kwargs = {"use_safetensors": True, "output_loading_info": True, "variant": _variant(path), library_key: dtype}
     try:
         loaded = kind.from_pretrained(path, **kwargs)
-    except Exception as error:  # the libraries raise whatever they meet in a damaged file
-        if memory_shortage(error):
+    except BaseException as error:  # the libraries raise whatever they meet in a damaged file, also Rust's panics
+        if isinstance(error, KeyboardInterrupt | SystemExit) or memory_shortage(error):
             raise
         raise InputError(f"the {what} in {path} cannot be loaded: {_first_line(error)}") from error
     if not kwargs:
@@ -45,6 +45,7 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     component, info = loaded
     if info["missing_keys"]:
         raise InputError(f"the {what} in {path} lacks {_some(info['missing_keys'])}")
+    check_numbers(component.state_dict().items(), f"the {what} in {path}")
     return component
 
 
@@ -58,6 +59,7 @@ def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
     """
     check_unet(file)
     _check_class(folder, "unet", UNet2DConditionModel)
+    check_config(folder, UNet2DConditionModel, file)
     try:
         # Without memory until the weights are put in.
         with torch.device("meta"):
@@ -74,6 +76,7 @@ def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
         raise InputError(
             f"the unet in {folder} with the weights of {file} cannot be loaded: {_first_line(error)}"
         ) from error
+    check_numbers(unet.state_dict().items(), f"the unet in {folder} with the weights of {file}")
     return unet
 
 
@@ -86,52 +89,11 @@ def load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
     return load_component(folder, "ControlNet", ControlNetModel, dtype)
 
 
-def check_fit(parts: Components, folder: Path) -> None:
-    """Raise InputError, naming the first part of a Zero123++ that does not fit the others."""
-    width, rows = parts.text_encoder.config.hidden_size, parts.tokenizer.model_max_length
-    channels = parts.vae.config.latent_channels
-    for what, found, wanted, whose in (
-        ("unet takes a context of width", parts.unet.config.cross_attention_dim, width, "text_encoder's"),
-        (
-            "vision_encoder makes embeddings of width",
-            parts.vision_encoder.config.projection_dim,
-            width,
-            "text_encoder's",
-        ),
-        ("unet takes latents of channels", parts.unet.config.in_channels, channels, "vae's"),
-        ("unet makes latents of channels", parts.unet.config.out_channels, channels, "vae's"),
-        ("model_index.json holds ramping_coefficients of number", len(parts.ramping_coefficients), rows, "tokenizer's"),
-        ("text_encoder reads rows", parts.text_encoder.config.max_position_embeddings, rows, "tokenizer's"),
-    ):
-        if found != wanted:
-            raise InputError(f"the parts in {folder} do not fit: its {what} {found}, not the {whose} {wanted}")
-
-
 def _check_class(path: Path, what: str, kind: Any) -> None:
-    found = _stored_class(path)
+    found = stored_class(path)
     known = {kind.__name__, *getattr(kind, "_compatibles", ()), *_OTHER_NAMES.get(kind, ())}
     if found is not None and found not in known:
         raise InputError(f"the {what} in {path} is a {found}, not a {kind.__name__}")
-
-
-def _stored_class(path: Path) -> str | None:
-    """The class that a part's own configuration names, if it names one."""
-    for name in ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json"):
-        try:
-            config = json.loads((path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # loading says what is wrong
-        for key in (
-            "_class_name",
-            "architectures",
-            "image_processor_type",
-            "feature_extractor_type",
-            "tokenizer_class",
-        ):
-            if isinstance(config, dict) and config.get(key):
-                found = config[key]
-                return str(found[0] if isinstance(found, list) else found)
-    return None
 
 
 def _refuse_pickle_only(path: Path) -> None:
@@ -161,7 +123,7 @@ def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[s
         raise InputError(f"the state dict {file} is not of this model's UNet: it {'; it '.join(complaints)}")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

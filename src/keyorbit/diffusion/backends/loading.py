@@ -1,7 +1,6 @@
 """From a model's name to a backend: the shipped tiny model, a local folder, or a Hub id; safetensors only."""
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CL
 
 from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.components import check_fit, load_component, load_controlnet, load_unet
+from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_unet
+from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
+from keyorbit.diffusion.backends.fit import check_fit, check_pictures, check_schedule, check_unet_runs, check_words
 from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
@@ -25,6 +26,8 @@ from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched
+from keyorbit.storage.content import json_of
+from keyorbit.values import from_values
 
 log = logging.getLogger(__name__)
 
@@ -134,25 +137,37 @@ def _zero123plus(
     cameras_of: str | None,
     dtype: torch.dtype,
 ) -> Zero123PlusBackend:
-    ramp = _ramp(folder, index)
-    backend = Zero123PlusBackend(
-        Components(**_parts(folder, _CLASSES, device, dtype, unet), ramping_coefficients=ramp),
+    told = from_values(Zero123PlusIndex, index, str(folder / "model_index.json"), others=True)
+    parts = _parts(folder, _CLASSES, device, dtype, unet)
+    components = Components(**parts, ramping_coefficients=told.ramping_coefficients)
+    check_fit(components, folder)
+    check_words(components, folder)
+    check_schedule(components.scheduler, folder)
+    check_pictures(components, folder)
+    check_unet_runs(components, told.view_size, LAYOUT, folder)
+    return Zero123PlusBackend(
+        components,
         LAYOUT,
         chosen_cameras(cameras_of or cameras_in(index, folder)).to(device),
-        int(index.get("view_size", 320)),
+        told.view_size,
         name,
         fingerprint(folder, unet),
         cameras_of or "",
     )
-    check_fit(backend.parts, folder)
-    return backend
 
 
 def _stable_diffusion(
     name: str, folder: Path, device: torch.device, unet: Path | None, dtype: torch.dtype
 ) -> StableDiffusionBackend:
     parts = StableDiffusionComponents(**_parts(folder, _STABLE_DIFFUSION_CLASSES, device, dtype, unet))
-    return StableDiffusionBackend(parts, name, fingerprint(folder, unet))
+    check_fit(parts, folder)
+    check_words(parts, folder)
+    check_schedule(parts.scheduler, folder)
+    if not isinstance(side := parts.unet.config.sample_size, int):
+        raise InputError(f"{folder / 'unet' / 'config.json'}: sample_size cannot be {side}; it must be a whole number")
+    backend = StableDiffusionBackend(parts, name, fingerprint(folder, unet))
+    check_unet_runs(parts, backend.view_size, backend.layout, folder)
+    return backend
 
 
 def _tell(backend: Backend, began: float) -> None:
@@ -163,13 +178,6 @@ def _tell(backend: Backend, began: float) -> None:
         place += f" with {torch.get_num_threads()} threads"
     took = time.monotonic() - began
     log.info("model %s (%s): %s, %s, loaded in %.1f s", backend.name, backend.fingerprint, views, place, took)
-
-
-def _ramp(folder: Path, index: dict[str, Any]) -> tuple[float, ...]:
-    coefficients = index["ramping_coefficients"]
-    if not (isinstance(coefficients, list) and all(isinstance(x, int | float) for x in coefficients)):
-        raise InputError(f"{folder / 'model_index.json'} has ramping_coefficients that are not a list of numbers")
-    return tuple(coefficients)
 
 
 def _parts(
@@ -226,12 +234,9 @@ def source_folder(model: str) -> Path:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / "model_index.json"
-    try:
-        index: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} is no model folder: it has no model_index.json") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if not path.exists():
+        raise InputError(f"{folder} is no model folder: it has no model_index.json")
+    index = json_of(path, infinite=True)
     if not isinstance(index, dict):
         raise InputError(f"{path} does not describe a model: it must be a JSON object")
     return index

@@ -4,7 +4,6 @@ Parameter counts of the named ones are tested against the published ones. Source
 ``sudo-ai/zero123plus-v1.1`` and ``-v1.2``, ``stable-diffusion-v1-5`` and ``stabilityai/stable-diffusion-2-1``.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,20 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from keyorbit.diffusion.backends.configurations import (
+    PreprocessorConfig,
+    SchedulerConfig,
+    TextConfig,
+    UNetConfig,
+    VaeConfig,
+    Zero123PlusIndex,
+    read_config,
+)
 from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
+from keyorbit.storage.content import json_of
 
 Config = Mapping[str, Any]
 
@@ -133,15 +142,24 @@ def load_architecture(model: str | Path) -> Architecture:
     folder = _config_folder(str(model))
     index = _read(folder / "model_index.json")
     unet, vae = _part(folder, "unet", "UNet2DConditionModel"), _part(folder, "vae", "AutoencoderKL")
-    text, scheduler = _read(folder / "text_encoder/config.json"), _read(folder / "scheduler/scheduler_config.json")
+    text = _read(folder / "text_encoder/config.json")
+    _read(folder / "scheduler/scheduler_config.json")
+    sizes = read_config(folder / "unet/config.json", UNetConfig)
+    factor = 2 ** (len(read_config(folder / "vae/config.json", VaeConfig).block_out_channels) - 1)
+    read_config(folder / "text_encoder/config.json", TextConfig)
     _check_fit(folder, unet, vae, text)
-    prediction = str(scheduler.get("prediction_type", "epsilon"))
+    prediction = read_config(folder / "scheduler/scheduler_config.json", SchedulerConfig).prediction_type
     if "ramping_coefficients" in index:
-        crop = _read(folder / "feature_extractor_vae/preprocessor_config.json").get("crop_size", {})
-        view, condition, layout = int(index.get("view_size", 320)), int(crop.get("height", 512)), Layout(3, 2)
+        view = read_config(folder / "model_index.json", Zero123PlusIndex).view_size
+        pictures = folder / "feature_extractor_vae/preprocessor_config.json"
+        _read(pictures)
+        condition, layout = read_config(pictures, PreprocessorConfig).crop_side or 512, Layout(3, 2)
+    elif isinstance(sizes.sample_size, int):
+        view, condition, layout = sizes.sample_size * factor, None, Layout(1, 1)
     else:
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        view, condition, layout = int(unet["sample_size"]) * factor, None, Layout(1, 1)
+        raise InputError(
+            f"{folder / 'unet/config.json'}: sample_size cannot be {sizes.sample_size}; it must be a whole number"
+        )
     return Architecture(str(model), unet, vae, text, layout, view, condition, prediction)
 
 
@@ -174,12 +192,9 @@ def _check_fit(folder: Path, unet: Config, vae: Config, text: Config) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the model lacks {path}, which tells its sizes") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if not path.exists():
+        raise InputError(f"the model lacks {path}, which tells its sizes")
+    content = json_of(path, infinite=True)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no configuration: it is not a JSON object")
     return content

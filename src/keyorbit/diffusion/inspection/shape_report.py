@@ -12,7 +12,7 @@ from keyorbit.diffusion.inspection.drift import Drift
 from keyorbit.diffusion.inspection.observe import Observation, Run, observe
 from keyorbit.diffusion.inspection.tilings import GridAnalysis, analyse_grid
 from keyorbit.diffusion.inspection.variants import Cost
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, memory_shortage
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,17 @@ def inspect_model(model: str | Path, tokens: int = 16) -> ShapeReport:
     """
     if tokens < 1:
         raise InputError(f"the number of tokens must be 1 or more, not {tokens}")
-    seen = observe(load_architecture(model), tokens)
-    grid = analyse_grid(seen.architecture.layout, seen.bare.latents["grid"], [x.size for x in seen.bare.of("grid")])
+    architecture = load_architecture(model)
+    try:
+        seen = observe(architecture, tokens)
+        grid = analyse_grid(architecture.layout, seen.bare.latents["grid"], [x.size for x in seen.bare.of("grid")])
+    except InputError:
+        raise
+    except Exception as error:  # whatever the libraries meet in sizes that do not fit each other
+        if memory_shortage(error):
+            raise
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"the configurations of {model} describe no model that can be run: {why}") from error
     return ShapeReport(seen, grid, _memory(seen))
 
 

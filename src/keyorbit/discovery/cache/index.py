@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from keyorbit.diffusion.attention import cross_attention_layers
@@ -19,16 +20,21 @@ from keyorbit.diffusion.config import RecordConfig, SettledPrepare
 from keyorbit.diffusion.prepare import on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
 from keyorbit.diffusion.recording import layer_outlines
-from keyorbit.discovery.choices import STORED_TYPES, check_stored, index_file
+from keyorbit.discovery.choices import STORED_TYPES, StoredType, check_stored, index_file
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects, ObjectViews
-from keyorbit.values import from_values
+from keyorbit.storage.content import json_of
+from keyorbit.values import Count, from_values
 
-FORMAT = "keyorbit-queries-1"
+FORMAT: Literal["keyorbit-queries-1"] = "keyorbit-queries-1"
 STORED: dict[str, torch.dtype] = {name: getattr(torch, name) for name in STORED_TYPES}
 _SHARD_BYTES = 128 * 2**20
+# Positions or pixels along a side, channels or heads, and views along a side: more than any model has.
+_Side = Annotated[int, Meta(ge=1, le=2**15)]
+_Width = Annotated[int, Meta(ge=1, le=2**20)]
+_Tiles = Annotated[int, Meta(ge=1, le=64)]
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,9 @@ class CachedLayer:
     """One layer's queries for a version, [head query channel]; key: whether a matrix makes tokens into their keys."""
 
     name: str
-    size: tuple[int, int]
-    heads: int
-    channels: int
+    size: tuple[_Side, _Side]
+    heads: _Width
+    channels: _Width
     key: bool
 
 
@@ -55,23 +61,27 @@ class CacheIndex:
     model: str
     model_fingerprint: str
     unet_fingerprint: str
-    layers: tuple[str, ...]
-    pattern: tuple[str, ...]
+    layers: Annotated[tuple[str, ...], Meta(min_length=1)]
+    pattern: Annotated[tuple[str, ...], Meta(min_length=1)]
     maps: MapKind
-    dtype: str
+    dtype: StoredType
     prepare: SettledPrepare
-    versions: int
-    layout: tuple[int, int]
+    versions: Count
+    layout: tuple[_Tiles, _Tiles]
     cameras: dict[str, Any] | None
-    view_size: int
-    latent_side: int
-    width: int
-    stored: tuple[CachedLayer, ...]
-    objects: tuple[tuple[str, str], ...]
-    objects_per_shard: int
+    view_size: _Side
+    latent_side: _Side
+    width: _Width
+    stored: Annotated[tuple[CachedLayer, ...], Meta(min_length=1)]
+    objects: Annotated[tuple[tuple[str, str], ...], Meta(min_length=1)]
+    objects_per_shard: Count
     program: str
-    format: str = FORMAT
+    format: Literal["keyorbit-queries-1"] = FORMAT
     cameras_of: str = ""
+
+    def __post_init__(self) -> None:
+        if self.versions != self.prepare.versions:
+            raise InputError(f"versions cannot be {self.versions}; as prepare says there are {self.prepare.versions}")
 
     @property
     def identity(self) -> str:
@@ -131,20 +141,34 @@ def read_index(folder: Path) -> CacheIndex:
     """
     path = index_file(folder)
     try:
-        values = json.loads(path.read_text())
-        identity = values.pop("identity")
-        if values["format"] != FORMAT:
-            raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
+        values = json_of(path)
+        identity = values.pop("identity", None) if isinstance(values, dict) else None
         index = from_values(CacheIndex, values, str(path))
         # As it was written, by which it is known: there a float may be a whole number.
         vars(index)["_plain"] = values
         if index.identity != identity:
-            raise ValueError("it was changed by hand")
+            raise InputError(f"{path} was changed by hand")
+        check_layout(index, path)
     except InputError as error:
         raise InputError(f"{error}; build the cache again") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} cannot be used: {error}; build the cache again") from error
     return index
+
+
+def check_layout(index: CacheIndex, path: Path) -> None:
+    """Raise InputError where the cameras are not those of the layout, or a layer does not divide into it."""
+    rows, cols = index.layout
+    if index.cameras is not None:
+        try:
+            count = len(Cameras.from_dict(index.cameras))
+        except ValueError as error:
+            raise InputError(f"{path}: cameras: {error}") from error
+        if count != rows * cols:
+            raise InputError(f"{path} has {count} cameras for {rows} rows of {cols} views")
+    for layer in index.stored:
+        if layer.size[0] % rows or layer.size[1] % cols:
+            raise InputError(
+                f"{path}: the layer {layer.name} of size {layer.size} does not divide into {rows} x {cols}"
+            )
 
 
 def plan_cache(
@@ -181,7 +205,7 @@ def plan_cache(
         layers=tuple(cross_attention_layers(backend.unet, layers)),
         pattern=layers,
         maps=maps,
-        dtype=dtype,
+        dtype=cast(StoredType, dtype),
         prepare=settled.prepare,
         versions=settled.prepare.versions,
         layout=(backend.layout.rows, backend.layout.cols),

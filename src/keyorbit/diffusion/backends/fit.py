@@ -1,0 +1,112 @@
+"""Whether a model's parts fit each other: told when it is loaded, not by what it is used for later."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+
+from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionComponents
+from keyorbit.diffusion.backends.zero123plus import Components
+from keyorbit.errors import InputError, memory_shortage
+from keyorbit.geometry.views import Layout
+
+Parts = Components | StableDiffusionComponents
+
+
+def check_fit(parts: Parts, folder: Path) -> None:
+    """Raise InputError, naming the first part of a model that does not fit the others."""
+    width, rows = parts.text_encoder.config.hidden_size, parts.tokenizer.model_max_length
+    channels = parts.vae.config.latent_channels
+    pairs = [
+        ("unet takes a context of width", parts.unet.config.cross_attention_dim, width, "text_encoder's"),
+        ("unet takes latents of channels", parts.unet.config.in_channels, channels, "vae's"),
+        ("unet makes latents of channels", parts.unet.config.out_channels, channels, "vae's"),
+    ]
+    if isinstance(parts, Components):
+        vision, ramp = parts.vision_encoder.config, len(parts.ramping_coefficients)
+        pairs += [
+            ("vision_encoder makes embeddings of width", vision.projection_dim, width, "text_encoder's"),
+            ("model_index.json holds ramping_coefficients of number", ramp, rows, "tokenizer's"),
+        ]
+    pairs.append(("text_encoder reads rows", parts.text_encoder.config.max_position_embeddings, rows, "tokenizer's"))
+    for what, found, wanted, whose in pairs:
+        if found != wanted:
+            raise InputError(f"the parts in {folder} do not fit: its {what} {found}, not the {whose} {wanted}")
+
+
+def check_words(parts: Parts, folder: Path) -> None:
+    """Raise InputError where the tokenizer does not make an empty prompt into rows that the text encoder has."""
+    tokenizer, known = parts.tokenizer, parts.text_encoder.config.vocab_size
+    try:
+        ids = tokenizer([""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    except Exception as error:
+        raise InputError(f"the tokenizer in {folder / 'tokenizer'} cannot be used: {_first_line(error)}") from error
+    if not (ids.shape == (1, tokenizer.model_max_length) and len(tokenizer) <= known and int(ids.max()) < known):
+        raise InputError(
+            f"the parts in {folder} do not fit: its tokenizer knows {len(tokenizer)} words, the text_encoder {known}"
+        )
+
+
+def check_pictures(parts: Components, folder: Path) -> None:
+    """Raise InputError where a picture is not made into an input that is finite, and of the size that is wanted."""
+    for name in ("feature_extractor_clip", "feature_extractor_vae"):
+        extractor = getattr(parts, name)
+        try:
+            made = extractor(images=[Image.new("RGB", (6, 4))], return_tensors="pt").pixel_values
+            size = extractor.crop_size["height"], extractor.crop_size["width"]
+        except Exception as error:
+            if memory_shortage(error):
+                raise
+            raise InputError(f"the {name} in {folder / name} cannot be used: {_first_line(error)}") from error
+        if made.shape != (1, 3, *size) or not made.isfinite().all():
+            raise InputError(
+                f"the {name} in {folder / name} makes a picture into numbers of shape {list(made.shape)}, which must "
+                f"be finite and of shape {[1, 3, *size]}"
+            )
+        side = parts.vision_encoder.config.image_size
+        if name == "feature_extractor_clip" and size != (side, side):
+            raise InputError(
+                f"the parts in {folder} do not fit: its {name} makes pictures of {size[0]} x {size[1]} pixels, the "
+                f"vision_encoder reads {side} x {side}"
+            )
+
+
+def check_schedule(scheduler: Any, folder: Path) -> None:
+    """Raise InputError where the share of the picture is not above 0 at every timestep before the last."""
+    shares = scheduler.alphas_cumprod
+    if not (shares.isfinite().all() and (shares[:-1] > 0).all() and (shares <= 1).all()):
+        raise InputError(
+            f"{folder / 'scheduler' / 'scheduler_config.json'} describes a schedule in which nothing is left of the "
+            "picture: its betas (beta_start, beta_end, trained_betas) are too large"
+        )
+
+
+def check_unet_runs(parts: Parts, view_size: int, layout: Layout, folder: Path) -> None:
+    """Raise InputError where the UNet cannot run on the latent of all views; nothing is computed.
+
+    Args:
+        view_size: side of a view, pixels.
+        layout: how views are tiled.
+    """
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    if view_size % factor:
+        raise InputError(
+            f"{folder} has views of {view_size} pixels, and a vae that needs a multiple of {factor}: its view_size (or "
+            "the unet's sample_size) is wrong"
+        )
+    size = layout.rows * view_size // factor, layout.cols * view_size // factor
+    try:
+        with torch.device("meta"), torch.no_grad():
+            unet = UNet2DConditionModel.from_config(parts.unet.config)
+            context = torch.empty(1, parts.tokenizer.model_max_length, parts.text_encoder.config.hidden_size)
+            made = unet(torch.empty(1, unet.config.in_channels, *size), torch.tensor(0), context).sample
+    except Exception as error:
+        raise InputError(f"the unet in {folder / 'unet'} cannot be used: {_first_line(error)}") from error
+    if made.shape[-2:] != size:
+        raise InputError(f"the unet in {folder / 'unet'} makes {size[0]} x {size[1]} latents into {list(made.shape)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
