@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyorbit.errors import InputError
-from keyorbit.storage.files import beside, write_text
-from keyorbit.storage.folder_names import folder_names, name_of
+from keyorbit.storage.files import write_text
+from keyorbit.storage.folder_names import beside, folder_names, name_of
 from keyorbit.storage.outputs import (
     MARKER,
     OutputKind,

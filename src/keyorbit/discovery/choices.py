@@ -11,11 +11,11 @@ NUM_TOKENS = 16
 # Types that a cache's queries can be kept in.
 STORED_TYPES = ("float32", "bfloat16", "float16")
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, SETTINGS, LOSSES = "checkpoint.safetensors", "discover.toml", "losses.jsonl"
 RUN = OutputKind(
     "discovery run",
     # Of the commands discover, evaluate and report.
-    (CHECKPOINT, "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json", "scores.json", "report.html"),
+    (CHECKPOINT, "tokens.safetensors", SETTINGS, LOSSES, "run.json", "scores.json", "report.html"),
     CHECKPOINT,
 )
 CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))

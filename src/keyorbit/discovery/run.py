@@ -4,6 +4,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -26,6 +27,7 @@ from keyorbit.geometry.hull import grown_masks
 from keyorbit.ranks import Ranks
 from keyorbit.storage.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from keyorbit.storage.settings import differing
+from keyorbit.values import Amount, from_values
 
 log = logging.getLogger(__name__)
 
@@ -246,11 +248,17 @@ class DiscoveryRun(ABC):
         return f"{self.source.facts.dtype} on {self.source.device.type}"
 
     @final
+    def check(self, step: int, kept: str) -> None:
+        """Raise InputError where what was learnt in ``step`` steps is not finite; ``kept`` says what there is then."""
+        if not torch.stack(torch._foreach_norm([x.detach() for x in self.state().values()])).isfinite().all():
+            raise InputError(f"{_where('tokens are no numbers any more', step, self.config.steps)}; {kept}")
+
+    @final
     def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
-        """Write the state after ``step`` steps."""
+        """Write the state after ``step`` steps, which :meth:`check` found to be finite."""
         tensors = self.state() | optimizer_tensors(self.optimizer)
         place = {} if self.place == _PLAIN else {"place": self.place}
-        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings} | place)
+        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings} | place, digest=True)
 
     @final
     def restore(self, out: Path, settings: dict[str, Any]) -> int:
@@ -266,21 +274,36 @@ class DiscoveryRun(ABC):
         if not path.exists():
             return 0
         tensors, metadata = load_checkpoint(path)
-        if other := differing(settings, metadata["settings"]):
+        about = from_values(_Header, metadata, str(path))
+        if other := differing(settings, about.settings):
             raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
-        if (before := metadata.get("place", _PLAIN)) != self.place and self.ranks.main:
+        if about.place != self.place and self.ranks.main:
             how = "its end is not bit for bit that of a run that was never stopped"
-            log.warning("%s was written in %s, and the run goes on in %s: %s", path, before, self.place, how)
-        self.load_state(tensors)
-        restore_optimizer(self.optimizer, tensors)
-        return int(metadata["step"])
+            log.warning("%s was written in %s, and the run goes on in %s: %s", path, about.place, self.place, how)
+        try:
+            self.load_state(tensors)
+            restore_optimizer(self.optimizer, tensors)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path} does not hold the whole state of a discovery: {error}") from error
+        return about.step
 
 
-def told(steps: Sequence[Mapping[str, Tensor]], first: int, count: int) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class _Header:
+    """What a checkpoint holds besides tensors."""
+
+    step: Amount
+    settings: dict[str, Any]
+    place: str = _PLAIN
+
+
+def told(
+    steps: Sequence[Mapping[str, Tensor]], first: int, count: int, kept: str = "nothing was written"
+) -> list[dict[str, float]]:
     """The terms of successive steps as numbers, read from the device at once; ``first`` of ``count`` is the first's.
 
     Raises:
-        InputError: a loss is not finite.
+        InputError: a loss is not finite; the message ends with ``kept``, what there is of the run then.
     """
     if not steps:
         return []
@@ -288,6 +311,9 @@ def told(steps: Sequence[Mapping[str, Tensor]], first: int, count: int) -> list[
     found = [dict(zip(terms, row, strict=True)) for terms, row in zip(steps, rows, strict=True)]
     for number, terms in enumerate(found, first):
         if not math.isfinite(terms["total"]):
-            share = number / max(1, count)
-            raise InputError(f"the loss is {terms['total']} at {share:.0%} of the steps; lower the rate or the weights")
+            raise InputError(f"{_where('the loss is ' + str(terms['total']), number, count)}; {kept}")
     return found
+
+
+def _where(what: str, step: int, count: int) -> str:
+    return f"{what} at {step / max(1, count):.0%} of the steps: lower the rate or the weights"

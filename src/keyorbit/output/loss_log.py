@@ -1,39 +1,10 @@
-"""The losses of a discovery as JSON lines, one for each step, written while it runs."""
+"""Read the losses of a discovery, JSON lines, one for each step."""
 
 import json
 from pathlib import Path
 
+from keyorbit.discovery.choices import LOSSES
 from keyorbit.errors import InputError
-from keyorbit.storage.files import make_folder, write_text
-
-FILE = "losses.jsonl"
-
-
-class LossLog:
-    """Appends to ``RUN/losses.jsonl``. A run that resumes from a checkpoint replaces the steps that it repeats."""
-
-    def __init__(self, run: Path) -> None:
-        self.path = run / FILE
-        self.begun = False
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Write the terms of a step.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
-        entry = json.dumps({"step": step, **values}) + "\n"
-        if not self.begun:
-            self.begun = True
-            make_folder(self.path.parent)
-            kept = [line for line in _lines(self.path) if json.loads(line)["step"] < step]
-            write_text(self.path, "".join(f"{line}\n" for line in kept) + entry)
-            return
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(entry)
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error}") from error
 
 
 def read_losses(run: Path) -> list[dict[str, float]]:
@@ -43,8 +14,8 @@ def read_losses(run: Path) -> list[dict[str, float]]:
         InputError: the file is damaged.
     """
     try:
-        if (run / FILE).is_file():
-            history = [json.loads(line) for line in _lines(run / FILE)]
+        if (run / LOSSES).is_file():
+            history = [json.loads(line) for line in _lines(run / LOSSES)]
         elif (run / "losses.json").is_file():
             history = json.loads((run / "losses.json").read_text(encoding="utf-8"))
         else:
