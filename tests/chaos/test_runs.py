@@ -4,6 +4,7 @@ import os
 import random
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -115,7 +116,11 @@ class World:
 def world(tmp_path_factory, model_folder, chairs):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a forked process has none of the others
-    yield World(tmp_path_factory.mktemp("chaos"), model_folder, chairs)
+    made = World(tmp_path_factory.mktemp("chaos"), model_folder, chairs)
+    for first in ("cache", "detect"):  # what they import need not be imported by each process
+        put(made.root, {})
+        assert made.call(first)["status"] == 0
+    yield made
     torch.set_num_threads(threads)
 
 
@@ -170,3 +175,41 @@ def test_a_disk_that_refuses_is_told_in_one_sentence(world, name, how, chaos, ta
             outcome = "one sentence"
         ends_alike(world, name, where)
         tally["disk", f"{name}: {os.strerror(how).lower()}", outcome] += 1
+
+
+STATES = {"discover": "checkpoint.safetensors", "train lora": "train.safetensors", "train full": "train.safetensors"}
+
+
+def damaged(data, draw):
+    """What a file may hold after a fault of the disk, and what that fault was."""
+    places = {0, len(data) // 2, max(0, len(data) - 1)}
+    yield from ((f"cut to {place} bytes", data[:place]) for place in sorted(places))
+    for _ in range(5):
+        place, bit = draw.randrange(max(1, len(data))), draw.randrange(8)
+        flipped = bytes(byte ^ (1 << bit) if i == place else byte for i, byte in enumerate(data))
+        yield f"bit {bit} of byte {place} flipped", flipped
+
+
+@pytest.mark.parametrize("run", STATES)
+def test_a_damaged_run_is_told_or_goes_on_to_the_same_end(world, run, chaos, tally):
+    """What a run learns from is its checkpoint: damage there is told. Other files change no result."""
+    expected, operations = world.undisturbed(run)
+    put(world.root, {})
+    assert world.run(run, Disk(str(world.root), 3 * len(operations) // 4)).killed
+    there, draw = contents(world.root / "out"), random.Random(chaos)
+    assert STATES[run] in there
+    files = [name for name, data in there.items() if data and not name.endswith((".png", ".partial"))]
+    trials = [(name, *fault) for name in files for fault in damaged(there[name], draw)]
+    for name, fault, data in trials if chaos else draw.sample(trials, 4):
+        put(world.root / "out", there | {name: data})
+        got = world.run(run, again=True)
+        if got.said.get("status") == 0:
+            differing = differences(contents(world.root), expected)
+            allowed = () if name == STATES[run] else (f"out/{name}",)
+            watching = ("log.jsonl", "losses.jsonl", "config.toml", "discover.toml", "train_", "samples_")
+            assert all(one in allowed or Path(one).name.startswith(watching) for one in differing), (name, fault)
+            outcome = "identical" if not differing else "results identical"
+        else:
+            assert got.said.get("sentence"), (name, fault, got.said)
+            outcome = "one sentence"
+        tally["disk", f"{run}: {Path(name).name} cut or flipped, resumed", outcome] += 1

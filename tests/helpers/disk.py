@@ -1,4 +1,4 @@
-"""A disk on which a process is killed, or that refuses, at any of its operations; each trial in a process of its own."""
+"""A disk on which a process is killed, or that refuses, at one of its operations; trials are processes of their own."""
 
 import builtins
 import errno
