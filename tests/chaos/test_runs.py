@@ -86,7 +86,8 @@ class World:
         """Call the command in this process."""
         words, more = self.commands[name]
         if words is None:
-            recipe.note_config(self.root / "log.jsonl", RECIPE)
+            (self.root / "out").mkdir(exist_ok=True)
+            recipe.note_config(self.root / "out" / "log.jsonl", RECIPE)
             recipe.train(RECIPE, self.root / "out", self.root / "model", SMALL)
             return {"status": 0, "sentence": False, "said": ""}
         got = answer(*words, *(more if again else []))

@@ -57,7 +57,7 @@ class Keeping:
 
     def begin(self, out: Path) -> None:
         """Take the folder, with its marker and settings, before the first checkpoint is written."""
-        begin_output(out, RUN, self.overwrite, self.resume)
+        begin_output(out, RUN, self.overwrite, self.resume, checked=True)
         write_text(out / SETTINGS, self.settings)
 
 

@@ -142,15 +142,18 @@ def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: b
         raise InputError(f"{checkpoint} is missing: copy an earlier one there, such as {earlier[-1]}, or begin anew")
 
 
-def begin_output(folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False) -> None:
+def begin_output(
+    folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False, checked: bool = False
+) -> None:
     """Write the marker of a run whose files are written over time. ``overwrite`` removes the files of an earlier run.
 
-    With ``resume`` nothing is removed, unless a run of this kind has no checkpoint: it begins anew then.
+    With ``resume`` nothing is removed, unless a run of this kind has no checkpoint: it begins anew then. ``checked``:
+    it was checked before the work of which this is the first result; what others put there meanwhile stays.
 
     Raises:
-        InputError: as :func:`check_output` (not with ``resume``), or the folder cannot be written.
+        InputError: as :func:`check_output` (not with ``resume`` or ``checked``), or the folder cannot be written.
     """
-    if not resume:
+    if not (resume or checked):
         check_output(folder, kind, overwrite)
     make_folder(folder.resolve())
     try:

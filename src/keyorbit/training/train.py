@@ -113,7 +113,7 @@ class _Place:
 
     def begin(self, config: TrainConfig) -> None:
         """Take the folder, with its marker and settings, before the first checkpoint is written."""
-        begin_output(self.out, RUN, self.overwrite, self.resume)
+        begin_output(self.out, RUN, self.overwrite, self.resume, checked=True)
         # A resumed run has them.
         if not (self.out / f"{NAME}.safetensors").exists():
             write_text(self.out / SETTINGS, to_toml(config))
