@@ -26,8 +26,8 @@ NAMES = (
     "train lora", "train full", "train over another", "detect", "detect over another", "dataset make", "the tiny model",
 )  # fmt: skip
 # Those of which `make test` tries a few operations.
-QUICK = ("cache", "discover", "discover over another", "train lora", "train over another", "detect", "dataset make")
-FEW = 3
+QUICK = ("cache", "discover", "train lora", "train over another", "dataset make")
+FEW = 2
 STEPS = OptimiseConfig(2, 1e-3, save_every=1, log_every=2)
 RECIPE = recipe.TrainTinyConfig(
     categories=("chair",),
@@ -165,7 +165,7 @@ def test_a_disk_that_refuses_is_told_in_one_sentence(world, name, how, chaos, ta
     if name == "the tiny model":
         pytest.skip("no command")
     _, operations = world.undisturbed(name)
-    for at in places(operations, chaos, f"{name}{how}", 2):
+    for at in places(operations, chaos, f"{name}{how}", 1):
         put(world.root, world.before(name))
         where = f"{os.strerror(how)} from {at} on, {operations[at - 1]}"
         got = world.run(name, Disk(str(world.root), at, how))
@@ -194,6 +194,8 @@ def damaged(data, draw):
 @pytest.mark.parametrize("run", STATES)
 def test_a_damaged_run_is_told_or_goes_on_to_the_same_end(world, run, chaos, tally):
     """What a run learns from is its checkpoint: damage there is told. Other files change no result."""
+    if not chaos and run != "train lora":
+        pytest.skip("make chaos")
     expected, operations = world.undisturbed(run)
     put(world.root, {})
     assert world.run(run, Disk(str(world.root), 3 * len(operations) // 4)).killed
@@ -201,7 +203,7 @@ def test_a_damaged_run_is_told_or_goes_on_to_the_same_end(world, run, chaos, tal
     assert STATES[run] in there
     files = [name for name, data in there.items() if data and not name.endswith((".png", ".partial"))]
     trials = [(name, *fault) for name in files for fault in damaged(there[name], draw)]
-    for name, fault, data in trials if chaos else draw.sample(trials, 4):
+    for name, fault, data in trials if chaos else draw.sample(trials, 3):
         put(world.root / "out", there | {name: data})
         got = world.run(run, again=True)
         if got.said.get("status") == 0:
