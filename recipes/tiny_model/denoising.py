@@ -14,13 +14,14 @@ from keyorbit.diffusion.backends.text import prompt_rows, rows_at_end
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import view_maps
 from keyorbit.geometry.views import Layout
+from keyorbit.storage.journal import Action
 from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, learning, optimise
 from keyorbit.training.step import alphas, place_schedule, velocity
 from tiny_model.compiling import maybe_compiled
 from tiny_model.grounding import Phrases, Places, draw_phrases, grounding_loss
 from tiny_model.reading import RowReader
 from tiny_model.texts import Captions, Texts, different
-from tiny_model.training_data import Encoded, VisionInput, draw_items, kinds, named_kinds
+from tiny_model.training_data import AGAIN, Encoded, VisionInput, draw_items, kinds, named_kinds
 from tiny_model.vision import Lesson, VisionTask
 
 _CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
@@ -245,18 +246,20 @@ def train_denoising(
         plan = replace(plan, rates=dict.fromkeys(("vision_encoder", "readout"), plan.rate / 2))
     loss = maybe_compiled(task.loss, compiled)
 
-    def look(step: int) -> None:
+    def look(step: int) -> Action | None:
         for module in modules.values():
             module.eval()
-        watch(step)
+        write = watch(step)
         for module in modules.values():
             module.train()
+        return write
 
     def loss_of(draw: Draw) -> dict[str, Tensor]:
         return loss(task.draw(draw))
 
     with learning(modules), task.reader:
-        return optimise(Stage("unet", out, seed, until=until), modules, loss_of, plan, accelerator, look)
+        stage = Stage("unet", out, seed, until=until, watched=("probe",), again=AGAIN)
+        return optimise(stage, modules, loss_of, plan, accelerator, look)
 
 
 def _once(texts: Texts, numbers: Int[Tensor, " item"], trimmed: bool) -> Said:

@@ -16,7 +16,6 @@ import torch
 import typer
 from accelerate import Accelerator
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,16 +23,19 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
+from keyorbit.storage.files import write_bytes, write_text
+from keyorbit.storage.journal import Action, append_line
+from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import check_output, replaced_folder
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.training.choices import MODEL
-from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, append_line, learning, optimise
-from keyorbit.training.sheets import sample_sheet
+from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, learning, optimise
+from keyorbit.training.sheets import png_bytes, sample_sheet
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
 from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
-from tiny_model.training_data import Rendered, encode_training_set, kinds, render_training_set, training_specs
+from tiny_model.training_data import AGAIN, Rendered, encode_training_set, kinds, render_training_set, training_specs
 from tiny_model.vision import VisionConfig, VisionTask, train_vision
 
 log = logging.getLogger(__name__)
@@ -76,9 +78,25 @@ def train(
 
     Returns:
         Whether the plan is done.
+
+    Raises:
+        InputError: another process writes ``out``, it holds the data of another recipe, or a loss is not finite; the
+            message says which checkpoint was kept.
     """
+    with in_use(out):
+        return _train(config, out, folder, model or TinyConfig(), init, minutes, accelerator)
+
+
+def _train(
+    config: TrainTinyConfig,
+    out: Path,
+    folder: Path,
+    model: TinyConfig,
+    init: Path | None,
+    minutes: float | None,
+    accelerator: Accelerator | None,
+) -> bool:
     until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    model = model or TinyConfig()
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     check_output(folder, MODEL, overwrite=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -146,7 +164,8 @@ def train_vae(
 
     modules = {"vae": vae}
     with learning(modules):
-        done = optimise(Stage("vae", out, config.seed, until=until), modules, loss_of, config.vae, accelerator)
+        stage = Stage("vae", out, config.seed, until=until, again=AGAIN)
+        done = optimise(stage, modules, loss_of, config.vae, accelerator)
     with torch.no_grad():
         sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)])
         latents = vae.encode(sample).latent_dist.mean
@@ -163,24 +182,27 @@ def _watch(config: TrainTinyConfig, backend: Zero123PlusBackend, out: Path) -> W
         if config.probe.every <= config.denoising.optimise.steps
     }
 
-    def watch(step: int) -> None:
-        if step % config.probe.every == 0:
-            _look(config, backend, judged, out, step)
+    def watch(step: int) -> Action | None:
+        return _look(config, backend, judged, out, step) if step % config.probe.every == 0 else None
 
     return watch
 
 
 def _look(
     config: TrainTinyConfig, backend: Zero123PlusBackend, judged: dict[str, ProbeObjects], out: Path, step: int
-) -> None:
-    """The probe's figures into the log, and a sheet of generated views."""
+) -> Action:
+    """The probe's figures for the log, and a sheet of generated views; returns what writes both."""
     found = {category: landmark_probe(backend, objects, config.probe) for category, objects in judged.items()}
     mean = sum(found.values()) / len(found)
     log.info("probe at step %d: PCK@0.1 %.3f %s", step, mean, json.dumps(found))
-    append_line(out / "log.jsonl", {"stage": "probe", "step": step, "mean": mean, **found})
     shown = [thing for objects in judged.values() for thing in objects.test[: config.probe.samples]]
-    sheet = sample_sheet(backend, shown, config.probe.sample_steps)
-    Image.fromarray(sheet).save(out / f"samples_{step:06d}.png")
+    sheet = png_bytes(sample_sheet(backend, shown, config.probe.sample_steps))
+
+    def write() -> None:
+        append_line(out / "log.jsonl", {"stage": "probe", "step": step, "mean": mean, **found})
+        write_bytes(out / f"samples_{step:06d}.png", sheet)
+
+    return write
 
 
 def _shown_to_vae(pictures: Tensor) -> Tensor:
@@ -270,9 +292,22 @@ def main(
     config = _smoke(config) if smoke else config
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)
-    append_line(out / "log.jsonl", {"stage": "config", **asdict(config)})
     model = TinyConfig(fine_attention=fine_attention)
-    train(config, out, folder or out / "model", model, init, minutes=minutes, accelerator=accelerator)
+    with in_use(out):
+        note_config(out / "log.jsonl", config)
+        train(config, out, folder or out / "model", model, init, minutes=minutes, accelerator=accelerator)
+
+
+def note_config(path: Path, config: TrainTinyConfig) -> None:
+    """Write the settings into the log, unless its last ones are the same: a run goes on then, and it is one run."""
+    line = json.dumps({"stage": "config", **asdict(config)}) + "\n"
+    text = path.read_text() if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]  # without half a line of a process that was killed
+    known = [old for old in whole.splitlines(keepends=True) if old.startswith('{"stage": "config"')]
+    if known[-1:] != [line]:
+        whole += line
+    if whole != text:
+        write_text(path, whole)
 
 
 if __name__ == "__main__":

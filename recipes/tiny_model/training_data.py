@@ -22,6 +22,7 @@ from keyorbit.synthetic.render import composite
 from keyorbit.synthetic.samples import SampleSpec, make_samples
 
 log = logging.getLogger(__name__)
+AGAIN = "the same command goes on from it"  # after a failure
 Made = tuple[dict[str, Tensor], dict[str, Any]]
 
 
@@ -95,7 +96,7 @@ def made_once(path: Path, what: str, recipe: object, make: Callable[[], Made]) -
     """
     if not path.exists():
         tensors, metadata = make()
-        save_checkpoint(path, tensors, {**metadata, "recipe": recipe})
+        save_checkpoint(path, tensors, {**metadata, "recipe": recipe}, digest=True)
     tensors, metadata = load_checkpoint(path)
     known = metadata.get("recipe")
     if known != recipe:
@@ -143,7 +144,7 @@ def encode_training_set(data: Rendered, backend: Zero123PlusBackend, path: Path,
             conditions.append(rearrange(latent, "(i b) c h w -> i b c h w", b=2).half().cpu())
             if start % (20 * batch) == 0:
                 log.info("encoded %d of %d objects", start, len(data.inputs))
-        save_checkpoint(path, {"grids": torch.cat(grids), "conditions": torch.cat(conditions)}, {})
+        save_checkpoint(path, {"grids": torch.cat(grids), "conditions": torch.cat(conditions)}, {}, digest=True)
     tensors, _ = load_checkpoint(path)
     return Encoded(tensors["grids"], tensors["conditions"], data.inputs, data.captions)
 

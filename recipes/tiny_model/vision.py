@@ -26,6 +26,7 @@ from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, s
 from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, learning, optimise
 from tiny_model.compiling import maybe_compiled
 from tiny_model.training_data import (
+    AGAIN,
     Encoded,
     Made,
     VisionInput,
@@ -207,5 +208,5 @@ def train_vision(
         return loss(task.draw(draw.generator(task.device)))
 
     with learning(modules):
-        stage = Stage("vision", out, seed, until=until)
+        stage = Stage("vision", out, seed, until=until, again=AGAIN)
         return optimise(stage, modules, loss_of, task.config.optimise, accelerator)

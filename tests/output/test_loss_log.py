@@ -1,24 +1,16 @@
-"""Losses are on disk while a run goes on, survive a kill, and a resumed run has every step once."""
+"""The losses of a run are read, whichever version wrote them."""
 
 import json
 
 import pytest
 
 from keyorbit.errors import InputError
-from keyorbit.output.loss_log import LossLog, read_losses
+from keyorbit.output.loss_log import read_losses
 
 
-def test_a_resumed_run_has_every_step_once(tmp_path):
-    first = LossLog(tmp_path)
-    for step in (1, 2, 3, 4):
-        first.add(step, {"total": 1 / step})
-    with (tmp_path / "losses.jsonl").open("a") as file:
-        file.write('{"step": 5, "to')
-    assert [entry["step"] for entry in read_losses(tmp_path)] == [1, 2, 3, 4]
-    second = LossLog(tmp_path)
-    second.add(3, {"total": 9.0})
-    second.add(4, {"total": 8.0})
-    assert [(entry["step"], entry["total"]) for entry in read_losses(tmp_path)] == [(1, 1), (2, 0.5), (3, 9), (4, 8)]
+def test_half_a_line_of_a_run_that_was_killed_is_left_out(tmp_path):
+    (tmp_path / "losses.jsonl").write_text('{"step": 1, "total": 2.0}\n{"step": 2, "to')
+    assert read_losses(tmp_path) == [{"step": 1, "total": 2}]
 
 
 def test_earlier_runs_are_read_and_damage_is_named(tmp_path):

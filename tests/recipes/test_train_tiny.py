@@ -50,8 +50,8 @@ def test_a_stopped_training_resumes_bit_identical(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         saved = []
 
-        def save(path, tensors, metadata):
-            save_checkpoint(path, tensors, metadata)
+        def save(path, tensors, metadata, **options):
+            save_checkpoint(path, tensors, metadata, **options)
             saved.append(path.name)
             if saved.count("unet.safetensors") == 2:
                 raise KeyboardInterrupt

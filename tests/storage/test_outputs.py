@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyorbit.errors import InputError
-from keyorbit.storage.files import beside, write_text
-from keyorbit.storage.folder_names import folder_names, name_of
+from keyorbit.storage.files import write_text
+from keyorbit.storage.folder_names import beside, folder_names, name_of
 from keyorbit.storage.outputs import (
     MARKER,
     OutputKind,
@@ -290,6 +290,20 @@ def test_a_run_gathers_its_files_and_is_replaced_with_them(tmp_path):
     (tmp_path / "model" / "notes").unlink()
     begin_output(tmp_path, RUN, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+
+
+def test_a_run_that_was_checked_before_begins_beside_what_came_meanwhile(tmp_path):
+    begin_output(tmp_path, RUN)
+    put(tmp_path, {"state": "1", "state_of_mine": "mine", "model/notes": "mine"})
+    begin_output(tmp_path, RUN, overwrite=True, checked=True)
+    assert contents(tmp_path) == {"state_of_mine": b"mine", "model/notes": b"mine"}
+
+
+def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
+    begin_output(tmp_path, RUN)
+    put(tmp_path, {"sheet_1.png": "of a run that was being replaced", ".note": "mine"})
+    begin_output(tmp_path, RUN, resume=True)
+    assert contents(tmp_path) == {".note": b"mine"}
 
 
 def test_what_lies_behind_a_link_is_not_a_runs_own(tmp_path):

@@ -30,16 +30,12 @@ from keyorbit.cli.options import (
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import Mode
-from keyorbit.discovery.choices import RUN, Method, index_file
+from keyorbit.discovery.choices import RUN, SETTINGS, Method, index_file
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import object_paths
-from keyorbit.output.loss_log import LossLog
 from keyorbit.ranks import start_ranks
-from keyorbit.storage.files import make_folder, write_json, write_text
+from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import check_run
-from keyorbit.storage.settings import to_toml
-
-DISCOVER_SETTINGS = "discover.toml"
 
 
 def discover_command(
@@ -111,7 +107,7 @@ def discover_command(
     from keyorbit.discovery.config import DiscoverConfig
     from keyorbit.discovery.discover import discover, discover_cached
 
-    base = base_settings(DiscoverConfig, config, out / DISCOVER_SETTINGS, resume)
+    base = base_settings(DiscoverConfig, config, out / SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
     most = base.num_candidates if candidates is None else candidates
     wanted = changed(
@@ -129,30 +125,20 @@ def discover_command(
     )
     device = use_device(device, deterministic)
     ranks = start_ranks(device)
-    losses, settings = LossLog(out), to_toml(wanted)
     began = time.monotonic()
     with progress(ranks.main) as tick:
-
-        def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
-            if stage == "step" and ranks.main:
-                if not losses.begun:
-                    write_text(make_folder(out) / DISCOVER_SETTINGS, settings)
-                losses.add(done, values)
-            tick(stage, done, total, values)
-
         if cache is not None:
             opened = cache_of_model(open_cache(cache, device), model)
             show_place("queries", opened.device)
-            count, found = len(opened), discover_cached(opened, wanted, out, resume, report, ranks, overwrite)
+            count, found = len(opened), discover_cached(opened, wanted, out, resume, tick, ranks, overwrite)
         elif data is not None:
             objects = load_all(data)
             backend = load_model(model or "tiny", device, dtype, unet, cameras_of)
             count = len(objects)
-            found = discover(backend, objects, wanted, out, resume, report, ranks, overwrite=overwrite)
+            found = discover(backend, objects, wanted, out, resume, tick, ranks, overwrite=overwrite)
     if not ranks.main:
         return
-    found.save(make_folder(out) / "tokens.safetensors")
-    write_text(out / DISCOVER_SETTINGS, settings)
+    found.save(out / "tokens.safetensors")
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")

@@ -4,7 +4,9 @@ import logging
 import signal
 import sys
 import time
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,8 +25,11 @@ from keyorbit.cli.train import train_command
 from keyorbit.errors import InputError
 from keyorbit.ranks import first_launched, launched
 from keyorbit.storage.folder_names import readable
+from keyorbit.storage.lock import in_use
 
 log = logging.getLogger(__name__)
+# Commands whose --out is a folder that no other process may write meanwhile.
+_ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render")
 
 
 def new_app() -> typer.Typer:
@@ -58,8 +63,19 @@ def new_app() -> typer.Typer:
         (dataset, "render", dataset_render),
         (dataset, "list", dataset_list),
     ):
-        group.command(name)(explains_shortage(command))
+        group.command(name)(explains_shortage(_alone(command) if name in _ALONE else command))
     return app
+
+
+def _alone(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which holds the folder that it writes from its start to its end."""
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        with in_use(given["out"], first_launched()):
+            command(**given)
+
+    return run
 
 
 def _about(

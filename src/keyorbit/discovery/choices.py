@@ -12,11 +12,11 @@ NUM_TOKENS = 16
 StoredType = Literal["float32", "bfloat16", "float16"]
 STORED_TYPES = get_args(StoredType)
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, SETTINGS, LOSSES = "checkpoint.safetensors", "discover.toml", "losses.jsonl"
 RUN = OutputKind(
     "discovery run",
     # Of the commands discover, evaluate and report.
-    (CHECKPOINT, "tokens.safetensors", "discover.toml", "losses.jsonl", "run.json", "scores.json", "report.html"),
+    (CHECKPOINT, "tokens.safetensors", SETTINGS, LOSSES, "run.json", "scores.json", "report.html"),
     CHECKPOINT,
 )
 CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))

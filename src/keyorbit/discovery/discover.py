@@ -3,7 +3,9 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.discovery.cache.held import HeldCache
-from keyorbit.discovery.choices import RUN
+from keyorbit.discovery.choices import LOSSES, RUN, SETTINGS
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, patterns, plain_settings
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
@@ -26,7 +28,11 @@ from keyorbit.discovery.source import Source, check_shares
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
+from keyorbit.storage.files import write_text
+from keyorbit.storage.journal import Journal
+from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import begin_output, check_run
+from keyorbit.storage.settings import to_toml
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +46,19 @@ def _silent(stage: str, done: int, total: int, values: dict[str, float]) -> None
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where a run is kept, and who is told of it; see :func:`discover`."""
+    """Where a run is kept, and who is told of it; see :func:`discover`. ``settings`` is what its TOML file holds."""
 
     out: Path | None = None
     resume: bool = False
     overwrite: bool = False
     report: Report = _silent
     watch: Watch | None = None
+    settings: str = ""
+
+    def begin(self, out: Path) -> None:
+        """Take the folder, with its marker and settings, before the first checkpoint is written."""
+        begin_output(out, RUN, self.overwrite, self.resume, checked=True)
+        write_text(out / SETTINGS, self.settings)
 
 
 def discover(
@@ -63,9 +75,9 @@ def discover(
     """Find tokens that mark the same places on all ``objects``.
 
     Args:
-        out: a folder for a checkpoint every ``save_every`` steps; with ``resume`` the run goes on from it and ends
-            bit-identical to one that was never stopped. The folder is new or empty, or holds an earlier run, which goes
-            at the first step with ``overwrite``.
+        out: a folder for a checkpoint every ``save_every`` steps, with the settings and the losses of the steps until
+            then; with ``resume`` the run goes on from it and ends bit-identical to one that was never stopped. The
+            folder is new or empty, or holds an earlier run, which ``overwrite`` removes at the first checkpoint.
         report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, plant (by
             constellation), and step; away from the CPU for several steps at once, a little later.
         ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
@@ -76,10 +88,11 @@ def discover(
 
     Raises:
         InputError: no objects, objects that do not fit the model, a checkpoint of other settings, other files in
-            ``out``, or a process is gone.
+            ``out``, another process writes there, the loss is not finite, or a process is gone.
     """
-    settled = (config or DiscoverConfig()).settled(backend)
-    kept = Keeping(out, resume, overwrite, report or _silent, watch)
+    config = config or DiscoverConfig()
+    settled = config.settled(backend)
+    kept = Keeping(out, resume, overwrite, report or _silent, watch, to_toml(config))
     ranks = ranks or Ranks()
     if out and ranks.main:  # before the model is run on every object
         check_run(out, RUN, resume, overwrite)
@@ -116,7 +129,7 @@ def discover_cached(
             raise InputError(f"{cache.folder} was built for {name} {there}, not {asked}; build another cache for those")
     check_shares(len(cache), ranks)
     settled = config.settled_as(index.pattern, index.maps, index.prepare)
-    kept = Keeping(out, resume, overwrite, report or _silent)
+    kept = Keeping(out, resume, overwrite, report or _silent, settings=to_toml(config))
     source = cache if cache.device.type == "cpu" else HeldCache(cache)
     return discover_from(source, settled, kept, ranks, index.dtype)
 
@@ -142,6 +155,11 @@ def run_to_end(run: DiscoveryRun, kept: Keeping, queries: str = "float32") -> To
     Raises:
         InputError: as :func:`discover`.
     """
+    with in_use(kept.out, run.ranks.main) if kept.out else nullcontext():
+        return _to_end(run, kept, queries)
+
+
+def _to_end(run: DiscoveryRun, kept: Keeping, queries: str) -> Tokens:
     source, config, out, began = run.source, run.config, kept.out if run.ranks.main else None, time.monotonic()
     if out:
         check_run(out, RUN, kept.resume, kept.overwrite)
@@ -149,6 +167,7 @@ def run_to_end(run: DiscoveryRun, kept: Keeping, queries: str = "float32") -> To
     chosen = source.facts.cameras_of or None
     settings = plain_settings(config, model=source.facts.fingerprint, queries=queries, cameras_of=chosen)
     start = run.restore(kept.out, settings) if kept.resume and kept.out else 0
+    journal = Journal((kept.out or Path()) / LOSSES, start, partial(kept.begin, kept.out or Path()), active=bool(out))
     sizes = (
         f"{len(source)} objects in {source.versions} versions each, maps of kind {config.maps}, {run.side} x {run.side}"
     )
@@ -163,19 +182,22 @@ def run_to_end(run: DiscoveryRun, kept: Keeping, queries: str = "float32") -> To
         saved = done % config.save_every == 0 or done == config.steps
         if saved or len(unread) == at_once:
             first = done - len(unread)
-            for number, terms in enumerate(told(unread, first, config.steps), first + 1):
-                if out and number == start + 1:  # nothing is written, or goes, before there is something to keep
-                    begin_output(out, RUN, kept.overwrite, kept.resume)
-                kept.report("step", number, config.steps, terms | {"seconds": time.monotonic() - began})
+            for number, terms in enumerate(told(unread, first, config.steps, journal.kept), first + 1):
+                entry = terms | {"seconds": time.monotonic() - began}
+                journal.add({"step": number, **entry})
+                kept.report("step", number, config.steps, entry)
             unread = []
+        if saved:
+            run.check(done, journal.kept)
         if out and saved:
+            journal.begin()
             run.save(out, done, settings)
+            journal.step = done
         if kept.watch and done % config.save_every == 0:
             tokens = _chosen(run, queries)
             if not kept.watch(done, tokens):
                 return tokens
-    if out and start >= config.steps:
-        begin_output(out, RUN, kept.overwrite, kept.resume)
+    journal.begin()  # where there was no step to do
     log.info("%d steps in %.1f s", config.steps - start, time.monotonic() - began)
     return _chosen(run, queries)
 

@@ -254,11 +254,17 @@ class DiscoveryRun(ABC):
         return f"{self.source.facts.dtype} on {self.source.device.type}"
 
     @final
+    def check(self, step: int, kept: str) -> None:
+        """Raise InputError where what was learnt in ``step`` steps is not finite; ``kept`` says what there is then."""
+        if not torch.stack(torch._foreach_norm([x.detach() for x in self.state().values()])).isfinite().all():
+            raise InputError(f"{_where('tokens are no numbers any more', step, self.config.steps)}; {kept}")
+
+    @final
     def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
-        """Write the state after ``step`` steps."""
+        """Write the state after ``step`` steps, which :meth:`check` found to be finite."""
         tensors = self.state() | optimizer_tensors(self.optimizer)
         place = {} if self.place == _PLAIN else {"place": self.place}
-        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings} | place)
+        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings} | place, digest=True)
 
     @final
     def restore(self, out: Path, settings: dict[str, Any]) -> int:
@@ -297,11 +303,13 @@ class _Header:
     place: str = _PLAIN
 
 
-def told(steps: Sequence[Mapping[str, Tensor]], first: int, count: int) -> list[dict[str, float]]:
+def told(
+    steps: Sequence[Mapping[str, Tensor]], first: int, count: int, kept: str = "nothing was written"
+) -> list[dict[str, float]]:
     """The terms of successive steps as numbers, read from the device at once; ``first`` of ``count`` is the first's.
 
     Raises:
-        InputError: a loss is not finite.
+        InputError: a loss is not finite; the message ends with ``kept``, what there is of the run then.
     """
     if not steps:
         return []
@@ -309,6 +317,9 @@ def told(steps: Sequence[Mapping[str, Tensor]], first: int, count: int) -> list[
     found = [dict(zip(terms, row, strict=True)) for terms, row in zip(steps, rows, strict=True)]
     for number, terms in enumerate(found, first):
         if not math.isfinite(terms["total"]):
-            share = number / max(1, count)
-            raise InputError(f"the loss is {terms['total']} at {share:.0%} of the steps; lower the rate or the weights")
+            raise InputError(f"{_where('the loss is ' + str(terms['total']), number, count)}; {kept}")
     return found
+
+
+def _where(what: str, step: int, count: int) -> str:
+    return f"{what} at {step / max(1, count):.0%} of the steps: lower the rate or the weights"

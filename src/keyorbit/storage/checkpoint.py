@@ -1,5 +1,6 @@
 """Checkpoints without pickle: one safetensors file of tensors, with JSON metadata in its header, written atomically."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +12,26 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from keyorbit.errors import InputError
-from keyorbit.storage.files import make_folder, whole_file
+from keyorbit.storage.files import make_folder, whole_file, write_bytes
+
+_DIGEST = "sha256"
 
 
-def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Replace ``path`` by the new state. If anything fails (a full disk, a kill), the old file stays as it was."""
+def save_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], digest: bool = False
+) -> None:
+    """Replace ``path`` by the new state. If anything fails (a full disk, a kill), the old file stays as it was.
+
+    With ``digest`` the metadata hold one of everything in the file, by which :func:`load_checkpoint` notices damage.
+
+    Raises:
+        InputError: the disk refuses.
+    """
     make_folder(path.parent)
     # safetensors refuses tensors that share memory, and keeps no strides.
     flat = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    if digest:
+        metadata = {**metadata, _DIGEST: _digest(flat, metadata)}
     with whole_file(path) as partial:
         try:
             save_file(flat, partial, metadata={"keyorbit": json.dumps(dict(metadata))})
@@ -42,6 +55,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} is not a whole keyorbit checkpoint: {error}") from error
     if not isinstance(metadata, dict):
         raise InputError(f"{path} is not a whole keyorbit checkpoint: its header is no table")
+    known = metadata.pop(_DIGEST, None)
+    if known is not None and known != _digest(tensors, metadata):
+        raise InputError(f"{path} is damaged: it does not hold what was written; take an earlier one or begin anew")
     return tensors, metadata
 
 
@@ -78,6 +94,30 @@ def check_tensors(
             )
 
 
+def order_header(path: Path) -> None:
+    """Bring the metadata in a safetensors file's header into one order; the library writes several in any.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # as the library aligns what follows
+    write_bytes(path, len(text).to_bytes(8, "little"), text, memoryview(data)[start:])
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """A short hash of tensors, which are contiguous and on the CPU, and of metadata as JSON keeps them."""
+    found = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state as a flat mapping, by the number of the parameter."""
     return {
@@ -88,7 +128,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore the state that :func:`optimizer_tensors` returned."""
+    """Restore the state that :func:`optimizer_tensors` returned.
+
+    Raises:
+        ValueError: they are not of such an optimizer.
+    """
     state = optimizer.state_dict()
     restored: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

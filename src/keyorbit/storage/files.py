@@ -1,6 +1,5 @@
 """Files that are written completely or not at all."""
 
-import hashlib
 import json
 import logging
 import os
@@ -12,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from keyorbit.errors import InputError
+from keyorbit.storage.folder_names import beside
 
 log = logging.getLogger(__name__)
-
-# Number of a name's characters that are used in the name of its unfinished file: file systems allow 255 bytes.
-_LONGEST = 48
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -87,17 +84,6 @@ def whole_file(path: Path) -> Iterator[Path]:
     # `replaced_folder` logs the final path of the files in its folder; markers are not logged.
     if not path.name.startswith(".") and not any(parent.suffix == ".partial" for parent in path.parents):
         log.info("wrote %s (%s bytes)", path, f"{size:,}")
-
-
-def beside(path: Path) -> Path:
-    """Return the temporary path of a file or folder: a hidden name in the same folder, derived from its own name.
-
-    It is always the same name, so that what a killed process left is found and overwritten by the next one.
-    """
-    name = path.name
-    if len(name) > _LONGEST:  # others may begin alike
-        name = f"{name[: _LONGEST - 9]}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
-    return path.with_name(f".{name}.keyorbit.partial")
 
 
 def make_folder(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Names for folders in the same parent folder that are valid and distinct on any system."""
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -12,6 +13,8 @@ _PORTS = {f"{kind}{number}" for kind in ("com", "lpt") for number in "0123456789
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | _PORTS
 # File systems allow 255 bytes; this leaves room for numbers, and for the path above in those that count it.
 _LONGEST = 200
+# Number of a name's characters that are used in the name of a hidden file beside it.
+_BESIDE = 48
 
 
 def folder_names(names: Sequence[str]) -> list[str]:
@@ -35,6 +38,18 @@ def folder_names(names: Sequence[str]) -> list[str]:
 def name_of(path: Path) -> str:
     """Return a folder's name as text, also for ``.`` and ``..``."""
     return readable(os.path.basename(os.path.abspath(path)))
+
+
+def beside(path: Path, what: str = "partial") -> Path:
+    """Return the temporary path of a file or folder: a hidden name in the same folder, derived from its own name.
+
+    It is always the same name, so that what a killed process left is found and overwritten by the next one. ``what``
+    is its ending: ``partial``, the default, is what is not finished, and ``lock`` says who writes it.
+    """
+    name = path.name
+    if len(name) > _BESIDE:  # others may begin alike
+        name = f"{name[: _BESIDE - 9]}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return path.with_name(f".{name}.keyorbit.{what}")
 
 
 def readable(name: str) -> str:

@@ -17,7 +17,9 @@ from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from keyorbit.errors import InputError
-from keyorbit.storage.files import beside, make_folder, write_text
+from keyorbit.storage.files import make_folder, write_text
+from keyorbit.storage.folder_names import beside
+from keyorbit.storage.lock import in_use
 
 log = logging.getLogger(__name__)
 
@@ -127,31 +129,50 @@ def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: b
 
     Raises:
         InputError: ``resume`` and ``overwrite`` are both given, or as :func:`check_output`. With ``resume`` the latter
-            only where there are files, and neither marker nor checkpoint.
+            only where there are files, and neither marker nor checkpoint; or the checkpoint is missing, but not those
+            before it.
     """
     if resume and overwrite:
         raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
-    goes_on = resume and folder.is_dir() and (_checked_marker(folder, kind) or (folder / kind.checkpoint).is_file())
+    checkpoint = folder / kind.checkpoint
+    goes_on = resume and folder.is_dir() and (_checked_marker(folder, kind) or checkpoint.is_file())
     if not goes_on:
         check_output(folder, kind, overwrite)
+    elif not checkpoint.exists() and (earlier := sorted(checkpoint.with_suffix("").glob(f"*{checkpoint.suffix}"))):
+        raise InputError(f"{checkpoint} is missing: copy an earlier one there, such as {earlier[-1]}, or begin anew")
 
 
-def begin_output(folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False) -> None:
+def begin_output(
+    folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False, checked: bool = False
+) -> None:
     """Write the marker of a run whose files are written over time. ``overwrite`` removes the files of an earlier run.
 
+    With ``resume`` nothing is removed, unless a run of this kind has no checkpoint: it begins anew then. ``checked``:
+    it was checked before the work of which this is the first result; what others put there meanwhile stays.
+
     Raises:
-        InputError: as :func:`check_output` (not with ``resume``), or the folder cannot be written.
+        InputError: as :func:`check_output` (not with ``resume`` or ``checked``), or the folder cannot be written.
     """
-    if not resume:
+    if not (resume or checked):
         check_output(folder, kind, overwrite)
     make_folder(folder.resolve())
     try:
         marker = _read_marker(folder)
-        if marker is not None and not resume:
-            _remove([path for path, _, ours in _walk(folder, marker.files) if ours], folder)
+        if marker is not None and not (resume and _goes_on(folder, kind)):
+            # The checkpoint first, but after those before it: what is killed here can be resumed or repeated.
+            first = {kind.checkpoint: 1}
+            ours = [(path, name) for path, name, own in _walk(folder, marker.files) if own]
+            earlier = f"{PurePosixPath(kind.checkpoint).stem}/"
+            ours.sort(key=lambda one: 0 if one[1].startswith(earlier) else first.get(one[1], 2))
+            _remove([path for path, _ in ours], folder)
     except OSError as error:
         raise InputError(f"cannot replace what is in {folder}: {error}") from error
     _write_marker(folder, kind, dict.fromkeys(kind.files))
+
+
+def _goes_on(folder: Path, kind: OutputKind) -> bool:
+    """Whether there is something to go on with. What has no checkpoint always goes on: it is written file by file."""
+    return not kind.checkpoint or (folder / kind.checkpoint).exists()
 
 
 @contextmanager
@@ -162,31 +183,28 @@ def replaced_folder(folder: Path, kind: OutputKind, overwrite: bool = False) -> 
     exists already, it is inside of it: the folder may be a disk of its own, such as a container's volume.
 
     Raises:
-        InputError: as :func:`check_output`, before the block and again at its end, or the folder cannot be written.
+        InputError: as :func:`check_output`, before the block and again at its end, another process writes the folder,
+            or the folder cannot be written.
     """
     check_output(folder, kind, overwrite)
-    target = folder.resolve()  # a link stays a link
-    new = [parent for parent in target.parents if not parent.exists()]
-    try:
-        partial = _stage(target, kind)
+    with in_use(folder):
+        target = folder.resolve()  # a link stays a link
         try:
-            yield partial
-            check_output(folder, kind, overwrite)
-            files = {name: path.stat().st_size for path, name, _ in _walk(partial, {})}
-            if target.is_dir():
-                _move_in(partial, target, kind, files)
-            else:
-                _write_marker(partial, kind, files)
-                partial.rename(target)
-            log.info("wrote %s: %s", folder, ", ".join(sorted({name.partition("/")[0] for name in files})))
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error}") from error
-    finally:
-        for parent in new:
-            with suppress(OSError):  # it holds what was written
-                parent.rmdir()
+            partial = _stage(target, kind)
+            try:
+                yield partial
+                check_output(folder, kind, overwrite)
+                files = {name: path.stat().st_size for path, name, _ in _walk(partial, {})}
+                if target.is_dir():
+                    _move_in(partial, target, kind, files)
+                else:
+                    _write_marker(partial, kind, files)
+                    partial.rename(target)
+                log.info("wrote %s: %s", folder, ", ".join(sorted({name.partition("/")[0] for name in files})))
+            finally:
+                _discard(partial)
+        except OSError as error:
+            raise InputError(f"cannot write {folder}: {error}") from error
 
 
 def _stage(target: Path, kind: OutputKind) -> Path:
@@ -195,16 +213,29 @@ def _stage(target: Path, kind: OutputKind) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     partial = beside(place / target.name)
     if _read_marker(partial) is not None:
-        shutil.rmtree(partial, ignore_errors=True)
+        _discard(partial)
     partial.mkdir(exist_ok=True)
     if next(_walk(partial, {}), None):
         raise FileExistsError(f"{partial} is in the way, with files of somebody else's")
     try:
         _write_marker(partial, kind, {})
     except InputError:
-        shutil.rmtree(partial, ignore_errors=True)
+        _discard(partial)
         raise
     return partial
+
+
+def _discard(partial: Path) -> None:
+    """Remove an unfinished folder, its marker last: what is killed here can be repeated."""
+    with suppress(OSError):
+        for path in partial.iterdir():
+            if path.name == MARKER:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _move_in(partial: Path, target: Path, kind: OutputKind, files: Mapping[str, int]) -> None:

@@ -15,6 +15,7 @@ from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import write_object
+from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import OBJECT, check_output
 from keyorbit.synthetic.plan import MAX_OBJECTS, DatasetSpec
 from keyorbit.synthetic.render import composite, load_surface, render
@@ -44,16 +45,18 @@ def make_dataset(
         The objects' folders.
 
     Raises:
-        InputError: as :meth:`DatasetSpec.folders`.
+        InputError: as :meth:`DatasetSpec.folders`, or another process makes the same objects.
     """
     folders = spec.folders(out, overwrite)
     specs = [SampleSpec(spec.category, spec.seed * MAX_OBJECTS + i, spec.size, spec.turn_deg) for i in folders]
     written, began = list[Path](), time.monotonic()
-    for folder, sample in zip(folders.values(), make_samples(specs, workers), strict=True):
-        write_sample(folder, sample, overwrite)
-        written.append(folder)
-        if progress is not None:
-            progress(len(written), len(specs))
+    # Not the folder itself: other shards are written at the same time.
+    with in_use(out / "{}_{}, shard {} of {}".format(spec.category, spec.seed, *spec.shard)):
+        for folder, sample in zip(folders.values(), make_samples(specs, workers), strict=True):
+            write_sample(folder, sample, overwrite)
+            written.append(folder)
+            if progress is not None:
+                progress(len(written), len(specs))
     drawn = f"{len(written)} of category {spec.category}, seed {spec.seed}, views of {spec.size} pixels"
     log.info("rendered into %s: %s, in %.1f s", out, drawn, time.monotonic() - began)
     return written

@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from keyorbit.errors import InputError
 from keyorbit.ranks import named_failure
-from keyorbit.training.state import TrainingState
+from keyorbit.storage.journal import Action, Journal
+from keyorbit.training.state import StepLosses, TrainingState
 
 log = logging.getLogger(__name__)
-Watch = Callable[[int], None]
+Watch = Callable[[int], Action | None]
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -103,6 +104,10 @@ class Stage:
         seed: all random numbers follow from it and from the number of the step. Default 0.
         settings: written into the checkpoint; a checkpoint with other settings is refused. Default None: not compared.
         until: ``time.monotonic()`` at which to save and stop, for a single process. Default: never.
+        begin: called in the first process before it writes its first file. Default: nothing is to be done before.
+        resume: whether the checkpoint is resumed from, if there is one. Default True.
+        watched: names, in the log, of the lines that ``watch`` writes. Default: none.
+        again: how to go on from a checkpoint, for error messages.
     """
 
     name: str
@@ -110,11 +115,20 @@ class Stage:
     seed: int = 0
     settings: Mapping[str, Any] | None = None
     until: float = math.inf
+    begin: Action | None = None
+    resume: bool = True
+    watched: tuple[str, ...] = ()
+    again: str = "--resume goes on from it, --overwrite begins anew"
 
     @property
     def checkpoint(self) -> Path:
         """The file that holds the state."""
         return self.out / f"{self.name}.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """The log, in which each line names the stage that it is of."""
+        return self.out / "log.jsonl"
 
 
 def optimise(
@@ -139,11 +153,15 @@ def optimise(
         loss_of: computes the terms of the loss, and their sum ``loss``.
         config: steps and learning rates.
         accelerator: processes, devices and precision.
-        watch: called with the step every ``watch_every`` steps, with the averaged weights in the modules.
+        watch: called with the step every ``watch_every`` steps, with the averaged weights in the modules; it computes
+            what there is to see, and returns what writes it, or None. That is written before the next checkpoint.
         report: called as ``report(done, steps, terms)`` after each step, with the means of the last line of the log.
 
-    A loss is read, and so found to be not finite, when it is logged or saved and not before: between these steps nobody
-    waits for a GPU. Of a state that is not finite nothing is saved.
+    Nothing is written before the first checkpoint is due. Of a run that was stopped and resumed, the log and what
+    ``watch`` wrote are those of one that was not.
+
+    A loss is read, and so found to be not finite, when it is logged, watched or saved and not before: between these
+    steps nobody waits for a GPU. Of a state that is not finite nothing is written.
 
     Returns:
         Whether all steps are done.
@@ -152,35 +170,55 @@ def optimise(
         InputError: the checkpoint has other settings or weights, or losses or weights are not finite.
     """
     state = TrainingState(modules, config.average, config.rate, accelerator)
-    step = state.restore(stage.checkpoint, stage.settings)
-    began, first, losses, means = time.monotonic(), step, list[StepLosses](), dict[str, float]()
+    step, losses = state.restore(stage.checkpoint, stage.settings) if stage.resume else (0, list[StepLosses]())
+    began, first, means = time.monotonic(), step, dict[str, float]()
     main = accelerator.is_main_process
+
+    def begin() -> None:
+        if stage.begin is not None:
+            stage.begin()
+        if first:  # the process that wrote this checkpoint may not have come to it
+            state.keep(stage.checkpoint, first, config.keep)
+
+    journal = Journal(stage.log, step, begin, (stage.name, *stage.watched), stage.again, main)
+
+    def save() -> None:
+        state.check(step, journal.kept)
+        journal.begin()
+        state.save(stage.checkpoint, step, stage.settings, config.keep, losses)
+        journal.step = step
+
     while step < config.steps and time.monotonic() < stage.until:
         state.set_rates({module: config.rate_at(step, module) for module in modules})
         losses.append(_step(state, loss_of, stage.seed, step))
         step += 1
         ending = step == config.steps
-        due = step % config.log_every == 0 or ending, step % config.save_every == 0 or ending
-        if any(due):
-            means = _means(losses, accelerator, step)
-        if due[0]:
+        logged, saved = step % config.log_every == 0 or ending, step % config.save_every == 0 or ending
+        watched = watch is not None and (step % (config.watch_every or config.save_every) == 0 or ending)
+        if logged or saved or watched:
+            means, losses = _means(losses, accelerator, step, journal.kept)
+        if logged:
+            pace = (time.monotonic() - began) / (step - first)
             if main:
-                pace = (time.monotonic() - began) / (step - first)
                 log.info("%s %d/%d %s %.2f s/step", stage.name, step, config.steps, json.dumps(means), pace)
-                append_line(stage.out / "log.jsonl", {"stage": stage.name, "step": step, **means})
-            accelerator.log(means, step=step)
+            journal.add({"stage": stage.name, "step": step, **means})
+            journal.do(partial(accelerator.log, means, step=step))
             losses = []
         if report is not None and main:
             report(step, config.steps, means)
-        if due[1]:
-            state.save(stage.checkpoint, step, stage.settings, config.keep)
-        if watch is not None and (step % (config.watch_every or config.save_every) == 0 or ending):
+        # Before the checkpoint: what a process was killed before is done again by the next one.
+        if watch is not None and watched:
+            state.check(step, journal.kept)
             with state.averaged():
-                watch(step)
+                if (write := watch(step)) is not None:
+                    journal.do(write)
+        if saved:
+            save()
     if step > first and step < config.steps:
         if losses:
-            _means(losses, accelerator, step)
-        state.save(stage.checkpoint, step, stage.settings, config.keep)
+            means, losses = _means(losses, accelerator, step, journal.kept)
+        save()
+    journal.begin()  # where there was no step to do
     state.use_average()
     return step >= config.steps
 
@@ -195,20 +233,6 @@ def learning(modules: Mapping[str, nn.Module]) -> Iterator[None]:
     finally:
         for module in modules.values():
             module.requires_grad_(False).eval()
-
-
-def append_line(path: Path, values: Mapping[str, object]) -> None:
-    """Append one JSON object as a line to a log."""
-    with open(path, "a") as file:
-        file.write(json.dumps(values) + "\n")
-
-
-@dataclass(frozen=True, eq=False)
-class StepLosses:
-    """The terms of one step where they were computed: their names, and one value each."""
-
-    names: tuple[str, ...]
-    values: Float[Tensor, " term"]
 
 
 def _step(state: TrainingState, loss_of: Callable[[Draw], dict[str, Tensor]], seed: int, step: int) -> StepLosses:
@@ -227,16 +251,26 @@ def _step(state: TrainingState, loss_of: Callable[[Draw], dict[str, Tensor]], se
     return StepLosses(names, found[0] if count == 1 else torch.stack(found).mean(0))
 
 
-def _means(losses: Sequence[StepLosses], accelerator: Accelerator, step: int) -> dict[str, float]:
-    """Return means over steps and processes. A term counts only in the steps that had it."""
+def _means(
+    losses: Sequence[StepLosses], accelerator: Accelerator, step: int, kept: str
+) -> tuple[dict[str, float], list[StepLosses]]:
+    """Return means over steps and processes, and those of each step. A term counts only in the steps that had it.
+
+    Raises:
+        InputError: a mean is not finite; the message ends with ``kept``, what there is of the run then.
+    """
     keys = sorted({name for entry in losses for name in entry.names})
     values = {key: [entry.values[entry.names.index(key)] for entry in losses if key in entry.names] for key in keys}
     local = torch.stack([torch.stack(values[key]).mean() for key in keys])
     with named_failure():
-        shared = accelerator.reduce(local, "mean")
+        shared = accelerator.reduce(torch.cat([local, *(entry.values for entry in losses)]), "mean")
     # What a GPU could not do in the steps before comes out here, and is not another process's fault.
-    means = dict(zip(keys, shared.tolist(), strict=True))
+    numbers = shared.tolist()
+    means = dict(zip(keys, numbers, strict=False))
     if not all(math.isfinite(value) for value in means.values()):
         broken = ", ".join(key for key, value in means.items() if not math.isfinite(value))
-        raise InputError(f"the loss is no number any more by step {step} ({broken}): lower the rate or the weights")
-    return means
+        raise InputError(
+            f"the loss is no number any more by step {step} ({broken}): lower the rate or the weights; {kept}"
+        )
+    each = shared[len(keys) :].split([len(entry.names) for entry in losses])
+    return means, [StepLosses(entry.names, own) for entry, own in zip(losses, each, strict=True)]

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
@@ -25,10 +26,19 @@ from keyorbit.storage.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from keyorbit.storage.files import make_folder
 from keyorbit.storage.settings import differing
-from keyorbit.values import Amount, Count, from_values
+from keyorbit.values import Amount, Count, Finite, from_values
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class StepLosses:
+    """The terms of one step where they were computed: their names, and one value each."""
+
+    names: tuple[str, ...]
+    values: Float[Tensor, " term"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,12 @@ class _Scaler:
 
 @dataclass(frozen=True)
 class _Header:
-    """What a checkpoint holds besides tensors."""
+    """What a checkpoint holds besides tensors: losses are those of the steps since the last line of the log."""
 
     step: Amount
     settings: dict[str, Any] | None = None
     scaler: _Scaler | None = None
+    losses: tuple[dict[str, Finite], ...] = ()
 
 
 class TrainingState:
@@ -101,14 +112,16 @@ class TrainingState:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), [p.data for p in self.weights.values()], 1 - decay)
 
-    def restore(self, path: Path, settings: Mapping[str, Any] | None) -> int:
-        """Restore a checkpoint if there is one, and return its step; 0 if there is none.
+    def restore(self, path: Path, settings: Mapping[str, Any] | None) -> tuple[int, list[StepLosses]]:
+        """Restore a checkpoint if there is one; return its step, and the losses since the last line of the log.
+
+        Without one these are 0 and none.
 
         Raises:
             InputError: it is damaged, or has other settings or other weights.
         """
         if not path.exists():
-            return 0
+            return 0, []
         tensors, metadata = load_checkpoint(path)
         about = from_values(_Header, metadata, str(path))
         if other := differing(json.loads(json.dumps(settings or {})), about.settings or {}):
@@ -128,7 +141,9 @@ class TrainingState:
         if self.accelerator.scaler is not None and about.scaler is not None:
             self.accelerator.scaler.load_state_dict(asdict(about.scaler))
         log.info("%s resumes at step %d", path.stem, about.step)
-        return about.step
+        device = self.accelerator.device
+        since = [StepLosses(tuple(terms), torch.tensor([*terms.values()], device=device)) for terms in about.losses]
+        return about.step, since
 
     def _lay_as_weights(self) -> None:
         """Give the moments their weights' order in memory, which files do not keep: fused kernels take no other."""
@@ -137,29 +152,60 @@ class TrainingState:
                 if value.shape == p.shape and value.stride() != p.stride():
                     state[name] = torch.empty_like(p).copy_(value)
 
-    def check(self, step: int) -> None:
-        """Raise InputError where a weight, or an average, is not finite."""
+    def check(self, step: int, kept: str) -> None:
+        """Raise InputError where a weight or an average is not finite; ``kept`` says what there is of the run then."""
         norms = torch._foreach_norm([p.detach() for p in self.weights.values()] + list(self.average.values()))
         if norms and not torch.stack(norms).isfinite().all():
-            raise InputError(f"weights are no numbers any more by step {step}: lower the rate or the losses' weights")
+            raise InputError(
+                f"weights are no numbers any more by step {step}: lower the rate or the losses' weights; {kept}"
+            )
 
-    def save(self, path: Path, step: int, settings: Mapping[str, Any] | None, keep: int) -> None:
-        """Replace the checkpoint (main process only). ``keep`` earlier ones stay beside it, named by their steps.
+    def save(
+        self, path: Path, step: int, settings: Mapping[str, Any] | None, keep: int, losses: Sequence[StepLosses] = ()
+    ) -> None:
+        """Replace the checkpoint (main process only) by the state, which :meth:`check` found to be finite.
 
-        Raises:
-            InputError: as :meth:`check`; nothing is written then.
+        Args:
+            path: the checkpoint.
+            step: number of steps done.
+            settings: of the run.
+            keep: number of earlier checkpoints that stay, see :meth:`keep`.
+            losses: of the steps since the last line of the log, the same in all processes. Default: none.
         """
-        self.check(step)
         if self.accelerator.is_main_process:
             tensors: dict[str, Tensor] = {f"weight.{key}": p for key, p in self.weights.items()}
             tensors |= {f"average.{key}": p for key, p in self.average.items()}
             scaler = self.accelerator.scaler
             metadata = {"step": step, "settings": settings, "scaler": scaler and scaler.state_dict()}
-            save_checkpoint(path, tensors | optimizer_tensors(self.optimizer), metadata)
-            if keep:
-                _keep(path, step, keep)
+            if losses:
+                metadata["losses"] = [dict(zip(one.names, one.values.tolist(), strict=True)) for one in losses]
+            save_checkpoint(path, tensors | optimizer_tensors(self.optimizer), metadata, digest=True)
+            self.keep(path, step, keep)
         with named_failure():
             self.accelerator.wait_for_everyone()
+
+    @staticmethod
+    def keep(path: Path, step: int, count: int) -> None:
+        """Give the checkpoint of a step a second name, and remove all but the last ``count + 1`` of these names.
+
+        They are beside it, in a folder of its name. Nothing is done where ``count`` is 0. To do it again does no harm.
+        """
+        if not count:
+            return
+        folder = path.with_suffix("")
+        make_folder(folder)
+        named = folder / f"{path.stem}_{step:07d}.safetensors"
+        try:
+            named.unlink(missing_ok=True)
+            try:
+                os.link(path, named)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, named)
+            steps = "[0-9]" * 7
+            for old in sorted(folder.glob(f"{path.stem}_{steps}.safetensors"))[: -(count + 1)]:
+                old.unlink()
+        except OSError as error:
+            raise InputError(f"cannot write {named}: {error}") from error
 
     def use_average(self) -> None:
         """Put the averaged weights into the modules."""
@@ -188,18 +234,3 @@ def _adamw(groups: list[list[nn.Parameter]], rate: float) -> torch.optim.AdamW:
         with suppress(RuntimeError):  # this torch has none for the device
             return make([{"params": group} for group in groups], fused=True)
     return make([{"params": group} for group in groups])
-
-
-def _keep(path: Path, step: int, count: int) -> None:
-    """Give the new checkpoint a second name, and remove all but the last ``count + 1`` of these names."""
-    folder = path.with_suffix("")
-    folder.mkdir(exist_ok=True)
-    named = folder / f"{path.stem}_{step:07d}.safetensors"
-    named.unlink(missing_ok=True)
-    try:
-        os.link(path, named)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, named)
-    steps = "[0-9]" * 7
-    for old in sorted(folder.glob(f"{path.stem}_{steps}.safetensors"))[: -(count + 1)]:
-        old.unlink()

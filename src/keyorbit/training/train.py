@@ -4,31 +4,33 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
-from PIL import Image
 
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.loading import fingerprint
+from keyorbit.diffusion.backends.loading import fingerprint, source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.discovery.initial import tokens_info
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
-from keyorbit.ranks import launched, named_failure, start_ranks
-from keyorbit.storage.files import make_folder, whole_file, write_text
+from keyorbit.ranks import launched, start_ranks
+from keyorbit.storage.files import write_bytes, write_text
+from keyorbit.storage.journal import Action
+from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import begin_output
 from keyorbit.storage.settings import to_toml
 from keyorbit.training.batch import check_objects
 from keyorbit.training.choices import NAME, PROJECT, RUN, SETTINGS, check_place, check_tracker
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Report, Stage, optimise
-from keyorbit.training.sheets import sample_sheet
+from keyorbit.training.sheets import png_bytes, sample_sheet
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.weights import learning, save_lora, save_model
 
@@ -84,17 +86,49 @@ def train(
         resume: continue the run in ``out``. Default False.
         accelerator: from :func:`make_accelerator`; the backend has to be on its device. Default None: one is made.
         report: called as ``report(done, steps, terms)`` after each step, with the means of the last line of the log.
-        overwrite: replace an earlier run in ``out``; other files are never touched. Default False.
+        overwrite: replace an earlier run in ``out``, at the new one's first checkpoint; other files are never touched.
+            Default False.
 
     Raises:
         InputError: the model is not a Zero123++ with v-prediction, an object lacks views, the tokens belong to another
-            model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, there are other files, or
-            the loss is not finite.
+            model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, there are other files,
+            another process writes there, or the loss is not finite: the message says what was kept.
     """
     model = _checked(backend, objects, tokens)
     accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
-    if accelerator.is_main_process:
-        check_place(out, resume, overwrite)
+    with in_use(out, accelerator.is_main_process):
+        if accelerator.is_main_process:
+            check_place(out, resume, overwrite)
+            _check_source(model, out, overwrite)
+        return _train(model, objects, config, _Place(out, resume, overwrite), tokens, accelerator, report)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a run is kept, see :func:`train`."""
+
+    out: Path
+    resume: bool
+    overwrite: bool
+
+    def begin(self, config: TrainConfig) -> None:
+        """Take the folder, with its marker and settings, before the first checkpoint is written."""
+        begin_output(self.out, RUN, self.overwrite, self.resume, checked=True)
+        # A resumed run has them.
+        if not (self.out / f"{NAME}.safetensors").exists():
+            write_text(self.out / SETTINGS, to_toml(config))
+
+
+def _train(
+    model: Zero123PlusBackend,
+    objects: Objects,
+    config: TrainConfig,
+    place: _Place,
+    tokens: Tokens | None,
+    accelerator: Accelerator,
+    report: Report | None,
+) -> Tokens:
+    out = place.out
     reading = config.reading(model, tokens)
     learned = _start(model, config, tokens).to(model.device)
     settings = config.settings() | {
@@ -109,19 +143,18 @@ def train(
     )
     sizes = f"{len(objects)} objects, {config.steps} steps of {config.batch} x {config.accumulate}"
     log.info("training %s on %s, with %d processes, on %s", what, sizes, accelerator.num_processes, model.device)
-    with learning(model, config):
-        if accelerator.is_main_process:
-            begin_output(out, RUN, overwrite, resume)
-            _write_settings(out, config)
-        with named_failure():
-            accelerator.wait_for_everyone()
+
+    def begin() -> None:
+        place.begin(config)
         if config.tracker != "none":
             accelerator.init_trackers(PROJECT, plain_values(asdict(config)))
+
+    with learning(model, config):
         step = TrainingStep(model, objects, learned, config, reading)
         watch = _sheets(model, objects, config, out, learned, accelerator)
         with step.recording():
             optimise(
-                Stage(NAME, out, config.seed, settings),
+                Stage(NAME, out, config.seed, settings, begin=begin, resume=place.resume),
                 {"tokens": learned, "unet": model.unet},
                 step,
                 config.optimise_config(),
@@ -139,9 +172,10 @@ def train(
     if accelerator.is_main_process:
         if config.train != "tokens":
             save_model(model, out / "model")
-            place = (out / "model").resolve()
+            folder = (out / "model").resolve()
             # The folder itself records its cameras.
-            learned.info = replace(learned.info, model=str(place), model_fingerprint=fingerprint(place), cameras_of="")
+            mark = fingerprint(folder)
+            learned.info = replace(learned.info, model=str(folder), model_fingerprint=mark, cameras_of="")
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()
     return learned.cpu()
@@ -164,10 +198,10 @@ def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero1
     return backend
 
 
-def _write_settings(out: Path, config: TrainConfig) -> None:
-    """Write the settings of a new run. A resumed run has them, and may still turn out to be another one's."""
-    if not (out / f"{NAME}.safetensors").exists():
-        write_text(make_folder(out) / SETTINGS, to_toml(config))
+def _check_source(model: Zero123PlusBackend, out: Path, overwrite: bool) -> None:
+    """Raise InputError where the model itself would be removed."""
+    if overwrite and source_folder(model.name).resolve().is_relative_to(out.resolve()):
+        raise InputError(f"the model lies in {out}, which is to be overwritten: give another folder for the run")
 
 
 def _start(backend: Zero123PlusBackend, config: TrainConfig, tokens: Tokens | None) -> Tokens:
@@ -184,16 +218,15 @@ def _sheets(
     out: Path,
     tokens: Tokens,
     accelerator: Accelerator,
-) -> Callable[[int], None] | None:
-    """Return a function that writes the first two objects' true views above generated ones, or None."""
+) -> Callable[[int], Action] | None:
+    """Return a function that makes and then writes the first two objects' true views above generated ones, or None."""
     if not config.sample_every or not accelerator.is_main_process:
         return None
     shown = [objects[i] for i in range(min(2, len(objects)))]
 
-    def watch(step: int) -> None:
+    def watch(step: int) -> Action:
         sheet = sample_sheet(backend, shown, config.sample_steps, tokens.embedding.detach())
-        with whole_file(out / f"samples_{step:07d}.png") as partial:
-            Image.fromarray(sheet).save(partial, "png")
+        return partial(write_bytes, out / f"samples_{step:07d}.png", png_bytes(sheet))
 
     return watch
 

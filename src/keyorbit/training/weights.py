@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
 from keyorbit.diffusion.backends.known_cameras import cameras_in
 from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
+from keyorbit.storage.checkpoint import order_header
 from keyorbit.storage.outputs import replaced_folder
 from keyorbit.training.choices import LORA, MODEL
 from keyorbit.training.config import Lora, TrainConfig
@@ -62,6 +64,7 @@ def save_lora(unet: Any, folder: Path) -> None:
     layers = {key: value.cpu().contiguous() for key, value in layers.items()}
     with replaced_folder(folder, LORA, overwrite=True) as partial:
         StableDiffusionLoraLoaderMixin.save_lora_weights(partial, layers, unet_lora_adapter_metadata=metadata)
+        order_header(partial / LORA_WEIGHT_NAME_SAFE)
 
 
 def save_model(backend: Zero123PlusBackend, folder: Path) -> None:

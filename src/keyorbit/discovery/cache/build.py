@@ -20,6 +20,7 @@ from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects, ObjectViews
 from keyorbit.ranks import Ranks
 from keyorbit.storage.files import write_text
+from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import begin_output
 
 log = logging.getLogger(__name__)
@@ -41,11 +42,24 @@ def build_cache(
     :func:`keyorbit.discovery.cache.index.plan_cache`, for these objects.
 
     Raises:
-        InputError: the folder holds a cache of other settings, the disk cannot hold this one, an object has changed
-            since the plan, values do not fit the type they are to be stored in, ``batch`` is below 1, or a process is
-            gone.
+        InputError: the folder holds a cache of other settings, another process builds it, the disk cannot hold this
+            one, an object has changed since the plan, values do not fit the type they are to be stored in, ``batch`` is
+            below 1, or a process is gone.
     """
     folder, ranks = Path(folder), ranks or Ranks()
+    with in_use(folder, ranks.main):
+        return _build(backend, objects, index, folder, progress, ranks, batch)
+
+
+def _build(
+    backend: Backend,
+    objects: Objects,
+    index: CacheIndex,
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+    ranks: Ranks,
+    batch: int | None,
+) -> DiskCache:
     if ranks.main:
         check_room(index, folder)
         _begin(backend, index, folder)
