@@ -23,7 +23,8 @@ from keyorbit.detection.choices import NOISES, PEAKS, WARPS
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import cameras_content, object_paths, photographs
+from keyorbit.objects.camera_files import check_camera_files
+from keyorbit.objects.paths import object_paths, photographs
 from keyorbit.output.choices import (
     DEFAULT_FORMATS,
     DETECTION,
@@ -45,7 +46,7 @@ def detect_command(
         Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
     ] = None,
     cameras: Annotated[
-        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP text model.")
+        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP model (text or binary).")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = NOISES,
@@ -87,8 +88,7 @@ def detect_command(
         object_paths(path)
     if views and cameras:
         photographs(views)
-        if not cameras.is_dir():
-            cameras_content(cameras)
+        check_camera_files(cameras)
 
     from rich.markup import escape
     from rich.table import Table

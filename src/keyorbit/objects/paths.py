@@ -1,8 +1,6 @@
 """Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from keyorbit.errors import InputError
 
@@ -60,20 +58,3 @@ def photographs(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder of photographs at {folder}")
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def cameras_content(path: Path) -> Any:
-    """Read a JSON file of cameras.
-
-    Raises:
-        InputError: it is missing, or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise no_cameras(path, error) from error
-
-
-def no_cameras(path: Path, error: Exception) -> InputError:
-    """Return the error for a file that holds no cameras."""
-    return InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}")
