@@ -90,7 +90,6 @@ def detect_command(
         photographs(views)
         check_camera_files(cameras)
 
-    from rich.markup import escape
     from rich.table import Table
 
     from keyorbit.cli.loading import load_all, load_tokens, run_backend, use_device
@@ -118,7 +117,7 @@ def detect_command(
         points = detection.keypoints_3d
         error = None if points is None else float(points.reprojection_error.median())
         score = detection.keypoints_2d.score[0] if points is None else points.score
-        table.add_row(escape(detection.name), str(int((score > SEEN).sum())), percent(error), escape(str(place)))
+        table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), str(place))
     console.print(table)
     for detection in found:
         if detection.input_camera is not None:

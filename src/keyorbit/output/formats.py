@@ -18,6 +18,8 @@ from keyorbit.output.palette import FAINT, keypoint_name, palette
 from keyorbit.storage.files import write_text
 
 FORMAT = "keyorbit-keypoints-1"
+# With these, also in full width, a cell begins that spreadsheets compute.
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def keypoints_dict(
@@ -124,6 +126,8 @@ def write_csv(
 ) -> None:
     """Write ``keypoints_2d.csv``, a row for each view and keypoint, and ``keypoints_3d.csv`` if there is 3D.
 
+    A name that a spreadsheet would take for a formula begins with an apostrophe, which spreadsheets do not show.
+
     xy is in the unit square of the view, xyz in the world, and errors are in sides of the view, as in the JSON file.
     The input picture is the view ``input``.
 
@@ -148,8 +152,12 @@ def write_csv(
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    csv.writer(text, lineterminator="\n").writerows([header, *([_cell(value) for value in row] for row in rows)])
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _rounded(values: Tensor) -> Any:
