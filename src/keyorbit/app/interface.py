@@ -105,7 +105,9 @@ def _kindly(gr: Any, work: Callable[..., Any]) -> Any:
     try:
         return work()
     except InputError as error:
-        raise gr.Error(escape(str(error), quote=False), duration=None, print_exception=False, title="Please try again") from error
+        raise gr.Error(
+            escape(str(error), quote=False), duration=None, print_exception=False, title="Please try again"
+        ) from error
 
 
 def _keypoints_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None:
