@@ -22,9 +22,7 @@ def object_paths(path: Path) -> list[Path]:
         return [path]
     objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
     if not objects:
-        objects = sorted(
-            child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
-        )
+        objects = [child for child in _pictures(path) if child.is_file()]
     if not objects:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
@@ -57,4 +55,10 @@ def photographs(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder of photographs at {folder}")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return _pictures(folder)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Return what in a folder is named as a picture, by name, without what macOS keeps beside files on other disks."""
+    named = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in named if not path.name.startswith("._"))

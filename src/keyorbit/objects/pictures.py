@@ -16,6 +16,8 @@ from keyorbit.errors import InputError
 from keyorbit.objects.paths import check_picture
 
 MIN_SIDE = 8
+# Times as long as wide: models resize a picture by its shorter side before they cut out its middle square.
+_LONGEST = 200
 GREY = 127 / 255
 # Number of pixels above which a picture is read at a reduced size: 8192 x 8192. Models look at some hundred a side.
 LARGEST = 2**26
@@ -50,8 +52,8 @@ def load_image(path: Path, largest: int | None = LARGEST) -> Image.Image:
             what each new pixel covers. Default 2²⁶. None: never.
 
     Raises:
-        InputError: the file is missing, empty, damaged, not a picture, smaller than 8 pixels a side, has more pixels
-            than Pillow decodes, or has 32 bits a channel.
+        InputError: the file is missing, empty, damaged, not a picture, smaller than 8 pixels a side, more than 200
+            times as long as wide, has more pixels than Pillow decodes, or has 32 bits a channel.
     """
     stored, orientation = _decode(path, largest)
     return _turned(eight_bits(stored, str(path)), orientation)
@@ -224,13 +226,17 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
         kind = "a HEIC picture" if path.suffix.lower() in (".heic", ".heif") else "of no kind that is known here"
         raise InputError(f"{path} cannot be read as a picture: it is {kind}; save it as JPEG or PNG") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large a picture: {error}; save it at a smaller size") from error
+        words = str(error).partition(",")[0]
+        raise InputError(f"{path} is too large a picture: {words}; save it at a smaller size") from error
     except (InputError, MemoryError):
         raise
     except Exception as error:  # of damaged files Pillow raises nearly anything
         raise InputError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
     if min(image.size) < MIN_SIDE:
         raise InputError(f"{path} is {image.width}x{image.height} pixels; a picture needs {MIN_SIDE} a side at least")
+    if max(image.size) > _LONGEST * min(image.size):
+        size = f"{image.width}x{image.height}"
+        raise InputError(f"{path} is {size} pixels; a picture is at most {_LONGEST} times as long as wide: cut it")
     for key in _METADATA:
         image.info.pop(key, None)
     return image, orientation
