@@ -163,7 +163,7 @@ def test_a_description_is_whole_and_names_may_be_added(thing):
         ({"keypoint_names": []}, "none of them empty"),
         ({"layout": [0, 2]}, r"layout\[0\] cannot be 0; it must be a whole number >= 1"),
         ({"layout": [2**31 - 1, 2]}, "does not divide"),
-        ({"surface": []}, "surface is empty"),
+        ({"surface": [[0.1, 0.2, 0.3]]}, "surface has fewer than two points"),
         ({"format": "\ud800"}, "which is no text in Unicode"),
     ],
 )

@@ -73,8 +73,8 @@ class Description:
         for pair in self.pairs or ():
             if max(pair) >= landmarks:
                 raise InputError(f"pairs has {list(pair)}; the {landmarks} landmarks are counted from 0")
-        if self.surface is not None and not self.surface:
-            raise InputError("surface is empty; give points, or leave it out")
+        if self.surface is not None and len(self.surface) < 2:
+            raise InputError("surface has fewer than two points; give more, or leave it out")
         seen = [
             abs(value)
             for places, flags in zip(self.keypoints_2d, self.visible, strict=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _PORTS = {f"{kind}{number}" for kind in ("com", "lpt") for number in "0123456789¹²³"}
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | _PORTS
-# What would break a line or steer a terminal.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What would break a line, steer a terminal, or show letters in another order.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 # File systems allow 255 bytes; this leaves room for numbers, and for the path above in those that count it.
 _LONGEST = 200
 
