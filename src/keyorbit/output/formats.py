@@ -16,10 +16,11 @@ from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.output.choices import Edge, check_edges
 from keyorbit.output.palette import FAINT, keypoint_name, palette
 from keyorbit.storage.files import write_text
+from keyorbit.storage.folder_names import readable
 
 FORMAT = "keyorbit-keypoints-1"
 # With these, also in full width, a cell begins that spreadsheets compute.
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+_FORMULA = tuple("=+-@＝＋－＠")
 
 
 def keypoints_dict(
@@ -157,7 +158,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = readable(value)  # csv leaves a carriage return as it is
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _rounded(values: Tensor) -> Any:
