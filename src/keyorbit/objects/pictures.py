@@ -235,8 +235,8 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
     if min(image.size) < MIN_SIDE:
         raise InputError(f"{path} is {image.width}x{image.height} pixels; a picture needs {MIN_SIDE} a side at least")
     if max(image.size) > _LONGEST * min(image.size):
-        size = f"{image.width}x{image.height}"
-        raise InputError(f"{path} is {size} pixels; a picture is at most {_LONGEST} times as long as wide: cut it")
+        sides = f"{image.width}x{image.height}"
+        raise InputError(f"{path} is {sides} pixels; a picture is at most {_LONGEST} times as long as wide: cut it")
     for key in _METADATA:
         image.info.pop(key, None)
     return image, orientation
