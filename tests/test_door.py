@@ -133,7 +133,12 @@ WRONG = [
     (["detect", "@/none", "@/data", "--out", "@/new"], "no tokens at"),
     (["detect", "@/run", "@/none.png", "--out", "@/new"], "there is no file or folder at"),
     (["detect", "@/run", "--views", "@/none", "--cameras", "@/none", "--out", "@/new"], "no folder of photographs"),
-    (["detect", "@/run", "--views", "@/photographs", "--cameras", "@/none.json", "--out", "@/new"], "read as cameras"),
+    (["detect", "@/run", "--views", "@/photographs", "--cameras", "@/none.json", "--out", "@/new"], "there is no file"),
+    (
+        ["detect", "@/run", "--views", "@/photographs", "--cameras", "@/empty", "--out", "@/new"],
+        "holds no COLMAP model",
+    ),
+    (["detect", "@/run", "--views", "@/photographs", "--cameras", "@/file.txt", "--out", "@/new"], "be read as JSON"),
     ([*EVALUATE, "--limit", "0"], "--limit must be 1 or more"),
     ([*EVALUATE, "--batch", "0"], "--batch must be 1 or more, not 0"),
     ([*DETECT, "--batch", "0"], "--batch must be 1 or more, not 0"),

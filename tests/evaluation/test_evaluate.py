@@ -38,6 +38,19 @@ def test_unknown_landmarks_do_not_count():
     assert scores.coverage == 1.0
 
 
+@pytest.mark.parametrize("views", [1, 3, 9])
+def test_landmarks_of_some_views_are_measured_there(views):
+    things = make_world()
+    rows = [i % len(things[0].truth.visible) for i in range(views)]
+    told = [
+        replace(x, truth=replace(x.truth, keypoints_2d=x.truth.keypoints_2d[rows], visible=x.truth.visible[rows]))
+        for x in things
+    ]
+    scores = evaluate(detections(things), told)
+    assert scores.landmark_3d < 2e-3
+    assert scores.landmark_2d is None if views == 1 else scores.landmark_2d < 2e-3
+
+
 def test_hidden_landmarks_do_not_count_in_2d():
     things = make_world()
     hidden = []

@@ -69,10 +69,16 @@ def test_an_object_comes_back_as_it_was_written(folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"keypoints_2d": [[[8.0, 8.0]] * 3] * 7}, r"keypoints_2d look like pixels, or are not finite \(up to 8\)"),
-        ({"keypoints_2d": [[[float("nan"), 0.5]] * 3] * 7}, "keypoints_2d look like pixels, or are not finite"),
-        ({"input_elevation_deg": 120.0}, "input_elevation_deg is 120, and an elevation is -90 to 90"),
-        ({"input_elevation_deg": float("nan")}, "input_elevation_deg is nan"),
+        ({"keypoints_2d": [[[8.0, 8.0]] * 3] * 7}, r"keypoints_2d look like pixels \(up to 8\)"),
+        (
+            {"keypoints_2d": [[[float("nan"), 0.5]] * 3] * 7},
+            r"keypoints_2d\[\d\]\[\d\]\[0\] cannot be nan; it must be a finite number",
+        ),
+        (
+            {"input_elevation_deg": 120.0},
+            "input_elevation_deg cannot be 120.0; it must be a number >= -90 and <= 90",
+        ),
+        ({"input_elevation_deg": float("nan")}, "input_elevation_deg cannot be nan"),
     ],
 )
 def test_numbers_in_another_unit_are_told(change, words, folder):
@@ -125,10 +131,10 @@ def test_what_a_path_may_be(folder, tmp_path):
     ("change", "says"),
     [
         ({"format": "other"}, "format"),
-        ({"layout": [3]}, "not a whole object"),
+        ({"layout": [3]}, r"layout cannot be \[3\]; it must be a list of length 2"),
         ({"layout": [2, 2]}, "cameras"),
-        ({"known": None}, "not a whole object"),
-        ({"input_elevation_deg": "high"}, "not a whole object"),
+        ({"known": None}, "landmarks need keypoint_names, known, visible"),
+        ({"input_elevation_deg": "high"}, "input_elevation_deg cannot be 'high'"),
     ],
 )
 def test_a_contradictory_description_is_refused(folder, change, says):

@@ -1,6 +1,9 @@
 """Pictures are taken as every viewer shows them: upright, with 8 bits a channel; data sets and COLMAP as stored."""
 
 import json
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -16,8 +19,10 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
+from keyorbit.objects import dataset, pictures
 from keyorbit.objects.captures import load_capture
 from keyorbit.objects.dataset import ObjectViews, load_dataset, load_object
+from keyorbit.objects.paths import photographs
 from keyorbit.objects.pictures import (
     as_shown,
     eight_bits,
@@ -283,3 +288,134 @@ def test_labels_and_emptiness_of_deep_masks(tmp_path):
     assert np.asarray(load_mask(tmp_path / "labels.png"))[0, ::2].tolist() == [0, 64, 128, 255]
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "nothing.png")
     assert load_mask(tmp_path / "nothing.png").getextrema() == (0, 0)
+
+
+def gradient(width, height, bands):
+    """A smooth picture, of which every reduction is known."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [(x * 255 / width), (y * 255 / height), ((x + y) * 255 / (width + height)), 55 + x * 200 / width]
+    return np.stack(planes[:bands], -1).round().astype(np.uint8).squeeze()
+
+
+KINDS = {
+    "jpg": lambda: Image.fromarray(gradient(1500, 1203, 3)),
+    "png": lambda: Image.fromarray(gradient(1500, 1203, 3)),
+    "grey.png": lambda: Image.fromarray(gradient(1500, 1203, 1)),
+    "deep.png": lambda: Image.fromarray(gradient(1500, 1203, 1).astype(np.uint16) * 257),
+    "alpha.png": lambda: Image.fromarray(gradient(1500, 1203, 4)),
+    "table.png": lambda: Image.fromarray(gradient(1500, 1203, 3)).quantize(256),
+    "tif": lambda: Image.fromarray(gradient(1500, 1203, 3)),
+    "webp": lambda: Image.fromarray(gradient(1500, 1203, 3)),
+}
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_too_large_is_read_smaller_and_looks_the_same(kind, orientation, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_SHORTER", 64)
+    monkeypatch.setattr(pictures, "_STRIP", 50_000)
+    path = tmp_path / f"a.{kind}"
+    KINDS[kind]().save(path, exif=exif(orientation))
+    whole = load_image(path)
+    assert whole.size == ((1500, 1203) if orientation == 1 else (1203, 1500))
+    found = load_image(path, 1_000_000)
+    width, height = found.size
+    assert 249_000 < width * height < 251_000
+    assert abs(width / height * whole.height / whole.width - 1) < 0.002
+    expected, mask = to_tensor(whole)
+    shown, found_mask = to_tensor(found)
+    expected = torch.nn.functional.interpolate(expected[None], (height, width), mode="area")[0]
+    away = 255 * (shown - expected).abs()
+    assert away.mean() < 0.6
+    # At the borders of a palette's colours, and of the blocks of JPEG, a box of other pixels gives another mean.
+    assert away.max() < {"table.png": 17, "jpg": 9}.get(kind, 2.5)
+    assert (mask is None) == (found_mask is None)
+    assert load_image(path, 1500 * 1203).tobytes() == whole.tobytes()
+
+
+def test_strips_join_without_a_seam(monkeypatch):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (301, 211, 3), np.uint8))
+    whole = pictures.reduced(image, (50, 71))
+    monkeypatch.setattr(pictures, "_STRIP", 211 * 17)
+    assert np.abs(np.asarray(whole).astype(int) - np.asarray(pictures.reduced(image, (50, 71)))).max() <= 1
+    assert np.abs(np.asarray(whole).astype(int) - np.asarray(image.resize((50, 71), Image.Resampling.BOX))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "expected"),
+    [
+        ((8192, 8192), 2**26, None),
+        ((13_000, 13_000), 2**26, (4096, 4096)),
+        ((13_000, 13_000), None, None),
+        ((100_000, 1000), 2**26, None),
+        ((50_000, 2048), 2**26, (25_000, 1024)),
+    ],
+)
+def test_the_size_at_which_a_picture_is_read(size, largest, expected):
+    assert pictures.reduced_size(size, largest) == expected
+
+
+def test_views_of_a_grid_too_large_are_reduced_each_by_itself(tmp_path, monkeypatch):
+    (tmp_path / "meta.json").write_text(json.dumps({"format": "keyorbit-object-1", "layout": [3, 2]}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "cond.png")
+    grid = np.zeros((3 * 101, 2 * 101, 4), np.uint8)
+    for i in range(6):
+        grid[i // 2 * 101 :, i % 2 * 101 :] = (40 * i, 0, 0, 255 * (i % 2))
+    Image.fromarray(grid).save(tmp_path / "grid.png")
+    whole = load_object(tmp_path)
+    monkeypatch.setattr(pictures, "_SHORTER", 8)
+    monkeypatch.setattr(dataset, "LARGEST", 40_000)
+    found = load_object(tmp_path)
+    assert found.views.shape == (6, 3, 40, 41)
+    # No view has anything of its neighbours.
+    torch.testing.assert_close(found.views.amax((2, 3)), whole.views.amax((2, 3)))
+    torch.testing.assert_close(found.views.amin((2, 3)), whole.views.amin((2, 3)))
+    assert found.masks.flatten(1).all(1).tolist() == [False, True] * 3
+
+
+def declared(width, height):
+    """A PNG that says how large it is, and holds next to nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (
+            (100_000, 100_000),
+            r"too large a picture: Image size \(10000000000 pixels\) exceeds limit of 178956970 pixels;",
+        ),
+        ((0, 9), "cannot be read as a picture"),
+    ],
+)
+def test_a_size_that_cannot_be_used_is_told(size, words, tmp_path):
+    (tmp_path / "a.png").write_bytes(declared(*size))
+    with pytest.raises(InputError, match=words):
+        load_image(tmp_path / "a.png")
+
+
+def test_a_picture_that_is_a_line_is_told(tmp_path):
+    Image.new("RGB", (9, 1800)).save(tmp_path / "a.png")
+    assert load_image(tmp_path / "a.png").size == (9, 1800)
+    Image.new("RGB", (9, 1801)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is 9x1801 pixels; a picture is at most 200 times as long as wide: cut it"):
+        load_image(tmp_path / "a.png")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").mkdir()
+    (tmp_path / "._a.png").write_bytes(b"\0\5\26\7")
+    assert [thing.name for thing in load_dataset(tmp_path)] == ["a"]
+    assert [path.name for path in photographs(tmp_path)] == ["a.png", "b.png", "c.png"]
+    for name in ("b.png", "c.png"):
+        with pytest.raises(InputError, match="there is no picture at"):
+            load_image(tmp_path / name)
+    with pytest.raises(InputError, match="there is no file or folder"):
+        load_dataset(tmp_path / "b.png")

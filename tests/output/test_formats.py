@@ -289,3 +289,22 @@ def test_json_holds_the_camera_of_the_input_picture(tmp_path):
     assert read["elevation_deg"] == pytest.approx(35.0, abs=0.1)
     np.testing.assert_allclose(read["world_to_camera"], camera.world_to_camera[0], atol=1e-2)
     assert max(read["residual"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        *((name, f"'{name}") for name in ("=1+1", "+1", "-1", "@a", "＝1", "－1")),
+        *((name, name) for name in ("a-1", "1=1", " =1")),
+        *(("\t=1", " =1"), ("\r=1", " =1"), ("a\n=1", "a =1")),
+    ],
+)
+def test_a_name_starts_no_formula(name, shown, found, tmp_path):
+    _, flat, points = found
+    write_csv(tmp_path, name, flat, points, [f"view_{i}" for i in range(6)])
+    for path in tmp_path.iterdir():
+        rows = read_csv(path)
+        assert {row["object"] for row in rows} == {shown}
+        # Numbers stay numbers, also negative ones.
+        assert all(float(row["score"]) <= 1 for row in rows)
+    assert any(row["y"].startswith("-") for row in read_csv(tmp_path / "keypoints_3d.csv"))

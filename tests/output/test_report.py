@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,12 @@ def test_a_panel_has_every_keypoint_on_every_picture_where_it_was_found(thing):
     assert [name for tile in panel.tiles for name, _, _ in tile.landmarks] == ["top & tip"] * 7
     # The landmark lies 0.03 from keypoint 0: 3 % of the object's size.
     assert dict(panel.facts)["landmark to nearest keypoint, mean"].startswith("3.0 %")
+
+
+def test_views_that_nobody_annotated_show_no_landmarks(thing):
+    found, truth = thing
+    few = replace(truth, keypoints_2d=truth.keypoints_2d[:3], visible=truth.visible[:3])
+    assert [len(tile.landmarks) for tile in make_panel(found, few).tiles] == [1, 1, 1, 0, 0, 0, 0]
 
 
 def test_the_scene_has_points_in_their_colours_and_views_before_their_cameras(thing):

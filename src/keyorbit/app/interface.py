@@ -1,6 +1,7 @@
 """The page of the app, in Gradio."""
 
 from collections.abc import Callable, Iterator
+from html import escape
 from importlib import import_module
 from typing import Any
 
@@ -100,11 +101,13 @@ def _example_pictures() -> list[list[str]]:
 
 
 def _kindly(gr: Any, work: Callable[..., Any]) -> Any:
-    """Show errors that a visitor can correct as a sentence."""
+    """Show errors that a visitor can correct as a sentence, which Gradio would read as HTML."""
     try:
         return work()
     except InputError as error:
-        raise gr.Error(str(error), duration=None, print_exception=False, title="Please try again") from error
+        raise gr.Error(
+            escape(str(error), quote=False), duration=None, print_exception=False, title="Please try again"
+        ) from error
 
 
 def _keypoints_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None:

@@ -23,7 +23,8 @@ from keyorbit.detection.choices import NOISES, PEAKS, WARPS
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import cameras_content, object_paths, photographs
+from keyorbit.objects.camera_files import check_camera_files
+from keyorbit.objects.paths import object_paths, photographs
 from keyorbit.output.choices import (
     DEFAULT_FORMATS,
     DETECTION,
@@ -45,7 +46,7 @@ def detect_command(
         Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
     ] = None,
     cameras: Annotated[
-        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP text model.")
+        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP model (text or binary).")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = NOISES,
@@ -87,10 +88,8 @@ def detect_command(
         object_paths(path)
     if views and cameras:
         photographs(views)
-        if not cameras.is_dir():
-            cameras_content(cameras)
+        check_camera_files(cameras)
 
-    from rich.markup import escape
     from rich.table import Table
 
     from keyorbit.cli.loading import load_all, load_tokens, run_backend, use_device
@@ -118,7 +117,7 @@ def detect_command(
         points = detection.keypoints_3d
         error = None if points is None else float(points.reprojection_error.median())
         score = detection.keypoints_2d.score[0] if points is None else points.score
-        table.add_row(escape(detection.name), str(int((score > SEEN).sum())), percent(error), escape(str(place)))
+        table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), str(place))
     console.print(table)
     for detection in found:
         if detection.input_camera is not None:

@@ -1,5 +1,6 @@
 """The command line. Exit status 0; 2 for bad use or input, with one line that says what; 1 if we failed."""
 
+import io
 import logging
 import signal
 import sys
@@ -99,6 +100,9 @@ def _about(
 def main() -> None:
     """Entry point of ``keyorbit`` and ``python -m keyorbit``."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a file's name need not be text
     several = launched() > 1
     if several:  # a launcher ends all processes where one is gone
         signal.signal(signal.SIGTERM, _terminated)

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-console, errors, bars = Console(), Console(stderr=True), Console(stderr=True)
+# Names and paths may hold what would be markup.
+console, errors, bars = Console(markup=False), Console(stderr=True, markup=False), Console(stderr=True, markup=False)
 
 
 class Tick(Protocol):

@@ -257,8 +257,9 @@ def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predi
         spatial = cameras is not None and points.shape[-1] == 3
         xy, first = (cameras.project(points), 1) if cameras is not None and spatial else (points[None], 0)
         views = slice(first, first + len(xy))
-        boxes = view_boxes(detection, truth, views)
-        rows.append((xy, truth.keypoints_2d[views], truth.visible[views] & truth.known, boxes))
+        boxes, flat = view_boxes(detection, truth, views), truth.keypoints_2d[views]
+        # Not all views need be annotated.
+        rows.append((xy[: len(flat)], flat, truth.visible[views] & truth.known, boxes))
     return InPictures(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
 

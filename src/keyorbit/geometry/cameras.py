@@ -107,26 +107,18 @@ class Cameras:
 
     @classmethod
     def from_dict(cls, data: Any, dtype: torch.dtype = torch.float32) -> "Cameras":
-        """Build cameras from the result of `to_dict`. Raises ValueError when a part is missing or of the wrong type."""
-        sides, matrices = {"world_to_camera": 4, "intrinsics": 3}, []
-        if not isinstance(data, dict):
-            raise ValueError("cameras are an object with world_to_camera and intrinsics, as Cameras.to_dict gives it")
-        if not isinstance(data.get("orthographic", False), bool):
-            raise ValueError(f"orthographic is true or false, not {data['orthographic']!r}")
-        for name in sides:
-            if name not in data:
-                raise ValueError(f"the cameras lack {name!r}: write them with Cameras.to_dict")
-        for name, rows in sides.items():
-            try:
-                matrix = torch.tensor(data[name], dtype=dtype)
-            except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-                raise ValueError(f"{name} holds other things than numbers, or lists of different lengths") from error
-            if matrix.ndim != 3 or matrix.shape[1:] != (rows, rows):
-                raise ValueError(f"{name} has the shape {list(matrix.shape)}, not [view {rows} {rows}]")
-            matrices.append(matrix)
-        if len(matrices[0]) != len(matrices[1]):
-            raise ValueError(f"there are {len(matrices[0])} matrices world_to_camera and {len(matrices[1])} intrinsics")
-        return Cameras(matrices[0], matrices[1], bool(data.get("orthographic", False)))
+        """Build cameras from the result of `to_dict`; other names in it are ignored.
+
+        Raises:
+            InputError: a part is missing, of the wrong type or shape, or beyond ±1e9.
+        """
+        # Here, since all that imports cameras would lie above these otherwise.
+        from keyorbit.geometry.matrices import CameraMatrices
+        from keyorbit.values import from_values
+
+        checked = from_values(CameraMatrices, data, "the camera data", others=True)
+        poses, inner = (torch.tensor(rows, dtype=dtype) for rows in (checked.world_to_camera, checked.intrinsics))
+        return Cameras(poses, inner, checked.orthographic)
 
 
 def orbit_cameras(

@@ -1,6 +1,6 @@
-"""Read a user's own photographs of one object with their cameras: from JSON, or from a COLMAP text model."""
+"""Read a user's own photographs of one object with their cameras: from JSON, or from a COLMAP model."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,13 +12,12 @@ from torch import Tensor
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
-from keyorbit.objects.dataset import ObjectViews, check_given_cameras
-from keyorbit.objects.paths import cameras_content, no_cameras, photographs
-from keyorbit.objects.pictures import load_image, load_stored, middle_square, to_tensor
+from keyorbit.objects.camera_files import read_camera_file
+from keyorbit.objects.colmap import PINHOLES, Model, read_colmap
+from keyorbit.objects.dataset import ObjectViews, as_cameras, check_given_cameras
+from keyorbit.objects.paths import photographs
+from keyorbit.objects.pictures import LARGEST, load_image, load_stored, middle_square, to_tensor
 from keyorbit.storage.folder_names import name_of
-
-# COLMAP's models without distortion: where fx, fy, cx and cy are among the parameters.
-_PINHOLES = {"SIMPLE_PINHOLE": (0, 0, 1, 2), "PINHOLE": (0, 1, 2, 3)}
 
 
 def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture: Path | None = None) -> ObjectViews:
@@ -32,7 +31,7 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
         views: folder of the photographs.
         cameras: a JSON file with ``world_to_camera`` and ``intrinsics`` (to the unit square) of every view, at the top
             level or below ``cameras`` as in an object's meta.json; or a folder with COLMAP's cameras.txt and
-            images.txt, which names the photographs.
+            images.txt, or cameras.bin and images.bin, which name the photographs. Text is used where both are there.
         layout: of the model's views.
         side: pixels a side to which all photographs are resized.
         picture: the input picture. Default None: the first photograph.
@@ -43,28 +42,18 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
             another convention.
     """
     paths = photographs(views)
-    if cameras.is_dir():
-        found = _from_colmap(cameras)
-        missing = [path.name for path in paths if path.name not in found]
-        if missing:
-            raise InputError(f"{cameras / 'images.txt'} does not have {missing[0]}; remove it, or register it")
-        rigs = None
-    else:
-        rigs, found = _from_json(cameras), {}
+    told = read_colmap(cameras) if cameras.is_dir() else as_cameras(read_camera_file(cameras))
     if len(paths) != layout.num_views:
         raise InputError(
             f"{views} holds {len(paths)} photographs; the model tiles {layout.rows} rows × {layout.cols} columns of "
             f"views, so give exactly {layout.num_views}"
         )
-    if rigs is not None and len(rigs) != len(paths):
-        raise InputError(f"{cameras} has {len(rigs)} cameras for the {len(paths)} photographs in {views}")
-    # COLMAP's cameras count the pixels that the files store, whatever their EXIF orientation.
-    images = [load_stored(path) if rigs is None else load_image(path) for path in paths]
-    if rigs is None:
-        posed = [found[path.name] for path in paths]
-        for path, image, one in zip(paths, images, posed, strict=True):
-            _check_size(cameras / "cameras.txt", path, image, one.size)
-        rigs = Cameras(torch.stack([one.pose for one in posed]), torch.stack([one.intrinsics for one in posed]))
+    if isinstance(told, Cameras):
+        if len(told) != len(paths):
+            raise InputError(f"{cameras} has {len(told)} cameras for the {len(paths)} photographs in {views}")
+        rigs, images = told, [load_image(path) for path in paths]
+    else:
+        rigs, images = _from_colmap(told, cameras, paths)
     check_given_cameras(rigs, cameras, [image.width / image.height for image in images])
     intrinsics = torch.stack([_squared(k, image) for k, image in zip(rigs.intrinsics, images, strict=True)])
     pictures = [to_tensor(_middle(image, side)) for image in images]
@@ -96,14 +85,6 @@ def _squared(intrinsics: Float[Tensor, "3 3"], image: Image.Image) -> Float[Tens
     return square
 
 
-def _from_json(path: Path) -> Cameras:
-    content = cameras_content(path)
-    try:
-        return Cameras.from_dict(content.get("cameras", content) if isinstance(content, dict) else content)
-    except (ValueError, RecursionError) as error:
-        raise no_cameras(path, error) from error
-
-
 def _check_size(path: Path, photograph: Path, image: Image.Image, size: tuple[float, float]) -> None:
     """Raise InputError unless the photograph has the shape that its camera is for, at any resolution."""
     width, height = size
@@ -116,50 +97,20 @@ def _check_size(path: Path, photograph: Path, image: Image.Image, size: tuple[fl
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Posed:
-    """A photograph's pose, its intrinsics to the unit square, and the width and height in pixels of these."""
-
-    pose: Float[Tensor, "4 4"]
-    intrinsics: Float[Tensor, "3 3"]
-    size: tuple[float, float]
-
-
-def _from_colmap(folder: Path) -> dict[str, _Posed]:
-    """Read COLMAP's cameras, by the name of the photograph."""
-    inner: dict[str, tuple[Tensor, tuple[float, float]]] = {}
-    for row in _rows(folder / "cameras.txt"):
-        try:
-            number, model, width, height, *values = row.split()
-        except ValueError as error:
-            raise InputError(f"{folder / 'cameras.txt'} is damaged at {row[:60]!r}: it is too short") from error
-        if model not in _PINHOLES:
-            raise InputError(f"{folder / 'cameras.txt'} has a {model} camera; undistort to PINHOLE first")
-        try:
-            fx, fy, cx, cy = (float(values[i]) for i in _PINHOLES[model])
-            sides = float(width), float(height)
-            matrix = [[fx / sides[0], 0, cx / sides[0]], [0, fy / sides[1], cy / sides[1]], [0, 0, 1]]
-        except (ValueError, IndexError, ZeroDivisionError) as error:
-            raise InputError(f"{folder / 'cameras.txt'} is damaged at {row[:60]!r}: {error}") from error
-        inner[number] = torch.tensor(matrix), sides
-    found = {}
-    # Every image has two rows; the second lists its points and may be empty.
-    for row in _rows(folder / "images.txt", pairs=True):
-        try:
-            _, w, x, y, z, tx, ty, tz, number, name = row.split(maxsplit=9)
-            rotation = Rotation.from_quat([float(x), float(y), float(z), float(w)]).as_matrix()
-            rigid = torch.eye(4)
-            rigid[:3, :3] = torch.from_numpy(rotation)
-            rigid[:3, 3] = torch.tensor([float(tx), float(ty), float(tz)])
-            found[name] = _Posed(rigid, *inner[number])
-        except (ValueError, KeyError) as error:
-            raise InputError(f"{folder / 'images.txt'} is damaged at {row[:60]!r}: {error}") from error
-    return found
-
-
-def _rows(path: Path, pairs: bool = False) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if not line.startswith("#")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    return lines[::2] if pairs else [line for line in lines if line]
+def _from_colmap(model: Model, folder: Path, paths: Sequence[Path]) -> tuple[Cameras, list[Image.Image]]:
+    """Read photographs, and return them with their cameras in COLMAP's model, with intrinsics to the unit square."""
+    if missing := [path.name for path in paths if path.name not in model]:
+        raise InputError(f"the COLMAP model in {folder} does not have {missing[0]}; remove it, or register it")
+    poses, inner, images = torch.eye(4).repeat(len(paths), 1, 1), [], []
+    for pose, path in zip(poses, paths, strict=True):
+        photograph, camera = model[path.name]
+        turn = [photograph.qx, photograph.qy, photograph.qz, photograph.qw]
+        pose[:3, :3] = torch.from_numpy(Rotation.from_quat(turn).as_matrix())
+        pose[:3, 3] = torch.tensor([photograph.tx, photograph.ty, photograph.tz])
+        width, height = camera.width, camera.height
+        fx, fy, cx, cy = (camera.parameters[i] for i in PINHOLES[camera.model])
+        inner.append([[fx / width, 0, cx / width], [0, fy / height, cy / height], [0, 0, 1]])
+        # These cameras count the pixels that the files store, whatever their EXIF orientation.
+        images.append(load_stored(path, LARGEST))
+        _check_size(folder, path, images[-1], (width, height))
+    return Cameras(poses, torch.tensor(inner)), images

@@ -20,13 +20,17 @@ from torch import Tensor
 from keyorbit.errors import InputError
 from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.matrices import CameraMatrices
 from keyorbit.geometry.views import Layout, split_views
+from keyorbit.objects.description import Description, read_description
 from keyorbit.objects.paths import object_paths
-from keyorbit.objects.pictures import as_shown, load_image, to_tensor
+from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 
 FORMAT = "keyorbit-object-1"
+# Pixels of one of several views, which are all in memory as floats.
+_LARGEST_VIEW = LARGEST // 4
 log = logging.getLogger(__name__)
 
 
@@ -144,23 +148,21 @@ def load_object(folder: Path) -> ObjectViews:
     Raises:
         InputError: a file is missing or damaged, or the files contradict each other.
     """
-    meta = _read_meta(folder)
-    try:
-        layout = Layout(*meta["layout"])
-        cameras = Cameras.from_dict(meta["cameras"]) if "cameras" in meta else None
-        truth = _truth(meta)
-        elevation = meta.get("input_elevation_deg")
-        elevation = None if elevation is None else float(elevation)
-        _check_numbers(truth, elevation)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'meta.json'} is not a whole object description: {error}") from error
-    views, masks = _views(folder, layout)
+    told = read_description(folder)
+    cameras = None if told.cameras is None else as_cameras(told.cameras)
+    views, masks = _views(folder, Layout(*told.layout))
     if cameras is not None and len(cameras) != len(views):
         raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
     if cameras is not None:
         check_given_cameras(cameras, folder / "meta.json", [views.shape[-1] / views.shape[-2]] * len(views))
-    picture, caption = load_image(folder / "cond.png"), meta.get("caption", "")
-    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation)
+    picture, caption, truth = load_image(folder / "cond.png"), readable(told.caption or ""), _truth(told)
+    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, told.input_elevation_deg)
+
+
+def as_cameras(matrices: CameraMatrices) -> Cameras:
+    """Return the cameras whose numbers a file holds."""
+    poses, inner = (torch.tensor(rows, dtype=torch.float32) for rows in (matrices.world_to_camera, matrices.intrinsics))
+    return Cameras(poses, inner, matrices.orthographic)
 
 
 def check_given_cameras(cameras: Cameras, path: Path, aspects: Sequence[float]) -> None:
@@ -200,71 +202,64 @@ def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
     """Return the ground truth of objects that all have some.
 
     Raises:
-        InputError: an object has none.
+        InputError: an object has none, or they differ in the number of landmarks.
     """
-    truths = []
+    truths: list[Truth] = []
     for thing in objects:
         if thing.truth is None:
             raise InputError(f"{thing.name} has no ground truth (keypoints_2d in its meta.json)")
         truths.append(thing.truth)
+        if (count := len(thing.truth.names)) != (first := len(truths[0].names)):
+            raise InputError(f"{thing.name} has {count} landmarks, and others have {first}: all need the same ones")
     return truths
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
-    path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise InputError(f"{path} does not say format {FORMAT!r}")
-    return meta
-
-
 def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
-    if (folder / "grid.png").is_file():
-        picture, mask = to_tensor(load_image(folder / "grid.png"))
+    """Return the views and, if all have one, their silhouettes; at a reduced size where files are too large."""
+    grid = folder / "grid.png"
+    if grid.is_file():
+        image = load_image(grid, None)
         try:
-            views = split_views(picture, layout).movedim(1, 0)
-            return views, None if mask is None else split_views(mask, layout)
+            layout.check(image.height, image.width)
         except ValueError as error:
-            raise InputError(f"{folder / 'grid.png'}: {error}") from error
-    pairs = [to_tensor(load_image(folder / f"view_{i}.png")) for i in range(layout.num_views)]
+            raise InputError(f"{grid}: {error}") from error
+        size = reduced_size(image.size, LARGEST)
+        if size is None:
+            picture, mask = to_tensor(image)
+            return split_views(picture, layout).movedim(1, 0), None if mask is None else split_views(mask, layout)
+        pairs = [to_tensor(view) for view in _cut(image, layout, size)]
+    else:
+        files = (folder / f"view_{i}.png" for i in range(layout.num_views))
+        pairs = [to_tensor(load_image(path, _LARGEST_VIEW)) for path in files]
     if len({picture.shape for picture, _ in pairs}) > 1:
         raise InputError(f"the views in {folder} differ in size")
     masks = [mask for _, mask in pairs if mask is not None]
     return torch.stack([picture for picture, _ in pairs]), torch.stack(masks) if len(masks) == len(pairs) else None
 
 
-def _check_numbers(truth: Truth | None, elevation: float | None) -> None:
-    """Raise ValueError for numbers that would give wrong results without an error."""
-    if elevation is not None and not abs(elevation) <= 90:
-        raise ValueError(f"input_elevation_deg is {elevation:g}, and an elevation is -90 to 90 degrees")
-    if truth is None:
-        return
-    seen = truth.keypoints_2d[truth.visible & truth.known]
-    if not ((seen > -1) & (seen < 2)).all():
-        furthest = float(seen.abs().max())
-        raise ValueError(
-            f"keypoints_2d look like pixels, or are not finite (up to {furthest:g}): divide x by the width of the view "
-            "and y by its height"
-        )
+def _cut(image: Image.Image, layout: Layout, size: tuple[int, int]) -> Iterator[Image.Image]:
+    """Yield the views of a grid that would be reduced to ``size``, each reduced by itself so that none are mixed."""
+    height, width = layout.view_size(image.height, image.width)
+    smaller = max(1, size[0] // layout.cols), max(1, size[1] // layout.rows)
+    for i in range(layout.num_views):
+        top, left = i // layout.cols * height, i % layout.cols * width
+        yield reduced(image.crop((left, top, left + width, top + height)), smaller)
 
 
-def _truth(meta: dict[str, Any]) -> Truth | None:
-    if "keypoints_2d" not in meta:
+def _truth(told: Description) -> Truth | None:
+    if told.keypoints_2d is None:
         return None
 
-    def floats(name: str) -> Tensor | None:
-        return torch.tensor(meta[name], dtype=torch.float32) if name in meta else None
+    def floats(values: Sequence[Sequence[float]] | None) -> Tensor | None:
+        return None if values is None else torch.tensor(values, dtype=torch.float32)
 
     return Truth(
-        tuple(meta["keypoint_names"]),
-        tuple((int(left), int(right)) for left, right in meta.get("pairs", [])),
-        floats("keypoints_3d"),
-        torch.tensor(meta["known"], dtype=torch.bool),
-        torch.tensor(meta["keypoints_2d"], dtype=torch.float32),
-        torch.tensor(meta["visible"], dtype=torch.bool),
-        floats("boxes"),
-        floats("surface"),
+        tuple(readable(str(name)) for name in told.keypoint_names or ()),
+        told.pairs or (),
+        floats(told.keypoints_3d),
+        torch.tensor(told.known, dtype=torch.bool),
+        torch.tensor(told.keypoints_2d, dtype=torch.float32),
+        torch.tensor(told.visible, dtype=torch.bool),
+        floats(told.boxes),
+        floats(told.surface),
     )

@@ -1,8 +1,6 @@
 """Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from keyorbit.errors import InputError
 
@@ -24,9 +22,7 @@ def object_paths(path: Path) -> list[Path]:
         return [path]
     objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
     if not objects:
-        objects = sorted(
-            child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES and child.is_file()
-        )
+        objects = [child for child in _pictures(path) if child.is_file()]
     if not objects:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
@@ -59,21 +55,10 @@ def photographs(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder of photographs at {folder}")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return _pictures(folder)
 
 
-def cameras_content(path: Path) -> Any:
-    """Read a JSON file of cameras.
-
-    Raises:
-        InputError: it is missing, or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise no_cameras(path, error) from error
-
-
-def no_cameras(path: Path, error: Exception) -> InputError:
-    """Return the error for a file that holds no cameras."""
-    return InputError(f"{path} cannot be read as cameras (world_to_camera and intrinsics): {error}")
+def _pictures(folder: Path) -> list[Path]:
+    """Return what in a folder is named as a picture, by name, without what macOS keeps beside files on other disks."""
+    named = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in named if not path.name.startswith("._"))

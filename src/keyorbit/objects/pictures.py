@@ -1,10 +1,13 @@
 """Pictures as a viewer shows them (upright, 8 bits a channel), or as stored, where annotations count stored pixels."""
 
+import math
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float64, UInt8
 from numpy import ndarray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
@@ -13,7 +16,15 @@ from keyorbit.errors import InputError
 from keyorbit.objects.paths import check_picture
 
 MIN_SIDE = 8
+# Times as long as wide: models resize a picture by its shorter side before they cut out its middle square.
+_LONGEST = 200
 GREY = 127 / 255
+# Number of pixels above which a picture is read at a reduced size: 8192 x 8192. Models look at some hundred a side.
+LARGEST = 2**26
+# A reduced picture has a quarter of these pixels, and this many on its shorter side, if it had them.
+_SHORTER = 1024
+# Pixels that are converted at a time.
+_STRIP = 2**22
 
 # What brings a stored picture upright, by its EXIF orientation (Exif 3.0, 4.6.5.1.6).
 _TURNS = {
@@ -32,26 +43,35 @@ _METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 _PLAIN = {"La": "LA", "RGBa": "RGBA", "LAB": "RGB"}
 
 
-def load_image(path: Path) -> Image.Image:
+def load_image(path: Path, largest: int | None = LARGEST) -> Image.Image:
     """Read a picture as a viewer shows it, fully decoded: upright by its EXIF orientation, with 8 bits a channel.
 
+    Args:
+        path: the file.
+        largest: number of pixels above which it is reduced to a quarter of them (:func:`reduced_size`), by the means of
+            what each new pixel covers. Default 2²⁶. None: never.
+
     Raises:
-        InputError: the file is missing, empty, damaged, not a picture, smaller than 8 pixels a side, or has 32 bits a
-            channel.
+        InputError: the file is missing, empty, damaged, not a picture, smaller than 8 pixels a side, more than 200
+            times as long as wide, has more pixels than Pillow decodes, or has 32 bits a channel.
     """
-    stored, orientation = _decode(path)
+    stored, orientation = _decode(path, largest)
     return _turned(eight_bits(stored, str(path)), orientation)
 
 
-def load_stored(path: Path) -> Image.Image:
+def load_stored(path: Path, largest: int | None = None) -> Image.Image:
     """Read a picture with its pixels as the file stores them, whatever its EXIF orientation, with 8 bits a channel.
 
     This is for pictures that come with annotations or cameras which count stored pixels: data sets, and COLMAP.
 
+    Args:
+        path: the file.
+        largest: as for :func:`load_image`. Default None, for annotations count all pixels.
+
     Raises:
         InputError: as for :func:`load_image`.
     """
-    return eight_bits(_decode(path)[0], str(path))
+    return eight_bits(_decode(path, largest)[0], str(path))
 
 
 def load_mask(path: Path) -> Image.Image:
@@ -60,12 +80,59 @@ def load_mask(path: Path) -> Image.Image:
     Raises:
         InputError: the file is missing, empty, damaged, not a picture, or smaller than 8 pixels a side.
     """
-    stored, _ = _decode(path)
+    stored, _ = _decode(path, None)
     if stored.mode[0] not in "IF":
         return eight_bits(stored).convert("L")
     # Not by 65535: a mask of 0 and 1 may be stored in 16 bits too, and would be black.
-    values = np.nan_to_num(np.asarray(stored).astype(np.float64)).clip(0)
-    return Image.fromarray(np.rint(values / (values.max() or 1) * 255).astype(np.uint8))
+    pixels = np.asarray(stored)
+    rows = range(0, len(pixels), max(1, _STRIP // pixels.shape[1]))
+    brightest = max(float(_positive(pixels[i : i + rows.step]).max()) for i in rows) or 1.0
+    mask = np.empty(pixels.shape, np.uint8)
+    for i in rows:
+        mask[i : i + rows.step] = np.rint(_positive(pixels[i : i + rows.step]) / brightest * 255)
+    return Image.fromarray(mask)
+
+
+def _positive(pixels: ndarray) -> Float64[ndarray, "row column"]:
+    """Values without those that are negative or no numbers."""
+    values: ndarray = np.nan_to_num(pixels.astype(np.float64)).clip(0)
+    return values
+
+
+def reduced_size(size: tuple[int, int], largest: int | None) -> tuple[int, int] | None:
+    """Return width and height at which a picture is read; None where it is read as it is."""
+    if largest is None or math.prod(size) <= largest:
+        return None
+    factor = min(math.sqrt(4 * math.prod(size) / largest), max(1.0, min(size) / _SHORTER))
+    return None if factor == 1 else (round(size[0] / factor), round(size[1] / factor))
+
+
+def reduced(image: Image.Image, size: tuple[int, int], name: str = "a picture") -> Image.Image:
+    """Convert a picture to 8 bits a channel and to a smaller size, strip by strip. Each pixel is the mean of a box.
+
+    Raises:
+        InputError: as :func:`eight_bits`.
+    """
+    width, height = size
+    step = image.height / height
+    rows = max(1, int(_STRIP / image.width / step))
+    strips = []
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = math.floor(top * step), min(math.ceil(bottom * step), image.height)
+        strip = image.crop((0, first, image.width, last))
+        strip.format = image.format
+        strip = eight_bits(strip, name)
+        if has_alpha(strip):
+            strip = strip.convert("RGBA")
+        elif strip.mode in ("1", "P"):
+            strip = strip.convert("L" if strip.mode == "1" else "RGB")
+        box = (0, top * step - first, image.width, min(bottom * step - first, strip.height))
+        strips.append(strip.resize((width, bottom - top), Image.Resampling.BOX, box))
+    whole = Image.new(strips[0].mode, size)
+    for i, strip in enumerate(strips):
+        whole.paste(strip, (0, i * rows))
+    return whole
 
 
 def as_shown(image: Image.Image) -> Image.Image:
@@ -135,33 +202,55 @@ def to_tensor(
     return rgba[:3] * alpha + GREY * (1 - alpha), alpha[0] > 0.5
 
 
-def _decode(path: Path) -> tuple[Image.Image, int]:
-    """Return a picture as stored, in its own mode, and its EXIF orientation; 1 where there is none."""
+def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
+    """Return a picture as stored, in its own mode unless it is reduced, and its EXIF orientation; 1 for none."""
     check_picture(path)
     try:
         # Not by its name: Pillow 12.3 maps some TIFFs into memory then, and scrambles those that lie on their side.
-        with path.open("rb") as stream, Image.open(stream) as file:
+        with path.open("rb") as stream, _opened(stream) as file:
             if file.format == "TIFF":
                 # Pillow turns these, and these alone, as it decodes them, and then forgets how.
                 orientation = _orientation(file)
                 file.load()
-                image = _transposed(file, _BACK.get(orientation))
+                image = _transposed(_copied(file, reduced_size(file.size, largest), path), _BACK.get(orientation))
             else:
+                size = reduced_size(file.size, largest)
+                if size is not None:
+                    file.draft(None, size)  # JPEG decodes to a half, a quarter or an eighth; other kinds do not
                 # What follows a PNG's pixels is read only when it is decoded.
                 file.load()
                 orientation = _orientation(file)
-                image = file.copy()
+                image = _copied(file, size, path)
             image.format = file.format
     except UnidentifiedImageError as error:
         kind = "a HEIC picture" if path.suffix.lower() in (".heic", ".heif") else "of no kind that is known here"
         raise InputError(f"{path} cannot be read as a picture: it is {kind}; save it as JPEG or PNG") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a picture: {error}") from error
+    except Image.DecompressionBombError as error:
+        words = str(error).partition(",")[0]
+        raise InputError(f"{path} is too large a picture: {words}; save it at a smaller size") from error
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # of damaged files Pillow raises nearly anything
+        raise InputError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
     if min(image.size) < MIN_SIDE:
         raise InputError(f"{path} is {image.width}x{image.height} pixels; a picture needs {MIN_SIDE} a side at least")
+    if max(image.size) > _LONGEST * min(image.size):
+        sides = f"{image.width}x{image.height}"
+        raise InputError(f"{path} is {sides} pixels; a picture is at most {_LONGEST} times as long as wide: cut it")
     for key in _METADATA:
         image.info.pop(key, None)
     return image, orientation
+
+
+def _opened(stream: BinaryIO) -> Image.Image:
+    with warnings.catch_warnings():
+        # Between its limit and twice of it Pillow warns of what is reduced here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(stream)
+
+
+def _copied(file: Image.Image, size: tuple[int, int] | None, path: Path) -> Image.Image:
+    return file.copy() if size is None else reduced(file, size, str(path))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -16,8 +16,11 @@ from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.output.choices import Edge, check_edges
 from keyorbit.output.palette import FAINT, keypoint_name, palette
 from keyorbit.storage.files import write_text
+from keyorbit.storage.folder_names import readable
 
 FORMAT = "keyorbit-keypoints-1"
+# With these, also in full width, a cell begins that spreadsheets compute.
+_FORMULA = tuple("=+-@＝＋－＠")
 
 
 def keypoints_dict(
@@ -124,6 +127,8 @@ def write_csv(
 ) -> None:
     """Write ``keypoints_2d.csv``, a row for each view and keypoint, and ``keypoints_3d.csv`` if there is 3D.
 
+    A name that a spreadsheet would take for a formula begins with an apostrophe, which spreadsheets do not show.
+
     xy is in the unit square of the view, xyz in the world, and errors are in sides of the view, as in the JSON file.
     The input picture is the view ``input``.
 
@@ -148,8 +153,15 @@ def write_csv(
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    csv.writer(text, lineterminator="\n").writerows([header, *([_cell(value) for value in row] for row in rows)])
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = readable(value)  # csv leaves a carriage return as it is
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _rounded(values: Tensor) -> Any:

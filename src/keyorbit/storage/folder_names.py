@@ -11,6 +11,8 @@ from pathlib import Path
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _PORTS = {f"{kind}{number}" for kind in ("com", "lpt") for number in "0123456789¹²³"}
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | _PORTS
+# What would break a line, steer a terminal, or show letters in another order.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 # File systems allow 255 bytes; this leaves room for numbers, and for the path above in those that count it.
 _LONGEST = 200
 # Number of a name's characters that are used in the name of a hidden file beside it.
@@ -53,8 +55,13 @@ def beside(path: Path, what: str = "partial") -> Path:
 
 
 def readable(name: str) -> str:
-    """Return a file's name as valid text: a name that is not could neither be printed nor written to a file."""
-    return name.encode("utf-8", "replace").decode("utf-8")
+    """Return a name from outside as valid text on one line.
+
+    What is no valid text could neither be printed nor written to a file; control characters would break lines of other
+    files, or steer the terminal.
+    """
+    text = name.encode("utf-8", "replace").decode("utf-8")
+    return _CONTROL.sub(lambda found: " " if found[0].isspace() else "?", text)
 
 
 def _allowed(name: str) -> str:

@@ -200,7 +200,7 @@ def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str,
         kept = (visible & truth.known).tolist()
         named = zip(truth.names, (100 * xy).tolist(), kept, strict=True)
         shown.append(tuple((name, round(x, 2), round(y, 2)) for name, (x, y), has in named if has))
-    return shown
+    return shown + [()] * (pictures - len(shown))  # views that nobody annotated
 
 
 def heat_strip(heatmaps: Float[Tensor, "picture height width"]) -> str:
