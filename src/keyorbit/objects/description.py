@@ -10,13 +10,16 @@ from msgspec import Meta
 from keyorbit.errors import InputError
 from keyorbit.geometry.matrices import CameraMatrices, Coordinate
 from keyorbit.storage.content import json_in, text_of
-from keyorbit.values import Amount, Count, Share, from_values
+from keyorbit.values import Amount, Count, Share, check_value, from_values
 
 # Some 100 times the largest that is known; its numbers take ten times as much memory.
 _LARGEST = 64 * 2**20
 # Files have 0 and 1 for false and true, too.
 Flag = bool | Share
 Place = tuple[Coordinate, Coordinate]
+# Of landmarks that are not seen, or not there: NaN, as numpy writes it.
+AnyPlace = tuple[float, float]
+AnyPoint = tuple[float, float, float]
 Point = tuple[Coordinate, Coordinate, Coordinate]
 
 
@@ -32,9 +35,11 @@ class Description:
         input_elevation_deg: elevation of the input picture's camera, −90…90 degrees. Default None: not known.
         keypoint_names: of the landmarks.
         pairs: left and right twins, by index. Default: none.
-        keypoints_3d: a point for each landmark. Default None: only pictures were annotated.
+        keypoints_3d: a point for each landmark, of any numbers for those that the object lacks. Default None: only
+            pictures were annotated.
         known: whether the object has each landmark.
-        keypoints_2d: for each annotated view, the input view first, a place in the unit square for each landmark.
+        keypoints_2d: for each annotated view, the input view first, a place in the unit square for each landmark, of
+            any numbers for those that it does not show.
         visible: for each annotated view, whether it sees each landmark.
         boxes: for each annotated view, width and height of the object. Default None: not annotated.
         surface: points on the object. Default None: not known.
@@ -50,9 +55,9 @@ class Description:
     input_elevation_deg: Annotated[float, Meta(ge=-90, le=90)] | None = None
     keypoint_names: tuple[str | int, ...] | None = None
     pairs: tuple[tuple[Amount, Amount], ...] | None = None
-    keypoints_3d: tuple[Point, ...] | None = None
+    keypoints_3d: tuple[AnyPoint, ...] | None = None
     known: tuple[Flag, ...] | None = None
-    keypoints_2d: tuple[tuple[Place, ...], ...] | None = None
+    keypoints_2d: tuple[tuple[AnyPlace, ...], ...] | None = None
     visible: tuple[tuple[Flag, ...], ...] | None = None
     boxes: tuple[Place, ...] | None = None
     surface: tuple[Point, ...] | None = None
@@ -75,18 +80,20 @@ class Description:
                 raise InputError(f"pairs has {list(pair)}; the {landmarks} landmarks are counted from 0")
         if self.surface is not None and len(self.surface) < 2:
             raise InputError("surface has fewer than two points; give more, or leave it out")
-        seen = [
-            abs(value)
-            for places, flags in zip(self.keypoints_2d, self.visible, strict=True)
-            for place, sees, has in zip(places, flags, self.known, strict=True)
-            for value in place
-            if sees and has and not -1 < value < 2
-        ]
+        seen = []
+        for i, (places, flags) in enumerate(zip(self.keypoints_2d, self.visible, strict=True)):
+            for j, place in enumerate(places):
+                if flags[j] and self.known[j]:
+                    check_value(f"keypoints_2d[{i}][{j}]", place, Place)
+                    seen += [abs(value) for value in place if not -1 < value < 2]
         if seen:
             raise InputError(
                 f"keypoints_2d look like pixels (up to {max(seen):g}): divide x by the width of the view and y by its "
                 "height"
             )
+        for i, (point, has) in enumerate(zip(self.keypoints_3d or (), self.known, strict=False)):
+            if has:
+                check_value(f"keypoints_3d[{i}]", point, Point)
 
 
 def read_description(folder: Path) -> Description:
@@ -96,7 +103,7 @@ def read_description(folder: Path) -> Description:
         InputError: it is missing, no JSON, of another format, or says what contradicts itself.
     """
     path = folder / "meta.json"
-    return from_values(Description, json_in(text_of(path, _LARGEST), str(path)), str(path), others=True)
+    return from_values(Description, json_in(text_of(path, _LARGEST), str(path), infinite=True), str(path), others=True)
 
 
 def _check_length(name: str, values: Sequence[object] | None, count: int, what: str) -> None:
