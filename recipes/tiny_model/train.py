@@ -27,7 +27,8 @@ from keyorbit.geometry.views import Layout
 from keyorbit.storage.outputs import check_output, replaced_folder
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.training.choices import MODEL
-from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, append_line, learning, optimise
+from keyorbit.training.optimise import Draw, Stage, Watch, append_line, learning, optimise
+from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.sheets import sample_sheet
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places

@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak, Space
+from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
 from keyorbit.detection.input_camera import InputCamera, find_input_camera
 from keyorbit.detection.peaks import peak_score, peak_xy
 from keyorbit.diffusion.attention import Pass
@@ -33,6 +32,7 @@ from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, unwarp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.values import Amount, Count, Seed, check_fields
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +66,21 @@ that have a constellation, on upright views |
         space: see the table; None chooses between the first two.
         nearness: standard deviation of the Gaussian about the common point, in sides of the view. A view that marks
             something else has a low score there.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
-    noises: int = NOISES
-    warps: int = WARPS
-    peak: str | None = None
-    window: float = 0.12
-    seed: int = 0
+    noises: Count = NOISES
+    warps: Amount = WARPS
+    peak: Peak | None = None
+    window: Window = 0.12
+    seed: Seed = 0
     space: Space | None = None
-    nearness: float = 0.08
+    nearness: Window = 0.08
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +116,7 @@ class KeypointDetector:
     """Reads discovered tokens on new objects.
 
     Raises:
-        InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of;
-            or there is no such ``peak``.
+        InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of.
     """
 
     def __init__(self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None) -> None:
@@ -284,11 +289,9 @@ class KeypointDetector:
         )
 
 
-def _peak(chosen: str | None, flat: bool) -> Peak:
+def _peak(chosen: Peak | None, flat: bool) -> Peak:
     """The peak that is read; ``flat``: of maps that are 0 nowhere."""
-    if chosen is not None and chosen not in PEAKS:
-        raise InputError(f"peak is one of {', '.join(PEAKS)}, not {chosen!r}")
-    return cast(Peak, chosen or ("window" if flat else "soft"))
+    return chosen or ("window" if flat else "soft")
 
 
 def near(

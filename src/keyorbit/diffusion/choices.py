@@ -1,12 +1,18 @@
 """What can be chosen of a model and of how it is read, by name. It imports no library: the command line reads it."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from keyorbit.devices import AUTO
 from keyorbit.errors import InputError
 
 Mode = Literal["isolated", "joint"]
 MapKind = Literal["logits", "attention", "stablekeypoints"]
+# How much noise the UNet sees, and the names or patterns of layers: one or several.
+Timestep = Annotated[int, Meta(ge=0, le=999)]
+Timesteps = Timestep | Annotated[tuple[Timestep, ...], Meta(min_length=1)]
+Layers = str | Annotated[tuple[str, ...], Meta(min_length=1)]
 # Types that a model computes in; "auto" chooses among them: diffusion/precision.py.
 DTYPES = ("float32", "bfloat16", "float16")
 # Of Zero123++; and with the rigs of geometry/rigs.py whose views are tiled as its own are.

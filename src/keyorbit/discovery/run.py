@@ -169,7 +169,7 @@ class DiscoveryRun(ABC):
     @final
     def picked(self, number: int) -> list[int]:
         """The objects of step ``number``."""
-        generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
+        generator = torch.Generator().manual_seed((self.config.seed * 10**7 + number) % 2**63)
         return torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
 
     @final

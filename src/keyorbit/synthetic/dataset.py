@@ -16,7 +16,8 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import write_object
 from keyorbit.storage.outputs import OBJECT, check_output
-from keyorbit.synthetic.plan import MAX_OBJECTS, DatasetSpec
+from keyorbit.synthetic.choices import MAX_OBJECTS
+from keyorbit.synthetic.plan import DatasetSpec
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
