@@ -41,9 +41,9 @@ def test_settings_that_cannot_work_are_refused():
         DiscoverConfig(temperature=0.0)
     with pytest.raises(InputError, match="5 keypoints cannot be chosen from 4 tokens"):
         DiscoverConfig(num_tokens=5, num_candidates=4)
-    with pytest.raises(InputError, match="^batch cannot be 0; it must be a whole number >= 1"):
+    with pytest.raises(InputError, match=r"^batch cannot be 0; it must be a whole number >= 1"):
         DiscoverConfig(batch=0)
-    with pytest.raises(InputError, match="^exemplars cannot be 0"):
+    with pytest.raises(InputError, match=r"^exemplars cannot be 0"):
         DiscoverConfig(exemplars=0)
 
 

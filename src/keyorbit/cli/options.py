@@ -161,8 +161,11 @@ def ranges_of(command: Callable[..., None]) -> dict[str, tuple[str, Any]]:
     found = {}
     for name, hint in get_type_hints(command, include_extras=True).items():
         notes = getattr(hint, "__metadata__", ())
-        words = [word for note in notes if isinstance(note, ParameterInfo) for word in note.param_decls or ()]
+        typers = [note for note in notes if isinstance(note, ParameterInfo)]
+        # Beside a type, typer keeps an option's first name where its default would be.
+        words = [str(word) for note in typers for word in (note.default, *(note.param_decls or ()))]
         for allowed in notes:
             if get_origin(allowed) in (Annotated, Literal):
-                found[name] = next(iter(words), f"--{name.replace('_', '-')}"), allowed
+                option = next((word for word in words if word.startswith("--")), f"--{name.replace('_', '-')}")
+                found[name] = option, allowed
     return found

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from keyorbit.budget import check_budget
 from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
 from keyorbit.detection.input_camera import InputCamera, find_input_camera
 from keyorbit.detection.peaks import peak_score, peak_xy
@@ -19,14 +20,14 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.prepare import same_cameras
-from keyorbit.diffusion.recording import Recording, record, record_each
+from keyorbit.diffusion.recording import Recording, check_recordings, record, record_each
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
 from keyorbit.geometry.alignment import Form
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import read_constellation, upright
-from keyorbit.geometry.evidence import read_evidence
+from keyorbit.geometry.evidence import GRID_POINTS, read_evidence
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 
 # Heat, against a flat map's, that a view has everywhere: where it sees nothing its place is the common one.
 _A_LITTLE = 0.01
+# Times that all maps are held while they are read.
+_COPIES = 4
+# Share of the grid's points that are searched.
+_LIKELY = 0.25
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,8 @@ class KeypointDetector:
         self.config = config or DetectConfig()
         settings = tokens.info.settings
         self.discovered = (config_from_settings(settings) if settings else DiscoverConfig()).settled(backend)
+        check_budget(self._needs(), backend.device)
+        check_recordings(backend, self.recording, 1)
         self.peak = _peak(self.config.peak, backend.cameras is None and self.discovered.maps != "logits")
         timestep, maps = self.discovered.prepare.timestep, self.discovered.maps
         log.info(
@@ -145,6 +152,18 @@ class KeypointDetector:
             timestep,
             self.discovered.layers,
         )
+
+    def _needs(self) -> dict[str, tuple[float, str]]:
+        """Bytes that reading one object takes, by what takes them, with what helps."""
+        tokens, views = len(self.tokens) + len(self.tokens.helpers), self.backend.layout.num_views
+        side, versions = map_side(self.backend, self.discovered.map_size), self.recording.prepare.versions
+        words = f"the maps of {tokens} tokens, {side} x {side}, in {versions} versions of {views} views"
+        needs = {words: (_COPIES * 4.0 * versions * views * tokens * side**2, "ask for fewer noises or warps")}
+        if self.tokens.info.places and self.config.space in (None, "constellation"):
+            angles = self.discovered.constellation.angles
+            turns = 8.0 * _LIKELY * angles * tokens * GRID_POINTS
+            needs[f"the search among {angles} turns"] = turns, "take tokens that were found with fewer angles"
+        return needs
 
     @property
     def recording(self) -> RecordConfig:

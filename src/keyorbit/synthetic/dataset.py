@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
+from keyorbit.budget import check_budget
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 LAYOUT = Layout(3, 2)
 WHITE = 1.0
+# Memory while an object is rendered, for each pixel of a view; measured, see tests/synthetic/test_dataset_make.py.
+_PIXEL_BYTES = 2600
 
 
 def make_dataset(
@@ -45,9 +48,10 @@ def make_dataset(
         The objects' folders.
 
     Raises:
-        InputError: as :meth:`DatasetSpec.folders`.
+        InputError: as :meth:`DatasetSpec.folders`, or views so large do not fit into memory.
     """
     folders = spec.folders(out, overwrite)
+    check_rendering(spec.size, workers)
     specs = [SampleSpec(spec.category, spec.seed * MAX_OBJECTS + i, spec.size, spec.turn_deg) for i in folders]
     written, began = list[Path](), time.monotonic()
     for folder, sample in zip(folders.values(), make_samples(specs, workers), strict=True):
@@ -58,6 +62,12 @@ def make_dataset(
     drawn = f"{len(written)} of category {spec.category}, seed {spec.seed}, views of {spec.size} pixels"
     log.info("rendered into %s: %s, in %.1f s", out, drawn, time.monotonic() - began)
     return written
+
+
+def check_rendering(size: int, workers: int = 1) -> None:
+    """Raise InputError where the views of that many pixels a side, rendered by so many processes, do not fit memory."""
+    needed = float(_PIXEL_BYTES * size**2 * workers)
+    check_budget({f"rendering views of {size} x {size} pixels": (needed, "ask for smaller views, or fewer workers")})
 
 
 def write_sample(folder: Path, sample: Sample, overwrite: bool = False) -> None:
@@ -112,6 +122,7 @@ def render_mesh(
         InputError: the mesh cannot be read, or as :func:`keyorbit.objects.dataset.write_object`.
     """
     check_output(folder, OBJECT, overwrite)
+    check_rendering(size)
     surface = load_surface(mesh, up)
     if azimuth_deg:
         turn = np.eye(4)
