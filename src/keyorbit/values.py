@@ -100,6 +100,17 @@ def _converted(hint: Any, values: Any, where: str, inside: bool = True) -> Any:
         return msgspec.convert(values, hint)
     except msgspec.ValidationError as error:
         raise InputError(_sentence(error, hint, values, where, ": " if inside else "")) from error
+    except UnicodeEncodeError:  # compared with the members of a Literal, which are text; without it, none fits
+        return _converted(hint, _text(values), where, inside)
+
+
+def _text(value: Any) -> Any:
+    """The value, with escapes for what is no text, as in a file's name of another encoding."""
+    if isinstance(value, Mapping):
+        return {_text(name): _text(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_text(item) for item in value]
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _checked_names(hint: Any, value: Any, where: str, path: str) -> Any:
