@@ -18,7 +18,7 @@ _LIMITS = (
 )
 
 
-def check_budget(needed: Mapping[str, tuple[float, str]], device: "torch.device | None" = None) -> None:
+def check_budget(needed: Mapping[str, tuple[int, str]], device: "torch.device | None" = None) -> None:
     """Raise an error where a request needs more memory than is free. Nothing is allocated.
 
     Args:
@@ -78,5 +78,5 @@ def _addressable() -> int:
     return 2**63 if limit == resource.RLIM_INFINITY else max(0, limit - used)
 
 
-def _words(size: float) -> str:
+def _words(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"

@@ -153,15 +153,15 @@ class KeypointDetector:
             self.discovered.layers,
         )
 
-    def _needs(self) -> dict[str, tuple[float, str]]:
+    def _needs(self) -> dict[str, tuple[int, str]]:
         """Bytes that reading one object takes, by what takes them, with what helps."""
         tokens, views = len(self.tokens) + len(self.tokens.helpers), self.backend.layout.num_views
         side, versions = map_side(self.backend, self.discovered.map_size), self.recording.prepare.versions
         words = f"the maps of {tokens} tokens, {side} x {side}, in {versions} versions of {views} views"
-        needs = {words: (_COPIES * 4.0 * versions * views * tokens * side**2, "ask for fewer noises or warps")}
+        needs = {words: (_COPIES * 4 * versions * views * tokens * side**2, "ask for fewer noises or warps")}
         if self.tokens.info.places and self.config.space in (None, "constellation"):
             angles = self.discovered.constellation.angles
-            turns = 8.0 * _LIKELY * angles * tokens * GRID_POINTS
+            turns = round(8 * _LIKELY * angles * tokens * GRID_POINTS)
             needs[f"the search among {angles} turns"] = turns, "take tokens that were found with fewer angles"
         return needs
 

@@ -18,7 +18,7 @@ def points_of(tokens: int) -> int:
     return max(400, 3 * tokens)
 
 
-def step_needs(config: SettledConfig, objects: int, views: int, side: int, heads: int) -> dict[str, tuple[float, str]]:
+def step_needs(config: SettledConfig, objects: int, views: int, side: int, heads: int) -> dict[str, tuple[int, str]]:
     """Compute the bytes that a step takes, by what takes them, in words; each with what helps.
 
     Args:
@@ -29,15 +29,19 @@ def step_needs(config: SettledConfig, objects: int, views: int, side: int, heads
         heads: number in all layers that are read.
     """
     batch, tokens, versions = min(config.batch, objects), config.num_candidates, config.prepare.versions
-    maps = 4.0 * batch * versions * views * tokens * side**2
+    maps = 4 * batch * versions * views * tokens * side**2
+    copies = _COPIES[config.maps] + (heads if config.maps == "stablekeypoints" else 0)
     needs = {
         f"the maps of {tokens} tokens, {side} x {side}, on {batch} objects in {versions} versions of {views} views": (
-            (_COPIES[config.maps] + (heads if config.maps == "stablekeypoints" else 0)) * maps,
+            round(copies * maps),
             "ask for a smaller map_size or batch, or for fewer tokens, warps, noises or timesteps",
         )
     }
-    if config.method == "constellation":
+    if config.method == "constellation" and views > 1:
         angles = config.constellation.angles
-        turns = 4.0 * angles * points_of(tokens) * (_TURNS * batch * tokens + 3 * min(objects, KEPT))
-        needs[f"the search among {angles} turns"] = turns, "ask for fewer angles, candidates or objects in a batch"
+        turns = 4 * angles * points_of(tokens) * (_TURNS * batch * tokens + 3 * min(objects, KEPT))
+        needs[f"the search among {angles} turns"] = (
+            round(turns),
+            "ask for fewer angles or candidates, or a smaller batch",
+        )
     return needs

@@ -66,7 +66,7 @@ def make_dataset(
 
 def check_rendering(size: int, workers: int = 1) -> None:
     """Raise InputError where the views of that many pixels a side, rendered by so many processes, do not fit memory."""
-    needed = float(_PIXEL_BYTES * size**2 * workers)
+    needed = _PIXEL_BYTES * size**2 * workers
     check_budget({f"rendering views of {size} x {size} pixels": (needed, "ask for smaller views, or fewer workers")})
 
 

@@ -47,7 +47,7 @@ def build_cache(
     """
     folder, ranks = Path(folder), ranks or Ranks()
     together = min(settled_batch(batch, backend.device), len(objects))
-    check_recordings(backend, index.recording, together, index.objects_per_shard)
+    check_recordings(backend, index.recording, together, min(index.objects_per_shard, len(objects)))
     if ranks.main:
         check_room(index, folder)
         _begin(backend, index, folder)
