@@ -7,7 +7,7 @@ from typing import get_args
 
 import jaxtyping
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.hostile import WRONG, answer, hostile
@@ -60,14 +60,14 @@ def made(make):
         return make() and "accepted"
     except InputError as error:
         return "one sentence" if "\n" not in str(error) else "several lines"
-    except jaxtyping.TypeCheckError:  # a whole number for a number, a list for a tuple: only while tests run
-        return "accepted"
+    except jaxtyping.TypeCheckError:  # comes first, while tests run
+        return "another type"
 
 
 @pytest.mark.parametrize(
     ("example", "path"), FIELDS, ids=lambda x: ".".join(x) if isinstance(x, tuple) else type(x).__name__
 )
-def test_a_field_holds_what_its_range_allows_or_is_told(example, path, tally):
+def test_a_field_holds_what_its_range_allows_or_is_told(example, path, tally, chaos):
     kind, name = type(example), path[-1]
     given_so_far = {item.name: getattr(example, item.name) for item in fields(example)}
 
@@ -77,13 +77,14 @@ def test_a_field_holds_what_its_range_allows_or_is_told(example, path, tally):
         assert came in ("accepted", "one sentence"), value
         if len(path) == 1:
             here = made(lambda: kind(**given_so_far | {name: value}))
-            tally["settings", "a field in Python", here] += 1
-            if not isinstance(value, dict | str):  # a table is a dataclass in Python
-                assert came == here or is_dataclass(getattr(example, name)), value
+            if here != "another type":
+                tally["settings", "a field in Python", here] += 1
+                assert here == came, value
 
-    for value in WRONG:
+    for value in WRONG if chaos else WRONG[FIELDS.index((example, path)) % 3 :: 3]:
         try_one(value)
-    given(hostile() | st.integers() | st.floats())(try_one)()
+    tried = given(hostile() | st.integers() | st.floats())(try_one)
+    (tried if chaos else settings(max_examples=4)(tried))()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda x: type(x).__name__)
@@ -112,11 +113,11 @@ def in_toml(value):
 
 
 @pytest.mark.parametrize(("command", "kind"), [("discover", DiscoverConfig), ("train", TrainConfig)])
-def test_a_wrong_file_is_told_at_the_door_and_leaves_nothing(command, kind, chairs, tmp_path, tally):
+def test_a_wrong_file_is_told_at_the_door_and_leaves_nothing(command, kind, chairs, tmp_path, tally, chaos):
     """All that a file may hold in its fields, one at a time: what cannot be read is told in one sentence."""
     file, out = tmp_path / "c.toml", tmp_path / "new"
     for number, path in enumerate(paths(kind())):
-        for value in WRONG[number % 7 :: 7]:
+        for value in WRONG if chaos else WRONG[number % 18 :: 18]:
             if (text := in_toml(value)) is None:
                 continue
             file.write_bytes(f"{'.'.join(path)} = {text}".encode(errors="surrogatepass"))
