@@ -18,8 +18,9 @@ from keyorbit.diffusion.recording import joined
 from keyorbit.discovery.config import map_side
 from keyorbit.discovery.initial import untrained
 from keyorbit.discovery.losses import localization, pixel_consistency
-from keyorbit.discovery.objective import SingleViewWeights, single_view_objective
+from keyorbit.discovery.objective import single_view_objective
 from keyorbit.discovery.selection import select_tokens
+from keyorbit.discovery.weights import SingleViewWeights
 from keyorbit.geometry.heatmaps import argmax_xy, normalize
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.views import Layout

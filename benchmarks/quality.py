@@ -24,9 +24,9 @@ from baselines import mean_shape, optimise, shape_analysis_losses, sift_words, s
 from keyorbit.detection.detector import Detection, Space
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.discovery.initial import untrained
-from keyorbit.discovery.objective import LossWeights
+from keyorbit.discovery.weights import LossWeights
 from keyorbit.objects.dataset import Objects
-from keyorbit.synthetic.dataset import MAX_OBJECTS
+from keyorbit.synthetic.choices import MAX_OBJECTS
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
 from shared_work import SharedWork
 from tiny_model.model import TinyConfig, make_tiny, save_folder

@@ -14,7 +14,7 @@ ROOT = Path(keyorbit.__file__).parent
 ROOMS = {
     "geometry": (),
     "storage": (),
-    "objects": ("geometry", "storage"),
+    "objects": ("geometry", "storage", "budget"),
     "diffusion": ("objects", "ranks", "devices"),
     "synthetic": ("objects",),
     "discovery": ("diffusion",),
@@ -24,7 +24,7 @@ ROOMS = {
     "output": ("detection",),
 }
 # The edges may import everything.
-EDGES = ("app", "cli", "determinism", "devices", "ranks", "errors", "values", "__init__", "__main__")
+EDGES = ("app", "cli", "budget", "determinism", "devices", "ranks", "errors", "values", "__init__", "__main__")
 MATHEMATICS = {"torch", "numpy", "scipy", "einops", "jaxtyping", "typing_extensions", "msgspec", "keyorbit"}
 FLOORS = 10
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
@@ -166,3 +166,15 @@ def test_names_of_other_programs_are_ignored_where_they_may_be():
     assert from_values(OneOfEach, {"theirs": {"a": 1}, "count": 2}, "here", others=True) == OneOfEach(count=2)
     with pytest.raises(InputError, match="here has theirs; there are: amount"):
         from_values(OneOfEach, {"theirs": 1}, "here")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A field with a few allowed values."""
+
+    mode: Literal["a", "b"] | None = None
+
+
+def test_a_name_that_is_no_text_is_none_of_the_allowed_ones():
+    with pytest.raises(InputError, match=r"^here: mode cannot be '\\\\udcff'; it must be 'a' or 'b'"):
+        from_values(Chosen, {"mode": "\udcff"}, "here")

@@ -15,7 +15,8 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import view_maps
 from keyorbit.geometry.views import Layout
 from keyorbit.storage.journal import Action
-from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, learning, optimise
+from keyorbit.training.optimise import Draw, Stage, Watch, learning, optimise
+from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.step import alphas, place_schedule, velocity
 from tiny_model.compiling import maybe_compiled
 from tiny_model.grounding import Phrases, Places, draw_phrases, grounding_loss

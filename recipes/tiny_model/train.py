@@ -29,7 +29,8 @@ from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import check_output, replaced_folder
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.training.choices import MODEL
-from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, Watch, learning, optimise
+from keyorbit.training.optimise import Draw, Stage, Watch, learning, optimise
+from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.sheets import png_bytes, sample_sheet
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places

@@ -23,7 +23,8 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.objects.pictures import GREY
 from keyorbit.synthetic.render import object_surface, random_light, render
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, scene_of
-from keyorbit.training.optimise import Draw, OptimiseConfig, Stage, learning, optimise
+from keyorbit.training.optimise import Draw, Stage, learning, optimise
+from keyorbit.training.schedule import OptimiseConfig
 from tiny_model.compiling import maybe_compiled
 from tiny_model.training_data import (
     AGAIN,

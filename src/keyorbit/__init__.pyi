@@ -12,7 +12,7 @@ from keyorbit.discovery.cache.disk import open_cache
 from keyorbit.discovery.cache.index import plan_cache
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover, discover_cached
-from keyorbit.discovery.objective import LossWeights, SingleViewWeights
+from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.evaluation import metrics
 from keyorbit.evaluation.evaluate import Evaluation, evaluate

@@ -26,6 +26,7 @@ from keyorbit.objects.pictures import (
     load_image,
     square,
 )
+from keyorbit.values import from_values
 from oracles.peaks import slow_peak
 
 SMALL = DiscoverConfig(
@@ -116,9 +117,9 @@ def test_only_tokens_with_a_constellation_are_read_by_one(backend, objects):
     assert residual.median() < alone.keypoints_3d.residual.median()
 
 
-def test_an_unknown_reading_of_peaks_is_refused(backend):
-    with pytest.raises(InputError, match="soft, window, argmax, not 'mean'"):
-        KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(peak="mean"))
+def test_an_unknown_reading_of_peaks_is_refused():
+    with pytest.raises(InputError, match="peak cannot be 'mean'; it must be 'argmax' or 'soft' or 'window'"):
+        from_values(DetectConfig, {"peak": "mean"}, "here")
 
 
 @pytest.fixture

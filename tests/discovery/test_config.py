@@ -8,7 +8,7 @@ import keyorbit
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, plain_settings
-from keyorbit.discovery.objective import LossWeights, SingleViewWeights
+from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml, to_toml
 
@@ -37,13 +37,13 @@ def test_the_temperature_falls_and_then_holds():
 
 
 def test_settings_that_cannot_work_are_refused():
-    with pytest.raises(InputError, match="temperatures"):
+    with pytest.raises(InputError, match=r"^temperature cannot be 0\.0; it must be a number >= 1e-06"):
         DiscoverConfig(temperature=0.0)
-    with pytest.raises(InputError, match="candidates"):
+    with pytest.raises(InputError, match="5 keypoints cannot be chosen from 4 tokens"):
         DiscoverConfig(num_tokens=5, num_candidates=4)
-    with pytest.raises(InputError, match="batch"):
+    with pytest.raises(InputError, match=r"^batch cannot be 0; it must be a whole number >= 1"):
         DiscoverConfig(batch=0)
-    with pytest.raises(InputError, match="exemplars"):
+    with pytest.raises(InputError, match=r"^exemplars cannot be 0"):
         DiscoverConfig(exemplars=0)
 
 

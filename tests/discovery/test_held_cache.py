@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from keyorbit.budget import free_host_bytes
 from keyorbit.discovery.cache.build import build_cache
-from keyorbit.discovery.cache.held import HeldCache, free_host_bytes
+from keyorbit.discovery.cache.held import HeldCache
 from keyorbit.discovery.cache.index import plan_cache
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover_cached, discover_from

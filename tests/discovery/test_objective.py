@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from keyorbit.discovery.objective import LossWeights, Observed, SingleViewWeights, objective, single_view_objective
+from keyorbit.discovery.objective import Observed, objective, single_view_objective
+from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.warps import Warp, random_warps

@@ -17,7 +17,7 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.training.config import Lora, TrainConfig
-from keyorbit.training.optimise import OptimiseConfig
+from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.state import TrainingState
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.train import train

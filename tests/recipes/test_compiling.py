@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from helpers.models import SMALL
-from keyorbit.training.optimise import OptimiseConfig
+from keyorbit.training.schedule import OptimiseConfig
 from tiny_model.denoising import DenoisingConfig
 from tiny_model.probe import ProbeConfig
 from tiny_model.train import TrainTinyConfig, train

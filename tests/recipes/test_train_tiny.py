@@ -16,7 +16,7 @@ from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.synthetic.samples import SampleSpec, input_azimuth
 from keyorbit.training import state
-from keyorbit.training.optimise import OptimiseConfig
+from keyorbit.training.schedule import OptimiseConfig
 from tiny_model.denoising import DenoisingConfig, timesteps
 from tiny_model.model import init_from, make_tiny, save_folder
 from tiny_model.probe import ProbeConfig, landmark_probe, probe_objects

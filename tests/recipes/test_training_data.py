@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from keyorbit.synthetic.dataset import MAX_OBJECTS
+from keyorbit.synthetic.choices import MAX_OBJECTS
 from keyorbit.synthetic.objects import CATEGORIES, make_object
 from tiny_model.model import WORDS
 from tiny_model.training_data import draw_items, named_kinds, training_seed, training_specs

@@ -7,7 +7,8 @@ import trimesh
 
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.objects.dataset import load_dataset
-from keyorbit.synthetic.dataset import MAX_OBJECTS, make_dataset
+from keyorbit.synthetic.choices import MAX_OBJECTS
+from keyorbit.synthetic.dataset import make_dataset
 from keyorbit.synthetic.objects import make_object
 from keyorbit.synthetic.plan import DatasetSpec
 from keyorbit.synthetic.render import Light, Surface, composite, object_surface, render, visible

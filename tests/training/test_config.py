@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyorbit.discovery.objective import LossWeights
+from keyorbit.discovery.weights import LossWeights
 from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml, to_toml
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
@@ -46,7 +46,7 @@ def test_settings_survive_toml(config, tmp_path):
         ("layers = 1", "layers cannot be 1; it must be a string or a list"),
         ('train = "all"', "train cannot be 'all'; it must be 'full' or 'lora' or 'tokens'"),
         ("[terms]\nnvs = 1.0", "terms.nvs cannot be 1.0; it must be a table"),
-        ("[terms.nvs]\nweight = -1", "c.toml: terms.nvs: .*negative"),
+        ("[terms.nvs]\nweight = -1", "c.toml: terms.nvs.weight cannot be -1; it must be a number >= 0"),
         ("token_rate = 1" + 400 * "0", "token_rate cannot be 10"),
         ("batch = 0", "batch"),
         ("tokens_first = 2.0", "tokens_first"),

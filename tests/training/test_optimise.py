@@ -10,7 +10,8 @@ from torch import nn
 
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint
-from keyorbit.training.optimise import OptimiseConfig, Stage, optimise
+from keyorbit.training.optimise import Stage, optimise
+from keyorbit.training.schedule import OptimiseConfig
 
 
 def run(tmp_path, loss_of, config, until=math.inf, report=None):

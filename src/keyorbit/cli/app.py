@@ -5,12 +5,14 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
+from msgspec import Meta
 
 from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption, check_model_options
 from keyorbit.cli.terminal import console
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
-from keyorbit.errors import InputError
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
 def app_command(
@@ -19,7 +21,7 @@ def app_command(
     host: Annotated[
         str, typer.Option(help="Bind address: 127.0.0.1 serves this machine only, 0.0.0.0 all networks.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Default the first free one from 7860.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default the first free one from 7860."), Port] = None,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -27,8 +29,6 @@ def app_command(
 ) -> None:
     """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
     check_model_options(model, unet, cameras_of, dtype)
-    if port is not None and not 0 <= port <= 65535:
-        raise InputError(f"--port must be 0 to 65535, not {port}")
     if run is not None:
         tokens_file(run)
 

@@ -19,17 +19,17 @@ from keyorbit.cli.options import (
     TimestepOption,
     UnetOption,
     WarpsOption,
-    at_least,
     changed,
-    check_maps,
     check_model_options,
-    check_versions,
+    timesteps_of,
 )
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.devices import AUTO
 from keyorbit.discovery.choices import STORED_TYPES, check_cache_place, check_stored
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.objects.paths import object_paths
 from keyorbit.ranks import start_ranks
+from keyorbit.values import Seed
 
 
 def cache_command(
@@ -41,7 +41,7 @@ def cache_command(
     timestep: TimestepOption = None,
     warps: WarpsOption = None,
     noises: NoisesOption = None,
-    seed: Annotated[int, typer.Option(help="Of warps and noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of warps and noise."), Seed] = 0,
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
     batch: BatchOption = None,
     compile: CompileOption = False,
@@ -52,25 +52,23 @@ def cache_command(
     deterministic: DeterministicOption = False,
 ) -> None:
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
-    kind, timesteps = check_maps(maps), check_versions(timestep, warps, noises)
+    timesteps = timesteps_of(timestep)
     check_stored(store)
-    at_least(1, batch=batch)
     check_model_options(model, unet, cameras_of, dtype)
+    prepare = changed(DiscoverConfig().prepare, timestep=timesteps, warps=warps, noises=noises)
+    wanted = changed(DiscoverConfig(), layers=layers, maps=maps, seed=seed, prepare=prepare)
     check_cache_place(out)
     object_paths(data)
 
     from keyorbit.cli.loading import load_model, use_device
     from keyorbit.discovery.cache.build import build_cache, check_room
     from keyorbit.discovery.cache.index import plan_cache
-    from keyorbit.discovery.config import DiscoverConfig
     from keyorbit.objects.dataset import load_dataset
 
     device = use_device(device, deterministic)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
     backend = load_model(model, device, dtype, unet, cameras_of, compile)
-    prepare = changed(DiscoverConfig().prepare, timestep=timesteps, warps=warps, noises=noises)
-    wanted = DiscoverConfig(layers=layers, maps=kind, seed=seed, prepare=prepare)
     with progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
         check_room(index, out)

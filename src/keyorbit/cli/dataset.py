@@ -5,36 +5,37 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.cli.options import OverwriteOption, at_least
+from keyorbit.cli.options import OverwriteOption, whole_numbers
 from keyorbit.cli.terminal import console, progress
-from keyorbit.errors import InputError, one_of
+from keyorbit.errors import one_of
 from keyorbit.objects.paths import check_mesh, object_paths
 from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.synthetic.choices import Degrees, Elevation, Objects, ObjectSeed, Shard, Side, Workers
+from keyorbit.values import check_value
 
 
 def dataset_make(
     out: Annotated[Path, typer.Argument(help="The folder to fill.")],
     category: Annotated[str, typer.Option(help="Which kind of object; see 'dataset list'.")] = "chair",
-    objects: Annotated[int, typer.Option(help="How many.")] = 60,
-    seed: Annotated[int, typer.Option(help="0 to 999; another seed, other objects.")] = 0,
-    size: Annotated[int, typer.Option(help="Pixels a view.")] = 64,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
-    turn: Annotated[float, typer.Option(help="The same objects seen from so many degrees further round.")] = 0.0,
+    objects: Annotated[int, typer.Option(help="How many."), Objects] = 60,
+    seed: Annotated[int, typer.Option(help="0 to 999; another seed, other objects."), ObjectSeed] = 0,
+    size: Annotated[int, typer.Option(help="Pixels a view."), Side] = 64,
+    workers: Annotated[int, typer.Option(help="Processes."), Workers] = 1,
+    turn: Annotated[
+        float, typer.Option(help="The same objects seen from so many degrees further round."), Degrees
+    ] = 0.0,
     shard: Annotated[
         str, typer.Option(help="Such as 0/4: every fourth object from the first on, for one of 4 machines.")
     ] = "0/1",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write procedural objects with six views and true keypoints."""
-    first, _, of = shard.partition("/")
-    if not (first.isdecimal() and of.isdecimal()):
-        raise InputError(f"--shard is a number and how many there are, such as 0/4, not '{shard}'")
-
-    at_least(1, workers=workers)
+    share = whole_numbers("--shard", shard, "/")
+    check_value("--shard", share, Shard)
 
     from keyorbit.synthetic.plan import DatasetSpec
 
-    spec = DatasetSpec(category, objects, seed, size, turn, (int(first), int(of)))
+    spec = DatasetSpec(category, objects, seed, size, turn, (share[0], share[1]))
     spec.folders(out, overwrite)
 
     from keyorbit.synthetic.dataset import make_dataset
@@ -47,16 +48,14 @@ def dataset_make(
 def dataset_render(
     mesh: Annotated[Path, typer.Argument(help="A mesh file: OBJ, GLB, PLY, STL …")],
     out: Annotated[Path, typer.Option(help="The object folder to write.")],
-    size: Annotated[int, typer.Option(help="Pixels a view.")] = 320,
-    elevation: Annotated[float, typer.Option(help="Of the input view, degrees.")] = 20.0,
-    azimuth: Annotated[float, typer.Option(help="Of the input view, degrees.")] = 0.0,
+    size: Annotated[int, typer.Option(help="Pixels a view."), Side] = 320,
+    elevation: Annotated[float, typer.Option(help="Of the input view, degrees."), Elevation] = 20.0,
+    azimuth: Annotated[float, typer.Option(help="Of the input view, degrees."), Degrees] = 0.0,
     up: Annotated[str, typer.Option(help="The file's upward axis, y or z.")] = "y",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Render a mesh file: the input view and the model's six views."""
     one_of("--up", up, ("y", "z"))
-    if not -89 <= elevation <= 89 or size < 8:
-        raise InputError("--elevation is -89 to 89 degrees, and --size 8 pixels or more")
     check_output(out, OBJECT, overwrite)
     check_mesh(mesh)
 

@@ -1,7 +1,7 @@
 """``keyorbit detect``: a run's keypoints on new objects."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -15,14 +15,13 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RunArgument,
     UnetOption,
-    at_least,
     check_model_options,
 )
 from keyorbit.cli.terminal import console, progress
-from keyorbit.detection.choices import NOISES, PEAKS, WARPS
+from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
-from keyorbit.errors import InputError, one_of
+from keyorbit.errors import InputError
 from keyorbit.objects.camera_files import check_camera_files
 from keyorbit.objects.paths import object_paths, photographs
 from keyorbit.output.choices import (
@@ -34,6 +33,7 @@ from keyorbit.output.choices import (
     parse_skeleton,
 )
 from keyorbit.storage.outputs import check_output
+from keyorbit.values import Amount, Count, Seed
 
 
 def detect_command(
@@ -49,12 +49,14 @@ def detect_command(
         Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP model (text or binary).")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
-    noises: Annotated[int, typer.Option(help="Draws of noise averaged.")] = NOISES,
-    warps: Annotated[int, typer.Option(help="Warped versions averaged.")] = WARPS,
-    peak: Annotated[str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map.")] = None,
+    noises: Annotated[int, typer.Option(help="Draws of noise averaged."), Count] = NOISES,
+    warps: Annotated[int, typer.Option(help="Warped versions averaged."), Amount] = WARPS,
+    peak: Annotated[
+        str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map."), Peak
+    ] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(), Seed] = 0,
     batch: BatchOption = None,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
@@ -68,13 +70,6 @@ def detect_command(
 
     With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
     """
-    if noises < 1:
-        raise InputError("--noises must be 1 or more")
-    if warps < 0:
-        raise InputError("--warps must be 0 or more")
-    at_least(1, batch=batch)
-    if peak is not None:
-        one_of("--peak", peak, PEAKS)
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
     pictures = pictures or []
     if (views is None) != (cameras is None):
@@ -107,7 +102,7 @@ def detect_command(
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
-    detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, peak, seed=seed))
+    detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed))
     with progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
     edges = find_skeleton(found) if edges is None else edges

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -19,23 +19,22 @@ from keyorbit.cli.options import (
     TimestepOption,
     UnetOption,
     WarpsOption,
-    at_least,
     base_settings,
     changed,
-    check_maps,
     check_model_options,
-    check_settings,
-    check_versions,
+    timesteps_of,
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import Mode
 from keyorbit.discovery.choices import RUN, SETTINGS, Method, index_file
-from keyorbit.errors import InputError, one_of
+from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.errors import InputError
 from keyorbit.objects.paths import object_paths
 from keyorbit.ranks import start_ranks
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import check_run
+from keyorbit.values import Amount, Count, Seed
 
 
 def discover_command(
@@ -52,25 +51,28 @@ def discover_command(
         Path | None,
         typer.Option(help="A TOML file of settings, such as a run's discover.toml; options win over it."),
     ] = None,
-    tokens: Annotated[int | None, typer.Option(help="Keypoints to find; default 16.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Keypoints to find; default 16."), Count] = None,
     candidates: Annotated[
-        int | None, typer.Option(help="Tokens optimised, the best of which become keypoints; default 32.")
+        int | None, typer.Option(help="Tokens optimised, the best of which become keypoints; default 32."), Count
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
             help="constellation (default): tokens keep their places in a common shape; consistency: views agree."
         ),
+        Method,
     ] = None,
-    mode: Annotated[str | None, typer.Option(help="isolated (fast, the default) or joint (through the UNet).")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="isolated (fast, the default) or joint (through the UNet)."), Mode
+    ] = None,
     maps: MapsOption = None,
     layers: LayersOption = None,
-    steps: Annotated[int | None, typer.Option(help="Optimisation steps; default 500.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Objects a step; default 8.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps; default 500."), Amount] = None,
+    batch: Annotated[int | None, typer.Option(help="Objects a step; default 8."), Count] = None,
     timestep: TimestepOption = None,
     warps: WarpsOption = None,
     noises: NoisesOption = None,
-    seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
@@ -80,13 +82,7 @@ def discover_command(
     deterministic: DeterministicOption = False,
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
-    if method is not None:
-        one_of("--method", method, get_args(Method))
-    if mode is not None:
-        one_of("--mode", mode, get_args(Mode))
-    at_least(1, tokens=tokens, candidates=candidates, batch=batch)
-    at_least(0, steps=steps, seed=seed)
-    kind, timesteps = check_maps(maps), check_versions(timestep, warps, noises)
+    timesteps = timesteps_of(timestep)
     if (data is None) == (cache is None):
         raise InputError("give either DATA or --cache")
     if cache is not None:
@@ -94,19 +90,8 @@ def discover_command(
         given["--cameras-of"] = cameras_of
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
-    check_settings(config)
     check_model_options(model, unet, cameras_of, dtype)
     check_run(out, RUN, resume, overwrite)
-    if cache is not None:
-        index_file(cache)
-    if data is not None:
-        object_paths(data)
-
-    from keyorbit.cli.loading import cache_of_model, load_all, load_model, show_place, use_device
-    from keyorbit.discovery.cache.disk import open_cache
-    from keyorbit.discovery.config import DiscoverConfig
-    from keyorbit.discovery.discover import discover, discover_cached
-
     base = base_settings(DiscoverConfig, config, out / SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
     most = base.num_candidates if candidates is None else candidates
@@ -117,12 +102,21 @@ def discover_command(
         num_candidates=max(count, most),
         method=method,
         mode=mode,
-        maps=kind,
+        maps=maps,
         layers=layers,
         steps=steps,
         batch=batch,
         seed=seed,
     )
+    if cache is not None:
+        index_file(cache)
+    if data is not None:
+        object_paths(data)
+
+    from keyorbit.cli.loading import cache_of_model, load_all, load_model, show_place, use_device
+    from keyorbit.discovery.cache.disk import open_cache
+    from keyorbit.discovery.discover import discover, discover_cached
+
     device = use_device(device, deterministic)
     ranks = start_ranks(device)
     began = time.monotonic()

@@ -14,17 +14,16 @@ from keyorbit.cli.options import (
     DtypeOption,
     RunArgument,
     UnetOption,
-    at_least,
     check_model_options,
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
-from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import DATASETS, check_dataset
 from keyorbit.objects.paths import object_paths
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.outputs import check_file
+from keyorbit.values import Count
 
 # What a file of scores begins with.
 SCORES_MARK = '"discovered": {'
@@ -46,7 +45,7 @@ def evaluate_command(
     ] = False,
     dataset: Annotated[str, typer.Option(help=f"Layout of the folders: {', '.join(DATASETS)}.")] = "keyorbit",
     split: Annotated[str, typer.Option(help="Which part of a published data set DATA is judged on.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Judge no more objects than the first so many.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Judge no more objects than the first so many."), Count] = None,
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
@@ -59,9 +58,6 @@ def evaluate_command(
     deterministic: DeterministicOption = False,
 ) -> None:
     """Measure a run's keypoints against ground truth, next to untrained tokens."""
-    if limit is not None and limit < 1:
-        raise InputError("--limit must be 1 or more")
-    at_least(1, batch=batch)
     if json_file:
         check_file(json_file, SCORES_MARK)
     tokens_file(run)

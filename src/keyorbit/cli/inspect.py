@@ -15,11 +15,12 @@ from keyorbit.errors import InputError
 from keyorbit.objects.paths import check_picture
 from keyorbit.storage.files import make_folder, write_json, write_text
 from keyorbit.storage.outputs import check_file
+from keyorbit.values import Count
 
 
 def inspect_command(
     model: Annotated[str, typer.Option(help=f"tiny, {', '.join(ARCHITECTURE_NAMES)}, a folder, or a Hub id.")] = "tiny",
-    tokens: Annotated[int, typer.Option(help="Learnable tokens behind the text.")] = NUM_TOKENS,
+    tokens: Annotated[int, typer.Option(help="Learnable tokens behind the text."), Count] = NUM_TOKENS,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the tables here.")] = None,
     measured: Annotated[bool, typer.Option("--measure", help="Run the model: time and peak memory.")] = False,
@@ -31,6 +32,8 @@ def inspect_command(
     """Show a model's shapes, memory and cost without and with tokens; reads no weights unless asked to run it."""
     if drift and model in ARCHITECTURE_NAMES:
         raise InputError(f"--drift needs trained weights; {model} is an architecture: give tiny, a folder or a Hub id")
+    if json_file and markdown_file and json_file.resolve() == markdown_file.resolve():
+        raise InputError(f"--json and --markdown both name {json_file}; give each a file of its own")
     for path, mark in ((json_file, f'"format": "{INSPECT_FORMAT}"'), (markdown_file, " text tokens OLD, ")):
         if path:
             check_file(path, mark)

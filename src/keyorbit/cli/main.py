@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any, NoReturn
 
@@ -18,6 +18,7 @@ from keyorbit.cli.detect import detect_command
 from keyorbit.cli.discover import discover_command
 from keyorbit.cli.evaluate import evaluate_command
 from keyorbit.cli.inspect import inspect_command
+from keyorbit.cli.options import checks_options
 from keyorbit.cli.protocol import protocol_command
 from keyorbit.cli.report import report_command
 from keyorbit.cli.shortage import explains_shortage
@@ -64,7 +65,7 @@ def new_app() -> typer.Typer:
         (dataset, "render", dataset_render),
         (dataset, "list", dataset_list),
     ):
-        group.command(name)(explains_shortage(_alone(command) if name in _ALONE else command))
+        group.command(name)(explains_shortage(checks_options(_alone(command) if name in _ALONE else command)))
     return app
 
 
@@ -102,13 +103,14 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a file's name need not be text
+            stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
     several = launched() > 1
     if several:  # a launcher ends all processes where one is gone
         signal.signal(signal.SIGTERM, _terminated)
     began = time.monotonic()
     try:
-        new_app()()
+        _check_words(sys.argv[1:])
+        sys.exit(new_app()(standalone_mode=False))
     except InputError as error:
         _fail(str(error), several)
     except BrokenPipeError:  # whoever read our output has left
@@ -118,13 +120,39 @@ def main() -> None:
         log.info("", exc_info=True)
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"the system refused: {where}{error.strerror or error}", several)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         errors.print("keyorbit: stopped", markup=False)
         sys.exit(130)
+    except Exception as error:
+        _fail(_usage(error), several)
     finally:
         log.info("%.1f s in all", time.monotonic() - began)
         if several:  # the rest is the interpreter's, which may be ended without a word
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise InputError for an empty word: a shell's variable that is not set. As a path it would name this folder."""
+    for before, word in zip(("", *words), words, strict=False):
+        if word and not (word.startswith("--") and word.endswith("=")):
+            continue
+        option = word[:-1] or (before if before.startswith("-") else "an argument")
+        if option != "--skeleton":  # which may be empty
+            raise InputError(f"{option} is empty; give a value, or leave it out")
+
+
+def _usage(error: Exception) -> str:
+    """What typer says of a wrong call, which is known by its method only: its class moved between versions.
+
+    Raises the error itself where it is another one.
+    """
+    if not hasattr(error, "format_message"):
+        raise error
+    said = " ".join(error.format_message().split()).rstrip(".")
+    if not said:  # no words were given, and the help was printed
+        sys.exit(2)
+    command = getattr(getattr(error, "ctx", None), "command_path", "keyorbit")
+    return f"{said}; see '{command} --help'"
 
 
 def _fail(sentence: str, several: bool) -> NoReturn:

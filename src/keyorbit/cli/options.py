@@ -1,17 +1,21 @@
 """Options that several commands take, and their checks; no library is loaded for these."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from reprlib import repr as short
+from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 
 import typer
+from typer.models import ParameterInfo
 
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.choices import CAMERAS, MapKind, check_dtype
+from keyorbit.diffusion.choices import CAMERAS, MapKind, Timesteps, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
-from keyorbit.errors import InputError, one_of
-from keyorbit.storage.content import toml_of
+from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml
+from keyorbit.values import Amount, Count, check_value
 
 T = TypeVar("T")
 ModelOption = Annotated[
@@ -39,6 +43,7 @@ MapsOption = Annotated[
     typer.Option(
         help="logits, attention (softmax with the text), or stablekeypoints (softmax among the tokens, enlarged)."
     ),
+    MapKind,
 ]
 LayersOption = Annotated[
     str | None, typer.Option(help="Pattern on the cross-attention layers' names; default the model's.")
@@ -48,14 +53,17 @@ TimestepOption = Annotated[
     typer.Option(help="How much noise the UNet sees, 0 to 999, or several such as 100,300; default the model's."),
 ]
 WarpsOption = Annotated[
-    int | None, typer.Option(help="Warped versions of every object; default 0 by constellation, else 2.")
+    int | None, typer.Option(help="Warped versions of every object; default 0 by constellation, else 2."), Amount
 ]
 NoisesOption = Annotated[
-    int | None, typer.Option(help="Draws of noise of every version; default 3 by constellation without warps, else 1.")
+    int | None,
+    typer.Option(help="Draws of noise of every version; default 3 by constellation without warps, else 1."),
+    Count,
 ]
 BatchOption = Annotated[
     int | None,
     typer.Option(help="Objects that go through the model together; default 1 on the CPU, else 8."),
+    Count,
 ]
 CompileOption = Annotated[
     bool,
@@ -83,34 +91,6 @@ def base_settings(kind: type[T], config: Path | None, kept: Path, resume: bool) 
     return kind() if config is None else read_toml(config, kind)
 
 
-def check_settings(config: Path | None) -> None:
-    """Raise InputError where a file of settings is given that cannot be read; its values are checked later."""
-    if config is not None:
-        toml_of(config)
-
-
-def check_maps(value: str | None) -> MapKind | None:
-    """``--maps``. Raises InputError where there is no such kind."""
-    if value is not None:
-        one_of("--maps", value, get_args(MapKind))
-    return cast(MapKind | None, value)
-
-
-def check_versions(timestep: str | None, warps: int | None, noises: int | None) -> int | tuple[int, ...] | None:
-    """``--timestep`` as one number or several.
-
-    Raises:
-        InputError: it, ``--warps`` or ``--noises`` is out of range.
-    """
-    several = [] if timestep is None else timestep.split(",")
-    if not all(t.strip().isdecimal() and int(t) <= 999 for t in several):
-        raise InputError(f"--timestep is 0 to 999, or several with commas between, not {timestep}")
-    if (warps or 0) < 0 or (1 if noises is None else noises) < 1:
-        raise InputError("--warps is 0 or more, and --noises 1 or more")
-    chosen = tuple(int(t) for t in several)
-    return chosen[0] if len(chosen) == 1 else chosen or None
-
-
 def check_model_options(
     model: str | None = None, unet: Path | None = None, cameras_of: str | None = None, dtype: str = AUTO
 ) -> None:
@@ -130,8 +110,62 @@ def check_model_options(
         check_choice(cameras_of)
 
 
-def at_least(least: int, **given: float | int | None) -> None:
-    """Raise InputError, naming the option, for a number below the least one; None stands for an option not given."""
-    for name, value in given.items():
-        if value is not None and not value >= least:
-            raise InputError(f"--{name.replace('_', '-')} must be {least} or more, not {value:g}")
+def whole_numbers(option: str, text: str, between: str = ",") -> tuple[int, ...]:
+    """The whole numbers in an option's text, such as "100,300".
+
+    Raises:
+        InputError: it holds something else; the message names the option.
+    """
+    try:
+        return tuple(int(part) for part in text.split(between))
+    except ValueError as error:  # also: thousands of digits
+        words = f"{option} cannot be {short(text)}; it must be whole numbers"
+        raise InputError(f"{words} with {between!r} between them") from error
+
+
+def timesteps_of(text: str | None) -> Timesteps | None:
+    """``--timestep`` as one number or several.
+
+    Raises:
+        InputError: it is none, or out of range.
+    """
+    if text is None:
+        return None
+    numbers = whole_numbers("--timestep", text)
+    chosen = numbers[0] if len(numbers) == 1 else numbers
+    check_value("--timestep", chosen, Timesteps)
+    return chosen
+
+
+def checks_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, whose options are checked first: against the range that stands in an option's type.
+
+    It stands behind typer's own words: ``Annotated[int | None, typer.Option(help="..."), Count]``.
+
+    Raises:
+        InputError: an option is not what its range allows; the message names it.
+    """
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        for name, (option, allowed) in ranges_of(command).items():
+            if given.get(name) is not None:
+                check_value(option, given[name], allowed)
+        command(**given)
+
+    return run
+
+
+def ranges_of(command: Callable[..., None]) -> dict[str, tuple[str, Any]]:
+    """What each option of a command that has a range is called on the command line, and the range."""
+    found = {}
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        notes = getattr(hint, "__metadata__", ())
+        typers = [note for note in notes if isinstance(note, ParameterInfo)]
+        # Beside a type, typer keeps an option's first name where its default would be.
+        words = [str(word) for note in typers for word in (note.default, *(note.param_decls or ()))]
+        for allowed in notes:
+            if get_origin(allowed) in (Annotated, Literal):
+                option = next((word for word in words if word.startswith("--")), f"--{name.replace('_', '-')}")
+                found[name] = option, allowed
+    return found

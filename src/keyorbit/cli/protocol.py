@@ -8,10 +8,11 @@ import typer
 from keyorbit.cli.options import DeterministicOption, DeviceOption, DtypeOption, OverwriteOption, check_model_options
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
-from keyorbit.errors import InputError, one_of
-from keyorbit.evaluation.choices import PROTOCOL_DATASETS, ProtocolConfig, check_dataset
+from keyorbit.errors import one_of
+from keyorbit.evaluation.choices import PROTOCOL_DATASETS, ProtocolConfig, ProtocolMapSide, check_dataset
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import OutputKind, check_output, replaced_folder
+from keyorbit.values import Amount, Count, Seed
 
 RUN = OutputKind("protocol run")
 
@@ -21,16 +22,18 @@ def protocol_command(
     data: Annotated[Path, typer.Option(help="The data set's folder in its published layout.")],
     out: Annotated[Path, typer.Option(help="Where tokens and result go.")],
     model: Annotated[str, typer.Option(help="A folder or Hub id of Stable Diffusion.")],
-    keypoints: Annotated[int, typer.Option(help="Keypoints kept.")] = ProtocolConfig.keypoints,
-    tokens: Annotated[int, typer.Option(help="Tokens optimised.")] = ProtocolConfig.tokens,
-    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = ProtocolConfig.steps,
-    batch: Annotated[int, typer.Option(help="Pictures a step.")] = ProtocolConfig.batch,
-    pictures: Annotated[int, typer.Option(help="Train pictures to optimise on.")] = ProtocolConfig.pictures,
-    fit: Annotated[int, typer.Option(help="Train pictures to regress on, at most.")] = ProtocolConfig.fit,
-    test: Annotated[int | None, typer.Option(help="Test pictures, at most; default all.")] = None,
-    augmentations: Annotated[int, typer.Option(help="Warps averaged in detection.")] = ProtocolConfig.augmentations,
-    map_size: Annotated[int, typer.Option(help="Side of the maps.")] = ProtocolConfig.map_size,
-    seed: int = 0,
+    keypoints: Annotated[int, typer.Option(help="Keypoints kept."), Count] = ProtocolConfig.keypoints,
+    tokens: Annotated[int, typer.Option(help="Tokens optimised."), Count] = ProtocolConfig.tokens,
+    steps: Annotated[int, typer.Option(help="Optimisation steps."), Amount] = ProtocolConfig.steps,
+    batch: Annotated[int, typer.Option(help="Pictures a step."), Count] = ProtocolConfig.batch,
+    pictures: Annotated[int, typer.Option(help="Train pictures to optimise on."), Count] = ProtocolConfig.pictures,
+    fit: Annotated[int, typer.Option(help="Train pictures to regress on, at most."), Count] = ProtocolConfig.fit,
+    test: Annotated[int | None, typer.Option(help="Test pictures, at most; default all."), Count] = None,
+    augmentations: Annotated[
+        int, typer.Option(help="Warps averaged in detection."), Amount
+    ] = ProtocolConfig.augmentations,
+    map_size: Annotated[int, typer.Option(help="Side of the maps."), ProtocolMapSide] = ProtocolConfig.map_size,
+    seed: Annotated[int, typer.Option(), Seed] = 0,
     overwrite: OverwriteOption = False,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
@@ -38,8 +41,6 @@ def protocol_command(
 ) -> None:
     """StableKeypoints: optimise, select, regress, evaluate, beside the paper's number."""
     one_of("--dataset", dataset, PROTOCOL_DATASETS)
-    if min(keypoints, tokens, pictures, fit, 1 if test is None else test, batch) < 1 or augmentations < 0:
-        raise InputError("numbers of keypoints, tokens and pictures are 1 or more, and --augmentations 0 or more")
     check_model_options(model, dtype=dtype)
     check_output(out, RUN, overwrite)
     check_dataset(dataset, data)

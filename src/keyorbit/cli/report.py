@@ -17,17 +17,17 @@ from keyorbit.cli.options import (
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
-from keyorbit.errors import InputError
 from keyorbit.objects.paths import object_paths
 from keyorbit.output.page.inputs import check_run_folder, read_scores
 from keyorbit.storage.files import write_text
 from keyorbit.storage.outputs import check_file
+from keyorbit.values import Amount
 
 
 def report_command(
     run: RunArgument,
     data: Annotated[Path | None, typer.Argument(help="Objects to show; default those of the run.")] = None,
-    objects: Annotated[int, typer.Option(help="How many of them.")] = 4,
+    objects: Annotated[int, typer.Option(help="How many of them."), Amount] = 4,
     scores: Annotated[
         Path | None, typer.Option(help="What 'evaluate --json' wrote; default RUN/scores.json if there is one.")
     ] = None,
@@ -40,8 +40,6 @@ def report_command(
     deterministic: DeterministicOption = False,
 ) -> None:
     """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
-    if objects < 0:
-        raise InputError("--objects must be 0 or more")
     check_run_folder(run)
     tokens_file(run)
     check_model_options(model, unet, cameras_of, dtype)

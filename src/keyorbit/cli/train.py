@@ -13,17 +13,20 @@ from keyorbit.cli.options import (
     ModelOption,
     OverwriteOption,
     UnetOption,
-    at_least,
     base_settings,
     changed,
     check_model_options,
-    check_settings,
+    whole_numbers,
 )
 from keyorbit.cli.terminal import console, progress
+from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.paths import tokens_file
+from keyorbit.discovery.ranges import Rate, Weight
 from keyorbit.objects.paths import object_paths
 from keyorbit.storage.files import write_json
-from keyorbit.training.choices import SETTINGS, check_choices, check_place, check_tracker
+from keyorbit.training.choices import SETTINGS, Precision, Tracker, Trained, check_place, check_tracker
+from keyorbit.training.config import TrainConfig
+from keyorbit.values import Amount, Count, Seed, check_value
 
 
 def train_command(
@@ -36,21 +39,23 @@ def train_command(
     config: Annotated[
         Path | None, typer.Option(help="A TOML file of settings; options win over it. With --resume the run's own.")
     ] = None,
-    trained: Annotated[str | None, typer.Option("--train", help="tokens, lora or full.")] = None,
-    keypoint: Annotated[float | None, typer.Option(help="Times the keypoint losses' weights; 0 for none.")] = None,
-    equivariance: Annotated[float | None, typer.Option(help="The equivariance loss's weight.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimisation steps.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Objects in a forward pass.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Forward passes in a step.")] = None,
-    unet_rate: Annotated[float | None, typer.Option(help="Learning rate of LoRA or the UNet.")] = None,
-    token_rate: Annotated[float | None, typer.Option(help="Learning rate of the tokens.")] = None,
-    mode: Annotated[str | None, typer.Option(help="joint or isolated.")] = None,
-    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16.")] = None,
+    trained: Annotated[str | None, typer.Option("--train", help="tokens, lora or full."), Trained] = None,
+    keypoint: Annotated[
+        float | None, typer.Option(help="Times the keypoint losses' weights; 0 for none."), Weight
+    ] = None,
+    equivariance: Annotated[float | None, typer.Option(help="The equivariance loss's weight."), Weight] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps."), Amount] = None,
+    batch: Annotated[int | None, typer.Option(help="Objects in a forward pass."), Count] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes in a step."), Count] = None,
+    unet_rate: Annotated[float | None, typer.Option(help="Learning rate of LoRA or the UNet."), Rate] = None,
+    token_rate: Annotated[float | None, typer.Option(help="Learning rate of the tokens."), Rate] = None,
+    mode: Annotated[str | None, typer.Option(help="joint or isolated."), Mode] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16."), Precision] = None,
     checkpointing: Annotated[bool | None, typer.Option(help="Less memory for more time.")] = None,
-    tracker: Annotated[str | None, typer.Option(help="none, tensorboard, trackio or wandb.")] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    sample_every: Annotated[int | None, typer.Option(help="Steps between sheets of views; 0 for none.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="none, tensorboard, trackio or wandb."), Tracker] = None,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints."), Count] = None,
+    sample_every: Annotated[int | None, typer.Option(help="Steps between sheets of views; 0 for none."), Amount] = None,
+    seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     overwrite: OverwriteOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
@@ -59,25 +64,10 @@ def train_command(
     cameras_of: CamerasOption = None,
 ) -> None:
     """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
-    check_choices(train=trained, mode=mode, precision=precision, tracker=tracker)
-    check_tracker(tracker or "none")
-    at_least(1, batch=batch, accumulate=accumulate, save_every=save_every)
-    at_least(0, steps=steps, sample_every=sample_every, keypoint=keypoint, equivariance=equivariance, seed=seed)
-    check_settings(config)
     start_from, count = _tokens_or_number(tokens)
     check_model_options(model, unet, cameras_of)
     check_place(out, resume, overwrite)
-    object_paths(data)
-
-    from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
-    from keyorbit.determinism import compute_deterministically
-    from keyorbit.objects.dataset import load_dataset
-    from keyorbit.training.config import TrainConfig
-    from keyorbit.training.train import make_accelerator, train
-
-    quiet_libraries()
     base = base_settings(TrainConfig, config, out / SETTINGS, resume)
-    start = None if start_from is None else load_tokens(start_from)
     given = {
         "train": trained, "num_tokens": count, "steps": steps, "batch": batch, "accumulate": accumulate,
         "unet_rate": unet_rate, "token_rate": token_rate, "mode": mode, "precision": precision,
@@ -86,6 +76,16 @@ def train_command(
     }  # fmt: skip
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
+    check_tracker(settings.tracker)
+    object_paths(data)
+
+    from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
+    from keyorbit.determinism import compute_deterministically
+    from keyorbit.objects.dataset import load_dataset
+    from keyorbit.training.train import make_accelerator, train
+
+    quiet_libraries()
+    start = None if start_from is None else load_tokens(start_from)
     objects = load_dataset(data)
     if deterministic:
         compute_deterministically()
@@ -110,6 +110,8 @@ def _tokens_or_number(given: str | None) -> tuple[Path | None, int | None]:
     """``--tokens`` of training: the file of tokens to start from, or how many fresh ones."""
     if given is None:
         return None, None
-    if given.isdecimal():
-        return None, int(given)
+    if given.lstrip("+-").isdecimal():
+        (count,) = whole_numbers("--tokens", given)
+        check_value("--tokens", count, Count)
+        return None, count
     return tokens_file(Path(given)), None

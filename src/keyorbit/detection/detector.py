@@ -5,14 +5,14 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak, Space
+from keyorbit.budget import check_budget
+from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
 from keyorbit.detection.input_camera import InputCamera, find_input_camera
 from keyorbit.detection.peaks import peak_score, peak_xy
 from keyorbit.diffusion.attention import Pass
@@ -20,24 +20,29 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.prepare import same_cameras
-from keyorbit.diffusion.recording import Recording, record, record_each
+from keyorbit.diffusion.recording import Recording, check_recordings, record, record_each
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
 from keyorbit.geometry.alignment import Form
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import read_constellation, upright
-from keyorbit.geometry.evidence import read_evidence
+from keyorbit.geometry.evidence import GRID_POINTS, read_evidence
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, unwarp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.values import Amount, Count, Seed, check_fields
 
 log = logging.getLogger(__name__)
 
 # Heat, against a flat map's, that a view has everywhere: where it sees nothing its place is the common one.
 _A_LITTLE = 0.01
+# Times that all maps are held while they are read.
+_COPIES = 4
+# Share of the grid's points that are searched.
+_LIKELY = 0.25
 
 
 @dataclass(frozen=True)
@@ -66,15 +71,21 @@ that have a constellation, on upright views |
         space: see the table; None chooses between the first two.
         nearness: standard deviation of the Gaussian about the common point, in sides of the view. A view that marks
             something else has a low score there.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
-    noises: int = NOISES
-    warps: int = WARPS
-    peak: str | None = None
-    window: float = 0.12
-    seed: int = 0
+    noises: Count = NOISES
+    warps: Amount = WARPS
+    peak: Peak | None = None
+    window: Window = 0.12
+    seed: Seed = 0
     space: Space | None = None
-    nearness: float = 0.08
+    nearness: Window = 0.08
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +121,7 @@ class KeypointDetector:
     """Reads discovered tokens on new objects.
 
     Raises:
-        InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of;
-            or there is no such ``peak``.
+        InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of.
     """
 
     def __init__(self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None) -> None:
@@ -130,6 +140,8 @@ class KeypointDetector:
         self.config = config or DetectConfig()
         settings = tokens.info.settings
         self.discovered = (config_from_settings(settings) if settings else DiscoverConfig()).settled(backend)
+        check_budget(self._needs(), backend.device)
+        check_recordings(backend, self.recording, 1)
         self.peak = _peak(self.config.peak, backend.cameras is None and self.discovered.maps != "logits")
         timestep, maps = self.discovered.prepare.timestep, self.discovered.maps
         log.info(
@@ -140,6 +152,18 @@ class KeypointDetector:
             timestep,
             self.discovered.layers,
         )
+
+    def _needs(self) -> dict[str, tuple[int, str]]:
+        """Bytes that reading one object takes, by what takes them, with what helps."""
+        tokens, views = len(self.tokens) + len(self.tokens.helpers), self.backend.layout.num_views
+        side, versions = map_side(self.backend, self.discovered.map_size), self.recording.prepare.versions
+        words = f"the maps of {tokens} tokens, {side} x {side}, in {versions} versions of {views} views"
+        needs = {words: (_COPIES * 4 * versions * views * tokens * side**2, "ask for fewer noises or warps")}
+        if self.tokens.info.places and self.config.space in (None, "constellation"):
+            angles = self.discovered.constellation.angles
+            turns = round(8 * _LIKELY * angles * tokens * GRID_POINTS)
+            needs[f"the search among {angles} turns"] = turns, "take tokens that were found with fewer angles"
+        return needs
 
     @property
     def recording(self) -> RecordConfig:
@@ -284,11 +308,9 @@ class KeypointDetector:
         )
 
 
-def _peak(chosen: str | None, flat: bool) -> Peak:
+def _peak(chosen: Peak | None, flat: bool) -> Peak:
     """The peak that is read; ``flat``: of maps that are 0 nowhere."""
-    if chosen is not None and chosen not in PEAKS:
-        raise InputError(f"peak is one of {', '.join(PEAKS)}, not {chosen!r}")
-    return cast(Peak, chosen or ("window" if flat else "soft"))
+    return chosen or ("window" if flat else "soft")
 
 
 def near(

@@ -1,9 +1,15 @@
 """How objects are shown to the model, and what is recorded of them."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
-from keyorbit.diffusion.choices import MapKind
+from msgspec import Meta
+
+from keyorbit.diffusion.choices import MapKind, Timesteps
+from keyorbit.errors import InputError
+from keyorbit.values import Amount, Count, Seed, check_fields
+
+Scale = Annotated[float, Meta(ge=0.01, le=100)]
 
 
 @dataclass(frozen=True)
@@ -17,18 +23,26 @@ class PrepareConfig:
             discovery by consistency or on single views, and 0 by constellation and for detection.
         noises: draws of noise for each of these. None is 3 for discovery by constellation without warps, else 1.
         rotation_deg: largest rotation of a warp, ± degrees.
-        scale: smallest and largest scale of a warp.
+        scale: smallest and largest scale of a warp, 0.01…100.
         shift: largest shift of a warp along each axis, in sides of the view.
         seed: of warps and noise. None is the seed of the discovery.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
-    timestep: int | tuple[int, ...] | None = None
-    warps: int | None = None
-    noises: int | None = None
-    rotation_deg: float = 15.0
-    scale: tuple[float, float] = (0.85, 1.1)
-    shift: float = 0.1
-    seed: int | None = None
+    timestep: Timesteps | None = None
+    warps: Amount | None = None
+    noises: Count | None = None
+    rotation_deg: Annotated[float, Meta(ge=0, le=360)] = 15.0
+    scale: tuple[Scale, Scale] = (0.85, 1.1)
+    shift: Annotated[float, Meta(ge=0, le=10)] = 0.1
+    seed: Seed | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.scale[0] > self.scale[1]:
+            raise InputError(f"scale is the smallest and the largest one, not {self.scale[0]:g} and {self.scale[1]:g}")
 
     def settled(
         self, timestep: int | tuple[int, ...], warps: int = 0, noises: int = 1, seed: int = 0
@@ -44,15 +58,15 @@ class PrepareConfig:
 class SettledPrepare(PrepareConfig):
     """The same with nothing left open; see :meth:`PrepareConfig.settled`."""
 
-    timestep: int | tuple[int, ...] = field(kw_only=True)
-    warps: int = field(kw_only=True)
-    noises: int = field(kw_only=True)
-    seed: int = field(kw_only=True)
+    timestep: Timesteps = field(kw_only=True)
+    warps: Amount = field(kw_only=True)
+    noises: Count = field(kw_only=True)
+    seed: Seed = field(kw_only=True)
 
     @property
     def timesteps(self) -> tuple[int, ...]:
         """One or several."""
-        return self.timestep if isinstance(self.timestep, tuple) else (self.timestep,)
+        return (self.timestep,) if isinstance(self.timestep, int) else tuple(self.timestep)
 
     @property
     def versions(self) -> int:

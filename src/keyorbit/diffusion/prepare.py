@@ -214,7 +214,7 @@ def prepare_together(
 
 def object_generator(seed: int, number: int) -> torch.Generator:
     """Of the warps and noise of the ``number``-th object: the same whatever the other objects are."""
-    return torch.Generator().manual_seed(seed * 10**6 + number)
+    return torch.Generator().manual_seed((seed * 10**6 + number) % 2**63)
 
 
 def on_one_rig(objects: Objects, backend: Backend) -> Iterator[tuple[ObjectViews, Cameras | None]]:

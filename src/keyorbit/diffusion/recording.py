@@ -4,6 +4,7 @@ In isolated mode the cross-attention queries do not depend on the tokens. From a
 detection is a few matrix products.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from keyorbit.budget import check_budget
 from keyorbit.diffusion.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Pass, capture_attention
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import MapKind, Mode
@@ -33,6 +35,10 @@ AT_ONCE = 4
 # Objects that are recorded together, unless told otherwise. Of less than about 8 items at full size a GPU waits for its
 # kernels to be launched; a CPU gains nothing.
 BATCH, BATCH_ON_CPU = 8, 1
+# Times that an object's grids are held at once while they are warped and encoded, at least.
+_GRIDS = 4
+# Versions of objects whose recordings are not worth an estimate.
+_FEW = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +222,41 @@ def layer_outlines(backend: Backend, layers: str | Sequence[str], kind: MapKind)
         empty = torch.empty(0, *_query(layer).shape[1:], device=backend.device)
         outlines.append(LayerQueries(layer.name, layer.size, empty, None, _layer_key(unet, layer.name)))
     return merge_layers(outlines) if kind == "logits" else outlines
+
+
+def check_recordings(backend: Backend, config: RecordConfig, objects: int, kept: int = 0) -> None:
+    """Raise an error where what is recorded does not fit into the memory that is free; nothing is computed.
+
+    Args:
+        backend: the model.
+        config: what is recorded.
+        objects: number of objects that are recorded together.
+        kept: number of all objects whose recordings are kept, those among them. Default 0: none is kept.
+
+    Raises:
+        InputError: it does not fit; the message gives the numbers and the remedy.
+    """
+    if config.prepare.versions * max(objects, kept) <= _FEW:
+        return  # the model itself takes more
+    shown, pixels = config.prepare, backend.layout.num_views * backend.view_size**2
+    queries = sum(
+        math.prod(outline.query.shape[1:]) + outline.query.shape[1] * outline.query.shape[2]
+        for outline in layer_outlines(backend, config.layers, config.maps)
+    )
+    each = shown.versions * (4 * queries + pixels)
+    check_budget(
+        {
+            f"{shown.warps} warps of {objects} objects": (
+                _GRIDS * (1 + shown.warps) * 12 * pixels * objects,
+                "ask for fewer warps, or for fewer objects together",
+            ),
+            f"the queries of {max(objects, kept)} objects in {shown.versions} versions": (
+                each * max(objects, kept),
+                "ask for fewer warps, noises, timesteps, layers or objects, or build a cache on disk",
+            ),
+        },
+        backend.device,
+    )
 
 
 def _layer_queries(unet: nn.Module, layer: LayerRecord) -> LayerQueries:

@@ -3,16 +3,21 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.choices import MapKind, Mode
+from msgspec import Meta
+
+from keyorbit.diffusion.choices import Layers, MapKind, Mode
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig, SettledPrepare
 from keyorbit.discovery.choices import NUM_TOKENS, Method
-from keyorbit.discovery.objective import LossWeights, SingleViewWeights
+from keyorbit.discovery.ranges import MapSide, Rate, Temperature
+from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
-from keyorbit.geometry.constellation import ConstellationConfig
-from keyorbit.values import from_values
+from keyorbit.geometry.constellation_config import ConstellationConfig
+from keyorbit.values import Amount, Count, Seed, check_fields, from_values
+
+if TYPE_CHECKING:  # a file of settings is read before there is torch
+    import keyorbit.diffusion.backends.base
 
 SINGLE_VIEW_MAPS: MapKind = "attention"  # measured against the others: docs/research-log.md
 
@@ -51,42 +56,39 @@ class DiscoverConfig:
         save_every: steps between checkpoints.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a value is out of its range.
     """
 
-    num_tokens: int = NUM_TOKENS
-    num_candidates: int = 32
+    num_tokens: Count = NUM_TOKENS
+    num_candidates: Count = 32
     method: Method = "constellation"
-    layers: str | tuple[str, ...] | None = None
+    layers: Layers | None = None
     mode: Mode = "isolated"
     maps: MapKind | None = None
-    steps: int = 500
-    batch: int = 8
-    rate: float = 0.05
-    seed: int = 0
-    map_size: int = 0
-    start_temperature: float = 0.05
-    temperature: float = 0.01
-    planting: int = 100
-    exemplars: int = 4
+    steps: Amount = 500
+    batch: Count = 8
+    rate: Rate = 0.05
+    seed: Seed = 0
+    map_size: MapSide = 0
+    start_temperature: Temperature = 0.05
+    temperature: Temperature = 0.01
+    planting: Amount = 100
+    exemplars: Count = 4
     constellation: ConstellationConfig = field(default_factory=ConstellationConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     single_view: SingleViewWeights = field(default_factory=SingleViewWeights)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    save_every: int = 100
+    save_every: Count = 100
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_tokens <= self.num_candidates:
+        check_fields(self)
+        if self.num_tokens > self.num_candidates:
             raise InputError(
                 f"{self.num_tokens} keypoints cannot be chosen from {self.num_candidates} tokens: "
-                "ask for 1 or more, and for at least as many candidates"
+                "ask for at least as many candidates"
             )
-        if min(self.steps, self.planting) < 0 or min(self.batch, self.exemplars) < 1:
-            raise InputError("the numbers of steps must be 0 or more, the batch and the exemplars 1 or more")
-        if min(self.temperature, self.start_temperature) <= 0:
-            raise InputError("temperatures must be above 0")
 
-    def settled(self, backend: Backend) -> "SettledConfig":
+    def settled(self, backend: "keyorbit.diffusion.backends.base.Backend") -> "SettledConfig":
         """The same with nothing left open: the model's own layers, timestep and maps, and the versions of the method.
 
         A constellation is searched in views of one rig, which warps take apart: it sees each object in three draws of
@@ -118,7 +120,7 @@ class DiscoverConfig:
 class SettledConfig(DiscoverConfig):
     """The same for one model, with nothing left open; see :meth:`DiscoverConfig.settled`."""
 
-    layers: tuple[str, ...] = field(kw_only=True)
+    layers: Annotated[tuple[str, ...], Meta(min_length=1)] = field(kw_only=True)
     maps: MapKind = field(kw_only=True)
     prepare: SettledPrepare = field(kw_only=True)
 
@@ -128,7 +130,7 @@ class SettledConfig(DiscoverConfig):
         return RecordConfig(self.layers, self.maps, self.prepare)
 
 
-def map_side(backend: Backend, asked: int) -> int:
+def map_side(backend: "keyorbit.diffusion.backends.base.Backend", asked: int) -> int:
     """The side of a view's map: what was asked for, or twice the latent's."""
     return asked or 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
 

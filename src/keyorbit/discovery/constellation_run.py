@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.discovery.config import SettledConfig
-from keyorbit.discovery.run import KEPT, DiscoveryRun, told
+from keyorbit.discovery.needs import KEPT, points_of
+from keyorbit.discovery.run import DiscoveryRun, told
 from keyorbit.discovery.selection import Selection, furthest_point_sampling, usual_candidates
 from keyorbit.discovery.source import Source
 from keyorbit.geometry.alignment import Form, form_of, middle_and_stray, symmetric_pairs, transport
@@ -30,8 +31,6 @@ from keyorbit.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
-# The fewest points that stand for an object.
-_POINTS = 400
 # Heat that is as good as none, against a flat map: where a logarithm is taken of it.
 _NO_HEAT = 1e-3
 # Fresh tokens have logits of order 1: planting begins with a softmax this warm.
@@ -187,7 +186,7 @@ class ConstellationRun(DiscoveryRun):
         warps, _, distances = self.outlines([number])
         draw = torch.Generator().manual_seed(number)
         surface = surface_points(distances[0], self.rig, draw)
-        count = max(_POINTS, 3 * len(self.tokens))
+        count = points_of(len(self.tokens))
         points = surface[torch.randint(len(surface), (count,), generator=draw).to(surface.device)]
         about = (points - self.middle.to(points)) / self.radius
         xy = Warp(warps[0]).apply(self.rig.project(points).expand(len(warps[0]), -1, -1, -1))

@@ -12,16 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from keyorbit.budget import check_budget
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.recording import check_recordings, layer_outlines
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.discovery.cache.held import HeldCache
 from keyorbit.discovery.choices import LOSSES, RUN, SETTINGS
-from keyorbit.discovery.config import DiscoverConfig, SettledConfig, patterns, plain_settings
+from keyorbit.discovery.config import DiscoverConfig, SettledConfig, map_side, patterns, plain_settings
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
 from keyorbit.discovery.memory import open_source
+from keyorbit.discovery.needs import step_needs
 from keyorbit.discovery.run import DiscoveryRun, told
 from keyorbit.discovery.single_view_run import SingleViewRun
 from keyorbit.discovery.source import Source, check_shares
@@ -88,7 +91,8 @@ def discover(
 
     Raises:
         InputError: no objects, objects that do not fit the model, a checkpoint of other settings, other files in
-            ``out``, another process writes there, the loss is not finite, or a process is gone.
+            ``out``, another process writes there, more memory is needed than there is, the loss is not finite, or a
+            process is gone.
     """
     config = config or DiscoverConfig()
     settled = config.settled(backend)
@@ -96,6 +100,10 @@ def discover(
     ranks = ranks or Ranks()
     if out and ranks.main:  # before the model is run on every object
         check_run(out, RUN, resume, overwrite)
+    side = map_side(backend, settled.map_size)
+    heads = sum(one.query.shape[1] for one in layer_outlines(backend, settled.layers, settled.maps))
+    check_budget(step_needs(settled, len(objects), backend.layout.num_views, side, heads), backend.device)
+    check_recordings(backend, settled.recording, 1, -(-len(objects) // ranks.count))
     stage = "cache" if settled.mode == "isolated" else "prepare"
 
     def progress(done: int, total: int) -> None:
@@ -129,6 +137,9 @@ def discover_cached(
             raise InputError(f"{cache.folder} was built for {name} {there}, not {asked}; build another cache for those")
     check_shares(len(cache), ranks)
     settled = config.settled_as(index.pattern, index.maps, index.prepare)
+    side = settled.map_size or 2 * index.latent_side
+    heads = sum(layer.heads for layer in index.stored)
+    check_budget(step_needs(settled, len(cache), cache.facts.layout.num_views, side, heads), cache.device)
     kept = Keeping(out, resume, overwrite, report or _silent, settings=to_toml(config))
     source = cache if cache.device.type == "cpu" else HeldCache(cache)
     return discover_from(source, settled, kept, ranks, index.dtype)

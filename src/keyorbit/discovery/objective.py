@@ -4,7 +4,6 @@ With cameras the views have to agree in space; without, as for Stable Diffusion'
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -13,52 +12,11 @@ from torch import Tensor
 
 from keyorbit.discovery import losses
 from keyorbit.discovery.selection import select_tokens
+from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.geometry.cameras import Cameras, repeat_cameras
 from keyorbit.geometry.heatmaps import argmax_xy, soft_argmax_xy, with_peak_one
 from keyorbit.geometry.triangulation import triangulate
 from keyorbit.geometry.warps import Warp
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How much each term of the objective counts; 0 leaves it out.
-
-    Attributes:
-        geometric: reprojection of the triangulated point over all views and warped versions, squared sides of a view.
-        spread: spatial variance of the heatmaps, the same unit.
-        separation: hinge that keeps the tokens' 3D points ``margin`` apart, squared world units.
-        silhouette: distance of the projected 3D points from the object, sides of a view.
-        on_object: heatmap mass outside the silhouette, 0…1.
-        sharpening: squared error to a Gaussian at the peak (StableKeypoints' form). It has almost no gradient for
-            attention maps that start near 1/93.
-        margin: of the separation, world units.
-    """
-
-    # Terms of older versions; their settings are read where these are 0: keyorbit.values.
-    RETIRED: ClassVar = ("uncertain", "epipolar", "likelihood", "uncovered", "constellation")
-
-    geometric: float = 5.0
-    spread: float = 0.25
-    separation: float = 10.0
-    silhouette: float = 1.0
-    on_object: float = 0.0
-    sharpening: float = 0.0
-    margin: float = 0.25
-
-
-@dataclass(frozen=True)
-class SingleViewWeights:
-    """How much each term counts where there are no cameras; StableKeypoints' numbers.
-
-    Attributes:
-        sharpening: weight of the squared error to a Gaussian at the peak.
-        equivariance: weight of the squared difference to the maps of the warped versions.
-        sigma: of the Gaussian, pixels of the map.
-    """
-
-    sharpening: float = 100.0
-    equivariance: float = 1000.0
-    sigma: float = 2.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from keyorbit.diffusion.maps import join_objects, token_maps
 from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.initial import initial_tokens
+from keyorbit.discovery.needs import KEPT
 from keyorbit.discovery.objective import Observed
 from keyorbit.discovery.selection import Selection, choose_tokens
 from keyorbit.discovery.source import Source
@@ -39,9 +40,6 @@ log = logging.getLogger(__name__)
 
 # Where a run is that says nothing of it, as those of versions that knew no other.
 _PLAIN = "float32 on cpu"
-# Objects whose silhouettes are kept at the maps' size, a megabyte each at Zero123++'s: a cache on disk may hold more
-# objects than memory does.
-KEPT = 1000
 
 
 class DiscoveryRun(ABC):
@@ -177,7 +175,7 @@ class DiscoveryRun(ABC):
     @final
     def picked(self, number: int) -> list[int]:
         """The objects of step ``number``."""
-        generator = torch.Generator().manual_seed(self.config.seed * 10**7 + number)
+        generator = torch.Generator().manual_seed((self.config.seed * 10**7 + number) % 2**63)
         return torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
 
     @final

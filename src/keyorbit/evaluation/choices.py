@@ -2,8 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from msgspec import Meta
+
+from keyorbit.discovery.ranges import Rate
 from keyorbit.errors import InputError
+from keyorbit.values import Amount, Count, Seed, check_fields
+
+# Pixels.
+ProtocolMapSide = Annotated[int, Meta(ge=1, le=8192)]
 
 # Those of evaluation/readers; the first is a dataset folder of our own.
 PLAIN_DATASETS = (
@@ -54,19 +62,25 @@ class ProtocolConfig:
         augmentations: warped versions of each picture over which a detection is averaged. Default 10.
         map_size: side of the maps, pixels. Default 128.
         seed: all random numbers follow from it. Default 0.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
-    keypoints: int = 10
-    tokens: int = 500
-    steps: int = 500
-    batch: int = 4
-    rate: float = 5e-3
-    pictures: int = 100
-    fit: int = 50_000
-    test: int | None = None
-    augmentations: int = 10
-    map_size: int = 128
-    seed: int = 0
+    keypoints: Count = 10
+    tokens: Count = 500
+    steps: Amount = 500
+    batch: Count = 4
+    rate: Rate = 5e-3
+    pictures: Count = 100
+    fit: Count = 50_000
+    test: Count | None = None
+    augmentations: Amount = 10
+    map_size: ProtocolMapSide = 128
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def check_dataset(name: str, folder: Path) -> None:

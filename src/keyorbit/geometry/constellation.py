@@ -6,7 +6,6 @@ object is its turn about the vertical. All turns are tried, and the one in which
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from einops import einsum
@@ -15,39 +14,12 @@ from torch import Tensor
 
 from keyorbit.geometry.alignment import Form, form_of, stretched, turns_by
 from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.constellation_config import ConstellationConfig
 from keyorbit.geometry.evidence import Evidence, evidence_grid, refined
 from keyorbit.geometry.hull import search_volume, surface_points
 
 # Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
 _HOPELESS = 60.0
-
-
-@dataclass(frozen=True)
-class ConstellationConfig:
-    """How much evidence and constellation count. Lengths are in radii of the sphere that all cameras see.
-
-    Attributes:
-        angles: number of turns that are tried, at equal steps, 1 or more. Default 36 (every 10°). Time grows in
-            proportion.
-        wide: standard deviation of a token about its place while the turn is searched, above 0. Default 0.3.
-        near: the same while the tokens learn. Default 0.12.
-        read: the same when a token is read on a new object. Default 0.2. Increase it for objects that differ much in
-            shape.
-        trust: share of the views' evidence that counts in discovery and while the turn is searched, in (0, 1]. Default
-            0.5, because neighbouring views make the same errors.
-        absent: likelihood, relative to flat heatmaps, of an object that lacks the token's part, in (0, 1). Default
-            0.05. It bounds how much one token can speak against a turn.
-        stretch: whether the places are stretched to each object's form, known from its silhouettes, once the turn is
-            found. Default True.
-    """
-
-    angles: int = 36
-    wide: float = 0.3
-    near: float = 0.12
-    read: float = 0.2
-    trust: float = 0.5
-    absent: float = 0.05
-    stretch: bool = True
 
 
 def turns(count: int) -> Float[Tensor, "{count} 3 3"]:

@@ -11,8 +11,9 @@ from torch import Tensor
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.hull import beside_silhouette, cube, sampled, search_grid
 
-# Points of the coarse grid, a side.
+# Points of the coarse grid, a side, and in all.
 _POINTS = 24
+GRID_POINTS = _POINTS**3
 # Grids round the best point so far: points a side, how many grids, and how much finer each is than the one before.
 _FINE, _LEVELS, _ZOOM = 7, 3, 2.5
 # The chance that a view marks another part. It bounds how much one view can speak against a point.

@@ -11,13 +11,15 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
+from keyorbit.budget import check_budget
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.dataset import write_object
 from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import OBJECT, check_output
-from keyorbit.synthetic.plan import MAX_OBJECTS, DatasetSpec
+from keyorbit.synthetic.choices import MAX_OBJECTS
+from keyorbit.synthetic.plan import DatasetSpec
 from keyorbit.synthetic.render import composite, load_surface, render
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples
 from keyorbit.synthetic.shapes import rotation_about
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LAYOUT = Layout(3, 2)
 WHITE = 1.0
+# Memory while an object is rendered, for each pixel of a view; measured, see tests/synthetic/test_dataset_make.py.
+_PIXEL_BYTES = 2600
 
 
 def make_dataset(
@@ -45,9 +49,11 @@ def make_dataset(
         The objects' folders.
 
     Raises:
-        InputError: as :meth:`DatasetSpec.folders`, or another process makes the same objects.
+        InputError: as :meth:`DatasetSpec.folders`, views so large do not fit into memory, or another process makes the
+            same objects.
     """
     folders = spec.folders(out, overwrite)
+    check_rendering(spec.size, workers)
     specs = [SampleSpec(spec.category, spec.seed * MAX_OBJECTS + i, spec.size, spec.turn_deg) for i in folders]
     written, began = list[Path](), time.monotonic()
     # Not the folder itself: other shards are written at the same time.
@@ -60,6 +66,12 @@ def make_dataset(
     drawn = f"{len(written)} of category {spec.category}, seed {spec.seed}, views of {spec.size} pixels"
     log.info("rendered into %s: %s, in %.1f s", out, drawn, time.monotonic() - began)
     return written
+
+
+def check_rendering(size: int, workers: int = 1) -> None:
+    """Raise InputError where the views of that many pixels a side, rendered by so many processes, do not fit memory."""
+    needed = _PIXEL_BYTES * size**2 * workers
+    check_budget({f"rendering views of {size} x {size} pixels": (needed, "ask for smaller views, or fewer workers")})
 
 
 def write_sample(folder: Path, sample: Sample, overwrite: bool = False) -> None:
@@ -114,6 +126,7 @@ def render_mesh(
         InputError: the mesh cannot be read, or as :func:`keyorbit.objects.dataset.write_object`.
     """
     check_output(folder, OBJECT, overwrite)
+    check_rendering(size)
     surface = load_surface(mesh, up)
     if azimuth_deg:
         turn = np.eye(4)

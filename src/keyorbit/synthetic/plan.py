@@ -5,9 +5,9 @@ from pathlib import Path
 
 from keyorbit.errors import InputError
 from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.synthetic.choices import Degrees, Objects, ObjectSeed, Shard, Side
 from keyorbit.synthetic.objects import CATEGORIES
-
-MAX_OBJECTS = 10**6
+from keyorbit.values import check_fields
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,16 @@ class DatasetSpec:
     """
 
     category: str
-    objects: int
-    seed: int = 0
-    size: int = 64
-    turn_deg: float = 0.0
-    shard: tuple[int, int] = (0, 1)
+    objects: Objects
+    seed: ObjectSeed = 0
+    size: Side = 64
+    turn_deg: Degrees = 0.0
+    shard: Shard = (0, 1)
 
     def __post_init__(self) -> None:
         if self.category not in CATEGORIES:
             raise InputError(f"no category '{self.category}'; known are: {', '.join(CATEGORIES)}")
-        if not 1 <= self.objects <= MAX_OBJECTS or not 0 <= self.seed < 1000 or self.size < 8:
-            raise InputError("a dataset has 1 to 1,000,000 objects, a seed of 0 to 999, and views of 8 pixels or more")
+        check_fields(self)
         first, step = self.shard
         if not 0 <= first < step:
             raise InputError(f"there is no shard {first} of {step}: they are numbered 0 to {step - 1}")

@@ -2,10 +2,9 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from keyorbit.diffusion.choices import Mode
-from keyorbit.errors import InputError, one_of
+from keyorbit.errors import InputError
 from keyorbit.storage.outputs import OutputKind, check_output, check_run
 
 Trained = Literal["tokens", "lora", "full"]
@@ -35,14 +34,6 @@ RUN = OutputKind(
     ),
     f"{NAME}.safetensors",
 )
-
-
-def check_choices(**chosen: str | None) -> None:
-    """Raise InputError where train, mode, precision or tracker is not among the known ones; None is no choice."""
-    for name, kind in (("train", Trained), ("mode", Mode), ("precision", Precision), ("tracker", Tracker)):
-        value = chosen.get(name)
-        if value is not None:
-            one_of(name, value, get_args(kind))
 
 
 def check_tracker(name: str) -> None:

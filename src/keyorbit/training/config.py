@@ -2,18 +2,28 @@
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.choices import Mode
-from keyorbit.diffusion.tokens import Tokens
+from msgspec import Meta
+
+from keyorbit.diffusion.choices import Layers, Mode
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, config_from_settings
-from keyorbit.discovery.objective import LossWeights
-from keyorbit.errors import InputError, one_of
-from keyorbit.training.choices import Precision, Tracker, Trained, check_choices
-from keyorbit.training.optimise import OptimiseConfig
+from keyorbit.discovery.ranges import Rate, Temperature, Weight
+from keyorbit.discovery.weights import LossWeights
+from keyorbit.errors import InputError
+from keyorbit.training.choices import Precision, Tracker, Trained
+from keyorbit.training.schedule import OptimiseConfig
+from keyorbit.values import Amount, Count, Seed, Share, check_fields
+
+if TYPE_CHECKING:  # a file of settings is read before there is torch
+    import keyorbit.diffusion.backends.base
+    import keyorbit.diffusion.tokens
 
 Shape = Literal["constant", "linear", "cosine"]
+# No projection of a UNet is so wide that more could be told apart.
+Rank = Annotated[int, Meta(ge=1, le=4096)]
+# A timestep that is not drawn any more.
+Bound = Annotated[int, Meta(ge=0, le=1000)]
 # What may differ between a run and the run that resumes it: none of it changes what is learned.
 _ONLY_WATCHING = ("save_every", "keep", "log_every", "sample_every", "tracker", "checkpointing")
 
@@ -33,16 +43,14 @@ class Term:
         end: weight at the last step, 0 or more. Default 0. Not used if the shape is ``constant``.
     """
 
-    weight: float
-    start: int = 0
-    warmup: int = 0
+    weight: Weight
+    start: Amount = 0
+    warmup: Amount = 0
     shape: Shape = "constant"
-    end: float = 0.0
+    end: Weight = 0.0
 
     def __post_init__(self) -> None:
-        one_of("shape", self.shape, get_args(Shape))
-        if min(self.weight, self.end, self.start, self.warmup) < 0:
-            raise InputError(f"a loss term has no negative numbers: {self}")
+        check_fields(self)
 
     def at(self, step: int, steps: int) -> float:
         """Compute the weight at a step of a run of ``steps``."""
@@ -77,7 +85,10 @@ class Terms:
     equivariance: Term = field(default_factory=lambda: Term(0.0))
     consistency: Term = field(default_factory=lambda: Term(0.3))
     geometric: Term = field(default_factory=lambda: Term(0.2))
-    keypoint: float = 1.0
+    keypoint: Weight = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def at(self, step: int, steps: int) -> dict[str, float]:
         """Compute every term's weight at a step; terms of weight 0 are left out."""
@@ -94,14 +105,17 @@ class Lora:
     """Low-rank adapters on the attention layers' projections (Hu et al. 2022).
 
     Attributes:
-        rank: rank of the adapters, 1 or more. Default 16. Increase it if the views do not improve enough.
+        rank: rank of the adapters, 1 to 4096. Default 16. Increase it if the views do not improve enough.
         alpha: scale; the adapters are multiplied by alpha / rank. Default 16.
         layers: names of the projections.
     """
 
-    rank: int = 16
-    alpha: int = 16
-    layers: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    rank: Rank = 16
+    alpha: Count = 16
+    layers: Annotated[tuple[str, ...], Meta(min_length=1)] = ("to_q", "to_k", "to_v", "to_out.0")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -151,47 +165,45 @@ class TrainConfig:
     """
 
     train: Trained = "lora"
-    num_tokens: int = 16
-    steps: int = 1000
-    batch: int = 1
-    accumulate: int = 4
-    seed: int = 0
+    num_tokens: Count = 16
+    steps: Amount = 1000
+    batch: Count = 1
+    accumulate: Count = 4
+    seed: Seed = 0
     mode: Mode = "joint"
-    tokens_first: float = 0.2
+    tokens_first: Share = 0.2
     terms: Terms = field(default_factory=Terms)
-    timesteps: tuple[int, int] = (0, 1000)
-    keypoint_timesteps: int = 700
-    min_snr: float = 0.0
-    dropped: float = 0.1
-    token_rate: float = 0.01
-    unet_rate: float | None = None
-    warmup: int = 50
-    cooldown: float = 0.2
-    average: float = 0.999
+    timesteps: tuple[Bound, Bound] = (0, 1000)
+    keypoint_timesteps: Bound = 700
+    min_snr: Annotated[float, Meta(ge=0, le=10**9)] = 0.0
+    dropped: Share = 0.1
+    token_rate: Rate = 0.01
+    unet_rate: Rate | None = None
+    warmup: Amount = 50
+    cooldown: Share = 0.2
+    average: Share = 0.999
     lora: Lora = field(default_factory=Lora)
-    layers: str | tuple[str, ...] | None = None
-    start_temperature: float | None = None
-    temperature: float | None = None
+    layers: Layers | None = None
+    start_temperature: Temperature | None = None
+    temperature: Temperature | None = None
     weights: LossWeights | None = None
     precision: Precision = "no"
     checkpointing: bool = False
-    save_every: int = 250
-    keep: int = 2
-    log_every: int = 10
-    sample_every: int = 0
-    sample_steps: int = 28
+    save_every: Count = 250
+    keep: Amount = 2
+    log_every: Count = 10
+    sample_every: Amount = 0
+    sample_steps: Annotated[int, Meta(ge=1, le=1000)] = 28
     tracker: Tracker = "none"
 
     def __post_init__(self) -> None:
-        check_choices(train=self.train, mode=self.mode, precision=self.precision, tracker=self.tracker)
-        if min(self.num_tokens, self.batch, self.accumulate, self.save_every, self.log_every, self.lora.rank) < 1:
-            raise InputError("num_tokens, batch, accumulate, save_every, log_every and the LoRA's rank are 1 or more")
-        if self.steps < 0 or self.keep < 0 or self.sample_every < 0:
-            raise InputError("steps, keep and sample_every are 0 or more")
-        if not (0 <= self.tokens_first <= 1 and 0 <= self.dropped <= 1):
-            raise InputError("tokens_first and dropped are shares, 0 to 1")
-        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1000 or self.keypoint_timesteps <= self.timesteps[0]:
-            raise InputError("timesteps are 0 to 1000, the first below the last and below keypoint_timesteps")
+        check_fields(self)
+        first, last = self.timesteps
+        if not first < min(last, self.keypoint_timesteps):
+            raise InputError(
+                f"timesteps cannot be {first} to {last} with keypoint_timesteps = {self.keypoint_timesteps}; the first "
+                "must be below both others"
+            )
 
     def optimise_config(self) -> OptimiseConfig:
         """Return the settings of the training loop."""
@@ -211,7 +223,9 @@ class TrainConfig:
             watch_every=self.sample_every or self.steps + 1,
         )
 
-    def reading(self, backend: Backend, tokens: Tokens | None) -> SettledConfig:
+    def reading(
+        self, backend: "keyorbit.diffusion.backends.base.Backend", tokens: "keyorbit.diffusion.tokens.Tokens | None"
+    ) -> SettledConfig:
         """Return how the tokens are read: as they were discovered, if they were, changed by what is set here."""
         base = DiscoverConfig(num_tokens=self.num_tokens, num_candidates=self.num_tokens)
         start = base.start_temperature

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,54 +18,12 @@ from torch import Tensor, nn
 from keyorbit.errors import InputError
 from keyorbit.ranks import named_failure
 from keyorbit.storage.journal import Action, Journal
+from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.state import StepLosses, TrainingState
 
 log = logging.getLogger(__name__)
 Watch = Callable[[int], Action | None]
 Report = Callable[[int, int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class OptimiseConfig:
-    """How one stage is trained.
-
-    The learning rate rises over ``warmup`` steps, stays constant, and falls to a twentieth over the last ``cooldown``
-    share of the steps. A run can be made longer as long as its cool-down has not begun.
-
-    Attributes:
-        steps: number of steps.
-        rate: learning rate.
-        warmup: steps in which the rate rises. Default 200.
-        cooldown: share of the steps, at the end, in which it falls. Default 0.2.
-        average: decay of the average of the weights. Default 0.999.
-        save_every: steps between checkpoints. Default 250.
-        log_every: steps between lines of the log. Default 25.
-        rates: learning rate by module, for those that have their own.
-        starts: first step by module, for those that do not learn from the beginning. Their rate rises from there.
-        keep: number of earlier checkpoints that are kept. Default 0.
-        watch_every: steps between calls of ``watch``. Default None: ``save_every``.
-    """
-
-    steps: int
-    rate: float
-    warmup: int = 200
-    cooldown: float = 0.2
-    average: float = 0.999
-    save_every: int = 250
-    log_every: int = 25
-    rates: Mapping[str, float] = field(default_factory=dict)
-    starts: Mapping[str, int] = field(default_factory=dict)
-    keep: int = 0
-    watch_every: int | None = None
-
-    def rate_at(self, step: int, module: str = "") -> float:
-        """Compute the learning rate of a step; 0 before the module's start."""
-        start = self.starts.get(module, 0)
-        if step < start:
-            return 0.0
-        rise = min(1.0, (step - start + 1) / max(1, self.warmup))
-        left = (self.steps - step) / max(1.0, self.cooldown * self.steps)
-        return self.rates.get(module, self.rate) * rise * max(0.05, min(1.0, left))
 
 
 @dataclass(frozen=True)
@@ -86,7 +44,7 @@ class Draw:
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """Return the generator, on a device, of all random numbers of the step; it is the same for every part."""
-        return torch.Generator(device).manual_seed(self.seed * 10**7 + self.step)
+        return torch.Generator(device).manual_seed((self.seed * 10**7 + self.step) % 2**63)
 
     def samples(self, batch: int) -> range:
         """Return the numbers of this part's samples, counted over the whole run, whatever the division into parts."""

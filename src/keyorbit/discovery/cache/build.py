@@ -12,7 +12,7 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.model_facts import model_facts
 from keyorbit.diffusion.prepare import object_generator
-from keyorbit.diffusion.recording import Recording, layer_outlines, record_each
+from keyorbit.diffusion.recording import Recording, check_recordings, layer_outlines, record_each, settled_batch
 from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
 from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
 from keyorbit.discovery.choices import CACHE, check_cache_place
@@ -47,6 +47,8 @@ def build_cache(
             below 1, or a process is gone.
     """
     folder, ranks = Path(folder), ranks or Ranks()
+    together = min(settled_batch(batch, backend.device), len(objects))
+    check_recordings(backend, index.recording, together, min(index.objects_per_shard, len(objects)))
     with in_use(folder, ranks.main):
         return _build(backend, objects, index, folder, progress, ranks, batch)
 

@@ -3,28 +3,20 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from keyorbit.budget import free_device_bytes, free_host_bytes
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts
 from keyorbit.diffusion.prepare import Shown
 from keyorbit.diffusion.queries import QueryCache
-from keyorbit.ranks import launched
 
 if TYPE_CHECKING:
     from keyorbit.discovery.cache.disk import DiskCache
-
-
-# Limits of a control group and what it uses, in either version of Linux's interface.
-_LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 
 
 class HeldCache:
@@ -107,28 +99,3 @@ class HeldCache:
 def _rounded(count: int) -> int:
     """Bytes that pinned memory takes: torch rounds up to a power of two."""
     return 1 << (count - 1).bit_length() if torch.cuda.is_available() else count
-
-
-def free_host_bytes() -> int:
-    """Memory that this process may take, bytes; 0 where the system does not tell.
-
-    Of what the kernel calls available, and of what the limit of a container or batch job leaves, the share of each of
-    the processes that work here together.
-    """
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return 0
-    for name, used in _LIMITS:
-        try:  # the file says "max" where there is no limit
-            free = min(free, int(Path(name).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):
-            continue
-    return max(0, free) // launched()
-
-
-def free_device_bytes(device: torch.device, host_bytes: int) -> int:
-    """The same of a device: a GPU that torch.cuda drives has memory of its own, others share the computer's."""
-    probe = torch.empty(0, device=device)  # whose device has a number
-    return torch.cuda.mem_get_info(probe.device)[0] if probe.is_cuda else host_bytes
