@@ -100,6 +100,8 @@ def _converted(hint: Any, values: Any, where: str, inside: bool = True) -> Any:
         return msgspec.convert(values, hint)
     except msgspec.ValidationError as error:
         raise InputError(_sentence(error, hint, values, where, ": " if inside else "")) from error
+    except UnicodeEncodeError as error:  # JSON can write half a character as \ud800
+        raise InputError(f"{where} holds {short(error.object)}, which is no text in Unicode") from error
 
 
 def _checked_names(hint: Any, value: Any, where: str, path: str) -> Any:
