@@ -152,7 +152,9 @@ async def _values(receive: Receive) -> Any:
             raise Refused(413, f"a call has at most {_CALL_BYTES / 2**20:g} MB: upload files to {API}/upload")
     try:
         return json_in(b"".join(parts).decode("utf-8-sig"), "the request")
-    except (InputError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"the request is no text in UTF-8: byte {error.start} cannot be read") from error
+    except InputError as error:
         raise Refused(400, str(error)) from error
 
 

@@ -28,7 +28,7 @@ _AT_ONCE = 4
 _EVERY = 1.0
 # Gradio keeps what a session was shown last; of so many sessions.
 _SESSIONS = 200
-_TIDY_SECONDS = 60.0
+_TIDY_SECONDS = 5.0
 _STAGES = {"prepare": "making views", "cache": "reading the model", "plant": "planting tokens"}
 
 
@@ -118,7 +118,7 @@ def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None) -> 
 
 @asynccontextmanager
 async def _tidied(visits: Visits) -> AsyncIterator[None]:
-    """While the server runs, remove old files."""
+    """While the server runs, remove the files of visitors who left, and old ones."""
 
     async def tidy() -> None:
         while True:

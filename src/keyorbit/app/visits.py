@@ -11,6 +11,8 @@ from pathlib import Path
 from keyorbit.errors import InputError
 
 KEEP_SECONDS = 3600.0
+# After a visitor has left, until Gradio has surely finished with a result that was just handed to it.
+GRACE_SECONDS = 5.0
 # Both together bound what visitors can fill the disk with.
 MOST_BYTES, MOST_FILES = 4 * 2**30, 20_000
 
@@ -50,9 +52,8 @@ class Visit:
             folder.mkdir(parents=True)
             yield folder
 
-    def end(self) -> None:
-        """End its work, and remove its results."""
-        self.gone.set()
+    def remove(self) -> None:
+        """Remove its results; it must be over."""
         with self._lock:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -85,7 +86,7 @@ class Visits:
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch.resolve()
-        self._visits = dict[str, Visit]()
+        self._visits, self._left = dict[str, Visit](), list[Visit]()
         self._lock = threading.Lock()
         self._kept = frozenset[Path]()
 
@@ -125,25 +126,26 @@ class Visits:
             visit.streams += 1
 
     def leave(self, session: str) -> None:
-        """Note that a page is closed; with the last one, end the visit and remove its files."""
+        """Note that a page is closed; with the last one the visit ends, and :meth:`tidy` soon removes its files."""
         with self._lock:
             visit = self._visits.get(session)
             if visit is None:
                 return
             visit.streams -= 1
-            if visit.streams > 0:
-                return
-            del self._visits[session]
-        self._end(visit)
+            if visit.streams < 1:
+                self._end(session)
 
     def tidy(self) -> bool:
-        """Remove what is older than an hour; return whether there is room for further uploads."""
-        old = time.time() - KEEP_SECONDS
+        """Remove the files of who left, and what is older than an hour; return whether there is room for more."""
+        now = time.time()
+        old = now - KEEP_SECONDS
         with self._lock:
-            over = [name for name, visit in self._visits.items() if visit.streams < 1 and visit.seen < old]
-            ended = [self._visits.pop(name) for name in over]
-        for visit in ended:
-            self._end(visit)
+            for name in [name for name, visit in self._visits.items() if visit.streams < 1 and visit.seen < old]:
+                self._end(name)
+            done = [visit for visit in self._left if visit.seen <= now - GRACE_SECONDS]
+            self._left = [visit for visit in self._left if visit not in done]
+        for visit in done:
+            self._remove(visit)
         total = number = 0
         # Innermost first, so that folders are empty once their files are removed.
         for path in sorted(self.scratch.rglob("*"), key=lambda path: -len(path.parts)):
@@ -156,18 +158,22 @@ class Visits:
         return total < MOST_BYTES and number < MOST_FILES
 
     def end(self) -> None:
-        """End all visits."""
+        """End all visits. Their files are left to whoever removes the folder."""
         with self._lock:
-            ended = list(self._visits.values())
-            self._visits.clear()
-        for visit in ended:
-            self._end(visit)
+            for session in list(self._visits):
+                self._end(session)
 
     def __len__(self) -> int:
         return len(self._visits)
 
-    def _end(self, visit: Visit) -> None:
-        visit.end()
+    def _end(self, session: str) -> None:
+        visit = self._visits.pop(session)
+        visit.gone.set()
+        visit.seen = time.time()
+        self._left.append(visit)
+
+    def _remove(self, visit: Visit) -> None:
+        visit.remove()
         with self._lock:
             others = {path for other in self._visits.values() for path in other.uploads}
         for path, used in visit.uploads.items():

@@ -70,7 +70,7 @@ def _ended_by_signals() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in _ENDS}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as `nohup` has it
+        if handler is not signal.SIG_IGN or number == signal.SIGINT:  # `nohup` ignores SIGHUP, a shell's & SIGINT
             signal.signal(number, end)
     try:
         yield
