@@ -108,11 +108,14 @@ def test_who_waits_goes_first_when_another_gives_way():
 
 
 def test_two_visitors_at_once_get_what_each_would_get_alone(studio, pictures):
-    alone = [studio.detect(p.input_image, studio.tokens, lambda s, w: None)[2].keypoints_2d.xy for p in pictures]
+    alone = [
+        studio.detect(p.input_image, studio.tokens, studio.visits.errand("me"), lambda s, w: None)[2].keypoints_2d.xy
+        for p in pictures
+    ]
     got = [None, None]
 
     def visit(i):
-        found = studio.detect(pictures[i].input_image, studio.tokens, lambda s, w: None)
+        found = studio.detect(pictures[i].input_image, studio.tokens, studio.visits.errand(str(i)), lambda s, w: None)
         got[i] = found[2].keypoints_2d.xy
 
     job = studio.start(pictures, 2, 10)
@@ -168,7 +171,10 @@ def test_attention_by_layer_is_what_capture_records(backend, studio, pictures):
         assert 0 < layer.views.max() <= 1
     with pytest.raises(InputError, match="keypoints 0 to 2, and no 3"):
         attention_by_layer(backend, studio.tokens, pictures[0], 3)
-    assert studio.attention(pictures[0].input_image, studio.tokens, 1).count("<tr>") == len(layers) + 1
+    assert (
+        studio.attention(pictures[0].input_image, studio.tokens, studio.visits.errand("me"), 1).count("<tr>")
+        == len(layers) + 1
+    )
 
 
 def test_the_app_starts_with_nothing_configured(tmp_path):

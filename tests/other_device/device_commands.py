@@ -170,9 +170,9 @@ def app(place, few, discovered, tmp_path, monkeypatch):
     """Up to where it serves; what the page then calls is in `test_the_studio_of_the_app`."""
     opened = []
 
-    def launch(studio, host, port, block):
+    def launch(studio, host, port):
         opened.append(studio)
-        return SimpleNamespace(local_url="", block_thread=lambda: None)
+        raise KeyboardInterrupt  # as a user ends it
 
     monkeypatch.setattr("keyorbit.app.interface.launch", launch)
     monkeypatch.setattr("keyorbit.app.interface.gradio", lambda: None)

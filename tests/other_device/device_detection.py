@@ -193,13 +193,14 @@ def test_files_and_pages(there, objects, tokens, tmp_path):
 
 def test_the_studio_of_the_app(there, tokens, objects, tmp_path, few_denoising_steps):
     studio, picture = Studio(there, tokens, tmp_path), objects[0].input_image
-    page, files, found = studio.detect(picture, tokens, lambda share, words: None)
+    errand = studio.visits.errand("me")
+    page, files, found = studio.detect(picture, tokens, errand, lambda share, words: None)
     assert "<section" in page
     assert len(files) == 3
     assert found.keypoints_3d.xyz.device.type == "cpu"
-    assert "<tr>" in studio.attention(picture, tokens, 1)
-    assert "<section" in studio.preview(objects[0], tokens)
-    assert studio.save(tokens)
+    assert "<tr>" in studio.attention(picture, tokens, errand, 1)
+    assert "<section" in studio.preview(objects[0], tokens, errand)
+    assert studio.save(tokens, errand)
     job = studio.start(objects[:1], 2, 1)
     assert job.finished.wait(120)
     assert job.error is None

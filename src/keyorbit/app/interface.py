@@ -1,23 +1,34 @@
 """The page of the app, in Gradio."""
 
-from collections.abc import Callable, Iterator
-from html import escape
+import asyncio
+import html
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-from keyorbit.app.studio import EXAMPLES, Job, Studio, examples, loss_charts
-from keyorbit.app.uploads import Limits, open_picture, open_pictures
+from keyorbit.app.calls import CHAIRS, FOLDER, KEYPOINTS, STEPS, example_pictures
+from keyorbit.app.checks import endpoints
+from keyorbit.app.door import Door
+from keyorbit.app.studio import Job, Studio, examples, loss_charts
+from keyorbit.app.uploads import open_picture, open_pictures
+from keyorbit.app.visits import Errand, Visits
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, memory_shortage
+from keyorbit.objects.dataset import ObjectViews
 from keyorbit.output.page.panels import page_asset
 
-CHAIRS, FOLDER = "The eight chairs that come with keyorbit", "A folder of my own pictures"
+T = TypeVar("T")
 TITLE = "keyorbit"
 WELCOME = """# keyorbit
 The same points on an object, in every view and in 3D, from one picture and without labels."""
 # Visitors whose work runs at the same time; at the model itself they take turns.
 _AT_ONCE = 4
 _EVERY = 1.0
+# Gradio keeps what a session was shown last; of so many sessions.
+_SESSIONS = 200
+_TIDY_SECONDS = 5.0
 _STAGES = {"prepare": "making views", "cache": "reading the model", "plant": "planting tokens"}
 
 
@@ -33,38 +44,50 @@ def gradio() -> Any:
         raise InputError("the app needs Gradio: pip install 'keyorbit[app]'") from error
 
 
-def build(studio: Studio, limits: Limits | None = None) -> Any:
+def build(studio: Studio) -> Any:
     """Build the app as Gradio blocks; :func:`launch` serves it."""
-    gr, limits = gradio(), limits or Limits()
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as app:
-        gr.Markdown(WELCOME)
+    gr = gradio()
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
+        gr.Markdown(f"{WELCOME}\n\n<small>{studio.limits.words}</small>")
         # Of this visitor; empty for those that the app started with. Gradio would call tokens themselves.
         tokens = gr.State(())
         with gr.Tab("Keypoints"):
-            _keypoints_tab(gr, studio, limits, tokens)
+            _keypoints_tab(gr, studio, tokens)
         with gr.Tab("Discover"):
-            _discover_tab(gr, studio, limits, tokens)
+            _discover_tab(gr, studio, tokens)
         with gr.Tab("Attention"):
-            _attention_tab(gr, studio, limits, tokens)
+            _attention_tab(gr, studio, tokens)
     return app
 
 
-def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> Any:
-    """Serve the app and return Gradio's blocks. ``host`` is the address to which the server binds.
+@contextmanager
+def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
+    """Serve the app within the ``with`` block, which is given its address; at the end, the studio is closed.
 
-    No file of the server can be read through it: only files that the app itself made for a visitor are served.
+    No file of the server can be read through it: only files that the app itself made for a visitor are served. Gradio's
+    environment variable ``GRADIO_TEMP_DIR`` must name the studio's scratch folder before Gradio is imported.
+
+    Args:
+        studio: the model and the visitors.
+        host: the address to which the server binds.
+        port: default None: the first free one from 7860.
 
     Raises:
         InputError: Gradio is missing, or the port is in use.
     """
-    gr, limits = gradio(), Limits()
-    app = build(studio, limits)
+    gr, limits, visits = gradio(), studio.limits, studio.visits
+    app = build(studio)
+    visits.keep()
+    door = import_module("starlette.middleware").Middleware(
+        Door, known=endpoints(app.get_config_file()), visits=visits, limits=limits
+    )
     style = "".join(page_asset(name) for name in ("style.css", "app.css"))
     script = "".join(page_asset(name) for name in ("page.js", "viewer.js", "app.js"))
     head = f"<style>{style}</style><script>{script}</script>"
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    app.queue(default_concurrency_limit=_AT_ONCE, max_size=limits.waiting, api_open=False)
     try:
-        app.queue(default_concurrency_limit=_AT_ONCE, max_size=64).launch(
+        app.launch(
             server_name=host,
             server_port=port,
             share=False,
@@ -76,13 +99,43 @@ def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None, blo
             footer_links=[],
             ssr_mode=False,
             enable_monitoring=False,
+            run_history=False,
+            state_session_capacity=_SESSIONS,
+            app_kwargs={"middleware": [door], "lifespan": lambda _: _tidied(visits)},
             theme=gr.themes.Base(primary_hue="blue", neutral_hue="stone", **fonts),
             head=head,
-            prevent_thread_lock=not block,
+            prevent_thread_lock=True,
         )
     except OSError as error:
         raise InputError(f"the app cannot listen on {host}, port {port or 7860}: {error}") from error
-    return app
+    try:
+        yield app.local_url
+    finally:
+        visits.end()
+        app.close(verbose=False)
+        studio.close()
+
+
+@asynccontextmanager
+async def _tidied(visits: Visits) -> AsyncIterator[None]:
+    """While the server runs, remove the files of visitors who left, and old ones."""
+
+    async def tidy() -> None:
+        while True:
+            await asyncio.sleep(_TIDY_SECONDS)
+            await asyncio.to_thread(visits.tidy)
+
+    task = asyncio.create_task(tidy())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _told_who(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gradio gives the request to what is annotated so; the type is known only once Gradio is imported."""
+    function.__annotations__["request"] = gr.Request
+    return function
 
 
 def _own(studio: Studio, chosen: tuple[Tokens, ...]) -> Tokens:
@@ -96,54 +149,79 @@ def _picture(gr: Any, label: str) -> Any:
     return picture
 
 
-def _example_pictures() -> list[list[str]]:
-    return [[str(folder / "cond.png")] for folder in sorted(EXAMPLES.iterdir()) if folder.is_dir()]
+def _examples(gr: Any, picture: Any, name: str) -> None:
+    gr.Examples([[str(path)] for path in example_pictures()], picture, label="Examples", api_name=name)
 
 
-def _kindly(gr: Any, work: Callable[..., Any]) -> Any:
-    """Show errors that a visitor can correct as a sentence, which Gradio would read as HTML."""
+def _error(gr: Any, error: Exception) -> Exception:
+    """What a visitor is told of an error that is nobody's fault here; others stay what they are."""
+    if (where := memory_shortage(error)) is not None:
+        words = f"There is not enough of {where} for this: try again later, or with less."
+    elif isinstance(error, InputError):
+        words = html.escape(str(error), quote=False)  # Gradio shows it as HTML
+    else:
+        return error
+    told: Exception = gr.Error(words, duration=None, print_exception=False, title="Please try again")
+    return told
+
+
+async def _at_work(gr: Any, errand: Errand, work: Callable[[], T]) -> T:
+    """Do the work in a thread; when the request is cancelled, its place is free at once.
+
+    What waits for its turn then leaves, and what the model is at work on is not written.
+    """
     try:
-        return work()
-    except InputError as error:
-        raise gr.Error(
-            escape(str(error), quote=False), duration=None, print_exception=False, title="Please try again"
-        ) from error
+        return await asyncio.to_thread(work)
+    except asyncio.CancelledError:
+        errand.cancel()
+        raise
+    except Exception as error:
+        raise _error(gr, error) from error
 
 
-def _keypoints_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None:
+def _keypoints_tab(gr: Any, studio: Studio, tokens: Any) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             picture = _picture(gr, "A picture of one object")
             start = gr.Button("Find keypoints", variant="primary", elem_id="find")
-            gr.Examples(_example_pictures(), picture, label="Examples", cache_examples=False)
+            _examples(gr, picture, "example")
             files = gr.Files(label="Downloads", interactive=False, elem_id="downloads")
         with gr.Column(scale=3, min_width=320):
             panel = gr.HTML("<p>Drop a picture, or pick an example.</p>", elem_id="panel", label="Keypoints")
 
-    def find(path: str | None, chosen: tuple[Tokens, ...], progress: Any = gr.Progress()) -> tuple[str, list[str]]:
-        image = _kindly(gr, lambda: open_picture(path, limits))
-        html, written, _ = _kindly(
-            gr, lambda: studio.detect(image, _own(studio, chosen), lambda s, words: progress(s, desc=words))
-        )
-        return html, written
+    async def find(
+        picture: str | None, chosen: tuple[Tokens, ...], request: Any, progress: Any = gr.Progress()
+    ) -> tuple[str, list[str]]:
+        errand = studio.visits.errand(request.session_hash)
 
-    def dropped(path: str | None, chosen: tuple[Tokens, ...], progress: Any = gr.Progress()) -> Any:
-        return gr.skip() if path is None else find(path, chosen, progress)
+        def work() -> tuple[str, list[str]]:
+            image = open_picture(picture, studio.limits)
+            say = lambda share, words: progress(share, desc=words)  # noqa: E731
+            return studio.detect(image, _own(studio, chosen), errand, say)[:2]
 
-    options = {"concurrency_limit": _AT_ONCE, "show_progress_on": panel}
-    start.click(find, [picture, tokens], [panel, files], api_name="find", **options)
+        return await _at_work(gr, errand, work)
+
+    async def dropped(
+        picture: str | None, chosen: tuple[Tokens, ...], request: Any, progress: Any = gr.Progress()
+    ) -> Any:
+        return gr.skip() if picture is None else await find(picture, chosen, request, progress)
+
+    inputs, outputs = [picture, tokens], [panel, files]
+    options = {"concurrency_id": "model", "concurrency_limit": _AT_ONCE, "show_progress_on": panel}
+    start.click(_told_who(gr, find), inputs, outputs, api_name="find", **options)
     # An example or a dropped picture needs no second step.
-    picture.change(dropped, [picture, tokens], [panel, files], api_visibility="private", **options)
+    listener = _told_who(gr, dropped)
+    picture.change(listener, inputs, outputs, api_name="dropped", api_visibility="private", **options)
 
 
-def _discover_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None:
+def _discover_tab(gr: Any, studio: Studio, tokens: Any) -> None:
     job = gr.State(None)
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             source = gr.Radio([CHAIRS, FOLDER], value=CHAIRS, label="Objects")
             folder = gr.File(label="Folder", file_count="directory", visible=False, elem_id="folder")
-            count = gr.Slider(4, limits.tokens, 12, step=1, label="Keypoints")
-            steps = gr.Slider(10, limits.steps, 200, step=10, label="Steps")
+            count = gr.Slider(*KEYPOINTS, 12, step=1, label="Keypoints")
+            steps = gr.Slider(*STEPS, 200, step=10, label="Steps")
             start = gr.Button("Discover", variant="primary", elem_id="discover")
             stop = gr.Button("Stop and keep what is there", interactive=False, elem_id="stop")
             state = gr.Markdown("", elem_id="state")
@@ -151,28 +229,39 @@ def _discover_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None:
         with gr.Column(scale=3, min_width=320):
             curves = gr.HTML("", elem_id="curves", label="Losses")
             panel = gr.HTML("", elem_id="preview", label="Preview")
-    source.change(lambda kind: gr.update(visible=kind == FOLDER), source, folder, api_visibility="private")
+    source.change(
+        lambda kind: gr.update(visible=kind == FOLDER), source, folder, api_name="source", api_visibility="private"
+    )
 
-    def run(kind: str, paths: list[str] | None, number: int | float, most: int | float) -> Iterator[dict[Any, Any]]:
-        objects = _kindly(gr, lambda: examples() if kind == CHAIRS else open_pictures(paths, limits))
-        work = studio.start(objects, min(int(number), limits.tokens), min(int(most), limits.steps))
+    def run(
+        source: str, folder: list[str] | None, count: int | float, steps: int | float, request: Any
+    ) -> Iterator[dict[Any, Any]]:
+        errand = studio.visits.errand(request.session_hash)
         try:
-            yield {job: work, stop: gr.update(interactive=True), start: gr.update(interactive=False), saved: None}
-            yield from _watch(gr, studio, work, objects[0], {"state": state, "curves": curves, "panel": panel})
-        finally:
-            work.stop()
-        done = {start: gr.update(interactive=True), stop: gr.update(interactive=False), job: None}
-        if work.error or work.tokens is None:
-            yield done | {state: work.error or "Nothing was found."}
-            return
-        words = f"{'Stopped' if work.stopped and len(work.losses) < most else 'Done'} after {len(work.losses)} steps. "
-        html = studio.preview(objects[0], work.tokens)
-        words += f"The other tabs now use these {len(work.tokens)} keypoints."
-        yield done | {state: words, panel: html, tokens: (work.tokens,), saved: studio.save(work.tokens)}
+            objects = examples() if source == CHAIRS else open_pictures(folder, studio.limits)
+            work = studio.start(objects, int(count), int(steps))
+            try:
+                yield {job: work, stop: gr.update(interactive=True), start: gr.update(interactive=False), saved: None}
+                parts = {"state": state, "curves": curves, "panel": panel}
+                yield from _watch(studio, work, objects[0], errand, parts)
+            finally:
+                work.stop()
+            done = {start: gr.update(interactive=True), stop: gr.update(interactive=False), job: None}
+            if work.error or work.tokens is None:
+                yield done | {state: html.escape(work.error or "Nothing was found.", quote=False)}
+                return
+            words = f"{'Stopped' if len(work.losses) < steps else 'Done'} after {len(work.losses)} steps. "
+            shown = studio.preview(objects[0], work.tokens, errand)
+            words += f"The other tabs now use these {len(work.tokens)} keypoints."
+            file = studio.save(work.tokens, errand)
+            yield done | {state: words, panel: shown, tokens: (work.tokens,), saved: file}
+        except Exception as error:
+            raise _error(gr, error) from error
 
     outputs = [job, stop, start, state, curves, panel, saved, tokens]
-    start.click(run, [source, folder, count, steps], outputs, concurrency_limit=_AT_ONCE, api_name="discover")
-    stop.click(_stop, job, None, queue=False, api_visibility="private")
+    options = {"concurrency_limit": _AT_ONCE, "api_name": "discover"}
+    start.click(_told_who(gr, run), [source, folder, count, steps], outputs, **options)
+    stop.click(_stop, job, None, queue=False, api_name="stop", api_visibility="private")
 
 
 def _stop(work: Job | None) -> None:
@@ -180,10 +269,15 @@ def _stop(work: Job | None) -> None:
         work.stop()
 
 
-def _watch(gr: Any, studio: Studio, work: Job, thing: Any, parts: dict[str, Any]) -> Iterator[dict[Any, Any]]:
-    """Yield the state of a job about once a second, until it ends."""
+def _watch(
+    studio: Studio, work: Job, thing: ObjectViews, errand: Errand, parts: dict[str, Any]
+) -> Iterator[dict[Any, Any]]:
+    """Yield the state of a job about once a second, until it ends; after the time that one may take, end it."""
     shown: Tokens | None = None
+    end = time.monotonic() + studio.limits.seconds
     while not work.finished.wait(_EVERY):
+        if errand.over() or time.monotonic() > end:
+            work.stop()
         stage, done, total = work.stage
         words = _STAGES.get(stage, stage)
         update = {parts["state"]: f"{words} {done} of {total}{', stopping' if work.stopped else ''}"}
@@ -191,24 +285,30 @@ def _watch(gr: Any, studio: Studio, work: Job, thing: Any, parts: dict[str, Any]
             update[parts["curves"]] = loss_charts(work.losses)
         if work.tokens is not None and work.tokens is not shown:
             shown = work.tokens
-            update[parts["panel"]] = studio.preview(thing, shown)
+            update[parts["panel"]] = studio.preview(thing, shown, errand)
         yield update
     if len(work.losses) > 1:
         yield {parts["curves"]: loss_charts(work.losses)}
 
 
-def _attention_tab(gr: Any, studio: Studio, limits: Limits, tokens: Any) -> None:
+def _attention_tab(gr: Any, studio: Studio, tokens: Any) -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             picture = _picture(gr, "A picture of one object")
-            token = gr.Number(0, label="Keypoint", precision=0, minimum=0, maximum=limits.tokens - 1)
+            token = gr.Number(0, label="Keypoint", precision=0, minimum=0, maximum=KEYPOINTS[1] - 1)
             start = gr.Button("Show its attention", variant="primary", elem_id="attend")
-            gr.Examples(_example_pictures(), picture, label="Examples", cache_examples=False)
+            _examples(gr, picture, "attention_example")
         with gr.Column(scale=3, min_width=320):
             panel = gr.HTML("<p>One token's attention, layer by layer.</p>", elem_id="layers", label="Attention")
 
-    def show(path: str | None, number: int | float | None, chosen: tuple[Tokens, ...]) -> str:
-        image = _kindly(gr, lambda: open_picture(path, limits))
-        return str(_kindly(gr, lambda: studio.attention(image, _own(studio, chosen), int(number or 0))))
+    async def show(picture: str | None, token: int | float | None, chosen: tuple[Tokens, ...], request: Any) -> str:
+        errand = studio.visits.errand(request.session_hash)
 
-    start.click(show, [picture, token, tokens], panel, concurrency_limit=_AT_ONCE, api_name="attention")
+        def work() -> str:
+            image = open_picture(picture, studio.limits)
+            return studio.attention(image, _own(studio, chosen), errand, int(token or 0))
+
+        return await _at_work(gr, errand, work)
+
+    options = {"concurrency_id": "model", "concurrency_limit": _AT_ONCE, "api_name": "attention"}
+    start.click(_told_who(gr, show), [picture, token, tokens], panel, **options)

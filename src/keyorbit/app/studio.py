@@ -1,7 +1,6 @@
 """The work of the app, without the page. All visitors share one model, one after the other."""
 
-import shutil
-import tempfile
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +12,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from keyorbit.app.calls import EXAMPLES
 from keyorbit.app.layers import attention_by_layer
+from keyorbit.app.uploads import Limits
+from keyorbit.app.visits import Errand, Left, Visits
 from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend_of
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, memory_shortage
 from keyorbit.geometry.heatmaps import resize
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.pictures import square, to_uint8
@@ -29,29 +31,61 @@ from keyorbit.output.page.panels import data_url, heat_strip, make_panel, render
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
 
-EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 DOWNLOADS = ("keypoints.json", "coco.json", "points.glb")
 _LAYER_SIDE = 32
-_KEEP_SECONDS = 3600
+# Seconds between two looks at whether it is still worth to wait.
+_GLANCE = 0.05
+_NOTHING = "Stopped before the first step: there is nothing to keep yet."
 
 
 class ModelLock:
     """Lets one visitor at a time use the model. Long work gives way to others between two of its pieces."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), threading.Event()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock within the ``with`` block."""
-        with self._lock:
+    def held(self, over: Callable[[], bool] | None = None, patience: float = math.inf) -> Iterator[None]:
+        """Hold the lock within the ``with`` block.
+
+        Args:
+            over: tells whether nobody waits for the result any more. Default None: somebody does.
+            patience: seconds to wait for the lock. Default: without end.
+
+        Raises:
+            Left: nobody waits for the result, or the lock is closed.
+            InputError: the lock was held by others for all that time.
+        """
+        end = time.monotonic() + patience
+        while not self._lock.acquire(timeout=_GLANCE):
+            self._check(over)
+            if time.monotonic() > end:
+                raise InputError(f"Others have used the model for {patience / 60:g} minutes: try again later.")
+        try:
+            self._check(over)
             yield
+        finally:
+            self._lock.release()
 
     def give_way(self) -> None:
-        """While the lock is held: let those who wait go first."""
+        """While the lock is held: let those who wait go first.
+
+        Raises:
+            Left: the lock is closed.
+        """
         self._lock.release()
         time.sleep(0.002)
         self._lock.acquire()
+        self._check(None)
+
+    def close(self, patience: float) -> None:
+        """Let nobody use the model any more; wait for who does, for at most that many seconds."""
+        self._closed.set()
+        self._lock.acquire(timeout=patience)
+
+    def _check(self, over: Callable[[], bool] | None) -> None:
+        if self._closed.is_set() or (over is not None and over()):
+            raise Left("nobody waits for the result any more")
 
 
 class Job:
@@ -63,43 +97,60 @@ class Job:
         self.tokens: Tokens | None = None
         self.error: str | None = None
         self.finished = threading.Event()
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
 
     def stop(self) -> None:
         """Request the end. The result so far is kept."""
-        self._stop.set()
+        self.stopping.set()
 
     @property
     def stopped(self) -> bool:
         """Whether the end was requested."""
-        return self._stop.is_set()
+        return self.stopping.is_set()
 
 
 class Studio:
-    """The model, the tokens with which it starts, and the work."""
+    """The model, the tokens with which it starts, the visitors, and the work.
 
-    def __init__(self, backend: Backend, tokens: Tokens, scratch: Path) -> None:
-        self.backend, self.tokens, self.scratch = backend, tokens, scratch
-        self.lock = ModelLock()
-        self.made = dict[Path, float]()
+    ``scratch`` is where all files of visitors are.
+    """
+
+    def __init__(self, backend: Backend, tokens: Tokens, scratch: Path, limits: Limits | None = None) -> None:
+        self.backend, self.tokens, self.limits = backend, tokens, limits or Limits()
+        self.lock, self.visits = ModelLock(), Visits(scratch)
+
+    def close(self, patience: float = 10.0) -> None:
+        """End all work and remove the visitors' files; wait for the work for at most that many seconds."""
+        self.visits.end()
+        self.lock.close(patience)
 
     def detect(
-        self, picture: Image.Image, tokens: Tokens, say: Callable[[float, str], None]
+        self, picture: Image.Image, tokens: Tokens, errand: Errand, say: Callable[[float, str], None]
     ) -> tuple[str, list[str], Detection]:
-        """Detect keypoints; return the panel of the picture as HTML, and the files to download."""
+        """Detect keypoints; return the panel of the picture as HTML, and the files to download.
+
+        Raises:
+            Left: the visitor has left, or cancelled the request.
+            InputError: others used the model for too long.
+        """
         say(0.1, "waiting for a turn at the model")
-        with self.lock.held():
+        with self.lock.held(errand.over, self.limits.turn):
             say(0.2, "making the views and reading the keypoints")
             found = KeypointDetector(self.backend, tokens).detect_object(ObjectViews("picture", picture))
         say(0.8, "writing the files")
-        folder = self._folder()
-        write_detection(folder / "keypoints", found)
-        files = [str(folder / "keypoints" / name) for name in DOWNLOADS if (folder / "keypoints" / name).is_file()]
+        with errand.new_folder() as folder:
+            write_detection(folder / "keypoints", found)
+            files = [str(folder / "keypoints" / name) for name in DOWNLOADS if (folder / "keypoints" / name).is_file()]
         return render_panel(make_panel(found)), files, found
 
-    def attention(self, picture: Image.Image, tokens: Tokens, token: int) -> str:
-        """Return one token's attention at every layer, as HTML."""
-        with self.lock.held():
+    def attention(self, picture: Image.Image, tokens: Tokens, errand: Errand, token: int) -> str:
+        """Return one token's attention at every layer, as HTML.
+
+        Raises:
+            Left: the visitor has left, or cancelled the request.
+            InputError: there is no such token, or others used the model for too long.
+        """
+        with self.lock.held(errand.over, self.limits.turn):
             views, layers = attention_by_layer(self.backend, tokens, ObjectViews("picture", picture), token)
         rows = []
         side = (_LAYER_SIDE, _LAYER_SIDE)
@@ -129,27 +180,17 @@ class Studio:
         threading.Thread(target=self._discover, args=(job, objects, config), daemon=True).start()
         return job
 
-    def save(self, tokens: Tokens) -> str:
+    def save(self, tokens: Tokens, errand: Errand) -> str:
         """Write the tokens as a file to download."""
-        path = self._folder() / "tokens.safetensors"
-        tokens.save(path)
-        return str(path)
+        with errand.new_folder() as folder:
+            tokens.save(folder / "tokens.safetensors")
+            return str(folder / "tokens.safetensors")
 
-    def preview(self, thing: ObjectViews, tokens: Tokens) -> str:
+    def preview(self, thing: ObjectViews, tokens: Tokens, errand: Errand) -> str:
         """Return the panel of one object with these tokens."""
-        with self.lock.held():
+        with self.lock.held(errand.over, self.limits.turn):
             found = KeypointDetector(self.backend, tokens).detect_object(thing)
         return render_panel(make_panel(found, thing.truth))
-
-    def _folder(self) -> Path:
-        """Make a new folder to write in; remove those that were made more than an hour ago."""
-        now = time.monotonic()
-        for old in [path for path, made in self.made.copy().items() if made < now - _KEEP_SECONDS]:
-            if self.made.pop(old, None) is not None:
-                shutil.rmtree(old, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(dir=self.scratch))
-        self.made[folder] = now
-        return folder
 
     def _discover(self, job: Job, objects: Sequence[ObjectViews], config: DiscoverConfig) -> None:
         # Heavier than all else here, and not needed before a visitor begins one.
@@ -160,7 +201,7 @@ class Studio:
             if stage == "step":
                 job.losses = (*job.losses, {"step": float(done), **values})
             elif job.stopped:
-                raise InputError("Stopped before the first step: there is nothing to keep yet.")
+                raise Left("before the first step")
             self.lock.give_way()
 
         def watch(step: int, tokens: Tokens) -> bool:
@@ -168,12 +209,17 @@ class Studio:
             return not job.stopped
 
         try:
-            with self.lock.held():
+            with self.lock.held(job.stopping.is_set):
                 config = replace(config, save_every=min(10, max(1, config.steps)))
                 job.tokens = discover(self.backend, objects, config, report=report, watch=watch)
+        except Left:
+            job.error = _NOTHING
         except InputError as error:
             job.error = str(error)
         except Exception as error:
+            if (where := memory_shortage(error)) is not None:
+                job.error = f"There is not enough of {where}: take fewer keypoints or pictures, or try again later."
+                return
             job.error = f"The discovery failed ({type(error).__name__}); the server's log says more."
             raise
         finally:

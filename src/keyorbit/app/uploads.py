@@ -10,6 +10,9 @@ from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.pictures import load_image
 
+# Of a picture of many.
+_SIDE = 1024
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -19,15 +22,31 @@ class Limits:
         bytes: of one picture. Default 10 MiB.
         pixels: of one picture. Default 16 million.
         pictures: of one discovery. Default 64.
-        steps: of one discovery. Default 1000.
-        tokens: of one discovery. Default 32.
+        waiting: number of calls of one endpoint that wait; further ones are refused. Default 64.
+        turn: seconds that a call waits for its turn at the model. Default ten minutes.
+        seconds: of one discovery, which then ends and keeps what is there. Default half an hour.
     """
 
     bytes: int = 10 * 2**20
     pixels: int = 16_000_000
     pictures: int = 64
-    steps: int = 1000
-    tokens: int = 32
+    waiting: int = 64
+    turn: float = 600.0
+    seconds: float = 1800.0
+
+    @property
+    def request(self) -> int:
+        """Number of bytes of all pictures that one request uploads."""
+        return self.bytes * self.pictures
+
+    @property
+    def words(self) -> str:
+        """What visitors are told of the limits beforehand."""
+        return (
+            f"A picture has at most {self.bytes / 2**20:g} MB and {self.pixels / 1e6:g} million pixels. A discovery "
+            f"takes at most {self.pictures} pictures and {self.seconds / 60:g} minutes. Uploads and results are "
+            "removed when you close the page, and after an hour at the latest."
+        )
 
 
 def open_picture(path: str | Path | None, limits: Limits, name: str = "That file") -> Image.Image:
@@ -39,7 +58,11 @@ def open_picture(path: str | Path | None, limits: Limits, name: str = "That file
     if path is None:
         raise InputError("There is no picture yet: drop one, or pick an example.")
     path = Path(path)
-    if path.stat().st_size > limits.bytes:
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} was removed; upload it again.") from error
+    if size > limits.bytes:
         raise InputError(f"{name} is larger than {limits.bytes / 2**20:g} MB; make it smaller.")
     try:
         with Image.open(path) as image:
@@ -57,7 +80,7 @@ def open_picture(path: str | Path | None, limits: Limits, name: str = "That file
 
 
 def open_pictures(paths: Sequence[str] | None, limits: Limits) -> list[ObjectViews]:
-    """Read the pictures of a visitor's folder; other files in it are ignored.
+    """Read the pictures of a visitor's folder, reduced to 1024 pixels a side; other files in it are ignored.
 
     Raises:
         InputError: there are none or too many, or one cannot be used.
@@ -67,4 +90,10 @@ def open_pictures(paths: Sequence[str] | None, limits: Limits) -> list[ObjectVie
         raise InputError("There are no pictures in that folder yet: choose a folder of PNG or JPEG files.")
     if len(chosen) > limits.pictures:
         raise InputError(f"That folder has {len(chosen)} pictures; {limits.pictures} are the most.")
-    return [ObjectViews(path.stem, open_picture(path, limits, path.name)) for path in sorted(chosen)]
+    return [ObjectViews(path.stem, _reduced(open_picture(path, limits, path.name))) for path in sorted(chosen)]
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    """All of a folder are in memory at once, and a model sees far fewer pixels."""
+    picture.thumbnail((_SIDE, _SIDE))
+    return picture

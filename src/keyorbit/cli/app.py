@@ -1,5 +1,10 @@
 """``keyorbit app``: the web app."""
 
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -13,6 +18,9 @@ from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+
+# SIGHUP is not known everywhere.
+_ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def app_command(
@@ -36,11 +44,38 @@ def app_command(
     from keyorbit.app.studio import open_studio
     from keyorbit.cli.loading import quiet_libraries, show_model
 
-    gradio()
-    quiet_libraries()
-    with TemporaryDirectory(prefix="keyorbit_") as scratch:
-        studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of)
-        show_model(studio.backend)
-        served = launch(studio, host, port, block=False)
-        console.print(f"{served.local_url} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
-        served.block_thread()
+    with _ended_by_signals(), TemporaryDirectory(prefix="keyorbit_", ignore_cleanup_errors=True) as scratch:
+        try:
+            # All that Gradio writes goes to the same folder, which it looks up once.
+            os.environ["GRADIO_TEMP_DIR"] = scratch
+            gradio()
+            quiet_libraries()
+            studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of)
+            show_model(studio.backend)
+            with launch(studio, host, port) as address:
+                console.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
+                while True:
+                    time.sleep(3600)
+        finally:
+            for number in _ENDS:  # a second one would leave files behind
+                signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Within the block, SIGTERM and a closed terminal do what Ctrl-C does: they end it, and what it made is removed."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in _ENDS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN or number == signal.SIGINT:  # `nohup` ignores SIGHUP, a shell's & SIGINT
+            signal.signal(number, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
