@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from numbers import Real
-from reprlib import repr as short
+from reprlib import repr as _repr
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -20,6 +20,7 @@ from keyorbit.errors import InputError
 
 T = TypeVar("T")
 _LARGEST = sys.float_info.max
+_LONGEST = 100
 
 # The ranges that many fields share. A number is finite everywhere: NaN is in no range.
 Finite = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
@@ -104,6 +105,12 @@ def _converted(hint: Any, values: Any, where: str, inside: bool = True) -> Any:
         raise InputError(f"{where} holds {short(error.object)}, which is no text in Unicode") from error
 
 
+def short(value: Any) -> str:
+    """What a value looks like, in at most 100 characters: one that is wrong may be of any size."""
+    text = _repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
 def _checked_names(hint: Any, value: Any, where: str, path: str) -> Any:
     """The value without retired names, after a comparison of all its tables with their dataclasses' fields.
 
@@ -122,9 +129,9 @@ def _checked_names(hint: Any, value: Any, where: str, path: str) -> Any:
                 f"{inside} has {name} = {short(item)}, but that setting was removed; only settings in which it is 0 "
                 "(off) can still be read"
             )
-    unknown = sorted(map(str, value.keys() - hints.keys() - set(retired)))
-    if unknown:
-        raise InputError(f"{inside} has {', '.join(unknown)}; there are: {', '.join(hints)}")
+    if unknown := sorted(map(str, value.keys() - hints.keys() - set(retired))):
+        few = ", ".join(short(name)[1:-1] for name in unknown[:3]) + (" and more" if unknown[3:] else "")
+        raise InputError(f"{inside} has {few}; there are: {', '.join(hints)}")
     return {
         name: _checked_names(hints[name], item, where, f"{path}.{name}".lstrip("."))
         for name, item in value.items()

@@ -166,10 +166,9 @@ def test_no_file_of_the_server_can_be_read(address, tmp_path):
     given = {"data": [{"path": str(secret), "meta": {"_type": "gradio.FileData"}}]}
     request = urllib.request.Request(f"{address}/gradio_api/call/find", json.dumps(given).encode())
     request.add_header("Content-Type", "application/json")
-    event = json.load(urllib.request.urlopen(request, timeout=60))["event_id"]
-    answer = urllib.request.urlopen(f"{address}/gradio_api/call/find/{event}", timeout=LONG).read().decode()
-    assert "event: error" in answer
-    assert "event: complete" not in answer
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=60)
+    assert caught.value.code == 422
 
 
 def test_it_listens_on_this_machine_alone(address):

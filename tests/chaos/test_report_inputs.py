@@ -11,7 +11,7 @@ from keyorbit.cli.report import page_figures
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import Evaluation, InputScores, ObjectScores
-from keyorbit.output.loss_log import LossLog
+from keyorbit.output.loss_log import read_losses
 from keyorbit.output.page.inputs import read_scores
 from keyorbit.output.page.report import read_run, report_html, run_objects
 
@@ -43,7 +43,7 @@ def test_a_damaged_run_is_shown_or_named(name, run, tally):
                 scored = read_scores(run / "scores.json") if (run / "scores.json").is_file() else {}
                 assert report_html(about, [], [], page_figures(scored), 1).startswith("<!doctype html>")
                 if name == "losses.jsonl":
-                    LossLog(run).add(2, {"total": 1.0})
+                    read_losses(run)
             except InputError as error:
                 said = str(error)
         assert said is None or (str(run) in said and "\n" not in said)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import discover as running
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
@@ -40,8 +41,10 @@ def test_what_is_reported_does_not_depend_on_how_often_the_device_is_read(backen
     assert reported() == each
 
 
-def test_nothing_is_saved_of_a_run_whose_loss_is_not_finite(backend, objects, tmp_path):
-    config = DiscoverConfig(num_tokens=2, num_candidates=3, steps=4, batch=2, planting=0, exemplars=1, rate=1e37)
+def test_nothing_is_saved_of_a_run_whose_loss_is_not_finite(backend, objects, tmp_path, monkeypatch):
+    config = DiscoverConfig(num_tokens=2, num_candidates=3, steps=4, batch=2, planting=0, exemplars=1)
+    broken = torch.full((3, backend.unet.config.cross_attention_dim), torch.nan)
+    monkeypatch.setattr(Tokens, "initialise", lambda *_: Tokens(broken))
     with pytest.raises(InputError, match="the loss is nan"):
         discover(backend, objects, config, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()

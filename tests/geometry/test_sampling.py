@@ -42,3 +42,15 @@ def test_a_position_that_is_no_number_has_no_value(deterministic):
     found = bilinear(images, xy, "border")
     assert torch.equal(found[..., 0], images[:, :, 1, 1])
     assert found[..., 1].isnan().all()
+
+
+@pytest.mark.parametrize("edge", ["zeros", "border"])
+def test_a_gradient_at_a_position_that_is_no_number_leaves_the_process_alive(edge, generator):
+    images = torch.randn(2, 3, 16, 16, generator=generator).requires_grad_()
+    xy = torch.rand(2, 5, 2, generator=generator)
+    xy[0, 0] = torch.nan
+    xy.requires_grad_()
+    found = bilinear(images, xy, edge)
+    assert found[1].isfinite().all()
+    found.sum().backward()
+    assert images.grad[1].isfinite().all()

@@ -12,8 +12,9 @@ def bilinear(
     """Sample images at positions in the unit square, bilinearly and differentiably in both.
 
     On a GPU the gradient of torch's own sampler adds up in no fixed order, and on Apple's some versions of torch have
-    no gradient of it and no border. With ``torch.use_deterministic_algorithms(True)``, and on Apple's, the four
-    neighbours are gathered instead; the values are the same to rounding.
+    no gradient of it and no border. On a CPU its gradient at a position that is no number, with a border, reads memory
+    that is not its own, and the process crashes. With ``torch.use_deterministic_algorithms(True)``, on Apple's, and at
+    such positions the four neighbours are gathered instead; the values are the same to rounding.
 
     Args:
         images: pictures or maps.
@@ -21,7 +22,8 @@ def bilinear(
         edge: what lies outside: ``zeros``, or the ``border`` repeated. Default zeros.
     """
     places = xy.flatten(1, -2)
-    if torch.are_deterministic_algorithms_enabled() or images.is_mps:
+    crashes = edge == "border" and places.device.type == "cpu" and bool(places.isnan().any())
+    if torch.are_deterministic_algorithms_enabled() or images.is_mps or crashes:
         found = _gathered(images, places, edge)
     else:
         grid = 2 * places[:, :, None] - 1

@@ -1,6 +1,7 @@
 """What a run writes beside its checkpoints, in step with them: a log of JSON lines, and whatever else a step gives."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from keyorbit.errors import InputError
 from keyorbit.storage.files import write_text
+
+log = logging.getLogger(__name__)
 
 Action = Callable[[], None]
 
@@ -114,8 +117,11 @@ def append_line(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         InputError: the disk refuses.
     """
+    new = not path.exists()
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error
+    if new:
+        log.info("wrote %s, a line at a time from here on", path)
