@@ -5,7 +5,6 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-import sys
 import typing
 from pathlib import Path
 
@@ -251,7 +250,7 @@ def holds(kind, seen=()):
 
 def takes_tensors(function):
     # Names of types that are imported for type checkers only.
-    hints = typing.get_type_hints(function, vars(sys.modules[function.__module__]) | {"keyorbit": keyorbit})
+    hints = typing.get_type_hints(function, localns={"keyorbit": keyorbit})
     return any(holds(kind) or name == "device" for name, kind in hints.items() if name != "return")
 
 
