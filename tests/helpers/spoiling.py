@@ -105,10 +105,10 @@ def hostile_tensor(draw, like):
     value = draw(st.sampled_from([float("nan"), float("inf"), 1e38, -1e38, 0.0]))
     match draw(st.sampled_from(["value", "one value", "type", "shape", "empty", "number"])):
         case "value":
-            return torch.full_like(like, value)
+            return torch.full(like.shape, value, dtype=torch.float64).to(like.dtype)  # infinite where it does not fit
         case "one value":
             made = like.clone().reshape(-1)
-            made[draw(st.integers(0, len(made) - 1))] = value
+            made[draw(st.integers(0, len(made) - 1))] = torch.tensor(value, dtype=torch.float64).to(like.dtype)
             return made.reshape(like.shape)
         case "type":
             return like.nan_to_num().to(draw(st.sampled_from([torch.int64, torch.bool, torch.float64, torch.float16])))
