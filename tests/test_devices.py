@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from keyorbit.devices import AUTO, device_words, has_bfloat16, resolve_device
-from keyorbit.diffusion.backends.loading import device_and_dtype
+from keyorbit.diffusion.backends.loading import device_and_dtype, dtype_on
 from keyorbit.errors import InputError
 
 
@@ -27,8 +27,11 @@ def test_the_first_device_there_is(cuda, mps, processes, found, monkeypatch):
 
 def test_the_type_of_random_weights(monkeypatch):
     assert device_and_dtype("cpu", AUTO) == (torch.device("cpu"), torch.float32)
-    assert device_and_dtype("meta", AUTO) == (torch.device("meta"), torch.float16)
-    assert device_and_dtype("meta", "bfloat16") == (torch.device("meta"), torch.bfloat16)
+    assert dtype_on(torch.device("meta"), AUTO) == torch.float16
+    assert dtype_on(torch.device("meta"), "bfloat16") == torch.bfloat16
+    for name in ("meta", "hpu", "privateuseone", "mkldnn"):
+        with pytest.raises(InputError, match=f"device '{name}' is not to be had here"):
+            device_and_dtype(name, AUTO)
     with pytest.raises(InputError, match="device 'quantum' is not to be had here"):
         device_and_dtype("quantum", AUTO)
 

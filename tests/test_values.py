@@ -178,3 +178,24 @@ class Chosen:
 def test_a_name_that_is_no_text_is_one_sentence():
     with pytest.raises(InputError, match=r"^here holds '\\udcff', which is no text in Unicode"):
         from_values(Chosen, {"mode": "\udcff"}, "here")
+
+
+def test_what_python_gives_becomes_what_a_file_would_give():
+    made = OneOfEach(count=np.int64(3), share=np.float32(0.5), several=[np.int32(2)], inner={"prepare": {"noises": 2}})
+    assert (type(made.count), type(made.share), made.several) == (int, float, (2,))
+    assert made.inner == OfThree(PrepareConfig(noises=2))
+
+
+def test_a_dataclass_of_another_kind_is_none_of_those_that_fit():
+    itself = []
+    itself.append(itself)
+    for name, value, words in (
+        ("inner", PrepareConfig(), "it must be a OfThree"),
+        ("count", PrepareConfig(), "it must be a whole number >= 1"),
+        ("count", 10**5000, "count cannot be such int; it must be"),
+        ("several", itself, "several is nested more than 64 deep"),
+        ("several", {"a"}, "it must be a"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            OneOfEach(**{name: value})
+        assert "\n" not in str(caught.value)

@@ -11,10 +11,16 @@ from keyorbit.ranks import launched
 if TYPE_CHECKING:
     import torch
 
-# Limits of a control group and what it uses, in either version of Linux's interface.
+# Limits of a control group, what it uses, and of that what the kernel gives back when it is wanted: files that were
+# read. In either version of Linux's interface.
 _LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+        "total_inactive_file",
+    ),
 )
 
 
@@ -52,9 +58,11 @@ def free_host_bytes() -> int:
         free = 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return 0
-    for name, used in _LIMITS:
+    for name, used, details, cached in _LIMITS:
         with suppress(OSError, ValueError):  # the file says "max" where there is no limit
-            free = min(free, int(Path(name).read_text()) - int(Path(used).read_text()))
+            left = int(Path(name).read_text()) - int(Path(used).read_text())
+            given_back = dict(line.split() for line in Path(details).read_text().splitlines()).get(cached, 0)
+            free = min(free, left + int(given_back))
     return max(1, min(free // launched(), _addressable()))
 
 

@@ -20,7 +20,7 @@ from keyorbit.errors import InputError
 
 T = TypeVar("T")
 _LARGEST = sys.float_info.max
-_LONGEST = 100
+_LONGEST, _DEEPEST = 100, 64
 
 # The ranges that many fields share. A number is finite everywhere: NaN is in no range.
 Finite = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
@@ -31,6 +31,9 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Amount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 # What every generator of random numbers takes.
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+# The same for numbers of older files, which could be negative.
+AnySeed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 # How msgspec names what a type allows, and how we do.
 _BOUNDS = {
@@ -70,13 +73,21 @@ def from_values(kind: type[T], values: Any, where: str, base: Any = None, others
 def check_fields(config: Any) -> None:
     """Check what a dataclass holds against its fields' types; for ``__post_init__``.
 
+    Lists, tables of names and numpy's numbers become what they would be if they were read from a file.
+
     Raises:
         InputError: a value is not what its field's type allows; the message names the field.
     """
     for name, hint in _field_types(type(config)).items():
-        value = getattr(config, name)
-        if not is_dataclass(value):  # which was checked when it was made
-            check_value(name, value, hint)
+        value, nested = getattr(config, name), _dataclass_in(hint)
+        if is_dataclass(value):  # it was checked when it was made
+            if nested is None or not isinstance(value, nested):
+                must = _allowed(inspect.type_info(hint)) if nested is None else f"a {nested.__name__}"
+                raise InputError(f"{name} cannot be {short(value)}; it must be {must}")
+            continue
+        made = _converted(hint, _plain(value, name), name, inside=False)
+        if not _is_plain(value):
+            object.__setattr__(config, name, made)
 
 
 def check_value(name: str, value: Any, hint: Any) -> None:
@@ -85,14 +96,22 @@ def check_value(name: str, value: Any, hint: Any) -> None:
     Raises:
         InputError: it is not what the type allows; the message names it.
     """
-    _converted(hint, _plain(value), name, inside=False)
+    _converted(hint, _plain(value, name), name, inside=False)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, name: str, depth: int = 0) -> Any:
     """The value without numpy's own kinds of numbers, which msgspec does not know."""
     if isinstance(value, list | tuple):
-        return tuple(_plain(item) for item in value)
+        if depth > _DEEPEST:
+            raise InputError(f"{name} is nested more than {_DEEPEST} deep")
+        return tuple(_plain(item, name, depth + 1) for item in value)
     return value.item() if isinstance(value, Real) and hasattr(value, "item") else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _converted(hint: Any, values: Any, where: str, inside: bool = True) -> Any:
@@ -106,8 +125,11 @@ def _converted(hint: Any, values: Any, where: str, inside: bool = True) -> Any:
 
 
 def short(value: Any) -> str:
-    """What a value looks like, in at most 100 characters: one that is wrong may be of any size."""
-    text = _repr(value)
+    """What a value looks like, on one line of at most 100 characters: one that is wrong may be of any size."""
+    try:
+        text = " ".join(_repr(value).split())
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or what holds itself
+        text = f"such {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
@@ -172,7 +194,8 @@ def _sentence(error: msgspec.ValidationError, kind: Any, values: Any, where: str
         return f"{inside}: {problem}"
     there = inspect.type_info(kind)
     for name, number in re.findall(r"\.(\w+)|\[(\d+)\]", path):
-        there, values = _part(there, name, number), values[name or int(number)]
+        there = _part(there, name, number)
+        values = list(values)[int(number)] if number else values[name]
     return f"{inside} cannot be {short(values)}; it must be {_allowed(there)}"
 
 
@@ -207,6 +230,8 @@ def _allowed(there: inspect.Type) -> str:
         inspect.BoolType: "true or false",
         inspect.VarTupleType: "a list",
         inspect.DataclassType: "a table",
+        inspect.AnyType: "anything",
+        inspect.CustomType: "anything",
     }
     limits = {name: getattr(there, name, None) for name in _BOUNDS}
     # That a number is finite goes without saying.

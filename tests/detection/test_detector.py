@@ -205,3 +205,8 @@ def test_objects_that_are_detected_together_are_those_detected_alone(backend, ob
             torch.testing.assert_close(getattr(found, name), getattr(alone, name), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(found.keypoints_2d.xy, alone.keypoints_2d.xy, atol=1e-4, rtol=0)
         torch.testing.assert_close(found.keypoints_3d.xyz, alone.keypoints_3d.xyz, atol=1e-4, rtol=0)
+
+
+def test_tokens_of_another_width_are_refused(backend):
+    with pytest.raises(InputError, match=r"these tokens have width 3, and the model .* takes \d+"):
+        KeypointDetector(backend, Tokens(torch.zeros(4, 3)))

@@ -37,7 +37,7 @@ def test_the_temperature_falls_and_then_holds():
 
 
 def test_settings_that_cannot_work_are_refused():
-    with pytest.raises(InputError, match=r"^temperature cannot be 0\.0; it must be a number >= 1e-06"):
+    with pytest.raises(InputError, match=r"^temperature cannot be 0\.0; it must be a number >= 1e-12"):
         DiscoverConfig(temperature=0.0)
     with pytest.raises(InputError, match="5 keypoints cannot be chosen from 4 tokens"):
         DiscoverConfig(num_tokens=5, num_candidates=4)
@@ -87,3 +87,12 @@ def test_a_removed_setting_is_no_hindrance_to_tokens_and_refused_where_it_would_
     (tmp_path / "c.toml").write_text("[weights]\nepipolar = 0.5\n")
     with pytest.raises(InputError, match=r"weights has epipolar = 0\.5.*removed"):
         read_toml(tmp_path / "c.toml", DiscoverConfig)
+
+
+def test_settings_of_older_versions_that_do_not_count_in_reading_are_left_out():
+    settings = plain_settings(DISCOVERY) | {"seed": -1, "save_every": -1, "weights": {"margin": -0.1}}
+    assert config_from_settings(settings).num_tokens == DISCOVERY.num_tokens
+    with pytest.raises(InputError, match="temperature cannot be -1"):
+        config_from_settings(settings | {"temperature": -1})
+    with pytest.raises(InputError, match="map_size cannot be 1"):
+        DiscoverConfig(map_size=1)

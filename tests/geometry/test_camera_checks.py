@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from helpers.wrong_cameras import BLENDER, CAMERA_TO_WORLD, FLIP, OPENGL, RIG, WRONG, posed, seen_through
 from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras, orbit_cameras
-from keyorbit.geometry.rigs import known_rigs
+from keyorbit.geometry.rigs import known_rigs, rig
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -172,3 +172,12 @@ def test_orthographic_cameras_have_focal_lengths_of_any_size():
 def test_lists_that_are_no_matrices_are_told(change, words):
     with pytest.raises(ValueError, match=words):
         Cameras.from_dict(RIG.to_dict() | change)
+
+
+def test_axes_that_are_not_at_right_angles():
+    cameras = rig("instantmesh").cameras
+    for row, column in ((0, 1), (1, 0)):
+        inner = cameras.intrinsics.clone()
+        inner[2, row, column] = 1e6
+        with pytest.raises(ValueError, match=r"intrinsics have 1e\+06 beside the focal lengths"):
+            check_cameras(Cameras(cameras.world_to_camera, inner))

@@ -8,6 +8,7 @@ from PIL import Image
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.synthetic.dataset import render_mesh
+from keyorbit.synthetic.mesh_files import read_mesh
 from keyorbit.synthetic.render import load_surface
 
 
@@ -58,3 +59,22 @@ def test_a_mesh_without_texture_coordinates_has_its_materials_colour(kind, tmp_p
     surface = load_surface(tmp_path / "m.obj")
     assert surface.face_colors.shape == (2, 3)
     np.testing.assert_allclose(surface.face_colors, np.tile(color, (2, 1)), atol=0.01)
+
+
+def test_an_obj_counts_its_vertices_from_one(tmp_path):
+    (tmp_path / "zero.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 0/1 1 2\n")
+    with pytest.raises(InputError, match=r"zero\.obj, line 6: a face has vertex 0"):
+        read_mesh(tmp_path / "zero.obj")
+
+
+def test_a_mesh_that_cannot_be_read_says_why(tmp_path):
+    (tmp_path / "away.gltf").write_text(
+        '{"asset": {"version": "2.0"}, "buffers": [{"uri": "http://a/x", "byteLength": 4}]}'
+    )
+    (tmp_path / "what.fbx").write_text("Kaydara")
+    for name, words in {
+        "away.gltf": "names 'http://a/x', which has to lie in its folder",
+        "what.fbx": "suffixes .glb",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            read_mesh(tmp_path / name)

@@ -9,22 +9,22 @@ import transformers
 
 from keyorbit.cli.terminal import bars
 from keyorbit.determinism import compute_deterministically
-from keyorbit.devices import device_words, resolve_device
+from keyorbit.devices import device_words
 from keyorbit.diffusion.backends.base import Backend, Precision
-from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, model_fingerprint
+from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, model_fingerprint, usable_device
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews, load_dataset
-from keyorbit.ranks import first_launched, launched
+from keyorbit.ranks import first_launched
 
 
 def use_device(name: str, deterministic: bool) -> str:
     """The device that the command works on, by ``--device`` and ``--deterministic``; before any other use of it."""
     if deterministic:
         compute_deterministically()
-    return resolve_device(name, launched())
+    return str(usable_device(name))
 
 
 def show_model(backend: Backend) -> None:

@@ -91,6 +91,8 @@ def _about(
         raise InputError("--quiet and --verbose exclude each other")
     bars.quiet = quiet
     logging.getLogger("keyorbit").setLevel(logging.INFO if verbose and first_launched() else logging.WARNING)
+    if verbose:
+        logging.getLogger("py.warnings").setLevel(logging.WARNING)
     if version:
         from importlib.metadata import version as package_version
 
@@ -104,6 +106,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+    # Those of libraries, such as Pillow's of a picture's damaged EXIF: --verbose shows them.
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     several = launched() > 1
     if several:  # a launcher ends all processes where one is gone
         signal.signal(signal.SIGTERM, _terminated)

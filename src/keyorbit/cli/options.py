@@ -86,7 +86,7 @@ def base_settings(kind: type[T], config: Path | None, kept: Path, resume: bool) 
     Raises:
         InputError: the file cannot be read, or holds what ``kind`` has not.
     """
-    if config is None and resume and kept.is_file():
+    if config is None and resume and kept.exists():
         config = kept
     return kind() if config is None else read_toml(config, kind)
 

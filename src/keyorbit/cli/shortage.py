@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from keyorbit.errors import InputError, memory_shortage
@@ -17,6 +18,7 @@ _ADVICE = {
     "layers": "fewer --layers",
     "map_size": "a smaller --map-size",
     "workers": "fewer --workers",
+    "tokens": "fewer --tokens",
     "device": "--device cpu",
     "cpu": "--cpu",
 }
@@ -60,7 +62,7 @@ def explains_shortage(command: Callable[..., None]) -> Callable[..., None]:
 def remedy(given: Mapping[str, Any], where: str) -> str:
     """How to go on, as the rest of a sentence; ``given`` are the command's options with their values."""
     helpful = {name: words for name, words in _ADVICE.items() if name in given and _helps(name, given, where)}
-    if "resume" in given:
+    if "resume" in given and Path(given["out"]).is_dir():
         same = [words for name, words in helpful.items() if name in _SAME_RUN]
         other = [words for name, words in helpful.items() if name not in _SAME_RUN]
         if given.get("data") is not None and "cache" in given:  # without it all objects are kept in float32

@@ -131,6 +131,11 @@ class KeypointDetector:
                 f"these tokens were discovered on model {tokens.info.model} ({made_for}), not on {backend.name} "
                 f"({backend.fingerprint}); use that model, or discover tokens on this one"
             )
+        width, there = int(backend.unet.config.cross_attention_dim), tokens.embedding.shape[1]
+        if there != width:
+            raise InputError(
+                f"these tokens have width {there}, and the model {backend.name} takes {width}: they are another's"
+            )
         if tokens.info.cameras_of and not backend.cameras_of:
             raise InputError(
                 f"these tokens were discovered with the cameras of {tokens.info.cameras_of}: load the model with "

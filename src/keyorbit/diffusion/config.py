@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from keyorbit.diffusion.choices import MapKind, Timesteps
 from keyorbit.errors import InputError
-from keyorbit.values import Amount, Count, Seed, check_fields
+from keyorbit.values import Amount, AnySeed, Count, check_fields
 
 Scale = Annotated[float, Meta(ge=0.01, le=100)]
 
@@ -37,7 +37,7 @@ class PrepareConfig:
     rotation_deg: Annotated[float, Meta(ge=0, le=360)] = 15.0
     scale: tuple[Scale, Scale] = (0.85, 1.1)
     shift: Annotated[float, Meta(ge=0, le=10)] = 0.1
-    seed: Seed | None = None
+    seed: AnySeed | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -61,7 +61,7 @@ class SettledPrepare(PrepareConfig):
     timestep: Timesteps = field(kw_only=True)
     warps: Amount = field(kw_only=True)
     noises: Count = field(kw_only=True)
-    seed: Seed = field(kw_only=True)
+    seed: AnySeed = field(kw_only=True)
 
     @property
     def timesteps(self) -> tuple[int, ...]:

@@ -1,9 +1,13 @@
 """Models and tokens by their paths: whether they are there, before torch is loaded to read them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
 from keyorbit.errors import InputError
+
+# The Hub's own limit on owner/name.
+_LONGEST_ID = 192
 
 
 def check_model(model: str, hint: str = "") -> None:
@@ -13,9 +17,9 @@ def check_model(model: str, hint: str = "") -> None:
         InputError: it is none of these; ``hint`` is the sentence then.
     """
     path = Path(model)
-    if model == "tiny" or path.is_dir():
+    if model == "tiny" or _is(path.is_dir):
         return
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
+    if _is(path.exists) or len(model) > _LONGEST_ID or model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise InputError(hint or f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
 
 
@@ -36,7 +40,7 @@ def check_unet(file: Path) -> None:
     Raises:
         InputError: it is missing, or no safetensors file.
     """
-    if not file.is_file():
+    if not _is(file.is_file):
         raise InputError(f"there is no UNet state dict at {file}")
     if file.suffix != ".safetensors":
         raise InputError(
@@ -47,8 +51,16 @@ def check_unet(file: Path) -> None:
 
 def check_tokens(path: Path) -> None:
     """Raise InputError where there is no file of tokens."""
-    if not path.is_file():
+    if not _is(path.is_file):
         raise InputError(f"no tokens at {path}; make them with 'keyorbit discover'")
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    """Whether a path is such a thing: no file has a name that the system does not allow."""
+    try:
+        return test()
+    except (OSError, ValueError):
+        return False
 
 
 def tokens_file(run: Path) -> Path:

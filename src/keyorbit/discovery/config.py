@@ -82,6 +82,8 @@ class DiscoverConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.map_size == 1:
+            raise InputError("map_size cannot be 1: a map of one pixel has no places; it must be 0 or 2 or more")
         if self.num_tokens > self.num_candidates:
             raise InputError(
                 f"{self.num_tokens} keypoints cannot be chosen from {self.num_candidates} tokens: "
@@ -135,11 +137,18 @@ def map_side(backend: "keyorbit.diffusion.backends.base.Backend", asked: int) ->
     return asked or 2 * backend.latent_size(backend.view_size, backend.view_size)[0]
 
 
+# What decides how tokens are found, and not how they are read.
+_OF_LEARNING = (
+    *("weights", "single_view", "rate", "start_temperature", "steps", "batch", "planting", "exemplars", "seed"),
+    "save_every",
+)
+
+
 def config_from_settings(settings: Mapping[str, Any], where: str = "the tokens' settings") -> DiscoverConfig:
     """The config that :class:`TokensInfo` keeps as plain values; ``where`` names these in error messages.
 
     Weights of terms that were removed since are left out: they say how the tokens were found, and nothing of how they
-    are read.
+    are read. So are such settings with values that older versions allowed, and this one does not.
 
     Raises:
         InputError: a name or a value that the config has not.
@@ -147,7 +156,13 @@ def config_from_settings(settings: Mapping[str, Any], where: str = "the tokens' 
     weights = settings.get("weights", {})
     if isinstance(weights, Mapping):
         weights = {k: v for k, v in weights.items() if k not in LossWeights.RETIRED}
-    return from_values(DiscoverConfig, {**settings, "weights": weights}, where)
+    try:
+        return from_values(DiscoverConfig, {**settings, "weights": weights}, where)
+    except InputError:
+        reading = {name: value for name, value in settings.items() if name not in _OF_LEARNING}
+        if len(reading) == len(settings):
+            raise
+        return from_values(DiscoverConfig, reading, where)
 
 
 def patterns(layers: str | tuple[str, ...] | None) -> tuple[str, ...] | None:

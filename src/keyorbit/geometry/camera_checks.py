@@ -25,6 +25,8 @@ _ALIKE = 0.3
 # it (by more than the second share), is in the unit of another picture size. In cropped pictures it may be anywhere.
 _SIZED, _RESIZED = 0.05, 0.15
 # Pixels are as wide as high, within this share.
+# Of skew, in focal lengths: what calibrations find is a thousandth.
+_SKEW = 0.1
 _SQUARE = 0.1
 # How far outside a view, in sides, the point may be at which all cameras look: a camera in the hand is not aimed well.
 _BESIDE = 0.5
@@ -89,6 +91,12 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
     if not torch.allclose(inner[:, 2], inner.new_tensor([0.0, 0, 1]).expand(len(inner), 3), atol=1e-4):
         return "intrinsics look transposed, or their last row is not 0 0 1"
     focal, middle = inner[:, [0, 1], [0, 1]], inner[:, :2, 2]
+    skew = inner[:, [0, 1], [1, 0]].abs() / focal.abs().clamp(min=1e-6)
+    if (skew > _SKEW).any():
+        return (
+            f"intrinsics have {float(inner[:, [0, 1], [1, 0]].abs().max()):.3g} beside the focal lengths, where "
+            "pictures have 0: their axes would not be at right angles"
+        )
     if (focal == 0).any():
         return "a focal length is 0"
     if (focal < 0).any():

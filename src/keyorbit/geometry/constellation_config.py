@@ -24,7 +24,7 @@ class ConstellationConfig:
             shape.
         trust: share of the views' evidence that counts in discovery and while the turn is searched, in (0, 1]. Default
             0.5, because neighbouring views make the same errors.
-        absent: likelihood, relative to flat heatmaps, of an object that lacks the token's part, in (0, 1). Default
+        absent: likelihood, relative to flat heatmaps, of an object that lacks the token's part, in (0, 1]. Default
             0.05. It bounds how much one token can speak against a turn.
         stretch: whether the places are stretched to each object's form, known from its silhouettes, once the turn is
             found. Default True.
@@ -38,7 +38,7 @@ class ConstellationConfig:
     near: Width = 0.12
     read: Width = 0.2
     trust: Annotated[float, Meta(ge=1e-6, le=1)] = 0.5
-    absent: Annotated[float, Meta(ge=1e-30, lt=1)] = 0.05
+    absent: Annotated[float, Meta(ge=1e-30, le=1)] = 0.05
     stretch: bool = True
 
     def __post_init__(self) -> None:

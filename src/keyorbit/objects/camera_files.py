@@ -38,7 +38,7 @@ def read_camera_file(path: Path) -> CameraMatrices:
     Raises:
         InputError: it is missing, not JSON, or holds no such matrices.
     """
-    content = json_in(text_of(path, _LARGEST), str(path))
+    content = json_in(text_of(path, _LARGEST), str(path), infinite=True)
     if isinstance(content, dict) and "cameras" in content:
         return from_values(_Below, content, str(path), others=True).cameras
     return from_values(CameraMatrices, content, str(path), others=True)

@@ -41,7 +41,8 @@ class Description:
         keypoints_2d: for each annotated view, the input view first, a place in the unit square for each landmark, of
             any numbers for those that it does not show.
         visible: for each annotated view, whether it sees each landmark.
-        boxes: for each annotated view, width and height of the object. Default None: not annotated.
+        boxes: for each annotated view, width and height of the object; NaN where it has none. Default None: not
+            annotated.
         surface: points on the object. Default None: not known.
 
     Raises:
@@ -59,7 +60,7 @@ class Description:
     known: tuple[Flag, ...] | None = None
     keypoints_2d: tuple[tuple[AnyPlace, ...], ...] | None = None
     visible: tuple[tuple[Flag, ...], ...] | None = None
-    boxes: tuple[Place, ...] | None = None
+    boxes: tuple[AnyPlace, ...] | None = None
     surface: tuple[Point, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -246,7 +246,9 @@ def _opened(stream: BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         # Between its limit and twice of it Pillow warns of what is reduced here.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(stream)
+        Image.init()
+        # Pillow gives an EPS, whatever its name, to another program, Ghostscript.
+        return Image.open(stream, formats=[name for name in Image.ID if name not in ("EPS", "WMF")])
 
 
 def _copied(file: Image.Image, size: tuple[int, int] | None, path: Path) -> Image.Image:

@@ -92,6 +92,8 @@ def check_tensors(
                 f"{path}: {name} cannot be of type {x.dtype} and shape {list(x.shape)}, or not finite; it must hold "
                 f"finite numbers of shape {list(like.shape)}"
             )
+        if name.startswith("optimizer.") and name.endswith((".step", ".exp_avg_sq")) and (x < 0).any():
+            raise InputError(f"{path}: {name} cannot be negative")
 
 
 def order_header(path: Path) -> None:

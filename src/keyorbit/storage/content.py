@@ -82,7 +82,8 @@ def _values(parse: Callable[[str], Any], text: str, where: str, kind: str, infin
     except RecursionError as error:
         raise InputError(f"{where} cannot be read as {kind}: it is nested more than {DEEPEST} deep") from error
     except ValueError as error:  # also: a whole number of thousands of digits
-        raise InputError(f"{where} cannot be read as {kind}: {error}") from error
+        reason = str(error).partition("; use sys.")[0]
+        raise InputError(f"{where} cannot be read as {kind}: {reason}") from error
     _check_plain(values, where, kind, infinite)
     return values
 

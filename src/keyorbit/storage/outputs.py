@@ -134,12 +134,23 @@ def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: b
     """
     if resume and overwrite:
         raise InputError("a run goes on (--resume) or is replaced (--overwrite): choose one of them")
+    for name in kind.files:
+        _check_regular(folder / name)
     checkpoint = folder / kind.checkpoint
     goes_on = resume and folder.is_dir() and (_checked_marker(folder, kind) or checkpoint.is_file())
     if not goes_on:
         check_output(folder, kind, overwrite)
     elif not checkpoint.exists() and (earlier := sorted(checkpoint.with_suffix("").glob(f"*{checkpoint.suffix}"))):
         raise InputError(f"{checkpoint} is missing: copy an earlier one there, such as {earlier[-1]}, or begin anew")
+
+
+def _check_regular(path: Path) -> None:
+    """Raise InputError where something is there that is no file: it could not be written, or would never end."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path} is no regular file: move it away")
+    except (OSError, RuntimeError) as error:  # also: links that lead round in a circle
+        raise InputError(f"{path} cannot be used: {error}") from error
 
 
 def begin_output(

@@ -37,14 +37,21 @@ def read_mesh(path: Path) -> Any:
     beside = _Beside(path)
     try:
         check_budgets(path)
+        _check_numbering(path)
         with np.errstate(all="ignore"):  # what overflows is found below
             mesh = trimesh.load(path, force="mesh", process=False, resolver=beside)
     except InputError:
         raise
     except Exception as error:  # trimesh's readers raise whatever their parsers raise, also MemoryError
-        raise InputError(f"{path} cannot be read as a mesh: {_said(error)}") from error
+        if beside.missing:
+            reason = f"it names {beside.missing[0]!r}, which has to lie in its folder"
+        elif path.suffix.lower().lstrip(".") not in trimesh.available_formats():
+            reason = "give a file with one of the suffixes .glb, .gltf, .obj, .off, .ply or .stl"
+        else:
+            reason = f"it is damaged or cut ({_said(error)})"
+        raise InputError(f"{path} cannot be read as a mesh: {reason}") from error
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise InputError(f"{path} holds no triangles")
+        raise InputError(f"{path} holds no triangles; or it is cut, and what it counts is not there")
     for name in beside.missing:
         log.warning("%s names %r, which is not in its folder: the mesh is read without it", path, name)
     _check(np.asarray(mesh.vertices), np.asarray(mesh.faces), str(path))
@@ -78,9 +85,22 @@ def _check(vertices: ndarray, faces: ndarray, where: str) -> None:
         raise InputError(f"{where}: vertex {at[0]} has the coordinate {vertices[tuple(at)]}; it must be finite")
 
 
+def _check_numbering(path: Path) -> None:
+    """Raise InputError for an OBJ face of vertex 0: they are counted from 1, and trimesh would take the last one."""
+    if path.suffix.lower() != ".obj":
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.lstrip().startswith(b"f ") and any(word.split(b"/")[0] in _ZEROS for word in line.split()[1:]):
+                raise InputError(f"{path}, line {number}: a face has vertex 0; an OBJ file counts them from 1")
+
+
 def _said(error: Exception) -> str:
     """The first line of what an exception says, or its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+_ZEROS = (b"0", b"-0", b"+0", b"00")
 
 
 class _Beside:

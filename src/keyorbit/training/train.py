@@ -13,9 +13,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
 
+from keyorbit.budget import check_budget
+from keyorbit.diffusion.attention import TEXT_TOKENS
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import fingerprint, source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.recording import layer_outlines
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.discovery.initial import tokens_info
 from keyorbit.errors import InputError
@@ -35,6 +38,8 @@ from keyorbit.training.step import TrainingStep
 from keyorbit.training.weights import learning, save_lora, save_model
 
 log = logging.getLogger(__name__)
+
+_FEW_TOKENS, _FEW_OBJECTS = 256, 16
 
 
 def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
@@ -130,6 +135,7 @@ def _train(
 ) -> Tokens:
     out = place.out
     reading = config.reading(model, tokens)
+    _check_memory(model, config, config.num_tokens if tokens is None else len(tokens))
     learned = _start(model, config, tokens).to(model.device)
     settings = config.settings() | {
         "model": model.fingerprint,
@@ -196,6 +202,21 @@ def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero1
     if made_for and made_for != backend.fingerprint:
         raise InputError(f"the tokens to start from were made for another model than {backend.name}")
     return backend
+
+
+def _check_memory(model: Zero123PlusBackend, config: TrainConfig, tokens: int) -> None:
+    """Raise InputError where tokens and batch need more memory than there is, at the least."""
+    if tokens <= _FEW_TOKENS and config.batch <= _FEW_OBJECTS:
+        return  # the model itself takes more
+    outlines = layer_outlines(model, "*", "attention")
+    scores = sum(one.query.shape[1] * one.query.shape[2] for one in outlines) * (TEXT_TOKENS + tokens)
+    remedy = "ask for fewer tokens, or a smaller batch"
+    needs = {
+        # Weights, gradients, two moments and an average.
+        f"{tokens} tokens": (5 * 4 * tokens * int(model.unet.config.cross_attention_dim), remedy),
+        f"the attention of {config.batch} objects to {tokens} tokens": (2 * 4 * config.batch * scores, remedy),
+    }
+    check_budget(needs, model.device)
 
 
 def _check_source(model: Zero123PlusBackend, out: Path, overwrite: bool) -> None:

@@ -36,9 +36,15 @@ def check_fit(parts: Parts, folder: Path) -> None:
             raise InputError(f"the parts in {folder} do not fit: its {what} {found}, not the {whose} {wanted}")
 
 
+# Files either of which hold a tokenizer's words: without them it has a few of its own, and knows no others.
+_WORDS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+
+
 def check_words(parts: Parts, folder: Path) -> None:
     """Raise InputError where the tokenizer does not make an empty prompt into rows that the text encoder has."""
-    tokenizer, known = parts.tokenizer, parts.text_encoder.config.vocab_size
+    tokenizer, known, place = parts.tokenizer, parts.text_encoder.config.vocab_size, folder / "tokenizer"
+    if not any(all((place / name).is_file() for name in names) for names in _WORDS):
+        raise InputError(f"{place} lacks its words: it needs tokenizer.json, or vocab.json and merges.txt")
     try:
         ids = tokenizer([""], padding="max_length", truncation=True, return_tensors="pt").input_ids
     except Exception as error:

@@ -242,6 +242,21 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def usable_device(name: str) -> torch.device:
+    """The torch device of that name, on which something was computed.
+
+    Raises:
+        InputError: it is not to be had here.
+    """
+    try:
+        device = torch.device(resolve_device(name, launched()))
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise InputError(f"device {name!r} is not to be had here: {reason[:200]}") from error
+    return device
+
+
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     """The torch device and dtype of these names; a dtype of ``auto`` is float32 on the CPU and float16 elsewhere.
 
@@ -249,10 +264,12 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
         InputError: one of them is not to be had here.
     """
     check_dtype(dtype)
-    try:
-        target = torch.device(resolve_device(device, launched()))
-        torch.empty(1, device=target)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
-    name = ("float32" if target.type == "cpu" else HALF_TYPES[0]) if dtype == AUTO else dtype
-    return target, getattr(torch, name)
+    target = usable_device(device)
+    return target, dtype_on(target, dtype)
+
+
+def dtype_on(device: torch.device, name: str) -> torch.dtype:
+    """The type of that name; ``auto`` is float32 on the CPU and float16 elsewhere."""
+    auto = "float32" if device.type == "cpu" else HALF_TYPES[0]
+    found: torch.dtype = getattr(torch, auto if name == AUTO else name)
+    return found

@@ -120,6 +120,11 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
     check_file(path, index, model_shapes(index))
     with safe_open(path, framework="pt") as file:
         rows = file.get_tensor("text_rows")
+        if rows.ndim != 2 or not len(rows) or rows.shape[1] != index.width or not rows.isfinite().all():
+            raise InputError(
+                f"{path}: text_rows cannot be of shape {list(rows.shape)}, or not finite; it must hold rows of "
+                f"{index.width} numbers: build the cache again"
+            )
         keys = tuple(
             file.get_tensor(f"to_key.{i}").clone().to(device) if layer.key else None
             for i, layer in enumerate(index.stored)

@@ -38,7 +38,7 @@ class _Marked:
     """x, y and visibility of each landmark, and x, y, width and height of the box, in pixels."""
 
     id: int | str
-    image_id: int | str
+    image_id: int | float | str
     keypoints: tuple[Coordinate, ...]
     bbox: tuple[Coordinate, Coordinate, Length, Length] | None = None
     iscrowd: int | bool | None = None
@@ -72,7 +72,9 @@ def read_coco(path: Path, split: str) -> ObjectDataset:
     if len(kinds) != 1:
         raise InputError(f"{path}: categories have {len(kinds)} different lists of keypoints; there must be one")
     (names,) = kinds
-    files = {image.id: below(pictures, image.file_name, f"{path}: images[{i}]") for i, image in enumerate(told.images)}
+    files: dict[int | float | str, Path] = {
+        image.id: below(pictures, image.file_name, f"{path}: images[{i}]") for i, image in enumerate(told.images)
+    }
     annotations = [
         _annotation(marked, files, len(names), f"{path}: annotations[{i}]")
         for i, marked in enumerate(told.annotations)
@@ -81,7 +83,7 @@ def read_coco(path: Path, split: str) -> ObjectDataset:
     return annotated_objects(annotations, names, _pairs(names), "COCO", path)
 
 
-def _annotation(told: _Marked, files: Mapping[int | str, Path], count: int, where: str) -> Annotation:
+def _annotation(told: _Marked, files: Mapping[int | float | str, Path], count: int, where: str) -> Annotation:
     if told.image_id not in files:
         raise InputError(f"{where} is of image {told.image_id!r}, which is not among the images")
     if len(told.keypoints) != 3 * count:
