@@ -62,7 +62,8 @@ def explains_shortage(command: Callable[..., None]) -> Callable[..., None]:
 def remedy(given: Mapping[str, Any], where: str) -> str:
     """How to go on, as the rest of a sentence; ``given`` are the command's options with their values."""
     helpful = {name: words for name, words in _ADVICE.items() if name in given and _helps(name, given, where)}
-    if "resume" in given and Path(given["out"]).is_dir():
+    begun = given.get("out") is None or Path(given["out"]).is_dir()
+    if "resume" in given and begun:
         same = [words for name, words in helpful.items() if name in _SAME_RUN]
         other = [words for name, words in helpful.items() if name not in _SAME_RUN]
         if given.get("data") is not None and "cache" in given:  # without it all objects are kept in float32
