@@ -36,7 +36,7 @@ quick: $(INSTALLED)
 browser: $(INSTALLED)
 	$(BIN)/pytest -m browser
 
-# All wrong inputs, kills and full disks that the tests know, and the table of docs/reliability.md: half an hour.
+# All wrong inputs, kills and full disks that the tests know, and the table of docs/reliability.md: hours.
 chaos: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --chaos $(or $(SEED),1) --hypothesis-seed $(or $(SEED),1) tests/chaos
 
