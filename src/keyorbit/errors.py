@@ -27,6 +27,11 @@ def one_of(name: str, value: str, known: Sequence[str]) -> None:
         raise InputError(f"{name} is {' or '.join(known)}, not '{value}'")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception of a library says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def memory_shortage(error: BaseException) -> str | None:
     """Which memory ran out, and how much more was wanted if the error says so; None for every other error.
 

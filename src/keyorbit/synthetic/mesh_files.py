@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, first_line
 from keyorbit.objects.paths import check_mesh
 from keyorbit.synthetic.mesh_budgets import MOST_TRIANGLES, check_budgets
 
@@ -48,7 +48,7 @@ def read_mesh(path: Path) -> Any:
         elif path.suffix.lower().lstrip(".") not in trimesh.available_formats():
             reason = "give a file with one of the suffixes .glb, .gltf, .obj, .off, .ply or .stl"
         else:
-            reason = f"it is damaged or cut ({_said(error)})"
+            reason = f"it is damaged or cut ({first_line(error)[:300]})"
         raise InputError(f"{path} cannot be read as a mesh: {reason}") from error
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise InputError(f"{path} holds no triangles; or it is cut, and what it counts is not there")
@@ -93,11 +93,6 @@ def _check_numbering(path: Path) -> None:
         for number, line in enumerate(file, 1):
             if line.lstrip().startswith(b"f ") and any(word.split(b"/")[0] in _ZEROS for word in line.split()[1:]):
                 raise InputError(f"{path}, line {number}: a face has vertex 0; an OBJ file counts them from 1")
-
-
-def _said(error: Exception) -> str:
-    """The first line of what an exception says, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 _ZEROS = (b"0", b"-0", b"+0", b"00")

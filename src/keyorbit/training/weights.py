@@ -17,6 +17,7 @@ from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import order_header
+from keyorbit.storage.content import json_of
 from keyorbit.storage.outputs import replaced_folder
 from keyorbit.training.choices import LORA, MODEL
 from keyorbit.training.config import Lora, TrainConfig
@@ -77,7 +78,7 @@ def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
         InputError: the folder holds other files than those of an earlier call, which are replaced.
     """
     source = source_folder(backend.name)
-    index = json.loads((source / "model_index.json").read_text())
+    index = json_of(source / "model_index.json")
     index["version"] = backend.cameras_of or cameras_in(index, source)
     with replaced_folder(folder, MODEL, overwrite=True) as partial:
         for part in sorted(path for path in source.iterdir() if path.is_dir() and path.name in index):

@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from keyorbit.diffusion.backends.stored import check_config, check_numbers, stored_class
 from keyorbit.diffusion.paths import check_unet
-from keyorbit.errors import InputError, memory_shortage
+from keyorbit.errors import InputError, first_line, memory_shortage
 
 _OTHER_NAMES = {
     CLIPImageProcessorPil: {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"},
@@ -39,7 +39,7 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     except BaseException as error:  # the libraries raise whatever they meet in a damaged file, also Rust's panics
         if isinstance(error, KeyboardInterrupt | SystemExit) or memory_shortage(error):
             raise
-        raise InputError(f"the {what} in {path} cannot be loaded: {_first_line(error)}") from error
+        raise InputError(f"the {what} in {path} cannot be loaded: {first_line(error)}") from error
     if not kwargs:
         return loaded
     component, info = loaded
@@ -74,7 +74,7 @@ def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
         if memory_shortage(error):
             raise
         raise InputError(
-            f"the unet in {folder} with the weights of {file} cannot be loaded: {_first_line(error)}"
+            f"the unet in {folder} with the weights of {file} cannot be loaded: {first_line(error)}"
         ) from error
     check_numbers(unet.state_dict().items(), f"the unet in {folder} with the weights of {file}")
     return unet
@@ -121,11 +121,6 @@ def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[s
         complaints.append(f"has other shapes for {_some(other)}")
     if complaints:
         raise InputError(f"the state dict {file} is not of this model's UNet: it {'; it '.join(complaints)}")
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _some(keys: Any) -> str:

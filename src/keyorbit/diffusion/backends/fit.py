@@ -9,7 +9,7 @@ from PIL import Image
 
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components
-from keyorbit.errors import InputError, memory_shortage
+from keyorbit.errors import InputError, first_line, memory_shortage
 from keyorbit.geometry.views import Layout
 
 Parts = Components | StableDiffusionComponents
@@ -48,7 +48,7 @@ def check_words(parts: Parts, folder: Path) -> None:
     try:
         ids = tokenizer([""], padding="max_length", truncation=True, return_tensors="pt").input_ids
     except Exception as error:
-        raise InputError(f"the tokenizer in {folder / 'tokenizer'} cannot be used: {_first_line(error)}") from error
+        raise InputError(f"the tokenizer in {folder / 'tokenizer'} cannot be used: {first_line(error)}") from error
     if not (ids.shape == (1, tokenizer.model_max_length) and len(tokenizer) <= known and int(ids.max()) < known):
         raise InputError(
             f"the parts in {folder} do not fit: its tokenizer knows {len(tokenizer)} words, the text_encoder {known}"
@@ -65,7 +65,7 @@ def check_pictures(parts: Components, folder: Path) -> None:
         except Exception as error:
             if memory_shortage(error):
                 raise
-            raise InputError(f"the {name} in {folder / name} cannot be used: {_first_line(error)}") from error
+            raise InputError(f"the {name} in {folder / name} cannot be used: {first_line(error)}") from error
         if made.shape != (1, 3, *size) or not made.isfinite().all():
             raise InputError(
                 f"the {name} in {folder / name} makes a picture into numbers of shape {list(made.shape)}, which must "
@@ -109,10 +109,6 @@ def check_unet_runs(parts: Parts, view_size: int, layout: Layout, folder: Path) 
             context = torch.empty(1, parts.tokenizer.model_max_length, parts.text_encoder.config.hidden_size)
             made = unet(torch.empty(1, unet.config.in_channels, *size), torch.tensor(0), context).sample
     except Exception as error:
-        raise InputError(f"the unet in {folder / 'unet'} cannot be used: {_first_line(error)}") from error
+        raise InputError(f"the unet in {folder / 'unet'} cannot be used: {first_line(error)}") from error
     if made.shape[-2:] != size:
         raise InputError(f"the unet in {folder / 'unet'} makes {size[0]} x {size[1]} latents into {list(made.shape)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
