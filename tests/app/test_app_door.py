@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from dataclasses import fields
 
 import pytest
@@ -14,7 +15,7 @@ from keyorbit.app.calls import CHAIRS, INPUTS
 from keyorbit.app.checks import Checked, Endpoint, Endpoints, Refused
 from keyorbit.app.door import API, Door
 from keyorbit.app.uploads import Limits
-from keyorbit.app.visits import GRACE_SECONDS, KEEP_SECONDS, Left, Visits
+from keyorbit.app.visits import GRACE_SECONDS, KEEP_SECONDS, TICK_SECONDS, Left, Visits
 
 HERE = "/scratch/a.png"
 FILE = {"path": HERE, "meta": {"_type": "gradio.FileData"}}
@@ -211,6 +212,7 @@ def test_a_visit_takes_its_files_with_it(scratch):
             visits.keep()
     visits.come("me")
     visits.come("me")
+    time.sleep(2 * TICK_SECONDS)
     visits.use("me", [str(scratch / name / "a.png") for name in ("example", "mine", "shared", "later")])
     visits.use("you", [str(scratch / "shared" / "a.png")])
     os.utime(scratch / "later" / "a.png")  # uploaded again, by somebody

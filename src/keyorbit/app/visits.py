@@ -13,6 +13,8 @@ from keyorbit.errors import InputError
 KEEP_SECONDS = 3600.0
 # After a visitor has left, until Gradio has surely finished with a result that was just handed to it.
 GRACE_SECONDS = 5.0
+# The clock of files lags behind `time.time` by up to a tick of the kernel, 10 ms; what is nearer counts as later.
+TICK_SECONDS = 0.02
 # Both together bound what visitors can fill the disk with.
 MOST_BYTES, MOST_FILES = 4 * 2**30, 20_000
 
@@ -179,6 +181,6 @@ class Visits:
         for path, used in visit.uploads.items():
             # Uploads of the same content are one file: another visitor's may be it, who has not named it yet.
             with suppress(OSError):
-                if path not in others | self._kept and path.lstat().st_ctime <= used:
+                if path not in others | self._kept and path.lstat().st_ctime < used - TICK_SECONDS:
                     path.unlink()
                     path.parent.rmdir()
