@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from helpers.models import SMALL
 from keyorbit.diffusion.backends.components import load_component, load_unet
-from keyorbit.diffusion.backends.loading import fingerprint, load_backend
+from keyorbit.diffusion.backends.fingerprint import fingerprint
+from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.errors import InputError
 from tiny_model.model import make_tiny
 

@@ -16,7 +16,8 @@ from accelerate.utils import GradientAccumulationPlugin
 from keyorbit.budget import check_budget
 from keyorbit.diffusion.attention import TEXT_TOKENS
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.loading import fingerprint, source_folder
+from keyorbit.diffusion.backends.fingerprint import fingerprint
+from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import layer_outlines
 from keyorbit.diffusion.tokens import Tokens, TokensInfo

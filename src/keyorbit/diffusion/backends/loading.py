@@ -1,6 +1,5 @@
 """From a model's name to a backend: the shipped tiny model, a local folder, or a Hub id; safetensors only."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_unet
 from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
+from keyorbit.diffusion.backends.fingerprint import fingerprint
 from keyorbit.diffusion.backends.fit import check_fit, check_pictures, check_schedule, check_unet_runs, check_words
 from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
@@ -197,27 +197,8 @@ def _parts(
     return parts
 
 
-def fingerprint(folder: Path, unet: Path | None = None) -> str:
-    """A short hash of a model folder's weights: names, sizes, and the first, middle and last MiB of each file.
-
-    With ``unet``, that file stands in for the folder's own UNet.
-    """
-    digest = hashlib.sha256()
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob("*/*.safetensors"))}
-    if unet is not None:
-        files = {name: path for name, path in files.items() if not name.startswith("unet/")} | {"unet": unet}
-    for name, path in files.items():
-        size = path.stat().st_size
-        digest.update(f"{name} {size}\n".encode())
-        with path.open("rb") as file:
-            for start in (0, size // 2, max(0, size - 2**20)):
-                file.seek(start)
-                digest.update(file.read(2**20))
-    return digest.hexdigest()[:16]
-
-
 def model_fingerprint(model: str | Path) -> str:
-    """The :func:`fingerprint` that the loaded model would have; reads no more than that takes.
+    """The fingerprint that the loaded model would have; reads no more than that takes.
 
     Raises:
         InputError: there is no such model.
