@@ -239,6 +239,7 @@ def open_studio(
     unet: Path | None,
     scratch: Path,
     cameras_of: str | None = None,
+    force: bool = False,
 ) -> Studio:
     """Open the studio of a run, or of the tokens for chairs that come with keyorbit.
 
@@ -248,7 +249,9 @@ def open_studio(
     path = EXAMPLES / "tokens.safetensors" if run is None else run if run.is_file() else run / "tokens.safetensors"
     tokens = Tokens.load(path)
     backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of)
-    KeypointDetector(backend, tokens)  # whether they fit
+    KeypointDetector(backend, tokens, force=force)  # whether they fit
+    # What was forced once is not refused for each picture.
+    tokens.info = replace(tokens.info, model_fingerprint=backend.fingerprint)
     return Studio(backend, tokens, scratch)
 
 

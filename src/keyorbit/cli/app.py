@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from msgspec import Meta
 
-from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption, check_model_options
+from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, ForceOption, UnetOption, check_model_options
 from keyorbit.cli.terminal import console
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -30,6 +30,7 @@ def app_command(
         str, typer.Option(help="Bind address: 127.0.0.1 serves this machine only, 0.0.0.0 all networks.")
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Default the first free one from 7860."), Port] = None,
+    force: ForceOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -50,7 +51,7 @@ def app_command(
             os.environ["GRADIO_TEMP_DIR"] = scratch
             gradio()
             quiet_libraries()
-            studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of)
+            studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of, force)
             show_model(studio.backend)
             with launch(studio, host, port) as address:
                 console.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)

@@ -61,7 +61,7 @@ def cache_command(
     object_paths(data)
 
     from keyorbit.cli.loading import load_model, use_device
-    from keyorbit.discovery.cache.build import build_cache, check_room
+    from keyorbit.discovery.cache.build import begun, build_cache, check_room
     from keyorbit.discovery.cache.index import plan_cache
     from keyorbit.objects.dataset import load_dataset
 
@@ -71,6 +71,7 @@ def cache_command(
     backend = load_model(model, device, dtype, unet, cameras_of, compile)
     with progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
+        index = begun(index, out, backend)
         check_room(index, out)
         if ranks.main:
             size = f"{index.bytes / 1e6:,.1f} MB for {len(index.objects)} objects in {index.versions} versions"

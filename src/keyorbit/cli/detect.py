@@ -12,6 +12,7 @@ from keyorbit.cli.options import (
     DeterministicOption,
     DeviceOption,
     DtypeOption,
+    ForceOption,
     OverwriteOption,
     RunArgument,
     UnetOption,
@@ -60,6 +61,7 @@ def detect_command(
     batch: BatchOption = None,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
+    force: ForceOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -102,7 +104,8 @@ def detect_command(
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
-    detector = KeypointDetector(backend, tokens, DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed))
+    config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
+    detector = KeypointDetector(backend, tokens, config, force)
     with progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
     edges = find_skeleton(found) if edges is None else edges

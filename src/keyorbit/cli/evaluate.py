@@ -12,6 +12,7 @@ from keyorbit.cli.options import (
     DeterministicOption,
     DeviceOption,
     DtypeOption,
+    ForceOption,
     RunArgument,
     UnetOption,
     check_model_options,
@@ -51,6 +52,7 @@ def evaluate_command(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     batch: BatchOption = None,
     compile: CompileOption = False,
+    force: ForceOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -90,7 +92,7 @@ def evaluate_command(
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
-    detectors = {name: KeypointDetector(backend, chosen) for name, chosen in candidates.items()}
+    detectors = {name: KeypointDetector(backend, chosen, force=force) for name, chosen in candidates.items()}
     with progress() as tick:
         fitted = detect_each(detectors, fit_objects, lambda i, n: tick("fit", i, n, {}), batch)
         found = detect_each(detectors, seen, lambda i, n: tick("objects", i, n, {}), batch)

@@ -72,6 +72,9 @@ CompileOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier call of this command wrote there; no other files.")
 ]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Use the tokens knowingly on other weights than they were discovered on.")
+]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
 
 

@@ -10,6 +10,7 @@ from keyorbit.cli.options import (
     DeterministicOption,
     DeviceOption,
     DtypeOption,
+    ForceOption,
     RunArgument,
     UnetOption,
     check_model_options,
@@ -33,6 +34,7 @@ def report_command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The page; default RUN/report.html.")] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
+    force: ForceOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,
     device: DeviceOption = AUTO,
@@ -61,7 +63,8 @@ def report_command(
     if shown:
         with progress() as tick:
             backend = run_backend(about.tokens, model, use_device(device, deterministic), dtype, unet, cameras_of)
-            found = detect_all(KeypointDetector(backend, about.tokens), shown, lambda i, n: tick("detect", i, n, {}))
+            detector = KeypointDetector(backend, about.tokens, force=force)
+            found = detect_all(detector, shown, lambda i, n: tick("detect", i, n, {}))
     write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 

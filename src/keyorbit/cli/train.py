@@ -10,6 +10,7 @@ import typer
 from keyorbit.cli.options import (
     CamerasOption,
     DeterministicOption,
+    ForceOption,
     ModelOption,
     OverwriteOption,
     UnetOption,
@@ -58,6 +59,7 @@ def train_command(
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     overwrite: OverwriteOption = False,
+    force: ForceOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
     deterministic: DeterministicOption = False,
     unet: UnetOption = None,
@@ -97,7 +99,7 @@ def train_command(
         found = train(
             backend, objects, settings, out, start, resume, accelerator,
             lambda i, n, terms: tick("train", i, n, {k: v for k, v in terms.items() if k in ("nvs", "keypoint")}),
-            overwrite,
+            overwrite, force,
         )  # fmt: skip
     if not accelerator.is_main_process:
         return

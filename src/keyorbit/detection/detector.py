@@ -22,6 +22,7 @@ from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.prepare import same_cameras
 from keyorbit.diffusion.recording import Recording, check_recordings, record, record_each
 from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.weights import check_weights
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
 from keyorbit.geometry.alignment import Form
@@ -120,17 +121,20 @@ class Detection:
 class KeypointDetector:
     """Reads discovered tokens on new objects.
 
+    Args:
+        backend: the model.
+        tokens: that were discovered on it.
+        config: the settings. Default None: :class:`DetectConfig` as it is.
+        force: use tokens of other weights knowingly, with a warning in the log. Default False.
+
     Raises:
         InputError: the tokens were made for other weights than the backend's, or with cameras that it was not told of.
     """
 
-    def __init__(self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None) -> None:
-        made_for = tokens.info.model_fingerprint
-        if made_for and made_for != backend.fingerprint:
-            raise InputError(
-                f"these tokens were discovered on model {tokens.info.model} ({made_for}), not on {backend.name} "
-                f"({backend.fingerprint}); use that model, or discover tokens on this one"
-            )
+    def __init__(
+        self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None, force: bool = False
+    ) -> None:
+        check_weights(tokens.info, backend, force)
         width, there = int(backend.unet.config.cross_attention_dim), tokens.embedding.shape[1]
         if there != width:
             raise InputError(

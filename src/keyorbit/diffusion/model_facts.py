@@ -1,6 +1,6 @@
 """What discovery needs to know of a model whose weights it may not have."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ class ModelFacts:
 
     Attributes:
         name: what :func:`keyorbit.load_backend` was called with.
-        fingerprint: of its weights.
+        fingerprint: of its weights; ``older_fingerprint`` gives it as earlier versions did, empty where no files are.
         layers: names of the cross-attention layers that are read.
         layout: how its views are tiled.
         cameras: of the objects' views; None for a model of a single view.
@@ -38,6 +38,7 @@ class ModelFacts:
     text_rows: Float[Tensor, "row width"]
     cameras_of: str = ""
     dtype: str = "float32"
+    older_fingerprint: Callable[[], str] = str
 
 
 def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras | None) -> ModelFacts:
@@ -55,4 +56,5 @@ def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras 
         backend.text_statistics(torch.Generator().manual_seed(0)).float().cpu(),
         backend.cameras_of,
         backend.precision.dtype,
+        backend.older_fingerprint,
     )

@@ -279,7 +279,7 @@ class DiscoveryRun(ABC):
             return 0
         tensors, metadata = load_checkpoint(path)
         about = from_values(_Header, metadata, str(path))
-        if other := differing(settings, about.settings):
+        if other := differing(settings, about.settings, {"model": self.source.facts.older_fingerprint}):
             raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
         if about.step > self.config.steps:
             raise InputError(f"{path}: step cannot be {about.step}; the run has {self.config.steps} steps")

@@ -1,7 +1,7 @@
 """Write settings (dataclasses) as TOML and read them. Each nested dataclass is a table; None is left out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,12 +33,16 @@ def read_toml(path: Path, kind: type[T]) -> T:
     return from_values(kind, toml_of(path), str(path), kind())
 
 
-def differing(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+def differing(
+    now: Mapping[str, Any], then: Mapping[str, Any], older: Mapping[str, Callable[[], Any]] | None = None
+) -> list[str]:
     """Names of the settings that have another value in ``then``, both as JSON keeps them; one that is missing is None.
 
     Within tables of settings, a name that only ``then`` has does not count where it is 0: it is of an older version.
+    ``older`` gives, for some names, the value that older versions wrote; it is asked where ``then`` has another.
     """
-    return [name for name, value in now.items() if not _same(value, then.get(name))]
+    others = [name for name, value in now.items() if not _same(value, then.get(name))]
+    return [name for name in others if not (older and name in older and _same(older[name](), then.get(name)))]
 
 
 def _same(now: Any, then: Any) -> bool:

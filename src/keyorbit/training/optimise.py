@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Stage:
         resume: whether the checkpoint is resumed from, if there is one. Default True.
         watched: names, in the log, of the lines that ``watch`` writes. Default: none.
         again: how to go on from a checkpoint, for error messages.
+        older: gives the values of settings that older versions wrote, by name. Default: none.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Stage:
     resume: bool = True
     watched: tuple[str, ...] = ()
     again: str = "--resume goes on from it, --overwrite begins anew"
+    older: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:
@@ -128,7 +130,9 @@ def optimise(
         InputError: the checkpoint has other settings or weights, or losses or weights are not finite.
     """
     state = TrainingState(modules, config.average, config.rate, accelerator)
-    step, losses = state.restore(stage.checkpoint, stage.settings) if stage.resume else (0, list[StepLosses]())
+    step, losses = (
+        state.restore(stage.checkpoint, stage.settings, stage.older) if stage.resume else (0, list[StepLosses]())
+    )
     began, first, means = time.monotonic(), step, dict[str, float]()
     main = accelerator.is_main_process
 

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -112,10 +112,15 @@ class TrainingState:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), [p.data for p in self.weights.values()], 1 - decay)
 
-    def restore(self, path: Path, settings: Mapping[str, Any] | None) -> tuple[int, list[StepLosses]]:
+    def restore(
+        self,
+        path: Path,
+        settings: Mapping[str, Any] | None,
+        older: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> tuple[int, list[StepLosses]]:
         """Restore a checkpoint if there is one; return its step, and the losses since the last line of the log.
 
-        Without one these are 0 and none.
+        Without one these are 0 and none. ``older`` is as in :func:`keyorbit.storage.settings.differing`.
 
         Raises:
             InputError: it is damaged, or has other settings or other weights.
@@ -124,7 +129,7 @@ class TrainingState:
             return 0, []
         tensors, metadata = load_checkpoint(path)
         about = from_values(_Header, metadata, str(path))
-        if other := differing(json.loads(json.dumps(settings or {})), about.settings or {}):
+        if other := differing(json.loads(json.dumps(settings or {})), about.settings or {}, older):
             raise InputError(
                 f"{path} was made with other settings ({', '.join(other)}): give the same, or another folder"
             )

@@ -21,6 +21,7 @@ from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import layer_outlines
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.weights import check_weights
 from keyorbit.discovery.initial import tokens_info
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
@@ -76,6 +77,7 @@ def train(
     accelerator: Accelerator | None = None,
     report: Report | None = None,
     overwrite: bool = False,
+    force: bool = False,
 ) -> Tokens:
     """Train on objects with known views; return the tokens. All files are written below ``out``.
 
@@ -94,13 +96,14 @@ def train(
         report: called as ``report(done, steps, terms)`` after each step, with the means of the last line of the log.
         overwrite: replace an earlier run in ``out``, at the new one's first checkpoint; other files are never touched.
             Default False.
+        force: start from ``tokens`` of another model knowingly, with a warning in the log. Default False.
 
     Raises:
         InputError: the model is not a Zero123++ with v-prediction, an object lacks views, the tokens belong to another
             model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, there are other files,
             another process writes there, or the loss is not finite: the message says what was kept.
     """
-    model = _checked(backend, objects, tokens)
+    model = _checked(backend, objects, tokens, force)
     accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
     with in_use(out, accelerator.is_main_process):
         if accelerator.is_main_process:
@@ -161,7 +164,15 @@ def _train(
         watch = _sheets(model, objects, config, out, learned, accelerator)
         with step.recording():
             optimise(
-                Stage(NAME, out, config.seed, settings, begin=begin, resume=place.resume),
+                Stage(
+                    NAME,
+                    out,
+                    config.seed,
+                    settings,
+                    begin=begin,
+                    resume=place.resume,
+                    older={"model": model.older_fingerprint},
+                ),
                 {"tokens": learned, "unet": model.unet},
                 step,
                 config.optimise_config(),
@@ -188,7 +199,7 @@ def _train(
     return learned.cpu()
 
 
-def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero123PlusBackend:
+def _checked(backend: Backend, objects: Objects, tokens: Tokens | None, force: bool) -> Zero123PlusBackend:
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{backend.name} has a single view: joint training is for Zero123++ models")
     if backend.parts.scheduler.config.prediction_type != "v_prediction":
@@ -199,9 +210,8 @@ def _checked(backend: Backend, objects: Objects, tokens: Tokens | None) -> Zero1
             "computes in"
         )
     check_objects(objects, backend)
-    made_for = "" if tokens is None else tokens.info.model_fingerprint
-    if made_for and made_for != backend.fingerprint:
-        raise InputError(f"the tokens to start from were made for another model than {backend.name}")
+    if tokens is not None:
+        check_weights(tokens.info, backend, force)
     return backend
 
 

@@ -1,6 +1,6 @@
 """What discovery, detection, preparation and the query cache need from a diffusion model, and nothing more."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,6 +80,10 @@ class Backend(Protocol):
     @property
     def fingerprint(self) -> str:
         """Tells two sets of weights apart."""
+
+    @property
+    def older_fingerprint(self) -> Callable[[], str]:
+        """Gives the fingerprint as earlier versions did; an empty text where there are no files."""
 
     @property
     def unet(self) -> Any:

@@ -15,7 +15,7 @@ from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_unet
 from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
-from keyorbit.diffusion.backends.fingerprint import fingerprint
+from keyorbit.diffusion.backends.fingerprint import fingerprint, older_fingerprint
 from keyorbit.diffusion.backends.fit import check_fit, check_pictures, check_schedule, check_unet_runs, check_words
 from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
@@ -145,7 +145,7 @@ def _zero123plus(
     check_schedule(components.scheduler, folder)
     check_pictures(components, folder)
     check_unet_runs(components, told.view_size, LAYOUT, folder)
-    return Zero123PlusBackend(
+    backend = Zero123PlusBackend(
         components,
         LAYOUT,
         chosen_cameras(cameras_of or cameras_in(index, folder)).to(device),
@@ -154,6 +154,8 @@ def _zero123plus(
         fingerprint(folder, unet),
         cameras_of or "",
     )
+    backend.older_fingerprint = partial(older_fingerprint, folder, unet)
+    return backend
 
 
 def _stable_diffusion(
@@ -166,6 +168,7 @@ def _stable_diffusion(
     if not isinstance(side := parts.unet.config.sample_size, int):
         raise InputError(f"{folder / 'unet' / 'config.json'}: sample_size cannot be {side}; it must be a whole number")
     backend = StableDiffusionBackend(parts, name, fingerprint(folder, unet))
+    backend.older_fingerprint = partial(older_fingerprint, folder, unet)
     check_unet_runs(parts, backend.view_size, backend.layout, folder)
     return backend
 
@@ -195,15 +198,6 @@ def _parts(
         part = load(name, kind)
         parts[name] = part.to(device) if isinstance(part, torch.nn.Module) else part
     return parts
-
-
-def model_fingerprint(model: str | Path) -> str:
-    """The fingerprint that the loaded model would have; reads no more than that takes.
-
-    Raises:
-        InputError: there is no such model.
-    """
-    return fingerprint(source_folder(str(model)))
 
 
 def source_folder(model: str) -> Path:

@@ -3,7 +3,7 @@
 Hedlin et al. 2024, Unsupervised Keypoints from Pretrained Diffusion Models (github.com/ubc-vision/StableKeypoints).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ class StableDiffusionBackend:
 
     def __init__(self, parts: StableDiffusionComponents, name: str, fingerprint: str = "") -> None:
         self.parts, self.name, self.fingerprint = parts, name, fingerprint
+        self.older_fingerprint: Callable[[], str] = str
         self.unet, self.layout = parts.unet, Layout(1, 1)
         self.precision = Precision(str(parts.unet.dtype).removeprefix("torch."))
         for module in (parts.vae, parts.unet, parts.text_encoder):

@@ -5,7 +5,7 @@ with all randomness drawn from one generator. Each denoising step runs the UNet 
 self-attention input of every layer for the noised input picture, the *grid pass* attends to it as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,7 @@ class Zero123PlusBackend:
     ) -> None:
         self.parts, self.layout, self.cameras = parts, layout, cameras
         self.view_size, self.name, self.fingerprint, self.cameras_of = view_size, name, fingerprint, cameras_of
+        self.older_fingerprint: Callable[[], str] = str
         self.unet = parts.unet
         self.controlnet: Any = None
         self.precision = Precision(str(parts.unet.dtype).removeprefix("torch."))

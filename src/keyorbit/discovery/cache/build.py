@@ -13,6 +13,7 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.model_facts import model_facts
 from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.recording import Recording, check_recordings, layer_outlines, record_each, settled_batch
+from keyorbit.diffusion.weights import Weighed, same_weights
 from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
 from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
 from keyorbit.discovery.choices import CACHE, check_cache_place
@@ -62,6 +63,7 @@ def _build(
     ranks: Ranks,
     batch: int | None,
 ) -> DiskCache:
+    index = begun(index, folder, backend)
     if ranks.main:
         check_room(index, folder)
         _begin(backend, index, folder)
@@ -85,6 +87,18 @@ def _build(
         log.info("wrote %s", shard_path(folder, shard))
     ranks.wait()
     return open_cache(folder, str(backend.device))
+
+
+def begun(index: CacheIndex, folder: Path, model: Weighed) -> CacheIndex:
+    """The index of the same cache in ``folder``, if one was begun there; else ``index`` itself.
+
+    The same model may have had another name when the cache was begun, and the fingerprint of an earlier version.
+    """
+    if not (folder / "index.json").is_file():
+        return index
+    there = read_index(folder)
+    same = {"model", "model_fingerprint"}.issuperset(index.differing(there))
+    return there if same and same_weights(there.model_fingerprint, model) else index
 
 
 def check_room(index: CacheIndex, folder: Path) -> None:
