@@ -13,6 +13,8 @@ from helpers.models import SMALL
 from keyorbit.diffusion.backends.components import load_component, load_unet
 from keyorbit.diffusion.backends.fingerprint import fingerprint
 from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.choices import check_dtype
+from keyorbit.discovery.choices import check_stored
 from keyorbit.errors import InputError
 from tiny_model.model import make_tiny
 
@@ -144,16 +146,26 @@ def test_a_damaged_folder_is_named_in_one_line(folder, spoil, named):
 def test_unknown_places_devices_and_types(model_folder, monkeypatch):
     with pytest.raises(InputError, match="no model folder"):
         load_backend("./nowhere")
-    with pytest.raises(InputError, match="dtype"):
-        load_backend(model_folder, dtype="int8")
+    for name in ("int8", torch.float64, "", "bf"):
+        with pytest.raises(InputError, match=r"dtype '.*' is not one of float32, bfloat16, float16, auto"):
+            load_backend(model_folder, dtype=name)
     with pytest.raises(InputError, match="device"):
         load_backend(model_folder, device="quantum")
+
+
+@pytest.mark.parametrize(
+    ("short", "name"),
+    [("bf16", "bfloat16"), ("fp16", "float16"), ("half", "float16"), ("fp32", "float32"), ("BF16", "bfloat16")],
+)
+def test_types_have_short_names(short, name):
+    assert check_dtype(short) == check_dtype(name) == check_stored(short) == name
 
 
 def test_half_precision_runs_and_records_float32(model_folder):
     from keyorbit.diffusion.attention import capture_attention
 
-    backend = load_backend(model_folder, dtype="bfloat16")
+    backend = load_backend(model_folder, dtype="bf16")
+    assert backend.precision.dtype == "bfloat16"
     zeros = torch.zeros(1, 4, 8, 8, dtype=torch.bfloat16)
     with capture_attention(backend.unet) as record, torch.no_grad():
         grid, context = torch.zeros(1, 4, 24, 16, dtype=torch.bfloat16), torch.zeros(1, 79, 16, dtype=torch.bfloat16)
@@ -175,7 +187,7 @@ def test_a_separate_unet_takes_the_place_of_the_folders(folder, backend, other_u
         assert torch.equal(swapped.unet.state_dict()[name], value.float())
     assert not any(weight.requires_grad or weight.is_meta for weight in swapped.unet.parameters())
     assert swapped.fingerprint not in ("", backend.fingerprint)
-    assert load_backend(folder, dtype="bfloat16", unet=other_unet).dtype == torch.bfloat16
+    assert load_backend(folder, dtype=torch.bfloat16, unet=other_unet).dtype == torch.bfloat16
 
 
 def lacking(weights):

@@ -32,7 +32,7 @@ DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cuda, mps
 DtypeOption = Annotated[
     str,
     typer.Option(
-        help="float32, bfloat16 or float16; auto: on a GPU half precision, if the maps stay those of float32."
+        help="float32, bfloat16 or float16 (bf16, fp16); auto: on a GPU half precision, if maps stay those of float32."
     ),
 ]
 DeterministicOption = Annotated[

@@ -15,6 +15,8 @@ Timesteps = Timestep | Annotated[tuple[Timestep, ...], Meta(min_length=1)]
 Layers = str | Annotated[tuple[str, ...], Meta(min_length=1)]
 # Types that a model computes in; "auto" chooses among them: diffusion/precision.py.
 DTYPES = ("float32", "bfloat16", "float16")
+# What else they are called.
+_SHORT = {"fp32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 # Of Zero123++; and with the rigs of geometry/rigs.py whose views are tiled as its own are.
 VERSIONS = ("v1.1", "v1.2")
 CAMERAS = (*VERSIONS, "zero123plus-v1.1", "zero123plus-v1.2", "instantmesh")
@@ -24,7 +26,22 @@ INSPECT_FORMAT = "keyorbit-inspect-1"
 ARCHITECTURE_NAMES = ("zero123plus-v1.2", "zero123plus-v1.1", "stable-diffusion-1.5", "stable-diffusion-2.1")
 
 
-def check_dtype(name: str) -> None:
-    """Raise InputError where a model cannot be loaded in the type of that name."""
+def check_dtype(given: object) -> str:
+    """The type that a model is loaded in, as :data:`DTYPES` has it, or ``auto``.
+
+    Args:
+        given: its name, or a short one such as ``bf16``; or torch's type.
+
+    Raises:
+        InputError: a model cannot be loaded in that type.
+    """
+    name = full_name(given)
     if name not in (AUTO, *DTYPES):
-        raise InputError(f"dtype {name!r} is not one of {', '.join((*DTYPES, AUTO))}")
+        raise InputError(f"dtype {str(given)!r} is not one of {', '.join((*DTYPES, AUTO))}")
+    return name
+
+
+def full_name(dtype: object) -> str:
+    """The name of a type of numbers as torch has it: ``bfloat16`` for ``bf16``; other names as they are."""
+    name = str(dtype).removeprefix("torch.")
+    return _SHORT.get(name.lower(), name)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal, get_args
 
+from keyorbit.diffusion.choices import full_name
 from keyorbit.errors import InputError
 from keyorbit.storage.outputs import OutputKind, check_output
 
@@ -22,10 +23,16 @@ RUN = OutputKind(
 CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
 
 
-def check_stored(name: str) -> None:
-    """Raise InputError where queries cannot be kept in the type of that name."""
+def check_stored(given: str) -> str:
+    """The type that queries are kept in, given its name, or a short one such as ``bf16``.
+
+    Raises:
+        InputError: they cannot be kept in that type.
+    """
+    name = full_name(given)
     if name not in STORED_TYPES:
-        raise InputError(f"queries are stored as {', '.join(STORED_TYPES)}, not {name!r}")
+        raise InputError(f"queries are stored as {', '.join(STORED_TYPES)}, not {given!r}")
+    return name
 
 
 def check_cache_place(folder: Path) -> None:

@@ -69,7 +69,7 @@ def load_backend_of(
 def load_backend(
     model: str | Path = "tiny",
     device: str = AUTO,
-    dtype: str = AUTO,
+    dtype: str | torch.dtype = AUTO,
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
     cameras_of: str | None = None,
@@ -82,9 +82,10 @@ def load_backend(
             Diffusion 1.5 or 2.1, or a Hub id. Weights of the ``fp16`` variant are taken where there are no others.
         device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once. ``"auto"`` is a CUDA GPU if there is
             one, else Apple's, else the CPU.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; attention maps and losses are float32 always. ``"auto"``
-            is float32 on the CPU; on a GPU it is half precision if that keeps the model's maps, which is measured
-            here: see :mod:`keyorbit.diffusion.precision`. The backend's ``precision`` tells what was chosen.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``, also short (``"bf16"``) or torch's own; attention maps
+            and losses are float32 always. ``"auto"`` is float32 on the CPU; on a GPU it is half precision if that keeps the
+            model's maps, which is measured here: see :mod:`keyorbit.diffusion.precision`. The backend's ``precision``
+            tells what was chosen.
         unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
         controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
@@ -232,15 +233,15 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(device: str, dtype: str | torch.dtype) -> tuple[torch.device, torch.dtype]:
     """The torch device and dtype of these names; a dtype of ``auto`` is float32 on the CPU and float16 elsewhere.
 
     Raises:
         InputError: one of them is not to be had here.
     """
-    check_dtype(dtype)
+    name = check_dtype(dtype)
     target = usable_device(device)
-    return target, dtype_on(target, dtype)
+    return target, dtype_on(target, name)
 
 
 def dtype_on(device: torch.device, name: str) -> torch.dtype:

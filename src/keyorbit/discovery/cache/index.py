@@ -188,7 +188,7 @@ def plan_cache(
     """
     settled = (config or DiscoverConfig()).settled(backend)
     layers, maps = settled.layers, settled.maps
-    check_stored(dtype)
+    stored = check_stored(dtype)
     cameras: Cameras | None = None
     listed = []
     for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
@@ -205,7 +205,7 @@ def plan_cache(
         layers=tuple(cross_attention_layers(backend.unet, layers)),
         pattern=layers,
         maps=maps,
-        dtype=cast(StoredType, dtype),
+        dtype=cast(StoredType, stored),
         prepare=settled.prepare,
         versions=settled.prepare.versions,
         layout=(backend.layout.rows, backend.layout.cols),
