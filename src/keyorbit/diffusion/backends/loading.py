@@ -83,9 +83,9 @@ def load_backend(
         device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once. ``"auto"`` is a CUDA GPU if there is
             one, else Apple's, else the CPU.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``, also short (``"bf16"``) or torch's own; attention maps
-            and losses are float32 always. ``"auto"`` is float32 on the CPU; on a GPU it is half precision if that keeps the
-            model's maps, which is measured here: see :mod:`keyorbit.diffusion.precision`. The backend's ``precision``
-            tells what was chosen.
+            and losses are float32 always. ``"auto"`` is float32 on the CPU; on a GPU it is half precision if that keeps
+            the model's maps, which is measured here: see :mod:`keyorbit.diffusion.precision`. The backend's
+            ``precision`` tells what was chosen.
         unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
         controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
