@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
+from keyorbit.storage.checkpoint import save_checkpoint
 
 
 def test_tokens_follow_the_text_in_every_item():
@@ -43,6 +44,37 @@ def test_save_and_load_keep_everything(tmp_path):
     assert torch.equal(back.embedding, tokens.embedding)
     assert back.info == info
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
+
+
+@pytest.mark.parametrize("change", ["half", "bfloat16", "double"])
+def test_tokens_of_other_types_are_kept_and_read_in_float32(change, tmp_path):
+    tokens = getattr(Tokens(torch.randn(4, 6), helpers=torch.randn(1, 6)), change)()
+    tokens.save(tmp_path / "t.safetensors")
+    back = Tokens.load(tmp_path / "t.safetensors")
+    assert back.embedding.dtype == back.helpers.dtype == torch.float32
+    assert torch.equal(back.embedding, tokens.embedding.float())
+    assert tokens.append_to(torch.zeros(1, 77, 6)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"info": {"version": "99.1.0", "new": 1}}, r"written by keyorbit 99\.1\.0; this is .*: upgrade"),
+        (
+            {"format": "keyorbit-tokens-2"},
+            r"a later keyorbit than this, .* in the format keyorbit-tokens-2: upgrade",
+        ),
+        ({"format": "keyorbit-tokens-0"}, "format cannot be 'keyorbit-tokens-0'"),
+        ({"info": {"version": "0.0.1", "new": 1}}, "has new"),
+    ],
+)
+def test_tokens_of_a_later_version_ask_for_it(changes, words, tmp_path):
+    header = {"format": "keyorbit-tokens-1", "info": {"version": "99.1.0"}}
+    save_checkpoint(tmp_path / "t.safetensors", {"embedding": torch.zeros(2, 4)}, header)
+    assert len(Tokens.load(tmp_path / "t.safetensors")) == 2  # what can be read is read
+    save_checkpoint(tmp_path / "t.safetensors", {"embedding": torch.zeros(2, 4)}, header | {"info": {}} | changes)
+    with pytest.raises(InputError, match=words):
+        Tokens.load(tmp_path / "t.safetensors")
 
 
 def test_unusable_files_are_named(tmp_path):

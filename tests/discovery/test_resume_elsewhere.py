@@ -1,11 +1,14 @@
 """A run that goes on in another type of numbers, or on another device, is the same run, and says so."""
 
+from copy import copy
+
 import pytest
 
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
+from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint
 
 CONFIG = DiscoverConfig(num_tokens=2, num_candidates=2, steps=4, save_every=2, batch=2, method="consistency")
@@ -27,3 +30,15 @@ def test_another_type_goes_on_with_a_warning(dtypes, model_folder, objects, tmp_
     else:
         (line,) = told
         assert f"written in {dtypes[0]} on cpu, and the run goes on in {dtypes[1]} on cpu" in line
+
+
+def test_a_run_of_an_earlier_version_goes_on(backend, objects, tmp_path):
+    before, other = copy(backend), copy(backend)
+    before.fingerprint, other.fingerprint = backend.older_fingerprint(), "other"
+    discover(before, objects, CONFIG, tmp_path, watch=lambda step, tokens: step < 2)
+    assert load_checkpoint(tmp_path / CHECKPOINT)[1]["settings"]["model"] == before.fingerprint
+    discover(backend, objects, CONFIG, tmp_path, resume=True)
+    assert load_checkpoint(tmp_path / CHECKPOINT)[1]["settings"]["model"] == backend.fingerprint
+    other.older_fingerprint = str
+    with pytest.raises(InputError, match=r"other settings \(model\)"):
+        discover(other, objects, CONFIG, tmp_path, resume=True)

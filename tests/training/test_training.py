@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -378,7 +379,9 @@ def test_the_last_checkpoints_are_kept(model, objects, tmp_path):
 
 def test_a_run_of_other_settings_is_not_resumed(model, objects, tmp_path):
     config = replace(SMALL, train="tokens", steps=1)
-    train(model, objects, config, tmp_path)
+    before = copy(model)
+    before.fingerprint = model.older_fingerprint()  # as an earlier version wrote it
+    train(before, objects, config, tmp_path)
     with pytest.raises(InputError, match="already"):
         train(model, objects, config, tmp_path)
     with pytest.raises(InputError, match="dropped"):

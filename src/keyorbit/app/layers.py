@@ -48,7 +48,7 @@ def attention_by_layer(
     generator = torch.Generator().manual_seed(0)
     every_layer = RecordConfig(("*",), "attention", PrepareConfig().settled(tokens.info.timestep), condition=True)
     recording = record(thing, backend, every_layer, generator)
-    embedding = tokens.embedding.to(backend.device)
+    embedding = tokens.embedding.to(backend.device, torch.float32)
     given = recording.queries["condition"].layers if "condition" in recording.queries else ()
     found = []
     for i, layer in enumerate(recording.queries["grid"].layers):

@@ -21,7 +21,7 @@ from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.prepare import same_cameras
 from keyorbit.diffusion.recording import Recording, check_recordings, record, record_each
-from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.diffusion.weights import check_weights
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
@@ -147,8 +147,7 @@ class KeypointDetector:
             )
         self.backend, self.tokens = backend, tokens
         self.config = config or DetectConfig()
-        settings = tokens.info.settings
-        self.discovered = (config_from_settings(settings) if settings else DiscoverConfig()).settled(backend)
+        self.discovered = _found_with(tokens.info).settled(backend)
         check_budget(self._needs(), backend.device)
         check_recordings(backend, self.recording, 1)
         self.peak = _peak(self.config.peak, backend.cameras is None and self.discovered.maps != "logits")
@@ -297,7 +296,7 @@ class KeypointDetector:
         self, recording: Recording, which: Pass, layout: Layout
     ) -> Float[Tensor, "version view token_and_helper side side"]:
         """Those of the tokens, then of the helpers: together, as they were found, since some maps share a softmax."""
-        tokens = torch.cat([self.tokens.embedding, self.tokens.helpers]).to(self.backend.device)
+        tokens = torch.cat([self.tokens.embedding, self.tokens.helpers]).to(self.backend.device, torch.float32)
         side, found = map_side(self.backend, self.discovered.map_size), self.discovered
         return token_heatmaps(recording.maps(tokens, which), layout, found.maps, side, found.temperature)
 
@@ -315,6 +314,22 @@ class KeypointDetector:
             None if condition is None else peak_xy(condition, peak, window).cpu(),
             None if condition is None else peak_score(condition, condition, window).cpu(),
         )
+
+
+def _found_with(info: TokensInfo) -> DiscoverConfig:
+    """How tokens were found, as far as it decides how they are read.
+
+    Where they have no settings, these are their layers, timestep and mode; where they name no layers either, the
+    model's own.
+
+    Raises:
+        InputError: as :func:`keyorbit.discovery.config.config_from_settings`.
+    """
+    if info.settings:
+        return config_from_settings(info.settings)
+    if not info.layers:
+        return DiscoverConfig()
+    return DiscoverConfig(layers=info.layers, mode=info.mode, prepare=PrepareConfig(timestep=info.timestep))
 
 
 def _peak(chosen: Peak | None, flat: bool) -> Peak:

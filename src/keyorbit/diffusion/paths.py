@@ -63,6 +63,11 @@ def _is(test: Callable[[], bool]) -> bool:
         return False
 
 
+def exists(path: Path) -> bool:
+    """Whether anything is there."""
+    return _is(path.exists)
+
+
 def tokens_file(run: Path) -> Path:
     """The file of tokens in a run's folder, or the one that ``run`` is itself.
 

@@ -1,9 +1,11 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from einops import repeat
@@ -13,12 +15,14 @@ from torch import Tensor, nn
 
 from keyorbit.diffusion.choices import Mode, Timesteps
 from keyorbit.diffusion.hub import HubTokens
+from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import Amount, from_values
+from keyorbit.values import Amount, from_values, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
+_FORMATS = "keyorbit-tokens-"
 # Above what any model attends to: 65,536 tokens of width 4096.
 _MOST, _LARGEST = 2**16, 2**30
 # In radii of what the views see, and their squares: beyond this nothing is seen, and float32 ends.
@@ -31,7 +35,8 @@ class TokensInfo:
     """Where tokens come from: what one needs to use them, and to make them again.
 
     Attributes:
-        model: name, folder or Hub id of the model that they were found on.
+        model: name, folder or Hub id of the model that they were found on. A file of tokens keeps a folder as seen from
+            its own, so that both can be moved; see :mod:`keyorbit.diffusion.model_places`.
         model_fingerprint: of its weights; other weights are refused.
         layers: names of the cross-attention layers that are read.
         timestep: 0…999, one or several.
@@ -77,14 +82,16 @@ class TokensInfo:
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file of tokens holds besides tensors."""
+    """What a file of tokens holds besides tensors; model_folder: of the model, as seen from the file's folder."""
 
     format: Literal["keyorbit-tokens-1"]
     info: TokensInfo
+    model_folder: str = ""
 
 
 class Tokens(nn.Module, HubTokens):
-    """K learnable context rows, ``embedding [token width]``, float32.
+    """K learnable context rows, ``embedding [token width]``, float32; after ``.half()`` and such, they are still read
+    in float32, and a file of them holds less.
 
     helpers: more rows, [helper width], that mark no keypoints: candidates of a discovery by constellation that were not
     kept, which help to find how an object is turned.
@@ -153,20 +160,35 @@ class Tokens(nn.Module, HubTokens):
             InputError: the disk refuses.
         """
         tensors = {"embedding": self.embedding, "helpers": self.helpers}
-        save_checkpoint(Path(path), tensors, {"format": FORMAT, "info": asdict(self.info)})
+        header = {"format": FORMAT, "info": asdict(self.info)}
+        if place := seen_from(Path(path), self.info.model):
+            header["model_folder"] = place
+        save_checkpoint(Path(path), tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokens":
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: the file is missing, damaged or no tokens file, or holds what tokens cannot be.
+            InputError: the file is missing, damaged, no tokens file or one of a later version, or holds what tokens
+                cannot be.
         """
         check_tokens(Path(path))
         if (size := Path(path).stat().st_size) > _LARGEST:
             raise InputError(f"{path} has {size:,} bytes; a file of tokens has at most {_LARGEST:,}")
         tensors, values = load_checkpoint(Path(path))
-        info = from_values(_Header, values, f"the header of {path}").info
+        try:
+            return cls._of(tensors, values, Path(path))
+        except InputError as error:
+            if later := _later(values):
+                raise InputError(f"{path} was written by {later}: upgrade it, pip install -U keyorbit") from error
+            raise
+
+    @classmethod
+    def _of(cls, tensors: Mapping[str, Tensor], values: Mapping[str, Any], path: Path) -> "Tokens":
+        """The tokens in a file, of which all is checked."""
+        header = from_values(_Header, values, f"the header of {path}")
+        info = header.info
         embedding = _rows(tensors, "embedding", path)
         helpers = _rows(tensors, "helpers", path) if "helpers" in tensors else embedding[:0]
         if not 1 <= len(embedding) <= _MOST or len(helpers) > _MOST:
@@ -188,7 +210,25 @@ class Tokens(nn.Module, HubTokens):
                 f"{path} holds {len(info.places)} places for {len(embedding)} tokens and {len(helpers)} helpers: there "
                 "must be one for each, or none"
             )
-        return cls(embedding, info, helpers)
+        place = found_from(path, info.model, header.model_folder, info.model_fingerprint)
+        return cls(embedding, replace(info, model=place), helpers)
+
+
+def _later(values: Mapping[str, Any]) -> str:
+    """Which version wrote a file's header, and which this is, if that is a later one; else empty."""
+    info, found = values.get("info"), values.get("format")
+    written, own = info.get("version") if isinstance(info, Mapping) else None, version("keyorbit")
+    if isinstance(written, str) and _numbers(written) > _numbers(own):
+        return f"keyorbit {short(written)[1:-1]}; this is {own}"
+    if isinstance(found, str) and found.startswith(_FORMATS) and _numbers(found.removeprefix(_FORMATS)) > (1,):
+        return f"a later keyorbit than this, {own}, in the format {short(found)[1:-1]}"
+    return ""
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Of a version such as 1.2.3; none of anything else."""
+    found = re.match(r"\d{1,6}(\.\d{1,6})*", text)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def _rows(tensors: Mapping[str, Tensor], name: str, path: str | Path) -> Float[Tensor, "row width"]:

@@ -22,6 +22,7 @@ from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.diffusion.choices import check_dtype
+from keyorbit.diffusion.model_places import check_there
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
@@ -60,8 +61,10 @@ def load_backend_of(
     """The model that tokens were found on, with the cameras that they were found with; or another that is named.
 
     Raises:
-        InputError: it does not load.
+        InputError: it is not where the tokens say, or does not load.
     """
+    if model is None:
+        check_there(tokens.info.model, tokens.info.model_fingerprint)
     chosen = cameras_of or tokens.info.cameras_of or None
     return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen, compile=compile)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.model_facts import model_facts
+from keyorbit.diffusion.model_places import seen_from
 from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.recording import Recording, check_recordings, layer_outlines, record_each, settled_batch
 from keyorbit.diffusion.weights import Weighed, same_weights
@@ -135,7 +136,8 @@ def missing_shards(index: CacheIndex, folder: Path) -> list[int]:
 def _begin(backend: Backend, index: CacheIndex, folder: Path) -> None:
     """Marker, index and key matrices."""
     begin_output(folder, CACHE, resume=True)
-    write_text(folder / "index.json", index.to_json())
+    path = folder / "index.json"
+    write_text(path, index.to_json(seen_from(path, backend.name)))
     tensors = {"text_rows": model_facts(backend, index.layers, None).text_rows}
     for i, outline in enumerate(layer_outlines(backend, index.pattern, index.maps)):
         if outline.to_key is not None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts
+from keyorbit.diffusion.model_places import found_from
 from keyorbit.diffusion.prepare import Shown
 from keyorbit.diffusion.queries import LayerQueries, QueryCache
 from keyorbit.discovery.cache.index import CacheIndex, read_index
@@ -131,7 +132,8 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
         )
     cameras = None if index.cameras is None else Cameras.from_dict(index.cameras)
     layout = Layout(*index.layout)
-    names = index.model, index.model_fingerprint, index.layers
+    mark = index.model_fingerprint
+    names = found_from(folder / "index.json", index.model, index.model_folder, mark), mark, index.layers
     facts = ModelFacts(*names, layout, cameras, index.latent_side, rows, index.cameras_of)
     held = (
         f"{len(index.objects)} objects in {index.versions} versions each, {index.bytes / 1e6:.1f} MB of {index.dtype}"

@@ -26,7 +26,7 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects, ObjectViews
 from keyorbit.storage.content import json_of
-from keyorbit.values import Count, from_values
+from keyorbit.values import Count, check_value, from_values
 
 FORMAT: Literal["keyorbit-queries-1"] = "keyorbit-queries-1"
 STORED: dict[str, torch.dtype] = {name: getattr(torch, name) for name in STORED_TYPES}
@@ -113,9 +113,15 @@ class CacheIndex:
         start = shard * self.objects_per_shard
         return range(start, min(start + self.objects_per_shard, len(self.objects)))
 
-    def to_json(self) -> str:
-        """What ``index.json`` holds."""
-        return json.dumps({"identity": self.identity, **self._plain}, indent=1) + "\n"
+    def to_json(self, model_folder: str = "") -> str:
+        """What ``index.json`` holds; the model's folder is told as seen from it, and is no part of the identity."""
+        place = {"model_folder": model_folder} if model_folder else {}
+        return json.dumps({"identity": self.identity, **place, **self._plain}, indent=1) + "\n"
+
+    @cached_property
+    def model_folder(self) -> str:
+        """The model's folder as seen from the cache's, if the index was read from a file that tells it; else empty."""
+        return ""
 
     @property
     def recording(self) -> RecordConfig:
@@ -143,7 +149,10 @@ def read_index(folder: Path) -> CacheIndex:
     try:
         values = json_of(path)
         identity = values.pop("identity", None) if isinstance(values, dict) else None
+        place = values.pop("model_folder", "") if isinstance(values, dict) else ""
         index = from_values(CacheIndex, values, str(path))
+        check_value(f"{path}: model_folder", place, str)
+        vars(index)["model_folder"] = place
         # As it was written, by which it is known: there a float may be a whole number.
         vars(index)["_plain"] = values
         if index.identity != identity:
