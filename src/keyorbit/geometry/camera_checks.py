@@ -182,7 +182,10 @@ def _off_centre(cameras: Cameras) -> float:
 
 def _at_one_point(cameras: Cameras) -> bool:
     centres = cameras.centers.double()
-    reach = cameras.world_to_camera[:, :3, 3].double().norm(dim=1).max()
+    middle = search_volume(cameras)[0]
+    # The object is what all of them have in front of them, wherever the origin is; if they have nothing, the origin is.
+    looked_at = middle if (cameras.depth(middle[None]) > 0).all() else torch.zeros_like(middle)
+    reach = (centres - looked_at).norm(dim=1).max()
     return bool((centres - centres.mean(0)).norm(dim=1).max() <= _APART * reach)
 
 
