@@ -18,6 +18,7 @@ from keyorbit.discovery.discover import discover
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import detect_all
+from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.hull import beside_silhouette, silhouette_distance
 from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
@@ -53,6 +54,28 @@ def test_detection_returns_planted_points(backend, objects, generator, monkeypat
     found = detector.detect_object(objects[0])
     beside = beside_silhouette(silhouette_distance(found.masks), backend.cameras.project(found.keypoints_3d.xyz))
     assert beside.max() < 2 / 16
+
+
+@pytest.mark.parametrize(
+    ("space", "unit", "origin"),
+    [
+        ("triangulation", 37.0, (100.0, -5.0, 3.0)),
+        ("evidence", 37.0, (100.0, -5.0, 3.0)),
+        ("evidence", 1e-3, (1.0, 2.0, 3.0)),
+    ],
+)
+def test_a_world_of_any_unit_and_origin_has_the_same_points(space, unit, origin, backend, objects):
+    detector = KeypointDetector(backend, untrained(backend, SMALL), DetectConfig(noises=1, space=space))
+    poses, origin = backend.cameras.world_to_camera.double(), torch.tensor(origin).double()
+    poses[:, :3, 3] = unit * poses[:, :3, 3] - poses[:, :3, :3] @ origin
+    there = Cameras(poses.float(), backend.cameras.intrinsics)
+    one, other = (
+        detector.detect_object(replace(objects[0], cameras=cameras)).keypoints_3d
+        for cameras in (backend.cameras, there)
+    )
+    torch.testing.assert_close(((other.xyz - origin) / unit).float(), one.xyz, atol=4e-4, rtol=0)
+    torch.testing.assert_close(other.reprojection_error, one.reprojection_error, atol=1e-3, rtol=0)
+    torch.testing.assert_close(other.covariance / unit**2, one.covariance, atol=1e-6, rtol=0.05)
 
 
 @pytest.mark.parametrize("peak", ["soft", "window", "argmax", None])

@@ -181,3 +181,14 @@ def test_axes_that_are_not_at_right_angles():
         inner[2, row, column] = 1e6
         with pytest.raises(ValueError, match=r"intrinsics have 1e\+06 beside the focal lengths"):
             check_cameras(Cameras(cameras.world_to_camera, inner))
+
+
+@pytest.mark.parametrize(("away", "fine"), [(1e3, True), (1e6, False)])
+def test_a_world_whose_origin_is_too_far_for_single_precision_is_told(away, fine):
+    poses = RIG.world_to_camera.double()
+    poses[:, :3, 3] += poses[:, :3, 0] * away
+    cameras = Cameras(poses, RIG.intrinsics.double())
+    if fine:
+        return check_cameras(cameras)
+    with pytest.raises(ValueError, match=r"are 1e\+06 from the origin and 1.9\d* from each other, which is too far for"):
+        check_cameras(cameras)

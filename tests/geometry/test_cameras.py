@@ -105,3 +105,11 @@ def test_bad_angles_are_refused():
         orbit_cameras(0.0, 90.0)
     with pytest.raises(ValueError, match="one per view"):
         orbit_cameras((0.0, 1.0), (0.0, 1.0, 2.0))
+
+
+def test_a_world_about_a_point_has_it_for_its_origin():
+    cameras, point, places = zero123plus_cameras(), torch.tensor([100.0, -5, 3]), torch.rand(4, 3) - 0.5
+    found = cameras.about(point)
+    assert found.world_to_camera.dtype == cameras.world_to_camera.dtype
+    torch.testing.assert_close(found.project(places), cameras.project(places + point), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.about(-point).world_to_camera, cameras.world_to_camera, atol=2e-5, rtol=0)

@@ -114,6 +114,23 @@ def test_turning_the_world_turns_the_points():
     assert torch.equal(xy, before)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 37.0, 1e5])
+def test_the_unit_of_the_world_does_not_matter(unit):
+    points, xy = draw(5, 3) - 0.5, CAMERAS.project(draw(5, 3) - 0.5) + 0.01 * draw(6, 5, 2)
+    poses = CAMERAS.world_to_camera.clone()
+    poses[:, :3, 3] *= unit
+    other = Cameras(poses, CAMERAS.intrinsics).to(dtype=torch.float32)
+    one, weights, variance = CAMERAS.to(dtype=torch.float32), torch.ones(6, 5), torch.full((5,), 1e-4)
+    points, xy = points.float(), xy.float()
+    torch.testing.assert_close(triangulate(xy, other) / unit, triangulate(xy, one), atol=1e-5, rtol=0)
+    told = point_covariance(points, one, weights, variance)
+    torch.testing.assert_close(
+        point_covariance(points * unit, other, weights, variance) / unit**2, told, atol=1e-9, rtol=1e-3
+    )
+    # Without any view that counts, a large variance, and not an infinite one.
+    assert point_covariance(points * unit, other, 0 * weights, variance).isfinite().all()
+
+
 def test_points_through_heatmaps_come_back():
     cameras = zero123plus_cameras().to(dtype=torch.float64)
     points = 0.4 * planted(shape=(2, 4, 3))

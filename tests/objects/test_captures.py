@@ -61,8 +61,10 @@ def test_a_model_of_colmap_is_read(photographs, tmp_path):
     found = load_capture(photographs, tmp_path / "model", LAYOUT, 16)
     torch.testing.assert_close(found.cameras.world_to_camera, CAMERAS.world_to_camera, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.cameras.intrinsics, CAMERAS.intrinsics, atol=1e-5, rtol=0)
-    (tmp_path / "model" / "cameras.txt").write_text("1 OPENCV 48 32 40 40 24 16 0 0 0 0\n")
-    with pytest.raises(InputError, match="OPENCV camera; undistort"):
+    (tmp_path / "model" / "cameras.txt").write_text("1 OPENCV 48 32 40 40 24 16 -40 0 0 0\n")
+    with pytest.raises(
+        InputError, match=r"view_0.png: its OPENCV lens moves pixels by up to \d+ and folds the picture"
+    ):
         load_capture(photographs, tmp_path / "model", LAYOUT, 16)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from helpers.colmap import write_binary, write_model
 from helpers.wrong_cameras import RIG
 from keyorbit.errors import InputError
+from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.captures import load_capture
 from keyorbit.objects.colmap import read_colmap
@@ -51,13 +52,154 @@ def test_text_and_binary_agree_and_text_is_used_where_both_are(model):
         read_colmap(model)
 
 
-def test_rows_of_text_may_have_comments_and_empty_lines_between(model):
+POINTS = "1.5 2.5 -1 7 8 9"
+
+
+@pytest.mark.parametrize(
+    ("between", "end"),
+    [
+        (f"\n{POINTS}\n", "\n"),
+        (f"\n{POINTS}\n\n# a comment\n  # another\n", f"\n{POINTS}"),
+        ("\n\n", "\n\n"),
+        ("\n", ""),  # no rows of points
+        ("\n", "\n"),
+        ("\r\n", "\r\n"),
+        (f"\r\n{POINTS}\r\n", "\r\n"),
+        ("\n1 2 -1 nan inf 5\n", "\n"),
+        ("\n" + "103 55 -1 " * 4 + "\n", "\n"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff", "# IMAGE_ID, …\n\n"])
+def test_rows_of_images_may_have_points_after_them_an_empty_row_or_none(between, end, mark, model):
     binary = read_colmap(model)
     write_model(model, RIG, 24, 24, NAMES)
-    rows = (model / "images.txt").read_text().split("\n")
-    spaced = "# IMAGE_ID, …\n\n" + "\n\n".join(f"{row}\n1.5 2.5 -1" for row in rows[::2]) + "\n"
-    (model / "images.txt").write_text(spaced)
+    rows = (model / "images.txt").read_text().split("\n")[::2]
+    (model / "images.txt").write_bytes((mark + between.join(rows) + end).encode())
     assert read_colmap(model) == binary
+
+
+def test_a_name_may_be_a_number_and_points_may_be_missing_for_some(model):
+    write_model(model, RIG, 24, 24, [f"000{i}" for i in range(6)])
+    rows = (model / "images.txt").read_text().split("\n")[::2]
+    lines = [line for i, row in enumerate(rows) for line in (row, *[POINTS, ""][i % 3 : i % 3 + 1])]
+    (model / "images.txt").write_text("\n".join(lines))
+    assert [shot.name for shot in read_colmap(model).shots] == [f"000{i}" for i in range(6)]
+
+
+def test_a_text_and_a_binary_file_make_a_model(model):
+    binary = read_colmap(model)
+    write_model(model, RIG, 24, 24, NAMES)
+    for gone in ("cameras.bin", "images.txt"):
+        (model / gone).unlink()
+    for more in ("rigs.bin", "frames.bin", "points3D.ply"):
+        (model / more).write_bytes(b"not read")
+    assert read_colmap(model) == binary
+
+
+PLACES = [
+    "sparse/0",
+    "sparse",
+    "colmap/sparse/0",
+    "distorted/sparse/0",
+    "dense/sparse",
+    "dense/0/sparse",
+    "0",
+    "sparse/1",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("write", [write_model, write_binary])
+def test_a_project_has_its_model_in_one_of_these_folders(place, write, photographs, tmp_path):
+    (tmp_path / "project" / place).mkdir(parents=True)
+    write(tmp_path / "project" / place, RIG, 24, 24, NAMES)
+    found = load_capture(photographs, tmp_path / "project", Layout(3, 2), 16)
+    torch.testing.assert_close(found.cameras.world_to_camera, RIG.world_to_camera, atol=1e-6, rtol=0)
+
+
+def moved(by):
+    poses = RIG.world_to_camera.clone()
+    poses[:, 2, 3] *= by
+    return Cameras(poses, RIG.intrinsics)
+
+
+def test_of_several_models_that_with_the_photographs_is_taken(photographs, tmp_path):
+    project, names = tmp_path / "project", [f"other {i}.png" for i in range(6)]
+    for i, (those, by) in enumerate(((names, 1.0), (NAMES, 2.0), (NAMES[:3], 3.0))):
+        (project / "sparse" / str(i)).mkdir(parents=True)
+        write_binary(project / "sparse" / str(i), moved(by).select(range(len(those))), 24, 24, those)
+    found = load_capture(photographs, project, Layout(3, 2), 16)
+    torch.testing.assert_close(found.cameras.world_to_camera, moved(2.0).world_to_camera, atol=1e-6, rtol=0)
+    write_binary(project / "sparse" / "1", RIG.select(range(3)), 24, 24, NAMES[3:])
+    with pytest.raises(InputError, match=r"does not have a view 3.png, and .*sparse/1 does not have others: give"):
+        load_capture(photographs, project, Layout(3, 2), 16)
+
+
+def test_of_the_same_names_those_for_pictures_of_this_size_are_taken(photographs, tmp_path):
+    project = tmp_path / "project"
+    for place, side, by in (("sparse/0", 48, 1.0), ("distorted/sparse/0", 24, 2.0)):
+        (project / place).mkdir(parents=True)
+        write_binary(project / place, moved(by), side, side, NAMES)
+    found = load_capture(photographs, project, Layout(3, 2), 16)
+    torch.testing.assert_close(found.cameras.world_to_camera, moved(2.0).world_to_camera, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("database.db", "holds a database of COLMAP's, database.db, but no model"),
+        ("a.txt", "holds no COLMAP model, .* and no transforms.json"),
+    ],
+)
+def test_a_project_without_a_model_is_told(name, words, photographs, tmp_path):
+    (tmp_path / "project" / "sparse").mkdir(parents=True)
+    (tmp_path / "project" / name).write_bytes(b"")
+    with pytest.raises(InputError, match=words):
+        load_capture(photographs, tmp_path / "project", Layout(3, 2), 16)
+
+
+def test_a_file_of_a_model_is_told(photographs, model):
+    with pytest.raises(InputError, match=r"cameras.bin is one file of a COLMAP model: give the folder that it is in"):
+        load_capture(photographs, model / "cameras.bin", Layout(3, 2), 16)
+
+
+LENSES = {  # by the number of the model
+    "SIMPLE_RADIAL": (2, (40.0, 12.0, 12.0, -0.2)),
+    "OPENCV": (4, (40.0, 40.0, 12.0, 12.0, 0.3, 0.0, 0.0, 0.0)),
+    "FULL_OPENCV": (6, (40.0, 40.0, 12.0, 12.0, 0.3, *[0.0] * 7)),
+    "EQUIRECTANGULAR": (17, (24.0, 24.0)),
+}
+
+
+@pytest.mark.parametrize("name", LENSES)
+@pytest.mark.parametrize("kind", ["text", "binary"])
+def test_a_lens_matters_where_a_photograph_has_it(name, kind, photographs, model):
+    number, values = LENSES[name]
+    write_model(model, RIG, 24, 24, NAMES)
+    inner = (model / "cameras.txt").read_text()
+    (model / "cameras.txt").write_text(f"{inner}2 {name} 24 24 {' '.join(map(str, values))}\n")
+    if kind == "binary":
+        first = (model / "cameras.bin").read_bytes()[8:]
+        content = struct.pack("<Q", 2) + first + camera(2, number, values=values)
+        (model / "cameras.bin").write_bytes(content)
+        (model / "cameras.txt").unlink()
+    plain = load_capture(photographs, model, Layout(3, 2), 16)
+    torch.testing.assert_close(plain.cameras.intrinsics, RIG.intrinsics, atol=1e-6, rtol=0)
+    (model / "images.txt").write_text((model / "images.txt").read_text().replace(" 1 a view 0", " 2 a view 0"))
+    if name == "EQUIRECTANGULAR":
+        if kind == "text":
+            with pytest.raises(InputError, match=r"of a view 0.png cannot be used: it is a EQUIRECTANGULAR camera"):
+                load_capture(photographs, model, Layout(3, 2), 16)
+        return
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(photographs / NAMES[0])
+    (model / "cameras.bin").unlink(missing_ok=True)
+    (model / "cameras.txt").write_text(f"{inner}2 {name} 24 24 {' '.join(map(str, values))}\n")
+    bent = load_capture(photographs, model, Layout(3, 2), 16)
+    (model / "cameras.txt").write_text(f"{inner}2 PINHOLE 24 24 40 40 12 12\n")
+    straight = load_capture(photographs, model, Layout(3, 2), 16)
+    assert (bent.views[0] - straight.views[0]).abs().max() > 0.02
+    torch.testing.assert_close(bent.views[1:], straight.views[1:])
+    torch.testing.assert_close(bent.cameras.intrinsics, straight.cameras.intrinsics)
 
 
 def test_every_cut_and_every_surplus_is_told(model):
@@ -93,9 +235,8 @@ def camera(number=1, model=1, width=24, height=24, values=(40.0, 40.0, 12.0, 12.
 @pytest.mark.parametrize(
     ("cameras", "words"),
     [
-        ([camera(model=4, values=(1.0,) * 8)], "it is a OPENCV camera; undistort to PINHOLE first"),
-        ([camera(model=99)], "it is a number 99 camera"),
-        ([camera(model=-1)], "it is a number -1 camera"),
+        ([camera(model=99)], "camera 1 has the model number 99, which is not known"),
+        ([camera(model=-1)], "camera 1 has the model number -1, which is not known"),
         ([camera(width=0)], "width cannot be 0; it must be a number >= 1"),
         ([camera(height=2**63)], "height cannot be 9223372036854775808"),
         ([camera(values=(float("nan"), 1.0, 1.0, 1.0))], r"parameters\[0\] cannot be nan"),

@@ -84,8 +84,7 @@ def detect_command(
     for path in pictures:
         object_paths(path)
     if views and cameras:
-        photographs(views)
-        check_camera_files(cameras)
+        check_camera_files(cameras, views, photographs(views))
 
     from rich.table import Table
 

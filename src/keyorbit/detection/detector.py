@@ -30,6 +30,7 @@ from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import read_constellation, upright
 from keyorbit.geometry.evidence import GRID_POINTS, read_evidence
 from keyorbit.geometry.heatmaps import gaussian, normalize
+from keyorbit.geometry.hull import search_volume
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, unwarp
@@ -265,7 +266,10 @@ class KeypointDetector:
         heatmaps = everything[:, : len(self.tokens)]
         if cameras is None:
             return self._read(heatmaps, condition, None), None
-        here, space = cameras.to(heatmaps.device), self._space(cameras)
+        space, (middle, radius) = self._space(cameras), search_volume(cameras)
+        # A user's world may have its origin anywhere. Far from it, single precision is too coarse for the search.
+        origin = middle if middle.norm() > radius else torch.zeros_like(middle)
+        here = cameras.about(origin).to(heatmaps.device)
         if space == "triangulation":
             keypoints = self._read(heatmaps, condition, cameras)
             return keypoints, keypoints.triangulate()
@@ -279,7 +283,7 @@ class KeypointDetector:
             xyz = read_constellation(everything, here, places, distance, shape, count=len(self.tokens), form=form).xyz
             around = here.project(xyz) if self.config.peak is None else None
         keypoints = self._read(heatmaps, condition, cameras, around)
-        return keypoints, keypoints.lift(xyz.cpu())
+        return keypoints, keypoints.lift(xyz.cpu() + origin.cpu())
 
     def _space(self, cameras: Cameras) -> Space:
         """How points in space are found.

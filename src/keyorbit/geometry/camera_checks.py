@@ -13,6 +13,7 @@ from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.hull import search_volume
+from keyorbit.geometry.matrices import OURS, Convention
 
 # How far the columns of a rotation may be from unit length and right angles: matrices are often rounded to two digits.
 _RIGID = 0.02
@@ -24,9 +25,9 @@ _ALIKE = 0.3
 # A principal point that is the same multiple of the middle in all views (within the first share), and that differs from
 # it (by more than the second share), is in the unit of another picture size. In cropped pictures it may be anywhere.
 _SIZED, _RESIZED = 0.05, 0.15
-# Pixels are as wide as high, within this share.
 # Of skew, in focal lengths: what calibrations find is a thousandth.
 _SKEW = 0.1
+# Pixels are as wide as high, within this share.
 _SQUARE = 0.1
 # How far outside a view, in sides, the point may be at which all cameras look: a camera in the hand is not aimed well.
 _BESIDE = 0.5
@@ -35,30 +36,35 @@ _BESIDE = 0.5
 _BETTER, _CLEARLY = 0.5, 0.05
 # Cameras that are nearer to each other than this share of their distance from the object count as at one point.
 _APART = 1e-3
-_EXPECTED = (
-    "expected is world_to_camera [view 4 4] with OpenCV's axes (x right, y down, z forward) and intrinsics [view 3 3] "
-    "to the unit square"
-)
+# Times that cameras may be further from the origin than from each other: beyond, single precision rounds poses by a
+# thousandth of a view.
+_FROM_ORIGIN = 1e4
 
 
-def check_cameras(cameras: Cameras, aspect: Float[Tensor, " view"] | None = None) -> None:
+def check_cameras(
+    cameras: Cameras, aspect: Float[Tensor, " view"] | None = None, convention: Convention = OURS
+) -> None:
     """Raise an error that names what is wrong with cameras, if anything is.
 
     Cameras of one object pass if they look roughly at it, from any side, in world units of any size.
 
     Args:
         aspect: width divided by height of each view's picture, in pixels. Default None: the pictures are not known.
+        convention: how the poses were read, for the message. Default: as they are.
 
     Raises:
         ValueError: there are no cameras; a matrix is not finite, not rigid or is transposed; intrinsics are in pixels,
             for −1…1, or for a picture of another shape; poses are camera-to-world or in OpenGL's axes; or the cameras
-            do not look at one point. The message names the convention that it looks like, and the expected one.
+            do not look at one point, or are too far from the origin for single precision. The message names the
+            convention that it looks like, and the expected one.
     """
-    cameras = cameras.to("cpu")  # every check reads the values
+    # Every check reads the values; poses far from the origin are right in double precision only.
+    cameras = cameras.to("cpu").to(dtype=torch.float64)
     aspect = None if aspect is None else aspect.cpu()
-    complaint = _matrices(cameras) or _intrinsics(cameras, aspect) or _poses(cameras)
+    complaint = _matrices(cameras) or _intrinsics(cameras, aspect) or _poses(cameras, convention) or _far(cameras)
     if complaint:
-        raise ValueError(f"{complaint}; {_EXPECTED}")
+        words = complaint.replace(OURS.matrices, convention.matrices)
+        raise ValueError(f"{words}; {convention.expected}")
 
 
 def _matrices(cameras: Cameras) -> str | None:
@@ -138,18 +144,25 @@ def _intrinsics(cameras: Cameras, aspect: Float[Tensor, " view"] | None) -> str 
     return None
 
 
-def _poses(cameras: Cameras) -> str | None:
+def _far(cameras: Cameras) -> str | None:
+    """Return that the cameras are too far from the origin, or None."""
+    centres = cameras.centers.double()
+    far, apart = float(centres.norm(dim=1).max()), float((centres - centres.mean(0)).norm(dim=1).max())
+    if cameras.orthographic or not 0 < apart * _FROM_ORIGIN < far:
+        return None
+    return (
+        f"the cameras are {far:.3g} from the origin and {apart:.3g} from each other, which is too far for single "
+        "precision: move the origin near the object"
+    )
+
+
+def _poses(cameras: Cameras, convention: Convention) -> str | None:
     """Return what is wrong with the poses taken together, or None."""
     if len(cameras) < 2 or (cameras.orthographic and not cameras.world_to_camera[:, :3, 3].any()):
         return None  # orthographic cameras may be anywhere on their axes, even at the middle
     given, inverse = cameras.world_to_camera, torch.linalg.inv(cameras.world_to_camera)
     flip = torch.diag(given.new_tensor([1.0, -1, -1, 1]))
-    readings = {
-        "camera-to-world: invert each matrix": inverse,
-        "world-to-camera in OpenGL's axes (y up, z back): change the signs of the second and third row": flip @ given,
-        "camera-to-world in OpenGL's axes (y up, z back), as in Blender and NeRF: change the signs of the second and "
-        "third column, then invert each matrix": flip @ inverse,
-    }
+    readings = {convention.inverse: inverse, convention.flipped: flip @ given, convention.both: flip @ inverse}
     off = _off_centre(cameras)
     others = {words: _off_centre(replace(cameras, world_to_camera=poses)) for words, poses in readings.items()}
     words, best = min(others.items(), key=lambda other: other[1])
@@ -169,7 +182,10 @@ def _off_centre(cameras: Cameras) -> float:
 
 def _at_one_point(cameras: Cameras) -> bool:
     centres = cameras.centers.double()
-    reach = cameras.world_to_camera[:, :3, 3].double().norm(dim=1).max()
+    middle = search_volume(cameras)[0]
+    # The object is what all of them have in front of them, wherever the origin is; if they have nothing, the origin is.
+    looked_at = middle if (cameras.depth(middle[None]) > 0).all() else torch.zeros_like(middle)
+    reach = (centres - looked_at).norm(dim=1).max()
     return bool((centres - centres.mean(0)).norm(dim=1).max() <= _APART * reach)
 
 

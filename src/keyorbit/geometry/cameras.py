@@ -82,6 +82,12 @@ class Cameras:
             self.orthographic,
         )
 
+    def about(self, point: Float[Tensor, "3"]) -> "Cameras":
+        """Return the same cameras in a world whose origin is this point."""
+        poses = self.world_to_camera.to("cpu").double()  # what is far away cancels; MPS has no double precision
+        poses[:, :3, 3] += (poses[:, :3, :3] * point.to("cpu").double()).sum(-1)
+        return Cameras(poses.to(self.world_to_camera), self.intrinsics, self.orthographic)
+
     def select(self, indices: Sequence[int] | slice | Shaped[Tensor, " chosen"]) -> "Cameras":
         """Return the cameras of some views, in the order of ``indices``."""
         chosen = indices if isinstance(indices, slice | Tensor) else list(indices)

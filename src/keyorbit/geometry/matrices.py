@@ -39,3 +39,50 @@ class CameraMatrices:
             )
         if not poses:
             raise InputError("there are no cameras")
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a format's poses were read, in words for what is wrong if another convention fits better.
+
+    Attributes:
+        matrices: what the format calls its poses.
+        inverse: what they are if the inverse of what was read fits.
+        flipped: what they are if the other axes fit: OpenGL's for OpenCV's.
+        both: what they are if both have to be changed.
+        expected: what the format has.
+    """
+
+    matrices: str
+    inverse: str
+    flipped: str
+    both: str
+    expected: str
+
+
+OURS = Convention(
+    "world_to_camera",
+    "camera-to-world: invert each matrix",
+    "world-to-camera in OpenGL's axes (y up, z back): change the signs of the second and third row",
+    "camera-to-world in OpenGL's axes (y up, z back), as in Blender and NeRF: change the signs of the second and third "
+    "column, then invert each matrix",
+    "expected is world_to_camera [view 4 4] with OpenCV's axes (x right, y down, z forward) and intrinsics [view 3 3] "
+    "to the unit square",
+)
+NERF = Convention(
+    "transform_matrix",
+    "world-to-camera in OpenCV's axes (y down, z forward): invert each matrix, then change the signs of the second and "
+    "third column",
+    "camera-to-world in OpenCV's axes (y down, z forward): change the signs of the second and third column",
+    "world-to-camera in OpenGL's axes: invert each matrix",
+    "expected is camera-to-world with OpenGL's axes (x right, y up, z back)",
+)
+COLMAP = Convention(
+    "the pose of the images",
+    "camera-to-world: invert each pose",
+    "world-to-camera in OpenGL's axes (y up, z back): change the signs of the second and third row",
+    "camera-to-world in OpenGL's axes (y up, z back): change the signs of the second and third column, then invert "
+    "each pose",
+    "expected are quaternion and translation from the world to the camera with OpenCV's axes (x right, y down, z "
+    "forward)",
+)

@@ -108,11 +108,13 @@ def point_covariance(
     squared sides of the view. A direction that no view constrains has a large variance, not an infinite one.
     """
     jacobian, _ = _jacobian(points, cameras.projection.to(points))
+    unit = _unit(jacobian)
+    jacobian = jacobian * unit[..., None, :, None, None]
     weighted = jacobian * weights[..., None, None]
     information = (weighted[..., :, None] * jacobian[..., None, :]).sum(dim=(-5, -3))
     ridge = torch.finfo(points.dtype).eps ** (2 / 3) * torch.eye(3, dtype=points.dtype, device=points.device)
     inverse: Tensor = torch.linalg.inv_ex(information + ridge)[0]
-    return inverse * variance[..., None, None]
+    return inverse * (variance * unit.square())[..., None, None]
 
 
 def _check_views(xy: Tensor, cameras: Cameras) -> None:
@@ -172,7 +174,18 @@ def _gauss_newton_step(
 ) -> Tensor:
     jacobian, seen = _jacobian(points, projection)
     away = _whiten((seen - xy)[..., None], whitening)[..., 0]
-    return _solve(_whiten(jacobian, whitening), away, share)
+    unit = _unit(jacobian)
+    return _solve(_whiten(jacobian * unit[..., None, :, None, None], whitening), away, share) * unit[..., None]
+
+
+def _unit(jacobian: Tensor) -> Tensor:
+    """Return the length, for each keypoint, that the least near view shows as one side: about 1 for the model's rigs.
+
+    In this unit the small multiples of the identity that keep solutions finite do not depend on the world's unit.
+    """
+    shown = (jacobian.detach().square().sum((-2, -1)) / 2).amin(-2)
+    tiny = torch.finfo(jacobian.dtype).tiny ** 0.5
+    return shown.clamp_min(tiny).rsqrt()
 
 
 def _solve(rows: Tensor, offset: Tensor, share: Tensor) -> Tensor:

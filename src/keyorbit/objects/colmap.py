@@ -1,38 +1,30 @@
-"""Read the cameras and images of a COLMAP model, in its text or its binary format.
+"""Read the cameras and images of a COLMAP model, in its text or its binary format, and find models in a project.
 
-Source: COLMAP's documentation, "Output Format", and for the binary files the order of fields of its reconstruction
-writer. Points are skipped.
+Source: COLMAP's documentation, "Output Format". Points, rigs and frames are skipped: images have their poses.
 """
 
 import math
-import os
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as short
-from typing import Annotated, Any, BinaryIO, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from msgspec import Meta
 
 from keyorbit.errors import InputError
-from keyorbit.geometry.matrices import Coordinate
+from keyorbit.geometry.lenses import MODELS, Intrinsics, intrinsics_of
+from keyorbit.geometry.matrices import COLMAP, Coordinate, Row4
+from keyorbit.objects.colmap_binary import LONGEST_NAME, binary_cameras, binary_images
+from keyorbit.objects.shots import Shot, Shots
 from keyorbit.storage.content import text_of
 from keyorbit.values import from_values
 
-# The models without distortion: where fx, fy, cx and cy are among the parameters.
-PINHOLES = {"SIMPLE_PINHOLE": (0, 0, 1, 2), "PINHOLE": (0, 1, 2, 3)}
-# By the number that binary files give them.
-_MODELS = (
-    *("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV", "FOV"),
-    *("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE"),
-)
-_LONGEST_NAME = 4096
-_ROW = ("number", "qw", "qx", "qy", "qz", "tx", "ty", "tz", "camera", "name")
-# Little-endian, without padding.
-_COUNT, _BYTE = struct.Struct("<Q"), struct.Struct("<c")
-_CAMERA, _IMAGE = struct.Struct("<IiQQ"), struct.Struct("<I7dI")
-_POINT_BYTES = 24
+_CAMERA = ("number", "model", "width", "height", "parameters")
+_IMAGE = ("number", "qw", "qx", "qy", "qz", "tx", "ty", "tz", "camera", "name")
+# Where a project keeps its models, each of them directly or in folders 0, 1, …; the undistorted ones first.
+_PLACES = (".", "sparse", "colmap/sparse", "dense/sparse", "dense/0/sparse", "dense", "distorted/sparse", "colmap")
 
 Identifier = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Pixels = Annotated[float, Meta(ge=1, le=2**31 - 1)]
@@ -40,17 +32,17 @@ Pixels = Annotated[float, Meta(ge=1, le=2**31 - 1)]
 
 @dataclass(frozen=True)
 class ColmapCamera:
-    """A camera without distortion.
+    """A camera.
 
     Attributes:
         number: CAMERA_ID.
-        model: SIMPLE_PINHOLE or PINHOLE.
+        model: one of :data:`keyorbit.geometry.lenses.MODELS`, or another, which no photograph in use may have.
         width: pixels.
         height: pixels.
-        parameters: f, cx, cy or fx, fy, cx, cy, in pixels.
+        parameters: of the model, in its order; what follows them is not used.
 
     Raises:
-        InputError: the model is another one, or parameters are missing.
+        InputError: parameters are missing.
     """
 
     number: Identifier
@@ -60,11 +52,20 @@ class ColmapCamera:
     parameters: tuple[Coordinate, ...]
 
     def __post_init__(self) -> None:
-        if self.model not in PINHOLES:
-            raise InputError(f"it is a {short(self.model)[1:-1]} camera; undistort to PINHOLE first")
-        needed = max(PINHOLES[self.model]) + 1
-        if len(self.parameters) < needed:
-            raise InputError(f"a {self.model} camera has {needed} parameters, not {len(self.parameters)}")
+        if self.model in MODELS and len(self.parameters) < self.needed:
+            raise InputError(f"a {self.model} camera has {self.needed} parameters, not {len(self.parameters)}")
+
+    @property
+    def needed(self) -> int:
+        """Number of the model's parameters."""
+        return sum(MODELS[self.model]) + 2
+
+    @property
+    def lens(self) -> Intrinsics | str:
+        """The lens, or why there is none."""
+        if self.model not in MODELS:
+            return f"it is a {short(self.model)[1:-1]} camera; there are: {', '.join(MODELS)}"
+        return intrinsics_of(self.model, self.width, self.height, self.parameters[: self.needed])
 
 
 @dataclass(frozen=True)
@@ -91,41 +92,90 @@ class ColmapImage:
     ty: Coordinate
     tz: Coordinate
     camera: Identifier
-    name: Annotated[str, Meta(min_length=1, max_length=_LONGEST_NAME)]
+    name: Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 
     def __post_init__(self) -> None:
         if math.hypot(self.qw, self.qx, self.qy, self.qz) < 1e-6:
             raise InputError("qw, qx, qy, qz are all 0, which is no rotation")
 
+    @property
+    def world_to_camera(self) -> tuple[Row4, Row4, Row4, Row4]:
+        """Rows of the rigid transform."""
+        w, x, y, z = np.array([self.qw, self.qx, self.qy, self.qz]) / math.hypot(self.qw, self.qx, self.qy, self.qz)
+        return (
+            (1 - 2 * float(y * y + z * z), 2 * float(x * y - w * z), 2 * float(x * z + w * y), self.tx),
+            (2 * float(x * y + w * z), 1 - 2 * float(x * x + z * z), 2 * float(y * z - w * x), self.ty),
+            (2 * float(x * z - w * y), 2 * float(y * z + w * x), 1 - 2 * float(x * x + y * y), self.tz),
+            (0.0, 0.0, 0.0, 1.0),
+        )
+
 
 Item = TypeVar("Item", ColmapCamera, ColmapImage)
-Model = dict[str, tuple[ColmapImage, ColmapCamera]]
+# Yields the place of each row in words, and its values.
+Rows = Callable[[Path], Iterator[tuple[str, Sequence[Any]]]]
 
 
-def read_colmap(folder: Path) -> Model:
-    """Read a model's images with their cameras, by the name of the photograph; from text where both formats are there.
+def colmap_models(folder: Path) -> list[Path]:
+    """Return the folders of the models in a project, the likeliest first; of a model's own folder, that one.
 
     Raises:
-        InputError: files are missing, damaged or cut, a camera has distortion, or two have the same number or name.
+        InputError: there are none.
     """
-    files = {suffix: (folder / f"cameras.{suffix}", folder / f"images.{suffix}") for suffix in ("txt", "bin")}
-    whole = [suffix for suffix, both in files.items() if all(path.exists() for path in both)]
-    if not whole:
+    if _files(folder):
+        return [folder]
+    found = list[Path]()
+    for base in (folder / place for place in _PLACES):
+        if base.is_dir():
+            numbered = sorted(
+                (path for path in base.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name)
+            )
+            found += [path for path in (base, *numbered) if path not in found and _files(path)]
+    if found:
+        return found
+    if data := next((path for path in (*folder.glob("*.db"), *folder.glob("*/*.db"))), None):
+        raise InputError(f"{folder} holds a database of COLMAP's, {data.name}, but no model: its mapper makes one")
+    raise InputError(
+        f"{folder} holds no COLMAP model, which is cameras.txt and images.txt, or cameras.bin and images.bin, there or "
+        "in sparse/0; and no transforms.json"
+    )
+
+
+def read_colmap(folder: Path) -> Shots:
+    """Read a model's photographs; from text where both formats are there.
+
+    Raises:
+        InputError: files are missing, damaged or cut, or two have the same number or name.
+    """
+    files = _files(folder)
+    if files is None:
         raise InputError(
             f"{folder} holds no COLMAP model: it needs cameras.txt and images.txt, or cameras.bin and images.bin"
         )
-    inner, outer = files[whole[0]]
-    text = whole[0] == "txt"
-    cameras = _by_number(inner, _text_cameras(inner) if text else _binary_cameras(inner))
-    images = _by_number(outer, _text_images(outer) if text else _binary_images(outer))
-    found: Model = {}
+    inner, outer = files
+    cameras = _by_number(inner, _made(ColmapCamera, _CAMERA, inner, _text_cameras, binary_cameras))
+    images = _by_number(outer, _made(ColmapImage, _IMAGE, outer, _text_images, binary_images))
+    found = dict[str, Shot]()
     for image in images.values():
         if image.camera not in cameras:
             raise InputError(f"{outer}: camera {image.camera} of image {image.number} is not in {inner.name}")
         if image.name in found:
             raise InputError(f"{outer} has two images with the name {short(image.name)}")
-        found[image.name] = image, cameras[image.camera]
-    return found
+        found[image.name] = Shot(image.name, image.world_to_camera, cameras[image.camera].lens)
+    return Shots(f"the COLMAP model in {folder}", tuple(found.values()), COLMAP)
+
+
+def _files(folder: Path) -> tuple[Path, Path] | None:
+    """The files of cameras and images: both of one kind if there are, else one of each."""
+    for inner, outer in (("txt", "txt"), ("bin", "bin"), ("txt", "bin"), ("bin", "txt")):
+        both = folder / f"cameras.{inner}", folder / f"images.{outer}"
+        if all(path.exists() for path in both):
+            return both
+    return None
+
+
+def _made(kind: type[Item], names: Sequence[str], path: Path, text: Rows, binary: Rows) -> Iterator[Item]:
+    for where, values in (text if path.suffix == ".txt" else binary)(path):
+        yield from_values(kind, dict(zip(names, values, strict=False)), where)
 
 
 def _by_number(path: Path, items: Iterable[Item]) -> dict[int, Item]:
@@ -137,32 +187,42 @@ def _by_number(path: Path, items: Iterable[Item]) -> dict[int, Item]:
     return found
 
 
-def _text_cameras(path: Path) -> Iterator[ColmapCamera]:
-    for number, line in _lines(path):
+def _text_cameras(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
+    for where, line in _lines(path):
         if line:
-            names = ("number", "model", "width", "height")
             words = line.split()
-            values = dict(zip(names, map(_value, words), strict=False)) | {"parameters": [*map(_value, words[4:])]}
-            if words[1:]:
-                values["model"] = words[1]  # a name, even where it looks like a number
-            yield from_values(ColmapCamera, values, f"{path}, line {number}")
+            # The model is a name, even where it looks like a number.
+            head = [*map(_value, words[:1]), *words[1:2], *map(_value, words[2:4])]
+            yield where, [*head, [*map(_value, words[4:])]] if len(head) == 4 else head
 
 
-def _text_images(path: Path) -> Iterator[ColmapImage]:
-    lines = _lines(path)
-    for number, line in lines:
-        if line:
-            words = line.split(maxsplit=len(_ROW) - 1)
-            values = dict(zip(_ROW, [*map(_value, words[:9]), *words[9:]], strict=False))
-            yield from_values(ColmapImage, values, f"{path}, line {number}")
-            next(lines, None)  # its points; the row may be empty
+def _text_images(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield the rows of images, each of which may be followed by a row of points, an empty one, or none."""
+    points = False  # whether they may come next
+    for where, line in _lines(path):
+        if points and _is_points(line):
+            points = False
+        elif line:
+            words = line.split(maxsplit=len(_IMAGE) - 1)
+            yield where, [*map(_value, words[:9]), *words[9:]]
+            points = True
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file that are no comments, without spaces at their ends, with their numbers from 1."""
+def _is_points(line: str) -> bool:
+    """Whether a row that may be one of points is one: x, y, POINT3D_ID, …. A row of an image ends with a name.
+
+    Some programs write no rows of points. An image's row has ten words, if not more, and ten are no points.
+    """
+    words = line.split()
+    return len(words) != len(_IMAGE) and all(isinstance(_value(word), int | float) for word in words)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a file that are no comments, without spaces at their ends, with their places in words."""
     for number, line in enumerate(text_of(path).split("\n"), 1):
+        line = line.strip()
         if not line.startswith("#"):
-            yield number, line.strip()
+            yield f"{path}, line {number}", line
 
 
 def _value(word: str) -> int | float | str:
@@ -173,80 +233,3 @@ def _value(word: str) -> int | float | str:
         except ValueError:
             continue
     return word
-
-
-def _binary_cameras(path: Path) -> Iterator[ColmapCamera]:
-    with _Records(path) as records:
-        for _ in range(records.count(_CAMERA.size)):
-            number, model, width, height = records.take(_CAMERA)
-            name = _MODELS[model] if 0 <= model < len(_MODELS) else f"number {model}"
-            needed = max(PINHOLES.get(name, (-1,))) + 1
-            parameters = list(records.take(struct.Struct(f"<{needed}d")))
-            values = {"number": number, "model": name, "width": width, "height": height, "parameters": parameters}
-            yield from_values(ColmapCamera, values, records.where)
-
-
-def _binary_images(path: Path) -> Iterator[ColmapImage]:
-    with _Records(path) as records:
-        for _ in range(records.count(_IMAGE.size)):
-            row = (*records.take(_IMAGE), records.text())
-            records.skip(_POINT_BYTES * records.take(_COUNT)[0])
-            yield from_values(ColmapImage, dict(zip(_ROW, row, strict=True)), records.where)
-
-
-class _Records:
-    """The records of a binary file, each read only if the file is long enough for it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> "_Records":
-        if not self.path.is_file():
-            raise InputError(f"{self.path} is no regular file")
-        try:
-            self.file: BinaryIO = self.path.open("rb")
-            self.left = os.fstat(self.file.fileno()).st_size
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self.file.close()
-        if kind is None and self.left:
-            raise InputError(f"{self.path} is damaged: {self.left} bytes follow its last record")
-
-    @property
-    def where(self) -> str:
-        """The place that is read, in words."""
-        return f"{self.path}, byte {self.file.tell()}"
-
-    def count(self, smallest: int) -> int:
-        """Read the number of records that follow, of so many bytes at least."""
-        number: int = self.take(_COUNT)[0]
-        if number * smallest > self.left:
-            raise InputError(f"{self.path} is cut or damaged: it is too short for the {number:,} records it counts")
-        return number
-
-    def take(self, layout: struct.Struct) -> tuple[Any, ...]:
-        """Read one record."""
-        self._use(layout.size)
-        return layout.unpack(self.file.read(layout.size))
-
-    def text(self) -> str:
-        """Read a name up to its zero byte."""
-        name = bytearray()
-        while (byte := self.take(_BYTE)[0]) != b"\0":
-            name += byte
-            if len(name) > _LONGEST_NAME:
-                raise InputError(f"{self.where} is damaged: a name is longer than {_LONGEST_NAME} bytes")
-        return os.fsdecode(bytes(name))
-
-    def skip(self, size: int) -> None:
-        """Pass over so many bytes."""
-        self._use(size)
-        self.file.seek(size, os.SEEK_CUR)
-
-    def _use(self, size: int) -> None:
-        if size > self.left:
-            raise InputError(f"{self.where} is cut or damaged: {size:,} bytes should follow, and {self.left:,} do")
-        self.left -= size

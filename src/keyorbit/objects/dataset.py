@@ -20,7 +20,7 @@ from torch import Tensor
 from keyorbit.errors import InputError
 from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.matrices import CameraMatrices
+from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
 from keyorbit.objects.description import Description, read_description
 from keyorbit.objects.paths import object_paths
@@ -154,27 +154,28 @@ def load_object(folder: Path) -> ObjectViews:
     if cameras is not None and len(cameras) != len(views):
         raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
     if cameras is not None:
-        check_given_cameras(cameras, folder / "meta.json", [views.shape[-1] / views.shape[-2]] * len(views))
+        check_given_cameras(cameras, str(folder / "meta.json"), [views.shape[-1] / views.shape[-2]] * len(views))
+        cameras = cameras.to(dtype=torch.float32)
     picture, caption, truth = load_image(folder / "cond.png"), readable(told.caption or ""), _truth(told)
     return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, told.input_elevation_deg)
 
 
 def as_cameras(matrices: CameraMatrices) -> Cameras:
-    """Return the cameras whose numbers a file holds."""
-    poses, inner = (torch.tensor(rows, dtype=torch.float32) for rows in (matrices.world_to_camera, matrices.intrinsics))
+    """Return the cameras whose numbers a file holds, in double precision."""
+    poses, inner = (torch.tensor(rows, dtype=torch.float64) for rows in (matrices.world_to_camera, matrices.intrinsics))
     return Cameras(poses, inner, matrices.orthographic)
 
 
-def check_given_cameras(cameras: Cameras, path: Path, aspects: Sequence[float]) -> None:
-    """Check cameras from a file. ``aspects`` are width over height of the pictures.
+def check_given_cameras(cameras: Cameras, where: str, aspects: Sequence[float], convention: Convention = OURS) -> None:
+    """Check cameras from the file that ``where`` names. ``aspects`` are width over height of the pictures.
 
     Raises:
         InputError: as :func:`keyorbit.geometry.camera_checks.check_cameras`, with the name of the file.
     """
     try:
-        check_cameras(cameras, torch.tensor(aspects))
+        check_cameras(cameras, torch.tensor(aspects), convention)
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
 
 
 def write_object(

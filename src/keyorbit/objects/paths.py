@@ -48,14 +48,15 @@ def check_mesh(path: Path) -> None:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Return the pictures directly in a folder, by name.
+    """Return the pictures directly in a folder, or if there are none, those in the folders in it; by name.
 
     Raises:
         InputError: there is no such folder.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder of photographs at {folder}")
-    return _pictures(folder)
+    below = (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith("."))
+    return _pictures(folder) or [path for inner in below for path in photographs(inner)]
 
 
 def _pictures(folder: Path) -> list[Path]:
