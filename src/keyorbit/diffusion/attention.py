@@ -8,8 +8,9 @@ Two ways to run the tokens, both exact:
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -95,12 +96,18 @@ def capture_attention(
     chosen = choose_layers(attentions, layers, unet)
     if any(isinstance(vars(attention).get("forward"), LayerCapture) for attention in attentions.values()):
         raise InputError("attention of this UNet is being captured already; end that with block first")
+    if mode == "isolated" and getattr(getattr(unwrapped(unet), "config", None), "addition_embed_type", None) == "text":
+        raise InputError(
+            f"{type(unwrapped(unet)).__name__} adds all rows of its context to the timestep (addition_embed_type is "
+            "'text'), so the picture cannot be kept from the tokens: capture with mode='joint'"
+        )
     last = chosen[-1] if stop else None
     wanted = Wanted(tuple(passes), mode, text_tokens, heads, normalizer, queries, last)
     # Layers that are not chosen are left alone where they see the whole context.
     watched = chosen if mode == "joint" else list(attentions)
     captures = [LayerCapture(name, attentions[name], wanted, name in chosen) for name in watched]
-    hook = unet.register_forward_pre_hook(_noting(unet, wanted), with_kwargs=True)
+    names = list(inspect.signature(unwrapped(unet).forward).parameters)
+    hook = unet.register_forward_pre_hook(partial(_note, names, wanted), with_kwargs=True)
     try:
         for capture in captures:
             capture.install()
@@ -112,24 +119,21 @@ def capture_attention(
             capture.remove()
 
 
-def _noting(unet: nn.Module, wanted: Wanted) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+def _note(
+    names: Sequence[str], wanted: Wanted, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     """A hook that notes, before each forward, the size of its latent and the rows of its context."""
-    names = list(inspect.signature(unwrapped(unet).forward).parameters)
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        if given.get("encoder_hidden_states_1") is not None:
-            raise InputError(
-                f"{type(module).__name__} reads two contexts (encoder_hidden_states and encoder_hidden_states_1): "
-                "learnable tokens are told from the text in one only, and it cannot be captured"
-            )
-        context, sample = given.get("encoder_hidden_states"), given[names[0]]
-        context = context[0] if isinstance(context, tuple | list) else context
-        reading: Mapping[str, Any] = given.get("cross_attention_kwargs") or {}
-        rows = None if context is None else context.shape[1]
-        wanted.start(pass_of(reading.get("mode")), (sample.shape[-2], sample.shape[-1]), rows)
-
-    return note
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if given.get("encoder_hidden_states_1") is not None:
+        raise InputError(
+            f"{type(unwrapped(module)).__name__} reads two contexts (encoder_hidden_states and "
+            "encoder_hidden_states_1): learnable tokens are told from the text in one only, and it cannot be captured"
+        )
+    context, sample = given.get("encoder_hidden_states"), given[names[0]]
+    context = context[0] if isinstance(context, tuple | list) else context
+    reading: Mapping[str, Any] = given.get("cross_attention_kwargs") or {}
+    rows = None if context is None else context.shape[1]
+    wanted.start(pass_of(reading.get("mode")), (sample.shape[-2], sample.shape[-1]), rows)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from keyorbit.diffusion.captured import LayerRecord, Pass
 from keyorbit.diffusion.choices import Mode
@@ -45,6 +47,11 @@ class Wanted:
     rows: dict[Pass, int] = field(default_factory=dict)
     sizes: dict[tuple[Pass, int], tuple[int, int]] = field(default_factory=dict)
 
+    def __reduce__(self) -> Any:
+        """In a copy of the model, without what was recorded: tensors with a gradient cannot be copied."""
+        asked = self.passes, self.mode, self.text_tokens, self.heads, self.normalizer, self.queries, self.stop_behind
+        return Wanted, asked
+
     def start(self, unet_pass: Pass, latent: tuple[int, int], rows: int | None) -> None:
         """A forward begins; ``rows`` is None where its context is not known."""
         if self.latents.get(unet_pass) != latent:
@@ -72,34 +79,30 @@ class Wanted:
 
 
 class _Projection:
-    """A layer's projection, which remembers what it made of one input, so that nothing is projected twice."""
+    """What a layer's projection makes of one input, noted as it does, so that nothing is projected twice."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, attn: Any, name: str) -> None:
+        self.attn, self.name, self.module = attn, name, getattr(attn, name)
         self.expected: Tensor | None = None
         self.made: Tensor | None = None
 
-    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        out = self.module(x, *args, **kwargs)
-        if x is self.expected:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+        """A forward hook."""
+        if args[0] is self.expected or (self.made is None and _begins(self.expected, args[0])):
             self.made = out
-        return out
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(vars(self)["module"], name)
-
-    def __reduce__(self) -> Any:
-        """In a copy of the model, the copied module itself."""
-        return _only, ((self.module,),)
 
     def take(self) -> Tensor | None:
         """What was made of the input that was expected; nothing is kept alive."""
         made, self.expected, self.made = self.made, None, None
-        return made
+        # Another module may have been put in its place meanwhile, such as one with a LoRA around it.
+        return made if getattr(self.attn, self.name) is self.module else None
 
 
-def _only(one: tuple[nn.Module]) -> nn.Module:
-    return one[0]
+def _begins(whole: Tensor | None, part: Tensor) -> bool:
+    """Older processors, as of InstantID, find an adapter's pictures at the context's end and project the rest."""
+    if whole is None or part.shape[::2] != whole.shape[::2] or part.shape[1] >= whole.shape[1]:
+        return False
+    return torch.equal(part, whole[:, : part.shape[1]])
 
 
 class LayerCapture:
@@ -112,7 +115,8 @@ class LayerCapture:
         self.name, self.attn, self.wanted, self.chosen = name, attn, wanted, chosen
         self.forward = attn.forward
         self.own = vars(attn).get("forward")  # accelerate puts one there
-        self.to_q, self.to_k = _Projection(attn.to_q), _Projection(attn.to_k)
+        self.to_q, self.to_k = _Projection(attn, "to_q"), _Projection(attn, "to_k")
+        self.hooks: list[RemovableHandle] = []
 
     def __reduce__(self) -> Any:
         """In a copy of the model, the layer's forward without capture."""
@@ -120,21 +124,17 @@ class LayerCapture:
 
     def install(self) -> None:
         """Begin."""
-        inside = vars(self.attn)
-        inside["forward"] = self
+        vars(self.attn)["forward"] = self
         if self.chosen:
-            inside.update(to_q=self.to_q, to_k=self.to_k)
+            self.hooks = [x.module.register_forward_hook(x) for x in (self.to_q, self.to_k)]
 
     def remove(self) -> None:
         """End: the layer is as it was."""
-        inside = vars(self.attn)
-        del inside["forward"]
+        del vars(self.attn)["forward"]
         if self.own is not None:
-            inside["forward"] = self.own
-        for name, ours in (("to_q", self.to_q), ("to_k", self.to_k)):
-            # Another module may have been put in its place, such as one with a LoRA.
-            if inside.get(name) is ours:
-                del inside[name]
+            vars(self.attn)["forward"] = self.own
+        for hook in self.hooks:
+            hook.remove()
 
     def __call__(
         self,
@@ -168,6 +168,12 @@ class LayerCapture:
             if key is None:
                 key = self._key(seen)
             keys = [key]
+            if not isolated and key.shape[1] != context.shape[1]:
+                raise InputError(
+                    f"the processor of {self.name} reads the last {context.shape[1] - key.shape[1]} rows of its "
+                    "context as something else than text, and the tokens stand there: capture with mode='isolated', "
+                    "and count those rows as text_tokens"
+                )
             if isolated:
                 keys.append(self._key(tokens) if tokens.shape[1] else key[:, :0])
             with without_autocast(query.device.type):
@@ -214,7 +220,8 @@ class LayerCapture:
             query, scale = query.float() * scale, 1.0
             scaled = split_heads(query, heads)
         read = each_head if wanted.heads == "each" else mean_of_heads
-        record = read(query, keys, wanted.text_tokens, heads, scale, wanted.normalizer, bias)
+        text_tokens = keys[0].shape[1] if len(keys) == 2 else wanted.text_tokens
+        record = read(query, keys, text_tokens, heads, scale, wanted.normalizer, bias)
         wanted.layers[unet_pass, self.name] = LayerRecord(self.name, unet_pass, size, *record, scaled)
 
 
