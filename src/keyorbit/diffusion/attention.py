@@ -132,7 +132,7 @@ def _note(
     context, sample = given.get("encoder_hidden_states"), given[names[0]]
     context = context[0] if isinstance(context, tuple | list) else context
     reading: Mapping[str, Any] = given.get("cross_attention_kwargs") or {}
-    rows = None if context is None else context.shape[1]
+    rows = None if context is None else context.shape[-2]
     wanted.start(pass_of(reading.get("mode")), (sample.shape[-2], sample.shape[-1]), rows)
 
 

@@ -70,7 +70,7 @@ class Wanted:
         key = unet_pass, positions
         if key not in self.sizes:
             if unet_pass not in self.latents:
-                raise InputError(f"{name} ran outside of the model: call the model that is captured, not a part of it")
+                raise InputError(f"{name} ran outside of the captured model: call that itself, not its forward or a part of it")
             try:
                 self.sizes[key] = grid_size(positions, *self.latents[unet_pass])
             except ValueError as error:
@@ -117,6 +117,7 @@ class LayerCapture:
         self.own = vars(attn).get("forward")  # accelerate puts one there
         self.to_q, self.to_k = _Projection(attn, "to_q"), _Projection(attn, "to_k")
         self.hooks: list[RemovableHandle] = []
+        self.ended = False
 
     def __reduce__(self) -> Any:
         """In a copy of the model, the layer's forward without capture."""
@@ -129,10 +130,13 @@ class LayerCapture:
             self.hooks = [x.module.register_forward_hook(x) for x in (self.to_q, self.to_k)]
 
     def remove(self) -> None:
-        """End: the layer is as it was."""
-        del vars(self.attn)["forward"]
-        if self.own is not None:
-            vars(self.attn)["forward"] = self.own
+        """End: the layer is as it was. What others put before this one meanwhile stays, and goes on to the layer."""
+        self.ended = True
+        inside = vars(self.attn)
+        if inside.get("forward") is self:
+            del inside["forward"]
+            if self.own is not None:
+                inside["forward"] = self.own
         for hook in self.hooks:
             hook.remove()
 
@@ -143,6 +147,8 @@ class LayerCapture:
         attention_mask: Tensor | None = None,
         **others: Any,
     ) -> Any:
+        if self.ended:
+            return self.forward(hidden_states, encoder_hidden_states, attention_mask, **others)
         wanted, isolated = self.wanted, self.wanted.mode == "isolated"
         unet_pass = pass_of(others.get("mode"))
         # With an IP-Adapter, the second part is of pictures, for its own projections.

@@ -33,8 +33,9 @@ def choose_layers(layers: Mapping[str, Any], pattern: str | Sequence[str], unet:
     cross = [name for name, layer in layers.items() if "temporal" not in name and not _joint(layer)]
     if not cross:
         raise InputError(
-            f"{kind} has no layer of cross-attention ('attn2' with a context), where tokens are read: "
-            "models whose text and picture share one attention (Stable Diffusion 3, Flux) cannot be captured"
+            f"{kind} has no layer of cross-attention ('attn2' with a context), where tokens are read, as UNets of Stable "
+            "Diffusion have: models whose text and picture share one attention (Stable Diffusion 3, Flux), and those "
+            "without a text, cannot be captured"
         )
     # diffusers lists the middle block of a UNet behind the up blocks, and runs it before them.
     cross.sort(key=lambda name: _AS_THEY_RUN.get(name.split(".")[0], 0))
@@ -68,7 +69,12 @@ def layers_with_context(unet: nn.Module) -> dict[str, Any]:
     """The layers that read the context, by name, in the order in which they are registered.
 
     The UNet's own ``attn_processors`` looks for attributes of all modules: 10 ms a capture.
+
+    Raises:
+        InputError: it is no model, such as a whole pipeline.
     """
+    if not isinstance(unet, nn.Module):
+        raise InputError(f"attention is captured of a model, such as pipe.unet; not of a {type(unet).__name__}")
     found: dict[str, Any] = {}
     _find_layers(unwrapped(unet), "", found)
     return found
