@@ -70,7 +70,9 @@ class Wanted:
         key = unet_pass, positions
         if key not in self.sizes:
             if unet_pass not in self.latents:
-                raise InputError(f"{name} ran outside of the captured model: call that itself, not its forward or a part of it")
+                raise InputError(
+                    f"{name} ran outside of the captured model: call that itself, not its forward or a part of it"
+                )
             try:
                 self.sizes[key] = grid_size(positions, *self.latents[unet_pass])
             except ValueError as error:
