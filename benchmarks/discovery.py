@@ -23,13 +23,14 @@ from rich.table import Table
 from transformers import CLIPImageProcessorPil
 
 import keyorbit as ko
-from keyorbit.diffusion.attention import TEXT_TOKENS, cross_attention_layers
+from keyorbit.diffusion.attention import TEXT_TOKENS
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.stable_diffusion import first_up_layers
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.cost import random_weights
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.model_facts import model_facts
 from keyorbit.diffusion.prepare import Prepared, object_generator, prepare
 from keyorbit.diffusion.queries import QueryCache

@@ -25,8 +25,9 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 import keyorbit as ko
-from keyorbit.diffusion.attention import PASSES, Pass, capture_attention
+from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.captured import PASSES, Pass
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.cost import random_weights
 from keyorbit.diffusion.inspection.passes import run_passes

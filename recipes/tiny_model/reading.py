@@ -9,9 +9,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from keyorbit.diffusion.attention import cross_attention_layers, without_autocast
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.maps import LayerMaps
-from keyorbit.diffusion.scores import mean_of_heads
+from keyorbit.diffusion.scores import mean_of_heads, without_autocast
 from keyorbit.geometry.views import grid_size
 
 

@@ -8,8 +8,11 @@ import torch
 import torch.utils.checkpoint
 from diffusers import UNet2DConditionModel
 
-from keyorbit.diffusion.attention import PASSES, capture_attention, cross_attention_layers, split_context
+from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
+from keyorbit.diffusion.captured import PASSES
+from keyorbit.diffusion.context import split_context
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.rigs import zero123plus_cameras

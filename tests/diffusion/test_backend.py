@@ -7,7 +7,7 @@ from diffusers import ControlNetModel
 from PIL import Image
 
 from helpers.counting import a_step_of
-from keyorbit.diffusion.attention import capture_attention, cross_attention_layers
+from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.sampling import (
     NOISE_STEPS,
@@ -16,6 +16,7 @@ from keyorbit.diffusion.backends.sampling import (
     ancestral_steps,
     unit_normal,
 )
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.errors import InputError
 from keyorbit.objects.pictures import on_grey
 from oracles import zero123plus as oracle

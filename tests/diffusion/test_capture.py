@@ -10,8 +10,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, get_peft_model
 
-from keyorbit.diffusion.attention import PASSES, capture_attention, cross_attention_layers
+from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.zero123plus import ReferenceAttention
+from keyorbit.diffusion.captured import PASSES
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.maps import view_maps
 from keyorbit.diffusion.prepare import Prepared
 from keyorbit.diffusion.recording import record_passes

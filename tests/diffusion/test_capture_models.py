@@ -1,12 +1,23 @@
 """Capture round other models and processors of diffusers: what they compute stays, and the maps are right."""
 
+import copy
+import inspect
+import pickle
+from functools import partial
+
 import diffusers
 import pytest
 import torch
-from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+from diffusers.models.attention_processor import (
+    AttnProcessor2_0,
+    CustomDiffusionAttnProcessor2_0,
+    IPAdapterAttnProcessor2_0,
+)
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
+from peft import LoraConfig
 
-from keyorbit.diffusion.attention import capture_attention, cross_attention_layers
+from keyorbit.diffusion.attention import capture_attention
+from keyorbit.diffusion.layers import cross_attention_layers, layers_with_context
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 
@@ -60,6 +71,16 @@ def video():
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
     ).eval()
+
+
+def upscaler():
+    """Self-attention reads the context too, as in Stable Diffusion's x4 upscaler."""
+    return unet(only_cross_attention=(True, False))
+
+
+def shared_middle():
+    """Its middle has text and picture in one attention: that is no map, but must not see the tokens."""
+    return unet(mid_block_type="UNetMidBlock2DSimpleCrossAttn")
 
 
 def pixart():
@@ -118,17 +139,21 @@ def calls(kind, context):
     return model, lambda rows: model(pictures(1, 4, 8, 8), 1, rows).sample
 
 
-@pytest.mark.parametrize("kind", [unet, motion, three_d, video], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [unet, upscaler, shared_middle, motion, three_d, video], ids=lambda kind: kind.__name__
+)
 def test_videos_and_pictures(kind, rows):
     context, tokens = rows
     model, run = calls(kind, context)
-    before = dict(model.attn_processors)
+    before, weights = dict(model.attn_processors), list(model.state_dict())
     with torch.no_grad():
         bare = run(context)
         with capture_attention(model, text_tokens=TEXT) as record:
             captured = run(tokens.append_to(context))
+            assert model.attn_processors == before
+            assert list(model.state_dict()) == weights
     assert torch.equal(captured, bare)
-    assert model.attn_processors == before
+    assert not any("forward" in vars(x) or x._forward_hooks or x._forward_pre_hooks for x in model.modules())
     names = [layer.name for layer in record.layers()]
     assert names == cross_attention_layers(model)
     assert not any(word in name for name in names for word in ("motion", "temp"))
@@ -138,14 +163,14 @@ def test_videos_and_pictures(kind, rows):
         assert layer.size[0] == layer.size[1]
 
 
-def test_only_chosen_layers_are_wrapped_in_joint_mode_and_temporal_ones_never(rows):
+def test_only_chosen_layers_are_touched_in_joint_mode_and_temporal_ones_never(rows):
     context, tokens = rows
     model, run = calls(motion, context)
     chosen = cross_attention_layers(model)[:1]
     with torch.no_grad(), capture_attention(model, chosen, mode="joint", text_tokens=TEXT):
-        wrapped = [name for name, x in model.attn_processors.items() if type(x).__name__ == "_CaptureProcessor"]
+        touched = [name for name, module in model.named_modules() if "forward" in vars(module)]
         run(tokens.append_to(context))
-    assert wrapped == [f"{chosen[0]}.processor"]
+    assert touched == chosen
 
 
 def test_no_map_of_layers_over_time(rows):
@@ -154,14 +179,16 @@ def test_no_map_of_layers_over_time(rows):
         cross_attention_layers(model, "*temporal*")
 
 
-def test_a_transformer_with_cross_attention(rows):
+@pytest.mark.parametrize("form", ["number", "bias", "truth"])
+def test_a_transformer_with_cross_attention(form, rows):
     context, tokens = rows
     model = pixart()
     mask = torch.ones(1, TEXT)
     mask[:, 4:] = 0
+    formed = {"number": mask, "bias": (mask[:, None] - 1) * 10000, "truth": mask[:, None].bool()}[form]
 
-    def run(rows, mask=mask):
-        given = {"encoder_hidden_states": rows, "timestep": torch.tensor([1]), "encoder_attention_mask": mask}
+    def run(rows):
+        given = {"encoder_hidden_states": rows, "timestep": torch.tensor([1]), "encoder_attention_mask": formed}
         return model(hidden_states=pictures(1, 4, 8, 12), **given).sample
 
     with torch.no_grad():
@@ -182,12 +209,12 @@ def test_a_transformer_with_cross_attention(rows):
 
 @pytest.mark.parametrize("heads", ["each", "mean"])
 @pytest.mark.parametrize("mode", ["isolated", "joint"])
-@pytest.mark.parametrize("columns", [TEXT, TEXT + K])
-def test_masked_rows_count_nowhere(mode, heads, columns, rows):
+@pytest.mark.parametrize("shape", [(1, TEXT), (1, TEXT + K), (1, 1, TEXT)])
+def test_masked_rows_count_nowhere(mode, heads, shape, rows):
     context, tokens = rows
     model, left, options = unet(), 4, {"mode": mode, "heads": heads}
-    mask = torch.ones(1, columns)
-    mask[:, left:TEXT] = 0
+    mask = torch.ones(shape)
+    mask[..., left:TEXT] = 0
     with torch.no_grad():
         with capture_attention(model, text_tokens=TEXT, **options) as record:
             masked = model(pictures(1, 4, 8, 8), 1, tokens.append_to(context), encoder_attention_mask=mask).sample
@@ -289,6 +316,136 @@ def test_every_argument_that_the_users_processor_names_reaches_it(rows):
     assert len(record.layers("condition")) == len(cross)
 
 
+def test_processors_that_are_exchanged_meanwhile(rows):
+    """As pipe.load_ip_adapter and pipe.set_ip_adapter_scale do, and pipelines such as Attend-and-Excite."""
+    context, tokens = rows
+    model, adapted, added = unet(), with_adapter(), {"image_embeds": [pictures(1, 1, 16)]}
+    with torch.no_grad(), capture_attention(model, text_tokens=TEXT) as record:
+        model.set_attn_processor(dict(adapted.attn_processors))
+        model.encoder_hid_proj, model.config.encoder_hid_dim_type = adapted.encoder_hid_proj, "ip_image_proj"
+        outs = []
+        for scale in (0.5, 0.0):
+            for processor in model.attn_processors.values():
+                if isinstance(processor, IPAdapterAttnProcessor2_0):
+                    processor.scale = [scale]
+            outs.append(model(pictures(1, 4, 8, 8), 1, tokens.append_to(context), added_cond_kwargs=added).sample)
+        assert len(record.layers()) == len(cross_attention_layers(model))
+    with torch.no_grad():
+        assert torch.equal(outs[1], model(pictures(1, 4, 8, 8), 1, context, added_cond_kwargs=added).sample)
+    assert not torch.equal(*outs)
+    assert model.attn_processors == adapted.attn_processors
+
+
+def test_a_lora_that_is_added_meanwhile(rows):
+    context, tokens = rows
+    model = unet()
+
+    def run(rows):
+        return model(pictures(1, 4, 8, 8), 1, rows).sample
+
+    with torch.no_grad(), capture_attention(model, text_tokens=TEXT) as record:
+        run(tokens.append_to(context))
+        model.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k"]))
+        model.eval()
+        run(tokens.append_to(context))
+    for layer in record.layers():
+        truth = softmax_of_all(layer.name, model, run, context, tokens)
+        torch.testing.assert_close(layer.probabilities, truth, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_made_meanwhile_is_not_captured(copied, rows):
+    context, tokens = rows
+    model = with_adapter()
+
+    def run(model, rows):
+        added = {"image_embeds": [pictures(1, 1, 16)]}
+        return model(pictures(1, 4, 8, 8), 1, rows, added_cond_kwargs=added).sample
+
+    with capture_attention(model, text_tokens=TEXT) as record:
+        run(model, tokens.append_to(context))
+        other = copied(model)
+        first = record.layers()[0].token_logits
+        seen = run(other, tokens.append_to(context))
+        assert record.layers()[0].token_logits is first
+    assert torch.equal(seen, run(model, tokens.append_to(context)))
+
+
+def test_what_is_put_before_a_layer_meanwhile_stays(rows):
+    """As hooks of accelerate, which keep a model's parts elsewhere."""
+    context, tokens = rows
+    model, calls = unet(), []
+    layer = model.get_submodule(cross_attention_layers(model)[0])
+
+    def before(*args, inner, **kwargs):
+        calls.append(kwargs["encoder_hidden_states"].shape[1])
+        return inner(*args, **kwargs)
+
+    with torch.no_grad():
+        with capture_attention(model, text_tokens=TEXT):
+            layer.forward = partial(before, inner=layer.forward)
+        kept = model(pictures(1, 4, 8, 8), 1, tokens.append_to(context)).sample
+        assert torch.equal(kept, unet()(pictures(1, 4, 8, 8), 1, tokens.append_to(context)).sample)
+    assert calls == [TEXT + K]
+
+
+def test_custom_diffusion_has_projections_of_its_own(rows):
+    context, tokens = rows
+    model = unet()
+    processors = model.attn_processors
+    for name in cross_attention_layers(model):
+        layer = model.get_submodule(name)
+        own = CustomDiffusionAttnProcessor2_0(True, True, layer.to_q.in_features, WIDTH)
+        processors[f"{name}.processor"] = own
+    model.set_attn_processor(processors)
+
+    def run(rows):
+        return model(pictures(1, 4, 8, 8), 1, rows).sample
+
+    with torch.no_grad():
+        bare = run(context)
+        with capture_attention(model, text_tokens=TEXT) as record:
+            assert torch.equal(run(tokens.append_to(context)), bare)
+    for layer in record.layers():
+        attn = model.get_submodule(layer.name)
+        attn.to_q, attn.to_k = attn.processor.to_q_custom_diffusion, attn.processor.to_k_custom_diffusion
+        truth = softmax_of_all(layer.name, model, run, context, tokens)
+        torch.testing.assert_close(layer.probabilities, truth, atol=1e-6, rtol=0)
+
+
+class PicturesBehindTheText(AttnProcessor2_0):
+    """As of the first IP-Adapter and InstantID; it may project more than once, as for regional prompts."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
+        text = encoder_hidden_states[:, :-2]
+        out = super().__call__(attn, hidden_states, text, attention_mask)
+        attn.to_q(-hidden_states)
+        attn.to_k(-text)
+        return out
+
+
+@pytest.mark.parametrize("heads", ["each", "mean"])
+def test_pictures_joined_to_the_text_are_no_text(heads, rows):
+    context, tokens = rows
+    model, plain = unet(), unet()
+    cross = {f"{name}.processor" for name in cross_attention_layers(model)}
+    ours = {name: PicturesBehindTheText() if name in cross else old for name, old in model.attn_processors.items()}
+    model.set_attn_processor(ours)
+    both = torch.cat([context, pictures(1, 2, WIDTH)], 1)
+    with torch.no_grad():
+        with capture_attention(model, text_tokens=TEXT + 2, heads=heads) as record:
+            model(pictures(1, 4, 8, 8), 1, tokens.append_to(both))
+        with capture_attention(plain, text_tokens=TEXT, heads=heads) as expected:
+            plain(pictures(1, 4, 8, 8), 1, tokens.append_to(context))
+        for layer, same in zip(record.layers(), expected.layers(), strict=True):
+            torch.testing.assert_close(layer.probabilities, same.probabilities, atol=1e-6, rtol=0)
+        with (
+            capture_attention(model, mode="joint", text_tokens=TEXT + 2),
+            pytest.raises(InputError, match="the last 2 rows of its context as something else than text"),
+        ):
+            model(pictures(1, 4, 8, 8), 1, tokens.append_to(both))
+
+
 def test_a_controlnet_beside_it(rows):
     context, tokens = rows
     model = unet()
@@ -376,3 +533,74 @@ def test_normalised_queries_are_refused():
     )  # fmt: skip
     with pytest.raises(InputError, match="HunyuanDiT2DModel normalises its queries"), capture_attention(model):
         pass
+
+
+def test_shared_keys_are_refused():
+    model = diffusers.StableAudioDiTModel(
+        sample_size=4, in_channels=3, num_layers=1, attention_head_dim=4, num_attention_heads=2,
+        num_key_value_attention_heads=1, out_channels=3, cross_attention_dim=4, time_proj_dim=8,
+        global_states_input_dim=8, cross_attention_input_dim=4,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="StableAudioDiTModel shares its keys among"), capture_attention(model):
+        pass
+
+
+def test_a_context_that_reaches_the_picture_by_another_way():
+    model = unet(addition_embed_type="text", addition_embed_type_num_heads=4)
+    with pytest.raises(InputError, match="adds all rows of its context to the timestep"), capture_attention(model):
+        pass
+    with capture_attention(model, mode="joint"):
+        pass
+
+
+def test_rows_that_a_model_joins_to_the_text(rows):
+    context, tokens = rows
+    model = diffusers.I2VGenXLUNet(
+        sample_size=8, block_out_channels=(64, 64), layers_per_block=1, norm_num_groups=8, cross_attention_dim=WIDTH,
+        num_attention_heads=64, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+    ).eval()  # fmt: skip
+    video, one = pictures(1, 4, 2, 8, 8), torch.tensor([1])
+    with (
+        torch.no_grad(),
+        capture_attention(model, text_tokens=TEXT),
+        pytest.raises(InputError, match="rows where the model was given 10: it joins rows of its own"),
+    ):
+        model(video, one, one, video, pictures(1, WIDTH), tokens.append_to(context))
+
+
+def test_two_contexts(rows):
+    context, tokens = rows
+    model = diffusers.AudioLDM2UNet2DConditionModel(
+        **SMALL | {"cross_attention_dim": ((None, WIDTH, 24),) * 2}, attention_head_dim=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    ).eval()  # fmt: skip
+    with (
+        torch.no_grad(),
+        capture_attention(model, text_tokens=TEXT),
+        pytest.raises(InputError, match="AudioLDM2UNet2DConditionModel reads two contexts"),
+    ):
+        model(pictures(1, 4, 8, 8), 1, tokens.append_to(context), encoder_hidden_states_1=pictures(1, 20, 24))
+
+
+def test_layers_without_places(rows):
+    """Such as those that see all frames of a video at once, or merge positions."""
+    context, tokens = rows
+    with (
+        torch.no_grad(),
+        capture_attention(model := unet(), text_tokens=TEXT),
+        pytest.raises(InputError, match="ran outside of the captured model"),
+    ):
+        model.forward(pictures(1, 4, 8, 8), 1, tokens.append_to(context))
+    model.conv_in.register_forward_hook(lambda module, args, out: out[..., :6])
+    with (
+        torch.no_grad(),
+        capture_attention(model, text_tokens=TEXT),
+        pytest.raises(InputError, match=r"attn2 has no map of the picture's places: 48 positions do not come from"),
+    ):
+        model(pictures(1, 4, 8, 8), 1, tokens.append_to(context))
+
+
+def test_a_pipeline_is_no_model():
+    with pytest.raises(InputError, match=r"captured of a model, such as pipe\.unet; not of a DDIMPipeline"):
+        inspect.unwrap(layers_with_context)(diffusers.DDIMPipeline(unet(), diffusers.DDIMScheduler()))

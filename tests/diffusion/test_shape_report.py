@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from keyorbit.diffusion.attention import LayerRecord
+from keyorbit.diffusion.captured import LayerRecord
 from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.inspection.claims import judge
 from keyorbit.diffusion.inspection.drift import Drift

@@ -16,10 +16,10 @@ from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
-from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian, normalize

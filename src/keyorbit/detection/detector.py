@@ -15,8 +15,8 @@ from keyorbit.budget import check_budget
 from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
 from keyorbit.detection.input_camera import InputCamera, find_input_camera
 from keyorbit.detection.peaks import peak_score, peak_xy
-from keyorbit.diffusion.attention import Pass
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.captured import Pass
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.prepare import same_cameras

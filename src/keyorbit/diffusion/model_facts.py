@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
 

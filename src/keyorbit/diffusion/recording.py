@@ -16,10 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from keyorbit.budget import check_budget
-from keyorbit.diffusion.attention import PASSES, TEXT_TOKENS, Heads, LayerRecord, Pass, capture_attention
+from keyorbit.diffusion.attention import TEXT_TOKENS, capture_attention
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.captured import PASSES, LayerRecord, Pass
 from keyorbit.diffusion.choices import MapKind, Mode
 from keyorbit.diffusion.config import RecordConfig
+from keyorbit.diffusion.layer_capture import Heads
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.prepare import Prepared, Shown, prepare_together
 from keyorbit.diffusion.queries import LayerQueries, QueryCache, join_items, merge_layers

@@ -2,10 +2,13 @@
 
 On a GPU a batch of one or two items waits for kernels to be launched, so their number is what counts
 (tests/diffusion/test_capture_kernels.py). ``keys`` are the text's and the tokens', or both in one tensor. ``bias`` is
-added to the logits of all heads, such as -10000 for rows that are masked; it has a column for each row of the context.
+added to the logits, ``[batch head query row]`` with a column for each row of the context and 1 where all have the same:
+-10000 for rows that are masked.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +22,7 @@ def each_head(
     heads: int,
     scale: float,
     normalizer: bool,
-    bias: Float[Tensor, "batch _ row"] | None = None,
+    bias: Float[Tensor, "_ _ _ row"] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Of each head, the tokens' logits ``[batch head query token]`` and the text's log-sum-exp ``[batch head query]``.
 
@@ -32,12 +35,12 @@ def each_head(
     text, tokens = by_head if len(keys) == 2 else by_head[0].tensor_split([text_tokens], dim=1)
     logits = _scores(query, tokens, scale).view(*shape, tokens.shape[1])
     if bias is not None:
-        logits = logits + bias[:, None, :, text_tokens:]
+        logits = logits + bias[..., text_tokens:]
     if not normalizer:
         return logits, None, None
     scores = _scores(query, text, scale)
     if bias is not None:
-        scores = scores.view(*shape, text.shape[1]) + bias[:, None, :, :text_tokens]
+        scores = scores.view(*shape, text.shape[1]) + bias[..., :text_tokens]
     return logits, _log_sum_exp(scores).view(shape), None
 
 
@@ -48,7 +51,7 @@ def mean_of_heads(
     heads: int,
     scale: float,
     normalizer: bool,
-    bias: Float[Tensor, "batch _ row"] | None = None,
+    bias: Float[Tensor, "_ _ _ row"] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The tokens' logits ``[batch 1 query token]``, None, and their probabilities, averaged over the heads.
 
@@ -59,14 +62,14 @@ def mean_of_heads(
     # All heads' channels side by side: their sum of products is the sum over the heads.
     logits = _scores(query, tokens.float(), scale / heads)[:, None]
     if bias is not None:
-        logits = logits + bias[:, None, :, text_tokens:]
+        logits = logits + bias[..., text_tokens:].mean(1, keepdim=True)
     if not normalizer:
         return logits, None, None
     key = torch.cat(list(keys), dim=1) if len(keys) == 2 else keys[0]
     every = _scores(_by_head(query, heads), _by_head(key, heads), scale)
     every = every.view(query.shape[0], heads, query.shape[1], key.shape[1])
     if bias is not None:
-        every = every + bias[:, None]
+        every = every + bias
     return logits, None, every.softmax(-1)[..., text_tokens:].mean(1, keepdim=True)
 
 
@@ -105,3 +108,10 @@ def probabilities(
 ) -> Float[Tensor, "batch head query token"]:
     """The tokens' columns of the softmax over text and tokens, where the text is one more token: its log-sum-exp."""
     return torch.cat([text_normalizer[..., None], logits], dim=-1).softmax(-1)[..., 1:]
+
+
+def without_autocast(device_type: str) -> Any:
+    """Scores are float32 whatever the UNet computes in."""
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()

@@ -8,11 +8,11 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from keyorbit.diffusion.attention import without_autocast
 from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.config import SettledPrepare
 from keyorbit.diffusion.prepare import object_views, warped_versions
+from keyorbit.diffusion.scores import without_autocast
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import resize

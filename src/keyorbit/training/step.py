@@ -10,9 +10,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from keyorbit.diffusion.attention import AttentionRecord, capture_attention, without_autocast
+from keyorbit.diffusion.attention import AttentionRecord, capture_attention
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.maps import token_heatmaps
+from keyorbit.diffusion.scores import without_autocast
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
 from keyorbit.discovery.config import SettledConfig, map_side

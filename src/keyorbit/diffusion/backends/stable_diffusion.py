@@ -13,9 +13,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
 from keyorbit.diffusion.backends.text import encode_prompts, random_rows
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.pictures import middle_square, on_grey

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.diffusion.attention import split_context
 from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
 from keyorbit.diffusion.backends.controlnet import Control, check_controlnet, residuals
 from keyorbit.diffusion.backends.passes import Passes, compiled_passes, two_passes
@@ -29,6 +28,7 @@ from keyorbit.diffusion.backends.sampling import (
     unit_normal,
 )
 from keyorbit.diffusion.backends.text import encode_prompts, random_rows
+from keyorbit.diffusion.context import split_context
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from keyorbit.diffusion.attention import Pass
+from keyorbit.diffusion.captured import Pass
 from keyorbit.diffusion.inspection.drift import Drift
 from keyorbit.diffusion.inspection.observe import Observation, Run
 from keyorbit.diffusion.inspection.tilings import Tiling

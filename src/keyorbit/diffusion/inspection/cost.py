@@ -17,9 +17,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.attention import Pass, capture_attention
+from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.loading import device_and_dtype, load_backend
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
+from keyorbit.diffusion.captured import Pass
 from keyorbit.diffusion.inspection.architectures import ARCHITECTURES, Architecture, load_architecture
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes, write_out
 from keyorbit.diffusion.inspection.variants import CAPTURES, Cost, Variant

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from keyorbit.diffusion.attention import capture_attention, cross_attention_layers
+from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.geometry.views import split_views
 

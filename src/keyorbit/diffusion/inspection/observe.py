@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from keyorbit.diffusion.attention import LayerRecord, Pass, capture_attention
+from keyorbit.diffusion.attention import capture_attention
+from keyorbit.diffusion.captured import LayerRecord, Pass
 from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.inspection.architectures import Architecture
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes, write_out
@@ -53,7 +54,7 @@ class LayerShapes:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a :class:`~keyorbit.diffusion.attention.LayerRecord` holds.
+    """What a :class:`~keyorbit.diffusion.captured.LayerRecord` holds.
 
     ``held`` counts the float32 values kept alive by it: a tensor that is a slice of a larger one keeps all of that.
     """

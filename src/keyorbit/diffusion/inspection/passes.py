@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from keyorbit.diffusion.attention import Pass
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
+from keyorbit.diffusion.captured import Pass
 
 
 def run_passes(unet: nn.Module, latents: Mapping[Pass, Tensor], context: Tensor) -> Tensor:

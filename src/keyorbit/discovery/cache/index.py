@@ -13,10 +13,10 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import MapKind
 from keyorbit.diffusion.config import RecordConfig, SettledPrepare
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.prepare import on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
 from keyorbit.diffusion.recording import layer_outlines
