@@ -195,7 +195,7 @@ def write_object(
         input_image.save(partial / "cond.png")
         grid.save(partial / "grid.png")
         content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
-        (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
+        (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
