@@ -1,5 +1,6 @@
 """Read a user's own photographs of one object with their cameras: from JSON, or from a COLMAP model."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from keyorbit.geometry.views import Layout
 from keyorbit.objects.camera_files import read_camera_file
 from keyorbit.objects.colmap import PINHOLES, Model, read_colmap
 from keyorbit.objects.dataset import ObjectViews, as_cameras, check_given_cameras
-from keyorbit.objects.paths import photographs
+from keyorbit.objects.paths import left_out, photographs
 from keyorbit.objects.pictures import LARGEST, load_image, load_stored, middle_square, to_tensor
 from keyorbit.storage.folder_names import name_of
+
+log = logging.getLogger(__name__)
 
 
 def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture: Path | None = None) -> ObjectViews:
@@ -42,6 +45,8 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
             another convention.
     """
     paths = photographs(views)
+    if left := left_out(views):
+        log.warning("%s: %s", views, left)
     told = read_colmap(cameras) if cameras.is_dir() else as_cameras(read_camera_file(cameras))
     if len(paths) != layout.num_views:
         raise InputError(
