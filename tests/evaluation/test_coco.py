@@ -104,10 +104,10 @@ def test_what_is_no_object_is_counted(tmp_path, caplog):
     rows = [boxed, unmarked, tracked, outlined, MARKED | {"iscrowd": 1}]
     path = write(tmp_path / "a.json", [*rows, MARKED], categories)
     assert len(read_dataset("coco", path)) == 1
-    said = "2 without keypoints, 1 whose keypoints are all unmarked, 1 of other categories, 1 of groups (iscrowd)"
+    said = "3 without keypoints, 1 whose keypoints are all unmarked, 1 of groups (iscrowd)"
     assert caplog.messages == [f"{path}: skipped 5 of 6 annotations: {said}"]
     write(path, rows, categories)
-    with pytest.raises(InputError, match=r"a\.json has no annotation that can be read: 2 without keypoints"):
+    with pytest.raises(InputError, match=r"a\.json has no annotation that can be read: 3 without keypoints"):
         read_dataset("coco", path)
     write(path, rows, categories[1:])
     with pytest.raises(InputError, match=r"no category has keypoints \(there are: glue, x\); .*export COCO keypoints"):
@@ -137,6 +137,16 @@ def test_categories_are_chosen_or_all_are_read(tmp_path):
     write(path, [MARKED | {"category_id": 9}], [CATEGORY, table])
     with pytest.raises(InputError, match=r"annotations\[0\]\.category_id cannot be 9; it must be the id of a category"):
         read_dataset("coco", path)
+
+
+def test_a_box_and_a_skeleton_in_a_group_are_one_object(tmp_path):
+    """CVAT exports the skeleton's keypoints with the box's category, which has none."""
+    picture(tmp_path / "a.png")
+    box = {"id": 1, "name": "box", "supercategory": "", "keypoints": [], "skeleton": []}
+    path = write(tmp_path / "a.json", [MARKED], [box, CATEGORY | {"id": 2}])
+    for name in ("coco", "coco/chair"):
+        (thing,) = read_dataset(name, path)
+        torch.testing.assert_close(landmarks(thing, 2), AS_BOXED)
 
 
 @pytest.mark.parametrize("ids", [(1, 1.0), ("1", 1), (1.0, "1"), ("a", "a"), (0, 0)])

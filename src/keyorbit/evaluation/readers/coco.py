@@ -162,10 +162,12 @@ def _landmarks(categories: Sequence[_Category], wanted: str, path: Path) -> _Lan
     firsts = {each: sum(map(len, lists[:i])) for i, each in enumerate(lists)}
     owners = {kind.keypoints or (): kind.name for kind in reversed(chosen)}
     names = tuple(name if len(lists) == 1 else f"{owners[each]}: {name}" for each in lists for name in each)
-    places: dict[str, tuple[int, int] | None] = {_key(kind.id): None for kind in categories}
+    only = (0, len(names)) if len(marked) == 1 or (len(lists) == 1 and not wanted) else None
+    # What CVAT exports of a box and a skeleton in a group has the box's category, and keypoints all the same.
+    places = {_key(kind.id): None if kind.keypoints else only for kind in categories}
     places |= {_key(kind.id): (firsts[kind.keypoints or ()], len(kind.keypoints or ())) for kind in chosen}
     pairs = tuple((firsts[each] + i, firsts[each] + j) for each in lists for i, j in _pairs(each))
-    return _Landmarks(names, pairs, places, (0, len(names)) if len(lists) == 1 and not wanted else None)
+    return _Landmarks(names, pairs, places, only)
 
 
 def _images(told: Sequence[_Image], path: Path) -> dict[str, tuple[Path, tuple[float, float] | None]]:
