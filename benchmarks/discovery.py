@@ -78,9 +78,9 @@ def timed(work: Callable[[], Any], repeats: int = 1) -> float:
 def peak_gigabytes(work: Callable[[], Any]) -> float | None:
     """The process's greatest resident memory while it works, weights included; None where Linux does not tell."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         work()
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         work()
         return None
@@ -358,7 +358,7 @@ def main() -> None:
         results["totals"] = totals(results["cached"], results["forward"], results["unet_step"])
         show("100 objects x 4 versions, scaled", results["totals"])
     if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main() -> None:
     print(f"\n{args.model}, {args.tokens} tokens, {torch.get_num_threads()} threads, {args.repeats} rounds\n")
     print(table(costs), verdict(costs), sep="\n\n")
     if args.json:
-        args.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
+        args.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

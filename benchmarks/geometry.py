@@ -95,7 +95,7 @@ def main() -> None:
         table[name] = figures
         print(name, {k: None if v is None else round(v, 4) for k, v in figures.items()}, flush=True)
         if args.json:
-            args.json.write_text(json.dumps(table, indent=1))
+            args.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
     show(table)
 
 

@@ -391,7 +391,7 @@ def commands(card: Card) -> Rows:
     device = ["--device", str(card.device)]
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "few.toml"
-        settings.write_text("planting = 2\nexemplars = 1\n")
+        settings.write_text("planting = 2\nexemplars = 1\n", encoding="utf-8")
         few = ["--config", str(settings), "--tokens", "4", "--candidates", "6", "--steps", "3", "--batch", "2"]
         at = {name: str(Path(folder) / name) for name in ("data", "run", "cached", "cache", "found", "j", "lora")}
         lines = {
@@ -411,7 +411,11 @@ def commands(card: Card) -> Rows:
         for name, words in lines.items():
             began = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "keyorbit", "--quiet", *words], capture_output=True, text=True, check=False
+                [sys.executable, "-m", "keyorbit", "--quiet", *words],
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                check=False,
             )
             note = "" if done.returncode == 0 else f"exit status {done.returncode}: {done.stderr.strip()[-300:]}"
             rows.append(row(f"keyorbit {name}", time.perf_counter() - began, note=note))
@@ -462,9 +466,11 @@ def main() -> None:
     text = f"{about}{', small sizes' if args.quick else ''}\n\n{table(results)}\n"
     print(text)
     if args.json:
-        args.json.write_text(json.dumps({"machine": about, "quick": args.quick, "sections": results}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"machine": about, "quick": args.quick, "sections": results}, indent=1) + "\n", encoding="utf-8"
+        )
     if args.markdown:
-        args.markdown.write_text(text)
+        args.markdown.write_text(text, encoding="utf-8")
     if any("failed" in one["what"] for rows in results.values() for one in rows):
         sys.exit(1)
 

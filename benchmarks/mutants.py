@@ -269,7 +269,9 @@ def run_tests(tree: Path, group: Group, timeout: float | None, first: str = "") 
     words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     began = time.monotonic()
     try:
-        done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            words, cwd=tree, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=timeout
+        )
     except subprocess.TimeoutExpired:
         return "timeout", time.monotonic() - began
     return "failed" if done.returncode else "passed", time.monotonic() - began
@@ -334,14 +336,16 @@ def table(mutants: list[Mutant]) -> str:
 
 def read_results(path: Path) -> dict[Any, Mutant]:
     """What an earlier run found, by the mutants' keys."""
-    rows = json.loads(path.read_text())["mutants"] if path.is_file() else []
+    rows = json.loads(path.read_text(encoding="utf-8"))["mutants"] if path.is_file() else []
     return {mutant.key: mutant for mutant in (Mutant(**row) for row in rows)}
 
 
 def write_results(path: Path, seed: int, mutants: list[Mutant]) -> None:
     """Whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"seed": seed, "mutants": [asdict(m) for m in mutants]}, indent=1) + "\n")
+    partial.write_text(
+        json.dumps({"seed": seed, "mutants": [asdict(m) for m in mutants]}, indent=1) + "\n", encoding="utf-8"
+    )
     partial.replace(path)
 
 
@@ -372,7 +376,7 @@ def main() -> None:
         print(
             f"{len(done)}/{len(mutants)} {mutant.outcome:8} {mutant.file}:{mutant.line}  {before} → {after}", flush=True
         )
-    (options.out / "mutants.md").write_text(table(done))
+    (options.out / "mutants.md").write_text(table(done), encoding="utf-8")
     print(table(done).split("\n\n")[0])
 
 

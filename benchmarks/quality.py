@@ -296,7 +296,7 @@ def resumed(path: Path | None, settings: dict[str, object]) -> dict[str, dict[st
     """The figures of an earlier run with the same settings: category, row, seed."""
     if path is None or not path.exists():
         return {}
-    told = json.loads(path.read_text())
+    told = json.loads(path.read_text(encoding="utf-8"))
     if told["settings"] != settings:
         raise SystemExit(f"{path} was made with other settings ({told['settings']}); give another --json")
     return told["rows"]
@@ -306,7 +306,7 @@ def keep(path: Path | None, settings: dict[str, object], rows: dict[str, dict[st
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+        partial.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
 
@@ -334,7 +334,7 @@ def show(
         text = [f"## {title}", "", "| " + " | ".join([*header[:2], *arrows]) + " |", "|" + "---|" * len(header)]
         text += ["| " + " | ".join(line) + " |" for line in lines]
         markdown.parent.mkdir(parents=True, exist_ok=True)
-        with markdown.open(mode) as file:
+        with markdown.open(mode, encoding="utf-8") as file:
             file.write("\n".join(text) + "\n\n")
 
 

@@ -89,7 +89,7 @@ def main() -> None:
     console = Console()
     args.out.mkdir(parents=True, exist_ok=True)
     results: Path = args.out / "results.json"
-    rows = json.loads(results.read_text()) if results.is_file() else {}
+    rows = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
     backend = ko.load_backend(args.model, dtype="float32")
     train = split(args.category, "train", args.train, backend.view_size, 1)
     test = split(args.category, "test", args.test, backend.view_size, 1)
@@ -105,7 +105,7 @@ def main() -> None:
         scores = judge(world, found, model)
         views = judge_views(model, found.embedding.detach(), test[: args.views], args.sample_steps, args.guidance)
         rows[name] = {key: scores[key] for key in FIELDS} | views | {"seconds": seconds}
-        results.write_text(json.dumps(rows, indent=1) + "\n")
+        results.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         console.print(name, rows[name])
 
     if "before" not in rows:
@@ -131,7 +131,7 @@ def main() -> None:
         folder = args.out / f"keypoint_{weight:g}"
         model = ko.load_backend(args.model, dtype="float32")
         found = ko.train(model, train, config, folder, tokens, resume=True)
-        (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+        (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
         stored = ko.Tokens.load(folder / "tokens.safetensors")
         assert torch.equal(stored.embedding, found.embedding)
         judged(name, ko.load_backend(stored.info.model), stored, time.monotonic() - began)

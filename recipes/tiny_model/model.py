@@ -231,4 +231,4 @@ def save_folder(parts: Components, folder: Path, view_size: int) -> None:
         else:
             part.save_pretrained(folder / name)
     index["view_size"] = view_size
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -302,7 +302,7 @@ def main(
 def note_config(path: Path, config: TrainTinyConfig) -> None:
     """Write the settings into the log, unless its last ones are the same: a run goes on then, and it is one run."""
     line = json.dumps({"stage": "config", **asdict(config)}) + "\n"
-    text = path.read_text() if path.is_file() else ""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]  # without half a line of a process that was killed
     known = [old for old in whole.splitlines(keepends=True) if old.startswith('{"stage": "config"')]
     if known[-1:] != [line]:

@@ -54,14 +54,16 @@ def free_host_bytes() -> int:
     may address (``ulimit -v``): the share of each of the processes that work here together.
     """
     try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         free = 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return 0
     for name, used, details, cached in _LIMITS:
         with suppress(OSError, ValueError):  # the file says "max" where there is no limit
-            left = int(Path(name).read_text()) - int(Path(used).read_text())
-            given_back = dict(line.split() for line in Path(details).read_text().splitlines()).get(cached, 0)
+            left = int(Path(name).read_text(encoding="utf-8")) - int(Path(used).read_text(encoding="utf-8"))
+            given_back = dict(line.split() for line in Path(details).read_text(encoding="utf-8").splitlines()).get(
+                cached, 0
+            )
             free = min(free, left + int(given_back))
     return max(1, min(free // launched(), _addressable()))
 
@@ -80,7 +82,7 @@ def _addressable() -> int:
         import resource  # not on Windows
 
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     except (ImportError, OSError, ValueError):
         return 2**63
     return 2**63 if limit == resource.RLIM_INFINITY else max(0, limit - used)

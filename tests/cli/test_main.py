@@ -64,7 +64,10 @@ def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatc
         assert len(found["input_camera"]["residual"]) == 4
         assert "the input picture's elevation" in capsys.readouterr().out
         coco = json.loads((out / "coco.json").read_text())
-        assert len(coco["images"]) == len(coco["annotations"]) == 7
+        assert len(coco["images"]) == 7
+        # Of these tokens some pictures show none.
+        assert {mark["image_id"] for mark in coco["annotations"]} <= set(range(1, 8))
+        assert all(mark["num_keypoints"] and mark["area"] >= 1 for mark in coco["annotations"])
         assert Image.open(out / "overlay.png").width > 1000
         assert trimesh.load(out / "points.glb") is not None
 

@@ -147,13 +147,20 @@ def test_coco_cuts_out_every_marked_object(folders):
     assert person.truth.pairs == ((1, 2),)
 
 
+VIEWS = {"view.png": [1.0, 1.0], "input.png": [0.0, 1.0], "view_0.png": [0.0, 0.0]}
+
+
 def test_coco_reads_what_detection_writes(tmp_path):
     xy = torch.tensor([[0.25, 0.5], [0.75, 0.25]])
-    layouts.picture(tmp_path / "view.png", 16, 16)
-    data = coco_dict([("view.png", 16, 16, xy, torch.ones(2))], 2)
+    for name in VIEWS:
+        layouts.picture(tmp_path / name, 16, 16)
+    data = coco_dict([(name, 16, 16, xy, torch.tensor(score)) for name, score in VIEWS.items()], 2)
     (tmp_path / "coco.json").write_text(json.dumps(data))
-    (thing,) = read_dataset("coco", tmp_path / "coco.json")
-    assert thing.truth.known.all()
+    both, one = read_dataset("coco", tmp_path / "coco.json")
+    assert both.truth.known.all()
+    # The keypoints' box is 8 x 4 pixels from (4, 4); its square, a tenth wider, is cut at whole pixels.
+    torch.testing.assert_close(landmarks(both), torch.tensor([[0.1, 0.7], [0.9, 0.3]]))
+    assert one.truth.known.tolist() == [False, True]
 
 
 def test_keypointnet_is_rendered_with_truth_in_2d_and_3d(folders):

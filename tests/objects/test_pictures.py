@@ -22,7 +22,7 @@ from keyorbit.geometry.views import Layout
 from keyorbit.objects import dataset, pictures
 from keyorbit.objects.captures import load_capture
 from keyorbit.objects.dataset import ObjectViews, load_dataset, load_object
-from keyorbit.objects.paths import photographs
+from keyorbit.objects.paths import left_out, object_paths, photographs
 from keyorbit.objects.pictures import (
     as_shown,
     eight_bits,
@@ -142,6 +142,9 @@ def test_sixteen_bits_of_grey_are_eight(turned, tmp_path):
     pixels = np.asarray(deep)
     (tmp_path / "a.pgm").write_bytes(b"P5 9 8 65535\n" + pixels.astype(">u2").tobytes())
     assert np.asarray(load_image(tmp_path / "a.pgm"))[0].tolist() == list(LEVELS)
+    # TIFF's WhiteIsZero.
+    Image.fromarray(65535 - pixels).save(tmp_path / "b.tif", tiffinfo={262: 0})
+    assert np.asarray(load_image(tmp_path / "b.tif"))[0].tolist() == list(LEVELS)
     for mode, kind in (("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2")):
         image = Image.frombytes(mode, (9, 8), pixels.astype(kind).tobytes())
         assert np.asarray(eight_bits(image))[0].tolist() == list(LEVELS)
@@ -214,13 +217,63 @@ def test_of_several_frames_the_first_is_the_picture(suffix, format, tmp_path):
     assert red > 240 > 20 > blue
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.apng", "a.tif"])
+def test_of_further_frames_one_is_told(name, tmp_path, caplog):
+    frames = [Image.new("RGB", (40, 24), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / name, {"a.apng": "PNG"}.get(name), save_all=True, append_images=frames[1:])
+    list(load_dataset(tmp_path / name))
+    assert caplog.messages == [f"{tmp_path / name} has several frames: the first one is read"]
+    frames[0].save(tmp_path / "one.png")
+    frames[0].save(tmp_path / "camera.jpg", "MPO", save_all=True, append_images=frames[1:])
+    for other in ("one.png", "camera.jpg"):
+        load_image(tmp_path / other)
+    assert len(caplog.messages) == 1
+
+
 def test_a_heic_file_is_named_with_the_remedy(tmp_path):
     path = tmp_path / "IMG_1.HEIC"
     path.write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(99))
     with pytest.raises(InputError, match="it is a HEIC picture; save it as JPEG or PNG"):
         load_dataset(path)
-    with pytest.raises(InputError, match=r"no pictures \(\.png, \.jpg"):
+    with pytest.raises(
+        InputError, match=r"no pictures \(\.png, \.jpg.*1 of a kind that is not read here \(IMG_1\.HEIC\)"
+    ):
         load_dataset(tmp_path)
+    # What telephones hand on keeps its name, whatever is in it.
+    path.rename(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="it is a HEIC picture; save it as JPEG or PNG"):
+        load_dataset(tmp_path / "a.jpg")
+    Image.fromarray(blocks()).save(path, "PNG")
+    (tmp_path / "a.jpg").unlink()
+    assert [close(found.input_image, blocks()) for found in load_dataset(tmp_path)] == [True]
+
+
+def test_what_is_left_out_of_a_folder_is_counted_in_one_line(tmp_path, caplog):
+    image = Image.fromarray(blocks())
+    for name in ("b.PNG", "c.gif", "d.jfif", "e.avif", "f .png "):
+        image.save(tmp_path / name, {"f .png ": "PNG", "d.jfif": "JPEG"}.get(name))
+    for name in ("._a.png", ".x.png", "notes.txt", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"\0\5\26\7")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    assert left_out(tmp_path) == "skipped 4 files: 2 hidden, 1 empty, 1 not a file"
+    # A raw file is a TIFF whose first page is a thumbnail.
+    image.save(tmp_path / "p.dng", "TIFF")
+    for name in ("q.cr2", "r.svg", "s.pdf"):
+        (tmp_path / name).write_text("?", encoding="utf-8")
+    assert [thing.name for thing in load_dataset(tmp_path)] == ["b", "c", "d", "e", "f "]
+    words = "4 of a kind that is not read here (p.dng, q.cr2, r.svg and more): save as PNG or JPEG"
+    assert caplog.messages == [f"{tmp_path}: skipped 8 files: 2 hidden, 1 empty, 1 not a file, {words}"]
+    with pytest.raises(InputError, match=r"it is a \.dng file; save it as JPEG or PNG"):
+        load_dataset(tmp_path / "p.dng")
+    assert left_out(tmp_path / "b.PNG") == ""
+
+
+def test_a_hidden_folder_is_no_object(tmp_path):
+    for name in ("a", ".ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "meta.json").touch()
+    assert object_paths(tmp_path) == [tmp_path / "a"]
 
 
 def test_object_folders_are_read_upright_and_in_eight_bits(tmp_path):
@@ -413,7 +466,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "c.png").mkdir()
     (tmp_path / "._a.png").write_bytes(b"\0\5\26\7")
     assert [thing.name for thing in load_dataset(tmp_path)] == ["a"]
-    assert [path.name for path in photographs(tmp_path)] == ["a.png", "b.png", "c.png"]
+    assert [path.name for path in photographs(tmp_path)] == ["a.png"]
     for name in ("b.png", "c.png"):
         with pytest.raises(InputError, match="there is no picture at"):
             load_image(tmp_path / name)

@@ -74,10 +74,25 @@ def test_coco_counts_pixels_from_the_corner():
     assert annotation["area"] == 600.0
     assert coco["images"] == [{"id": 1, "file_name": "a.png", "width": 80, "height": 40}]
     assert coco["categories"][0]["keypoints"] == ["keypoint_00", "keypoint_01", "keypoint_02"]
-    (silent,) = coco_dict([("a.png", 80, 40, xy, torch.zeros(3))], 3)["annotations"]
-    assert silent["num_keypoints"] == 0
-    assert silent["bbox"] == [0.0, 0.0, 0.0, 0.0]
-    assert (annotation["score"], silent["score"]) == (0.75, 0.0)
+    assert annotation["score"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("xy", "box"),
+    [
+        ([[0.5, 0.5]], [39.5, 19.5, 1, 1]),
+        ([[0.0, 1.0]], [0, 39, 1, 1]),
+        ([[0.25, 0.5], [0.75, 0.5]], [20, 19.5, 40, 1]),
+        ([[0.0, 0.0], [1.0, 1.0]], [0, 0, 80, 40]),
+    ],
+)
+def test_coco_has_no_empty_box(xy, box):
+    silent = ("b.png", 80, 40, torch.tensor(xy), torch.zeros(len(xy)))
+    coco = coco_dict([silent, ("a.png", 80, 40, torch.tensor(xy), torch.ones(len(xy)))], len(xy))
+    (annotation,) = coco["annotations"]
+    assert [image["file_name"] for image in coco["images"]] == ["b.png", "a.png"]
+    assert (annotation["id"], annotation["image_id"], annotation["segmentation"]) == (2, 2, [])
+    assert (annotation["bbox"], annotation["area"]) == (box, box[2] * box[3])
 
 
 def test_coco_has_every_part_of_a_keypoint_file():

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from reprlib import repr as short
 from typing import Any, TypeVar
 
 from keyorbit.app.calls import INPUTS, Call, Upload
 from keyorbit.errors import InputError
-from keyorbit.values import from_values
+from keyorbit.values import from_values, short
 
 T = TypeVar("T")
 

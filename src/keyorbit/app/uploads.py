@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
+from keyorbit.objects.paths import named_as_picture
 from keyorbit.objects.pictures import load_image
 
 # Of a picture of many.
@@ -85,7 +86,7 @@ def open_pictures(paths: Sequence[str] | None, limits: Limits) -> list[ObjectVie
     Raises:
         InputError: there are none or too many, or one cannot be used.
     """
-    chosen = [path for path in map(Path, paths or ()) if path.suffix.lower() in Image.registered_extensions()]
+    chosen = [path for path in map(Path, paths or ()) if named_as_picture(path)]
     if not chosen:
         raise InputError("There are no pictures in that folder yet: choose a folder of PNG or JPEG files.")
     if len(chosen) > limits.pictures:

@@ -33,6 +33,7 @@ from keyorbit.output.choices import (
     parse_formats,
     parse_skeleton,
 )
+from keyorbit.storage.folder_names import readable
 from keyorbit.storage.outputs import check_output
 from keyorbit.values import Amount, Count, Seed
 
@@ -114,7 +115,7 @@ def detect_command(
         points = detection.keypoints_3d
         error = None if points is None else float(points.reprojection_error.median())
         score = detection.keypoints_2d.score[0] if points is None else points.score
-        table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), str(place))
+        table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), readable(str(place)))
     console.print(table)
     for detection in found:
         if detection.input_camera is not None:

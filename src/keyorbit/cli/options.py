@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from reprlib import repr as short
 from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 
 import typer
@@ -15,7 +14,7 @@ from keyorbit.diffusion.choices import CAMERAS, MapKind, Timesteps, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
 from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml
-from keyorbit.values import Amount, Count, check_value
+from keyorbit.values import Amount, Count, check_value, short
 
 T = TypeVar("T")
 ModelOption = Annotated[

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-# Names and paths may hold what would be markup.
-console, errors, bars = Console(markup=False), Console(stderr=True, markup=False), Console(stderr=True, markup=False)
+# Names and paths may hold what would be markup, or the code of an emoji.
+console, errors, bars = (Console(stderr=there, markup=False, emoji=False) for there in (False, True, True))
 
 
 class Tick(Protocol):

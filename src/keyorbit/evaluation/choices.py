@@ -28,8 +28,8 @@ PLAIN_DATASETS = (
     "human3.6m",
     "coco",
 )
-# These have a category behind a slash, such as spair-71k/cat.
-CATEGORY_DATASETS = ("spair-71k", "keypointnet")
+# These have a category behind a slash, such as spair-71k/cat; of COCO's files it may be left out.
+CATEGORY_DATASETS = ("spair-71k", "keypointnet", "coco")
 DATASETS = (*PLAIN_DATASETS, *(f"{name}/CATEGORY" for name in CATEGORY_DATASETS))
 # Those that StableKeypoints' protocol is for.
 PROTOCOL_DATASETS = (

@@ -16,7 +16,7 @@ from keyorbit.geometry.matrices import CameraMatrices
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.camera_files import read_cameras
 from keyorbit.objects.dataset import ObjectViews, as_cameras, check_given_cameras
-from keyorbit.objects.paths import photographs
+from keyorbit.objects.paths import left_out, photographs
 from keyorbit.objects.pictures import LARGEST, load_image, load_stored, middle_square, to_tensor
 from keyorbit.objects.shots import Shot, Shots, chosen_shots
 from keyorbit.objects.undistorted import is_distorted, undistorted
@@ -47,6 +47,8 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
             of another convention.
     """
     paths = photographs(views)
+    if left := left_out(views):
+        log.warning("%s: %s", views, left)
     told = read_cameras(cameras)
     if len(paths) != layout.num_views:
         raise InputError(

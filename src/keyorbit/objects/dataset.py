@@ -23,7 +23,7 @@ from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
 from keyorbit.objects.description import Description, read_description
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.paths import left_out, object_paths
 from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
@@ -124,10 +124,13 @@ def load_dataset(path: str | Path) -> ObjectDataset:
         InputError: the path holds neither objects nor pictures.
     """
     paths = object_paths(Path(path))
-    if Path(path).is_file():
-        load_image(Path(path))  # a damaged picture is reported here, not when the object is read
     names = _picture_names(paths)
     log.info("objects in %s: %d", path, len(paths))
+    if Path(path).is_file():
+        image = load_image(Path(path))  # a damaged picture is reported here, not when the object is read
+        return ObjectDataset(1, lambda _: ObjectViews(names[0], image.copy()))
+    if paths[0].is_file() and (left := left_out(Path(path))):
+        log.warning("%s: %s", path, left)
 
     def read(i: int) -> ObjectViews:
         place = paths[i]
@@ -196,7 +199,7 @@ def write_object(
         input_image.save(partial / "cond.png")
         grid.save(partial / "grid.png")
         content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
-        (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
+        (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:

@@ -1,10 +1,25 @@
 """Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from keyorbit.errors import InputError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".gif", ".avif", ".jfif", ".jpe", ".mpo", ".apng", ".jp2", ".tga", ".ppm", ".pgm", ".pnm"),
+)
+_HEIC = (".heic", ".heif", ".hif")
+# What people keep in folders of pictures and is not read here. Of a raw file one would get the thumbnail.
+_UNREAD = (
+    *_HEIC,
+    *(".jxl", ".svg", ".pdf", ".psd", ".xcf", ".ai", ".eps", ".exr", ".hdr"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef"),
+)
+# How PNG, JPEG, GIF and WebP begin, whatever their names: telephones send a JPEG as IMG_1.HEIC.
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+_KIND = "of a kind that is not read here"
+_NAMED = 3
 
 
 def object_paths(path: Path) -> list[Path]:
@@ -20,12 +35,13 @@ def object_paths(path: Path) -> list[Path]:
         raise InputError(f"there is no file or folder at {path}")
     if (path / "meta.json").is_file():
         return [path]
-    objects = sorted(child for child in path.iterdir() if (child / "meta.json").is_file())
+    objects = sorted(child for child in path.iterdir() if not _hidden(child) and (child / "meta.json").is_file())
+    objects = objects or _pictures(path)
     if not objects:
-        objects = [child for child in _pictures(path) if child.is_file()]
-    if not objects:
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{path} holds no object folders (with meta.json) and no pictures ({kinds})")
+        kinds, left = ", ".join(IMAGE_SUFFIXES), left_out(path)
+        raise InputError(
+            f"{path} holds no object folders (with meta.json) and no pictures ({kinds})" + (f"; {left}" if left else "")
+        )
     return objects
 
 
@@ -33,12 +49,15 @@ def check_picture(path: Path) -> None:
     """Raise an error unless there is a file that may be a picture.
 
     Raises:
-        InputError: it is missing or empty.
+        InputError: it is missing, empty, or of a kind that is not read here.
     """
     if not path.is_file():
         raise InputError(f"there is no picture at {path}")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file, not a picture")
+    if not _readable(path):
+        kind = "a HEIC picture" if _suffix(path) in _HEIC else f"a {_suffix(path)} file"
+        raise InputError(f"{path} cannot be read as a picture: it is {kind}; save it as JPEG or PNG")
 
 
 def check_mesh(path: Path) -> None:
@@ -59,7 +78,65 @@ def photographs(folder: Path) -> list[Path]:
     return _pictures(folder) or [path for inner in below for path in photographs(inner)]
 
 
+def named_as_picture(path: Path) -> bool:
+    """Whether a user may take a file for a picture: by its suffix, and as it is not hidden."""
+    return _suffix(path) in (*IMAGE_SUFFIXES, *_UNREAD) and not _hidden(path)
+
+
+def left_out(folder: Path) -> str:
+    """Return in one line what in a folder of pictures is named as a picture and is not read, counted; empty for none.
+
+    These are hidden files, such as macOS keeps beside files on other disks, empty ones, folders, and kinds that are not
+    read here.
+    """
+    found: dict[str, list[str]] = {}
+    for path, why in _judged(folder) if folder.is_dir() else ():
+        if why:
+            found.setdefault(why, []).append(path.name)
+    parts = [f"{len(names)} {why}" for why, names in found.items()]
+    if names := found.get(_KIND):
+        few = ", ".join(names[:_NAMED]) + (" and more" if len(names) > _NAMED else "")
+        parts[list(found).index(_KIND)] += f" ({few}): save as PNG or JPEG"
+    count = sum(map(len, found.values()))
+    return f"skipped {count} {'file' if count == 1 else 'files'}: {', '.join(parts)}" if count else ""
+
+
 def _pictures(folder: Path) -> list[Path]:
-    """Return what in a folder is named as a picture, by name, without what macOS keeps beside files on other disks."""
-    named = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in named if not path.name.startswith("._"))
+    """Return the pictures in a folder, by name."""
+    return [path for path, why in _judged(folder) if not why]
+
+
+def _judged(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what is named as a picture, by name, with the reason why it is not read; empty where it is."""
+    for path in sorted(folder.iterdir()):
+        if _suffix(path) not in (*IMAGE_SUFFIXES, *_UNREAD):
+            continue
+        if _hidden(path):
+            yield path, "hidden"
+        elif not path.is_file():
+            yield path, "not a file"
+        elif path.stat().st_size == 0:
+            yield path, "empty"
+        else:
+            yield path, "" if _readable(path) else _KIND
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower().rstrip()
+
+
+def _readable(path: Path) -> bool:
+    """Whether a file is of a kind that is read here: by its name, or by its first bytes where the name denies it."""
+    denied = _suffix(path) in _UNREAD
+    if _suffix(path) == ".avif":
+        from PIL import Image  # not all versions and builds can
+
+        denied = ".avif" not in Image.registered_extensions()
+    if not denied:
+        return True
+    with path.open("rb") as file:
+        return file.read(4).startswith(_BEGINNINGS)

@@ -1,5 +1,6 @@
 """Pictures as a viewer shows them (upright, 8 bits a channel), or as stored, where annotations count stored pixels."""
 
+import logging
 import math
 import warnings
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import check_picture
+
+log = logging.getLogger(__name__)
 
 MIN_SIDE = 8
 # Times as long as wide: models resize a picture by its shorter side before they cut out its middle square.
@@ -37,6 +40,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _BACK = _TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+_PHOTOMETRIC = 262  # TIFF's tag of what zero means
 # Where Pillow keeps the orientation: EXIF of JPEG, WebP and new PNGs, of old PNGs, and XMP of both kinds of files.
 _METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 # Modes that some conversions do not support, or confuse: colour times alpha, and LAB, whose A is not alpha.
@@ -213,6 +217,9 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
                 orientation = _orientation(file)
                 file.load()
                 image = _transposed(_copied(file, reduced_size(file.size, largest), path), _BACK.get(orientation))
+                if file.mode.startswith("I;16") and file.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+                    grey = np.asarray(image)  # white is zero, which Pillow heeds in 8 bits only
+                    image = Image.fromarray(np.iinfo(grey.dtype).max - grey)
             else:
                 size = reduced_size(file.size, largest)
                 if size is not None:
@@ -222,9 +229,10 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
                 orientation = _orientation(file)
                 image = _copied(file, size, path)
             image.format = file.format
+            if _animated(file):
+                log.warning("%s has several frames: the first one is read", path)
     except UnidentifiedImageError as error:
-        kind = "a HEIC picture" if path.suffix.lower() in (".heic", ".heif") else "of no kind that is known here"
-        raise InputError(f"{path} cannot be read as a picture: it is {kind}; save it as JPEG or PNG") from error
+        raise InputError(f"{path} cannot be read as a picture: it is {_kind(path)}; save it as JPEG or PNG") from error
     except Image.DecompressionBombError as error:
         words = str(error).partition(",")[0]
         raise InputError(f"{path} is too large a picture: {words}; save it at a smaller size") from error
@@ -242,6 +250,15 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
     return image, orientation
 
 
+def _kind(path: Path) -> str:
+    """What a file is that Pillow does not know, by its first bytes: telephones' pictures go by any name."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[4:8] != b"ftyp":
+        return "of no kind that is known here"
+    return "an AVIF picture, which Pillow 11.3 reads" if start[8:12] in (b"avif", b"avis") else "a HEIC picture"
+
+
 def _opened(stream: BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         # Between its limit and twice of it Pillow warns of what is reduced here.
@@ -249,6 +266,14 @@ def _opened(stream: BinaryIO) -> Image.Image:
         Image.init()
         # Pillow gives an EPS, whatever its name, to another program, Ghostscript.
         return Image.open(stream, formats=[name for name in Image.ID if name not in ("EPS", "WMF")])
+
+
+def _animated(file: Image.Image) -> bool:
+    """Whether there are further frames or pages, where they matter: cameras put a preview behind a JPEG (MPO)."""
+    try:
+        return file.format != "MPO" and bool(getattr(file, "is_animated", False))
+    except Exception:  # a second frame that is damaged; the first was read
+        return True
 
 
 def _copied(file: Image.Image, size: tuple[int, int] | None, path: Path) -> Image.Image:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
+from numpy import ndarray
 from torch import Tensor
 
 from keyorbit.detection.input_camera import InputCamera
@@ -82,44 +83,57 @@ def coco_dict(
     """Return pictures (file, width, height, xy, score) as the content of a COCO keypoint file.
 
     COCO counts pixels from the picture's corner: x = xy·width, so that the middle of the first pixel is 0.5. Keypoints
-    with a score below 0.1 are not labelled (v = 0). Box and area are those of the other keypoints, and the annotation's
-    score is their mean. The skeleton counts keypoints from 1, as COCO does. ``keypoint_colors`` is an addition of ours.
+    with a score below 0.1 are not labelled (v = 0). Box and area are those of the other keypoints, at least a pixel a
+    side, and the annotation's score is their mean; a picture without any has no annotation. The skeleton counts
+    keypoints from 1, as COCO does. ``keypoint_colors`` is an addition of ours.
 
     Raises:
         InputError: an edge of the skeleton does not join two keypoints.
     """
     check_edges(skeleton, num_keypoints)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for i, (file, width, height, xy, score) in enumerate(items, 1):
         images.append({"id": i, "file_name": file, "width": width, "height": height})
         pixels, scores = xy.cpu().double().numpy() * [width, height], score.cpu().numpy()
         shown = scores >= FAINT
+        if not shown.any():
+            continue
         flat = [[*np.round(p, 3).tolist(), 2] if s else [0, 0, 0] for p, s in zip(pixels, shown, strict=True)]
-        low, high = (pixels[shown].min(0), pixels[shown].max(0)) if shown.any() else (np.zeros(2), np.zeros(2))
-        size = high - low
+        low, size = _box(pixels[shown], width, height)
         annotations.append(
             {
                 "id": i,
                 "image_id": i,
                 "category_id": 1,
+                "segmentation": [],  # which Datumaro and CVAT ask for
                 "keypoints": [value for point in flat for value in point],
                 "num_keypoints": int(shown.sum()),
                 "bbox": np.round([*low, *size], 3).tolist(),
                 "area": round(float(size[0] * size[1]), 3),
                 "iscrowd": 0,
-                "score": round(float(scores[shown].mean()), 6) if shown.any() else 0.0,
+                "score": round(float(scores[shown].mean()), 6),
             }
         )
     category = {
         "id": 1,
         "name": "object",
-        "supercategory": "object",
+        "supercategory": "",  # with one, Datumaro takes it for a part of another category
         "keypoints": [keypoint_name(k) for k in range(num_keypoints)],
         "skeleton": [[first + 1, second + 1] for first, second in skeleton],
         "keypoint_colors": palette(num_keypoints),
     }
     info = {"description": "keypoints found without labels", "version": version("keyorbit"), "contributor": "keyorbit"}
     return {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": [category]}
+
+
+def _box(
+    pixels: Float64[ndarray, "keypoint 2"], width: int, height: int
+) -> tuple[Float64[ndarray, "2"], Float64[ndarray, "2"]]:
+    """Return the corner and the size of the keypoints' box, at least a pixel a side and within the picture."""
+    low, high = pixels.min(0), pixels.max(0)
+    size = np.maximum(high - low, 1.0)
+    return np.clip((low + high - size) / 2, 0, np.maximum([width, height] - size, 0)), size
 
 
 def write_csv(

@@ -5,6 +5,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # What Windows allows in no name, and the names that it keeps for devices, with any suffix.
@@ -23,7 +24,8 @@ def folder_names(names: Sequence[str]) -> list[str]:
     """Change names so that they are valid and distinct folder names on any system. Most names stay as they are.
 
     Some file systems ignore capitals or how accents are composed, and Windows forbids some characters and the names of
-    its devices. Where two names would become the same, the later one gets a number that no other name has.
+    its devices. Where two names would become the same, the later one gets a number that no other name has. They are in
+    UTF-8 on the disk, whatever the locale.
     """
     allowed = [_allowed(name) for name in names]
     own, taken, chosen = {_same(name) for name in allowed}, set[str](), list[str]()
@@ -33,7 +35,7 @@ def folder_names(names: Sequence[str]) -> list[str]:
             number += 1
             candidate = f"{name}_{number}"
         taken.add(_same(candidate))
-        chosen.append(candidate)
+        chosen.append(os.fsdecode(candidate.encode()))
     return chosen
 
 
@@ -57,9 +59,12 @@ def beside(path: Path, what: str = "partial") -> Path:
 def readable(name: str) -> str:
     """Return a name from outside as valid text on one line.
 
-    What is no valid text could neither be printed nor written to a file; control characters would break lines of other
-    files, or steer the terminal.
+    Names are UTF-8, also where the locale is another one and Python keeps their bytes as half characters. What is no
+    valid text could neither be printed nor written to a file; control characters would break lines of other files, or
+    steer the terminal.
     """
+    with suppress(UnicodeEncodeError):  # another half of a character, as JSON can write it
+        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     text = name.encode("utf-8", "replace").decode("utf-8")
     return _CONTROL.sub(lambda found: " " if found[0].isspace() else "?", text)
 

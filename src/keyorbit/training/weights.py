@@ -85,7 +85,7 @@ def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
             if part.name != "unet":
                 shutil.copytree(part, partial / part.name, copy_function=_link)
         backend.unet.save_pretrained(partial / "unet")
-        (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _add_lora(unet: Any, lora: Lora, seed: int) -> None:

@@ -44,7 +44,7 @@ def read_dataset(name: str, folder: str | Path, split: str = "test", size: int =
     """Read the objects of a published data set, each with its ground truth.
 
     Args:
-        name: one of :data:`DATASETS`, such as ``celeba-aligned``, ``spair-71k/cat`` or ``keypointnet/chair``.
+        name: one of :data:`DATASETS`, such as ``celeba-aligned``, ``spair-71k/cat``, ``keypointnet/chair`` or ``coco``.
         folder: the data set's folder.
         split: ``train`` or ``test`` (default); SPair-71k and KeypointNet have ``validation`` too.
         size: pixels a side of a view, for data sets that are rendered. Default 256.
@@ -59,6 +59,8 @@ def read_dataset(name: str, folder: str | Path, split: str = "test", size: int =
         return read_spair(folder, split, category)
     if family == "keypointnet":
         return read_keypointnet(folder, split, category, size)
+    if family == "coco":
+        return read_coco(folder, split, category)
     return READERS[name](folder, split)
 
 

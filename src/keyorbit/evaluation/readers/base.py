@@ -12,7 +12,7 @@ from PIL import Image
 
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
-from keyorbit.objects.pictures import load_mask, load_stored
+from keyorbit.objects.pictures import load_image, load_mask, load_stored
 
 Box = tuple[float, float, float, float]
 Pairs = tuple[tuple[int, int], ...]
@@ -36,6 +36,8 @@ class Annotation:
         box: left, top, right, bottom of the object's box, in pixels. Default None: not annotated.
         crop: box that is cut out first. Default None: the whole picture.
         side: if given, xy is in pixels of a square of that side instead. Default None.
+        size: if given, width and height of the picture to whose pixels xy, box and crop refer: the file may have been
+            resized, or be upright only by its EXIF orientation. Default None: the file's own.
         mask: file of a mask; pixels outside of it become black. Default None.
     """
 
@@ -47,6 +49,7 @@ class Annotation:
     crop: Box | None = None
     side: float | None = None
     mask: Path | None = None
+    size: tuple[float, float] | None = None
 
 
 def annotated_objects(
@@ -140,15 +143,17 @@ def check_split(split: str, known: Iterable[str], what: str) -> None:
 
 
 def _annotated(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> ObjectViews:
-    image = load_stored(annotation.picture).convert("RGB")
-    xy, box = np.asarray(annotation.xy, float), annotation.box
+    image = _as_annotated(annotation.picture, annotation.size).convert("RGB")
+    across, down = np.divide(image.size, annotation.size or image.size).tolist()
+    xy = np.asarray(annotation.xy, float) * [across, down]
+    box, crop = (_scaled(one, across, down) for one in (annotation.box, annotation.crop))
     if annotation.mask is not None:
         mask = load_mask(annotation.mask).resize(image.size, Image.Resampling.BILINEAR)
         image = Image.composite(image, Image.new("RGB", image.size), _as_white(mask))
     if annotation.side is not None:
         xy = xy / annotation.side * [image.width, image.height]
-    if annotation.crop is not None:
-        left, top, right, bottom = (round(side) for side in annotation.crop)
+    if crop is not None:
+        left, top, right, bottom = (round(side) for side in crop)
         if max(right - left, bottom - top) > _WIDEST * max(image.size):
             raise InputError(
                 f"{annotation.name}: the box is {right - left} x {bottom - top} pixels, and the picture "
@@ -159,6 +164,34 @@ def _annotated(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> 
         if box is not None:
             box = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
     return squeezed_object(annotation.name, image, xy, annotation.seen, names, pairs, box)
+
+
+def _as_annotated(path: Path, size: tuple[float, float] | None) -> Image.Image:
+    """Read a picture as it was annotated, by its size then: as stored, or else upright; either may have been resized.
+
+    Raises:
+        InputError: as :func:`load_stored`, or neither has that shape.
+    """
+    stored = load_stored(path)
+    if size is None or stored.size == size:
+        return stored
+    upright = load_image(path, None)
+    for image in (upright, stored):
+        if image.size == size:
+            return image
+    for image in (stored, upright):
+        # What rounding to whole pixels leaves, in both.
+        slack = sum(0.5 / side for side in (*image.size, *size))
+        if abs(image.width * size[1] / (image.height * size[0]) - 1) <= slack:
+            return image
+    raise InputError(
+        f"{path} has {stored.width}x{stored.height} pixels, and its annotations are for {size[0]:g}x{size[1]:g}, "
+        "another shape: give it as it was annotated, or resized as a whole"
+    )
+
+
+def _scaled(box: Box | None, across: float, down: float) -> Box | None:
+    return None if box is None else (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
 
 
 def _as_white(mask: Image.Image) -> Image.Image:

@@ -10,7 +10,6 @@ and per point; pairs of pictures are matched through the same landmarks.
 
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as short
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder
 from keyorbit.evaluation.readers.tables import Coordinate, below, json_of, lines_of
 from keyorbit.objects.dataset import ObjectDataset
-from keyorbit.values import from_values
+from keyorbit.values import from_values, short
 
 LISTS = {"train": "trn.txt", "validation": "val.txt", "test": "test.txt"}
 LANDMARKS = 30

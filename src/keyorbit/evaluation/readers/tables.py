@@ -9,7 +9,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as short
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy import ndarray
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.matlab import mat_variable
 from keyorbit.storage.content import json_in, text_of
-from keyorbit.values import from_values
+from keyorbit.values import from_values, short
 
 T = TypeVar("T")
 # COCO-WholeBody's lists have 1 GB.
