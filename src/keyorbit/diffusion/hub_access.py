@@ -11,7 +11,7 @@ from urllib.request import getproxies
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RemoteEntryNotFoundError
 
-from keyorbit.diffusion.paths import check_hub_id
+from keyorbit.diffusion.hub_names import check_hub_id
 from keyorbit.errors import InputError, first_line
 
 log = logging.getLogger(__name__)
@@ -19,20 +19,18 @@ log = logging.getLogger(__name__)
 Choice = Callable[[Sequence[str]], Sequence[str]]
 
 _LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
-_PAGE = (
-    "what answers there is not the Hub but sends web pages: log in to this network if it wants that, and check HF_ENDPOINT"
-)
+_PAGE = "it sent a web page instead of a file: is this network behind a login page? If not, check HF_ENDPOINT"
 _ADDRESS = "that is no address: HF_ENDPOINT must be like https://huggingface.co"
 _LOST = "the connection was lost in the middle of a file: start again, complete files are kept"
 # By the names of their classes, which httpx and its successors have in common.
 _OF_NETWORK = {
     "ProxyError": "the proxy refused ({said}): check what HTTPS_PROXY and ALL_PROXY name, with user and password",
-    "TimeoutException": "it did not answer in time: check the network{proxy}, or wait longer with HF_HUB_ETAG_TIMEOUT",
+    "TimeoutException": "it did not answer in time: check {network}, or wait longer with HF_HUB_ETAG_TIMEOUT",
     "TooManyRedirects": _PAGE,
     "UnsupportedProtocol": _ADDRESS,
     "InvalidURL": _ADDRESS,
     "LocalProtocolError": _ADDRESS,
-    "ConnectError": "it did not answer ({said}): check the network{proxy}",
+    "ConnectError": "it did not answer ({said}): check {network}",
     "NetworkError": _LOST,
     "RemoteProtocolError": _LOST,
 }
@@ -43,6 +41,7 @@ _OF_DISK = {
     errno.EACCES: "nothing may be written there",
     errno.EPERM: "nothing may be written there",
     errno.ENOTDIR: "it is no folder",
+    errno.ENOENT: "it cannot be made",
 }
 
 
@@ -89,7 +88,12 @@ def fetched(
         # By commit: what is there needs no network. The branch's name is noted at the end, when all is there.
         for name, of in [*((name, info.sha) for name in wanted), (main_file, revision)]:
             path = hf_hub_download(
-                repo, name, revision=of, token=token, cache_dir=cache_dir, force_download=force_download and of != revision
+                repo,
+                name,
+                revision=of,
+                token=token,
+                cache_dir=cache_dir,
+                force_download=force_download and of != revision,
             )
     except Exception as error:
         raise InputError(f"{_not_had(what, repo)}: {trouble(error, repo, cache_dir)}") from error
@@ -109,7 +113,9 @@ def _kept(
     reason = trouble(error, repo, cache_dir)
     found = try_to_load_from_cache(repo, main_file, cache_dir=cache_dir, revision=revision)
     if not isinstance(found, str):
-        raise InputError(f"{_not_had(what, repo)}: {reason}") from error
+        raise InputError(
+            f"{_not_had(what, repo)}: {reason}; no copy is in {cache_dir or constants.HF_HUB_CACHE}"
+        ) from error
     folder = Path(found).parent
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     try:
@@ -117,12 +123,12 @@ def _kept(
     except InputError as lacking:
         raise InputError(f"{_not_had(what, repo)}: {reason}; the copy in {folder} is incomplete ({lacking})") from error
     if not isinstance(error, OfflineModeIsEnabled):
-        log.warning("%s %s: the copy in %s is used, since %s", what, repo, folder, reason)
+        log.warning("the copy of the %s %s in %s is used; at the Hub, %s", what, repo, folder, reason)
     return folder
 
 
 def _not_had(what: str, repo: str) -> str:
-    return f"{what} {repo} is neither a folder here nor to be had from the Hub at {constants.ENDPOINT}"
+    return f"the {what} {repo} cannot be had, neither from a folder here nor from the Hub at {constants.ENDPOINT}"
 
 
 def trouble(error: BaseException, repo: str, cache_dir: str | Path | None = None) -> str:
@@ -138,7 +144,8 @@ def trouble(error: BaseException, repo: str, cache_dir: str | Path | None = None
 
 def _of_answer(error: BaseException, repo: str) -> str | None:
     if isinstance(error, OfflineModeIsEnabled):
-        return "the network is to be left alone (HF_HUB_OFFLINE or local_files_only), and it is not in the cache"
+        name = "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "local_files_only"
+        return f"{name} is set, so the network is left alone"
     if isinstance(error, GatedRepoError):
         return f"its authors want their terms accepted: do so at {constants.ENDPOINT}/{repo}, and {_LOGIN}"
     if isinstance(error, RemoteEntryNotFoundError):
@@ -154,7 +161,7 @@ def _of_status(status: int, text: str) -> str:
     if status == 401 and "Invalid credentials" in text:
         return f"the Hub does not know your token: {_LOGIN} anew"
     if status in (401, 404):
-        return f"it has none of that name, or a private one: check the name, or {_LOGIN}"
+        return f"it has none of that name, or a private one: check the name{_endpoint()}, or {_LOGIN}"
     if status == 403:
         return f"you may not read it (403): ask its owner, and {_LOGIN}"
     if status == 429:
@@ -166,21 +173,28 @@ def _of_status(status: int, text: str) -> str:
     return f"it answered with status {status}: check HF_ENDPOINT"
 
 
+def _endpoint() -> str:
+    """HF_ENDPOINT as one more thing to check, where it is set."""
+    return "" if constants.ENDPOINT == "https://huggingface.co" else ", HF_ENDPOINT"
+
+
 def _of_network(error: BaseException) -> str | None:
     said = re.sub(r"\[.*?\]\s*|\s*\(_\w+\.c:\d+\)", "", first_line(error)).strip()
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         said = said.partition("verify failed: ")[2] or said
-        return f"its certificate is not trusted ({said}): let SSL_CERT_FILE name that of this network, if it has its own"
+        return (
+            f"its certificate is not trusted ({said}): let SSL_CERT_FILE name that of this network, if it has its own"
+        )
     if isinstance(error, ImportError) and "socksio" in str(error):
         return "ALL_PROXY names a SOCKS proxy, which needs socksio: pip install socksio, or unset ALL_PROXY"
     if isinstance(error, ValueError) and "proxy" in str(error).lower():
         return f"the proxy cannot be used ({said}): check what HTTPS_PROXY and ALL_PROXY name"
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return _LOST
-    proxy = ", and the proxy that HTTPS_PROXY or ALL_PROXY names" if getproxies() else ""
+    network = "the network" + (", the proxy that HTTPS_PROXY or ALL_PROXY names" if getproxies() else "") + _endpoint()
     for kind in type(error).__mro__:
         if kind.__name__ in _OF_NETWORK:
-            return _OF_NETWORK[kind.__name__].format(said=said, proxy=proxy)
+            return _OF_NETWORK[kind.__name__].format(said=said, network=network)
     return None
 
 

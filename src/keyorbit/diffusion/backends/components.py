@@ -10,6 +10,7 @@ from diffusers import ControlNetModel, ModelMixin, SchedulerMixin, UNet2DConditi
 from safetensors import safe_open
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
+from keyorbit.diffusion.backends.original_names import state_dict_of
 from keyorbit.diffusion.backends.stored import check_config, check_numbers, stored_class
 from keyorbit.diffusion.backends.weight_files import file_names, pickles, weight_files
 from keyorbit.diffusion.paths import check_unet
@@ -55,32 +56,39 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
 def load_unet(folder: Path, file: Path, dtype: torch.dtype) -> Any:
     """The UNet that ``folder`` describes, with the weights of a separately stored state dict.
 
-    InstantMesh's UNet for white backgrounds comes like this (huggingface.co/TencentARC/InstantMesh).
+    InstantMesh's UNet for white backgrounds comes like this (huggingface.co/TencentARC/InstantMesh). Names may be
+    diffusers' own, or those of the original Stable Diffusion, as in a checkpoint of one file.
 
     Raises:
         InputError: the file is missing, damaged or no safetensors file, or its weights are not this UNet's.
     """
     check_unet(file)
-    _check_class(folder, "unet", UNet2DConditionModel)
-    check_config(folder, UNet2DConditionModel, file)
+    return load_stored(folder, "unet", UNet2DConditionModel, file, dtype)
+
+
+def load_stored(folder: Path, what: str, kind: Any, file: Path, dtype: torch.dtype) -> Any:
+    """The UNet or VAE that ``folder`` describes, with weights of a file; errors are those of :func:`load_unet`."""
+    _check_class(folder, what, kind)
+    check_config(folder, kind, file)
     try:
         # Without memory until the weights are put in.
         with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+            module = kind.from_config(kind.load_config(folder))
         with safe_open(file, "pt") as stored:
-            shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
-            _check_weights(file, shapes, {key: tuple(value.shape) for key, value in unet.state_dict().items()})
-            unet.load_state_dict({key: stored.get_tensor(key).to(dtype) for key in shapes}, assign=True)
+            weights = state_dict_of(stored, what, module.config)
+            wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+            _check_weights(file, what, {key: tuple(value.shape) for key, value in weights.items()}, wanted)
+            module.load_state_dict({key: value.to(dtype) for key, value in weights.items()}, assign=True)
     except InputError:
         raise
     except Exception as error:  # as above
         if memory_shortage(error):
             raise
         raise InputError(
-            f"the unet in {folder} with the weights of {file} cannot be loaded: {first_line(error)}"
+            f"the {what} in {folder} with the weights of {file} cannot be loaded: {first_line(error)}"
         ) from error
-    check_numbers(unet.state_dict().items(), f"the unet in {folder} with the weights of {file}")
-    return unet
+    check_numbers(module.state_dict().items(), f"the {what} in {folder} with the weights of {file}")
+    return module
 
 
 def load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
@@ -105,8 +113,8 @@ def _scheduler(path: Path, what: str, kind: Any) -> Any:
     known, told = _parameters(own), check_config(path, kind)
     if "beta_start" not in known or "snr_shift_scale" in known or (told and told.use_flow_sigmas):
         raise InputError(
-            f"the {what} in {path} is a {name} whose noise is not that of Stable Diffusion, which betas tell: models of "
-            "flow matching and their like cannot be used"
+            f"the {what} in {path} is a {name} whose noise is not that of Stable Diffusion, which betas tell: models "
+            "of flow matching and their like cannot be used"
         )
     try:
         stored = {**known, **kind.load_config(path)}
@@ -136,10 +144,14 @@ def _variant(path: Path, what: str) -> str | None:
             f"{path} holds its weights as the pickle {found[0]} only, and pickles are never opened: "
             "convert it to safetensors"
         )
-    raise InputError(f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files")
+    raise InputError(
+        f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files"
+    )
 
 
-def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
+def _check_weights(
+    file: Path, what: str, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]
+) -> None:
     complaints = []
     if missing := wanted.keys() - found.keys():
         complaints.append(f"lacks {_some(missing)}")
@@ -148,7 +160,7 @@ def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[s
     if other := [key for key in wanted.keys() & found.keys() if found[key] != wanted[key]]:
         complaints.append(f"has other shapes for {_some(other)}")
     if complaints:
-        raise InputError(f"the state dict {file} is not of this model's UNet: it {'; it '.join(complaints)}")
+        raise InputError(f"the state dict {file} is not of this model's {what}: it {'; it '.join(complaints)}")
 
 
 def _some(keys: Any) -> str:

@@ -26,7 +26,12 @@ _OTHER_KINDS = {
     "image_normalizer": "a model that is given an embedding of a picture",
 }
 # And by what their UNet takes besides the noised latent.
-_OTHER_INPUTS = {5: "a model that is given depth", 7: "an upscaler", 8: "one that edits a picture", 9: "an inpainting model"}
+_OTHER_INPUTS = {
+    5: "a model that is given depth",
+    7: "an upscaler",
+    8: "one that edits a picture",
+    9: "an inpainting model",
+}
 
 
 def check_kind(index: dict[str, Any], folder: Path) -> None:

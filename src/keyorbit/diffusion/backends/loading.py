@@ -14,14 +14,23 @@ from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CL
 
 from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_unet
+from keyorbit.diffusion.backends.checkpoints import configuration_folder, stored_text_encoder
+from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_stored, load_unet
 from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
-from keyorbit.diffusion.backends.fit import check_fit, check_kind, check_pictures, check_schedule, check_unet_runs, check_words
+from keyorbit.diffusion.backends.fit import (
+    check_fit,
+    check_kind,
+    check_pictures,
+    check_schedule,
+    check_unet_runs,
+    check_words,
+)
 from keyorbit.diffusion.backends.folders import index_of, model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.diffusion.choices import check_dtype
+from keyorbit.diffusion.paths import check_model
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
@@ -106,6 +115,7 @@ def load_backend(
     if "ramping_coefficients" in index:
         load = partial(_zero123plus, str(model), folder, index, target, other, cameras_of)
     else:
+        check_kind(index, folder)
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         if cameras_of is not None:
@@ -153,13 +163,14 @@ def _zero123plus(
 def _stable_diffusion(
     name: str, folder: Path, device: torch.device, unet: Path | None, dtype: torch.dtype
 ) -> StableDiffusionBackend:
-    parts = StableDiffusionComponents(**_parts(folder, _STABLE_DIFFUSION_CLASSES, device, dtype, unet))
+    file = _checkpoint(name)
+    parts = StableDiffusionComponents(**_parts(folder, _STABLE_DIFFUSION_CLASSES, device, dtype, unet, file))
     check_fit(parts, folder)
     check_words(parts, folder)
     check_schedule(parts.scheduler, folder)
     if not isinstance(side := parts.unet.config.sample_size, int):
         raise InputError(f"{folder / 'unet' / 'config.json'}: sample_size cannot be {side}; it must be a whole number")
-    backend = StableDiffusionBackend(parts, name, fingerprint(folder, unet))
+    backend = StableDiffusionBackend(parts, name, fingerprint(file or folder, unet or file))
     check_unet_runs(parts, backend.view_size, backend.layout, folder)
     return backend
 
@@ -175,13 +186,22 @@ def _tell(backend: Backend, began: float) -> None:
 
 
 def _parts(
-    folder: Path, classes: dict[str, Any], device: torch.device, dtype: torch.dtype, unet: Path | None
+    folder: Path,
+    classes: dict[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    unet: Path | None,
+    file: Path | None = None,
 ) -> dict[str, Any]:
-    """The model's parts by name, the UNet with the weights of the file ``unet`` if there is one."""
+    """The model's parts by name; with the weights of a checkpoint, and the UNet with those of the file ``unet``."""
 
     def load(name: str, kind: Any) -> Any:
         if name == "unet" and unet is not None:
             return load_unet(folder / name, unet, dtype)
+        if file is not None and name in ("unet", "vae"):
+            return load_stored(folder / name, name, kind, file, dtype)
+        if file is not None and name == "text_encoder":
+            return stored_text_encoder(folder / name, file, dtype)
         return load_component(folder / name, name, kind, dtype)
 
     parts = {}
@@ -216,11 +236,15 @@ def model_fingerprint(model: str | Path) -> str:
     Raises:
         InputError: there is no such model.
     """
+    if (file := _checkpoint(str(model))) is not None:
+        return fingerprint(file, file)
     return fingerprint(source_folder(str(model)))
 
 
 def source_folder(model: str, own_unet: bool = True) -> Path:
     """Where the files of the model of that name are, fetched if need be; see :func:`load_backend`.
+
+    Of a checkpoint of one file it is the folder with its configuration.
 
     Args:
         model: its name.
@@ -229,10 +253,18 @@ def source_folder(model: str, own_unet: bool = True) -> Path:
     Raises:
         InputError: it is of no kind that can be used, or not to be had; of another kind no weights are fetched.
     """
+    if (file := _checkpoint(model)) is not None:
+        check_model(model)
+        return configuration_folder(file, list(_STABLE_DIFFUSION_CLASSES))
     folder = model_folder(model)
     classes = _classes(index_of(folder), folder)
     modules = {name: issubclass(kind, torch.nn.Module) for name, kind in classes.items()}
     return model_folder(model, modules | ({} if own_unet else {"unet": False}))
+
+
+def _checkpoint(model: str) -> Path | None:
+    """The file, where a model is a checkpoint of one."""
+    return path if (path := Path(model)).is_file() else None
 
 
 def _controlnet_folder(model: str) -> Path:
