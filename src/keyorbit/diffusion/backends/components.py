@@ -78,7 +78,7 @@ def load_stored(folder: Path, what: str, kind: Any, file: Path, dtype: torch.dty
             weights = state_dict_of(stored, what, module.config)
             wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
             _check_weights(file, what, {key: tuple(value.shape) for key, value in weights.items()}, wanted)
-            module.load_state_dict({key: value.to(dtype) for key, value in weights.items()}, assign=True)
+            module.load_state_dict({key: value.to(dtype).contiguous() for key, value in weights.items()}, assign=True)
     except InputError:
         raise
     except Exception as error:  # as above
@@ -113,8 +113,8 @@ def _scheduler(path: Path, what: str, kind: Any) -> Any:
     known, told = _parameters(own), check_config(path, kind)
     if "beta_start" not in known or "snr_shift_scale" in known or (told and told.use_flow_sigmas):
         raise InputError(
-            f"the {what} in {path} is a {name} whose noise is not that of Stable Diffusion, which betas tell: models "
-            "of flow matching and their like cannot be used"
+            f"the {what} in {path} is a {name}, whose noise is not told by betas as Stable Diffusion's is: models of "
+            "flow matching and their like cannot be used"
         )
     try:
         stored = {**known, **kind.load_config(path)}
