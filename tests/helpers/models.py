@@ -1,9 +1,11 @@
 """Small models with random weights, in the published folders' layouts."""
 
 import json
+import re
 
 import torch
 from diffusers import PNDMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 
 from tiny_model.model import TinyConfig, make_tiny
 
@@ -64,3 +66,82 @@ def save_stable_diffusion(folder, prediction="epsilon", sample_size=16):
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     index["feature_extractor"] = ["transformers", "CLIPFeatureExtractor"]
     (folder / "model_index.json").write_text(json.dumps(index))
+
+
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_UNET_ENDS = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_VAE_NAMES = {
+    "mid_block.resnets.0": "mid.block_1",
+    "mid_block.resnets.1": "mid.block_2",
+    "mid_block.attentions.0.group_norm": "mid.attn_1.norm",
+    "mid_block.attentions.0.to_q": "mid.attn_1.q",
+    "mid_block.attentions.0.to_k": "mid.attn_1.k",
+    "mid_block.attentions.0.to_v": "mid.attn_1.v",
+    "mid_block.attentions.0.to_out.0": "mid.attn_1.proj_out",
+    "conv_shortcut": "nin_shortcut",
+    "conv_norm_out": "norm_out",
+}
+
+
+def one_file(folder):
+    """The weights of a Stable Diffusion folder, by their names in the original checkpoints of one file."""
+    unet, vae, text = (
+        load_file(next((folder / part).glob("*.safetensors"))) for part in ("unet", "vae", "text_encoder")
+    )
+    layers = json.loads((folder / "unet" / "config.json").read_text())["layers_per_block"]
+    blocks = len(json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"])
+    names = {f"model.diffusion_model.{_unet_name(key, layers)}": value for key, value in unet.items()}
+    for key, value in vae.items():  # its attention was made of convolutions
+        conv = value[:, :, None, None] if "attentions" in key and value.ndim == 2 else value
+        names[f"first_stage_model.{_vae_name(key, blocks)}"] = conv
+    for key, value in text.items():
+        names[f"cond_stage_model.transformer.text_model.{key.removeprefix('text_model.')}"] = value
+    return {key: value.contiguous() for key, value in names.items()}
+
+
+def _unet_name(key, layers):
+    for ours, theirs in _UNET_ENDS.items():
+        if key.startswith(f"{ours}."):
+            return key.replace(ours, theirs)
+    if found := re.fullmatch(r"down_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.*)", key):
+        at = 1 + int(found[1]) * (layers + 1) + int(found[3])
+        return f"input_blocks.{at}.{int(found[2] == 'attentions')}.{_inner(found[4], found[2])}"
+    if found := re.fullmatch(r"down_blocks\.(\d)\.downsamplers\.0\.conv\.(.*)", key):
+        return f"input_blocks.{(int(found[1]) + 1) * (layers + 1)}.0.op.{found[2]}"
+    if found := re.fullmatch(r"up_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.*)", key):
+        at = int(found[1]) * (layers + 1) + int(found[3])
+        return f"output_blocks.{at}.{int(found[2] == 'attentions')}.{_inner(found[4], found[2])}"
+    if found := re.fullmatch(r"up_blocks\.(\d)\.upsamplers\.0\.conv\.(.*)", key):
+        at, place = int(found[1]) * (layers + 1) + layers, 1 if found[1] == "0" else 2  # behind the attention
+        return f"output_blocks.{at}.{place}.conv.{found[2]}"
+    found = re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.*)", key)
+    at = 1 if found[1] == "attentions" else 2 * int(found[2])
+    return f"middle_block.{at}.{_inner(found[3], found[1])}"
+
+
+def _inner(rest, kind):
+    name, _, end = rest.rpartition(".")
+    return f"{_RESNET[name]}.{end}" if kind == "resnets" else rest
+
+
+def _vae_name(key, blocks):
+    key = re.sub(r"down_blocks\.(\d)\.resnets\.", r"down.\1.block.", key)
+    key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", key)
+    key = re.sub(r"up_blocks\.(\d)\.resnets\.", lambda m: f"up.{blocks - 1 - int(m[1])}.block.", key)
+    key = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{blocks - 1 - int(m[1])}.upsample", key)
+    for ours, theirs in _VAE_NAMES.items():
+        key = key.replace(ours, theirs)
+    return key

@@ -11,8 +11,14 @@ from keyorbit.cli.terminal import bars
 from keyorbit.determinism import compute_deterministically
 from keyorbit.devices import device_words
 from keyorbit.diffusion.backends.base import Backend, Precision
-from keyorbit.diffusion.backends.fingerprint import fingerprint, older_fingerprint
-from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, source_folder, usable_device
+from keyorbit.diffusion.backends.fingerprint import older_fingerprint
+from keyorbit.diffusion.backends.loading import (
+    load_backend,
+    load_backend_of,
+    model_fingerprint,
+    source_folder,
+    usable_device,
+)
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
@@ -103,9 +109,8 @@ def cache_of_model(cache: DiskCache, model: str | None) -> DiskCache:
     """
     if model is None:
         return cache
-    folder = source_folder(model)
-    found, known = fingerprint(folder), cache.facts.fingerprint
-    if known not in (found, older_fingerprint(folder)):
+    found, known = model_fingerprint(model), cache.facts.fingerprint
+    if known not in (found, older_fingerprint(source_folder(model))):
         raise InputError(
             f"{cache.folder} was built with {cache.facts.name} ({known}), not with {model} "
             f"({found}): build it again, or leave --model out"

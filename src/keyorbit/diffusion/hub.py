@@ -1,15 +1,17 @@
 """Tokens on the Hugging Face Hub, through the Hub's own mixin: one safetensors file and a model card."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
-from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 from huggingface_hub.constants import CONFIG_NAME
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from keyorbit.diffusion.hub_access import fetched
 from keyorbit.errors import InputError
 
 TOKENS_FILE = "tokens.safetensors"
@@ -29,6 +31,12 @@ class _Info(Protocol):
     libraries: dict[str, str]
 
 
+def _only_tokens(name: str, files: Sequence[str]) -> list[str]:
+    if TOKENS_FILE not in files:
+        raise InputError(f"the Hub's {name} holds no tokens: it has no {TOKENS_FILE}")
+    return [TOKENS_FILE]
+
+
 class HubTokens(ModelHubMixin, library_name="keyorbit", tags=["keypoints", "multi-view"]):  # type: ignore[misc, call-arg]
     """``push_to_hub``, ``save_pretrained`` and ``from_pretrained`` for a class with ``save``, ``load`` and ``info``."""
 
@@ -46,27 +54,12 @@ class HubTokens(ModelHubMixin, library_name="keyorbit", tags=["keypoints", "mult
         Raises:
             InputError: they are not to be had, or damaged.
         """
-        name = str(pretrained_model_name_or_path)
-        try:
-            return super().from_pretrained(name, **options)
-        except InputError:
-            raise
-        except (
-            HfHubHTTPError,
-            HFValidationError,
-            OSError,
-            ValueError,
-            RecursionError,
-        ) as error:  # also: its config.json
-            why = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"there are no tokens at the Hub id {name}: {why}") from error
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Any:
-        if Path(model_id).is_dir():
-            return cls.load(Path(model_id) / TOKENS_FILE)
-        wanted = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        return cls.load(hf_hub_download(model_id, TOKENS_FILE, **{name: options[name] for name in wanted}))
+        name, folder = str(pretrained_model_name_or_path), Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+            given = {option: options[option] for option in known if option in options}
+            folder = fetched("tokens", name, TOKENS_FILE, partial(_only_tokens, name), **given)
+        return cls.load(folder / TOKENS_FILE)
 
     def generate_model_card(self, repo_id: str = "your-name/your-tokens", **more: Any) -> ModelCard:
         """The card: how to use the tokens, and where they come from."""

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
+from keyorbit.diffusion.hub_names import check_hub_id, is_hub_id
 from keyorbit.errors import InputError
 
-# The Hub's own limit on owner/name.
-_LONGEST_ID = 192
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def check_model(model: str, hint: str = "") -> None:
-    """Whether a name can be a model: ``"tiny"``, a folder that is there, or what looks like a Hub id.
+    """Whether a name can be a model: ``"tiny"``, a folder or a checkpoint that is there, or what looks like a Hub id.
 
     Raises:
         InputError: it is none of these; ``hint`` is the sentence then.
@@ -19,8 +19,18 @@ def check_model(model: str, hint: str = "") -> None:
     path = Path(model)
     if model == "tiny" or _is(path.is_dir):
         return
-    if _is(path.exists) or len(model) > _LONGEST_ID or model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise InputError(hint or f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
+    if _is(path.exists):
+        if path.suffix == ".safetensors":
+            return
+        if path.suffix in _PICKLES:
+            raise InputError(f"{model} is a pickle, and pickles are never opened: convert it to safetensors")
+        raise InputError(hint or f"{model} is a file; give the model's folder, or a checkpoint in a .safetensors file")
+    if not is_hub_id(model):
+        where = " (a shell puts your home folder in place of ~ only where a word begins)" if model[0] == "~" else ""
+        raise InputError(
+            hint or f"no model folder at {model}{where}; give 'tiny', a folder, or a Hub id such as owner/name"
+        )
+    check_hub_id(model, "model")
 
 
 def check_architecture(model: str) -> None:

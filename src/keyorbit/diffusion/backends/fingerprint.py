@@ -17,7 +17,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
 from keyorbit.diffusion.backends.stored import check_config
+from keyorbit.diffusion.backends.weight_files import file_names, weight_files
 from keyorbit.errors import InputError, first_line, memory_shortage
 from keyorbit.storage.content import json_of
-from keyorbit.values import from_values
 
 _ROW_NUMBERS = 64
 # The parts that have weights; the last is Zero123++'s alone.
@@ -50,13 +49,6 @@ _RENAMED = (
 _PREFIXES = {"text_encoder": "text_model.", "vision_encoder": "vision_model."}
 
 
-@dataclass(frozen=True)
-class _Shards:
-    """The index of weights in several files: the file of each tensor."""
-
-    weight_map: dict[str, str]
-
-
 def fingerprint(folder: Path, unet: Path | None = None) -> str:
     """The fingerprint of a model's folder, without loading it: a small part of each tensor is read.
 
@@ -71,7 +63,9 @@ def fingerprint(folder: Path, unet: Path | None = None) -> str:
     for part in _parts_of(folder):
         place, kind = folder / part, _PARTS[part]
         other = unet if part == "unet" else None
-        files = [other] if other else _weight_files(place, kind)
+        files = [other] if other else [place / name for name in weight_files(file_names(place)).names]
+        if not files:
+            raise InputError(f"{place} holds no weights as safetensors")
         names = _loaded_names(place, part, kind, other)
         try:
             with ExitStack() as stack:
@@ -118,24 +112,6 @@ def _parts_of(folder: Path) -> Iterator[str]:
     index = json_of(folder / "model_index.json", infinite=True)
     several = isinstance(index, dict) and "ramping_coefficients" in index
     return (part for part in _PARTS if part != "vision_encoder" or several)
-
-
-def _weight_files(folder: Path, kind: Any) -> list[Path]:
-    """The files that the library loads a part from: those of half precision where there are no others."""
-    diffusers = issubclass(kind, ModelMixin)
-    stem = "diffusion_pytorch_model" if diffusers else "model"
-    for variant in ("", ".fp16", ".bf16"):
-        single = folder / f"{stem}{variant}.safetensors"
-        # The latter is diffusers' way of earlier times.
-        names = f"{stem}.safetensors.index{variant}.json", f"{stem}.safetensors{variant}.index.json"
-        index = next((folder / name for name in names if (folder / name).is_file()), None)
-        # Where there are both, diffusers takes the shards, transformers the single file.
-        if index and (diffusers or not single.is_file()):
-            shards = from_values(_Shards, json_of(index), str(index), others=True).weight_map
-            return [folder / name for name in sorted(set(shards.values()))]
-        if single.is_file():
-            return [single]
-    raise InputError(f"{folder} holds no weights as safetensors")
 
 
 def _loaded_names(folder: Path, part: str, kind: Any, weights: Path | None) -> set[str]:

@@ -13,21 +13,29 @@ from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CL
 
 from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_unet
+from keyorbit.diffusion.backends.checkpoints import configuration_folder, stored_text_encoder
+from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_stored, load_unet
 from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
-from keyorbit.diffusion.backends.fingerprint import fingerprint, older_fingerprint
-from keyorbit.diffusion.backends.fit import check_fit, check_pictures, check_schedule, check_unet_runs, check_words
-from keyorbit.diffusion.backends.folders import model_folder
+from keyorbit.diffusion.backends.fingerprint import fingerprint, fingerprint_of, older_fingerprint
+from keyorbit.diffusion.backends.fit import (
+    check_fit,
+    check_kind,
+    check_pictures,
+    check_schedule,
+    check_unet_runs,
+    check_words,
+)
+from keyorbit.diffusion.backends.folders import index_of, model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.diffusion.choices import check_dtype
 from keyorbit.diffusion.model_places import check_there
+from keyorbit.diffusion.paths import check_model
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched
-from keyorbit.storage.content import json_of
 from keyorbit.values import from_values
 
 log = logging.getLogger(__name__)
@@ -104,13 +112,14 @@ def load_backend(
     """
     if cameras_of is not None:
         check_choice(cameras_of)
-    folder = source_folder(str(model))
+    folder = source_folder(str(model), own_unet=unet is None)
     target, kind = device_and_dtype(device, dtype)
-    index, other, began = _read_index(folder), None if unet is None else Path(unet), time.monotonic()
+    index, other, began = index_of(folder), None if unet is None else Path(unet), time.monotonic()
     load: Callable[[torch.dtype], Loaded]
     if "ramping_coefficients" in index:
         load = partial(_zero123plus, str(model), folder, index, target, other, cameras_of)
-    elif index.get("_class_name") == "StableDiffusionPipeline":
+    else:
+        check_kind(index, folder)
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         if cameras_of is not None:
@@ -118,14 +127,9 @@ def load_backend(
         if compile:
             raise InputError(f"{folder} is a Stable Diffusion model, which generates no views: leave compile out")
         load = partial(_stable_diffusion, str(model), folder, target, other)
-    else:
-        raise InputError(
-            f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
-            "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
-        )
     backend = load(kind) if dtype != AUTO or target.type == "cpu" else load_settled(load)
     if isinstance(backend, Zero123PlusBackend) and controlnet is not None:
-        backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), backend.dtype))
+        backend.add_controlnet(load_controlnet(_controlnet_folder(str(controlnet)), backend.dtype))
     if isinstance(backend, Zero123PlusBackend) and compile:
         backend.compile_unet()
     _tell(backend, began)
@@ -165,14 +169,17 @@ def _zero123plus(
 def _stable_diffusion(
     name: str, folder: Path, device: torch.device, unet: Path | None, dtype: torch.dtype
 ) -> StableDiffusionBackend:
-    parts = StableDiffusionComponents(**_parts(folder, _STABLE_DIFFUSION_CLASSES, device, dtype, unet))
+    file = _checkpoint(name)
+    parts = StableDiffusionComponents(**_parts(folder, _STABLE_DIFFUSION_CLASSES, device, dtype, unet, file))
     check_fit(parts, folder)
     check_words(parts, folder)
     check_schedule(parts.scheduler, folder)
     if not isinstance(side := parts.unet.config.sample_size, int):
         raise InputError(f"{folder / 'unet' / 'config.json'}: sample_size cannot be {side}; it must be a whole number")
-    backend = StableDiffusionBackend(parts, name, fingerprint(folder, unet))
-    backend.older_fingerprint = partial(older_fingerprint, folder, unet)
+    mark = fingerprint(folder, unet) if file is None else _checkpoint_fingerprint(folder, file, unet)
+    backend = StableDiffusionBackend(parts, name, mark)
+    if file is None:
+        backend.older_fingerprint = partial(older_fingerprint, folder, unet)
     check_unet_runs(parts, backend.view_size, backend.layout, folder)
     return backend
 
@@ -188,13 +195,22 @@ def _tell(backend: Backend, began: float) -> None:
 
 
 def _parts(
-    folder: Path, classes: dict[str, Any], device: torch.device, dtype: torch.dtype, unet: Path | None
+    folder: Path,
+    classes: dict[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    unet: Path | None,
+    file: Path | None = None,
 ) -> dict[str, Any]:
-    """The model's parts by name, the UNet with the weights of the file ``unet`` if there is one."""
+    """The model's parts by name; with the weights of a checkpoint, and the UNet with those of the file ``unet``."""
 
     def load(name: str, kind: Any) -> Any:
         if name == "unet" and unet is not None:
             return load_unet(folder / name, unet, dtype)
+        if file is not None and name in ("unet", "vae"):
+            return load_stored(folder / name, name, kind, file, dtype)
+        if file is not None and name == "text_encoder":
+            return stored_text_encoder(folder / name, file, dtype)
         return load_component(folder / name, name, kind, dtype)
 
     parts = {}
@@ -204,21 +220,67 @@ def _parts(
     return parts
 
 
-def source_folder(model: str) -> Path:
-    """Where the files of the model of that name are; see :func:`load_backend`."""
-    # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.
-    wanted = ("*.json", "*/*.txt", "*/*.safetensors", "diffusion_pytorch_model*.safetensors")
-    return model_folder(model, wanted, ("safety_checker/*", "*.non_ema.*"))
+def model_fingerprint(model: str | Path) -> str:
+    """The fingerprint that the loaded model would have.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    folder = source_folder(str(model))
+    file = _checkpoint(str(model))
+    return fingerprint(folder) if file is None else _checkpoint_fingerprint(folder, file, None)
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / "model_index.json"
-    if not path.exists():
-        raise InputError(f"{folder} is no model folder: it has no model_index.json")
-    index = json_of(path, infinite=True)
-    if not isinstance(index, dict):
-        raise InputError(f"{path} does not describe a model: it must be a JSON object")
-    return index
+def _checkpoint_fingerprint(folder: Path, file: Path, unet: Path | None) -> str:
+    """The fingerprint of a checkpoint of one file, which is that of a folder with the same weights.
+
+    Its names are another library's, so its parts are loaded, in the type that counts.
+    """
+    classes = {name: kind for name, kind in _STABLE_DIFFUSION_CLASSES.items() if issubclass(kind, torch.nn.Module)}
+    parts = _parts(folder, classes, torch.device("cpu"), torch.float16, unet, file)
+    return fingerprint_of({name: part.state_dict() for name, part in parts.items()})
+
+
+def source_folder(model: str, own_unet: bool = True) -> Path:
+    """Where the files of the model of that name are, fetched if need be; see :func:`load_backend`.
+
+    Of a checkpoint of one file it is the folder with its configuration.
+
+    Args:
+        model: its name.
+        own_unet: whether the weights of its own UNet are wanted. Default True.
+
+    Raises:
+        InputError: it is of no kind that can be used, or not to be had; of another kind no weights are fetched.
+    """
+    if (file := _checkpoint(model)) is not None:
+        check_model(model)
+        return configuration_folder(file, list(_STABLE_DIFFUSION_CLASSES))
+    folder = model_folder(model)
+    classes = _classes(index_of(folder), folder)
+    modules = {name: issubclass(kind, torch.nn.Module) for name, kind in classes.items()}
+    return model_folder(model, modules | ({} if own_unet else {"unet": False}))
+
+
+def _checkpoint(model: str) -> Path | None:
+    """The file, where a model is a checkpoint of one."""
+    return path if (path := Path(model)).is_file() else None
+
+
+def _controlnet_folder(model: str) -> Path:
+    return model_folder(model, {"": True}, "config.json")
+
+
+def _classes(index: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The classes of the parts that are loaded, by what ``model_index.json`` says.
+
+    Raises:
+        InputError: it describes a model of another kind.
+    """
+    if "ramping_coefficients" in index:
+        return _CLASSES
+    check_kind(index, folder)
+    return _STABLE_DIFFUSION_CLASSES
 
 
 def usable_device(name: str) -> torch.device:

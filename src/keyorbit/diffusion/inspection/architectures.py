@@ -169,7 +169,7 @@ def _frozen(module: nn.Module) -> nn.Module:
 
 def _config_folder(model: str) -> Path:
     check_architecture(model)
-    return model_folder(model, ("*.json",))
+    return model_folder(model)
 
 
 def _part(folder: Path, name: str, expected: str) -> dict[str, Any]:
