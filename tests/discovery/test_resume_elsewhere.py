@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache
 from keyorbit.discovery.cache.index import plan_cache
-from keyorbit.discovery.choices import LOSSES, SETTINGS
+from keyorbit.discovery.choices import CHECKPOINT, LOSSES, SETTINGS
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover, discover_cached, start_run
 from keyorbit.discovery.memory import open_source
@@ -68,8 +67,8 @@ def test_a_finished_run_goes_on_to_more_steps(kind, backend, stable_diffusion, o
     with pytest.raises(KeyboardInterrupt):
         found(longer, resume=True, report=stop)
     (told,) = [record.message for record in caplog.records if "goes on to" in record.message]
-    assert told.endswith("goes on to 7 steps instead of 3: learning rate and temperature are from here on those of a run "
-                         "of 7 steps")  # fmt: skip
+    how = "learning rate and temperature are from here on those of a run of 7 steps"
+    assert told.endswith(f"goes on to 7 steps instead of 3: {how}")
     assert load_checkpoint(run / CHECKPOINT)[1]["step"] == 3
     tokens = found(read_toml(run / SETTINGS, DiscoverConfig), resume=True)
     # The steps that were done are those of the short run, and the others those of the long one.

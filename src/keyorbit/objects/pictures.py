@@ -305,6 +305,6 @@ def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
 
 
 def square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
-    """Return the middle square of the input picture on grey: what the model reads, and what its input_xy refer to."""
+    """Return the middle square of a picture on grey."""
     rgb = on_grey(image)
     return np.asarray(rgb.crop(middle_square(rgb)))
