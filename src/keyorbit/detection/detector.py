@@ -35,8 +35,7 @@ from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, unwarp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
-from keyorbit.objects.framing import Framing, cut, on_object
-from keyorbit.objects.pictures import middle_square
+from keyorbit.objects.framing import Framing, cut, middle_square, on_object
 from keyorbit.values import Amount, Count, Seed, check_fields
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from keyorbit.geometry.views import Layout
 from keyorbit.objects.camera_files import read_camera_file
 from keyorbit.objects.colmap import PINHOLES, Model, read_colmap
 from keyorbit.objects.dataset import ObjectViews, as_cameras, check_given_cameras
+from keyorbit.objects.framing import middle_square
 from keyorbit.objects.paths import photographs
-from keyorbit.objects.pictures import LARGEST, load_image, load_stored, middle_square, to_tensor
+from keyorbit.objects.pictures import LARGEST, load_image, load_stored, to_tensor
 from keyorbit.storage.folder_names import name_of
 
 

@@ -31,7 +31,7 @@ from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 
 FORMAT = "keyorbit-object-1"
-# Pixels of one of several views, which are all in memory as floats.
+# Pixels of one of several views, which are all in memory as floats, four times as large.
 _LARGEST_VIEW = LARGEST // 4
 log = logging.getLogger(__name__)
 

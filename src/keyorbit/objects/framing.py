@@ -15,7 +15,6 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes, find_objects, label
 
 from keyorbit.errors import InputError
-from keyorbit.objects.pictures import MIN_SIDE, has_alpha, middle_square
 
 Box = tuple[int, int, int, int]
 
@@ -27,10 +26,12 @@ FILLS = 0.85
 SMALLEST, ASIDE = 0.45, 0.16
 # Of the largest part, the share of pixels below which another part is a speck that a segmentation has left.
 _SPECK = 0.01
-# A background is plain where this share of the border has its colour; colours differ by more than the middle one of
-# these, of 255. The object's box has to be the same with the others, within this share of the side: else the object is
-# not told from the background, as a white one on white.
-_PLAIN, _DIFFERS, _SAME_BOX = 0.98, (8, 16, 32), 0.03
+# A background is plain where this share of the border has its colour; the rest may be the object's. Colours differ by
+# more than the middle one of these, of 255. The object's box has to be the same with the others, within this share of
+# the side: else the object is not told from the background, as a white one on white.
+_PLAIN, _DIFFERS, _SAME_BOX = 0.9, (8, 16, 32), 0.03
+# Pixels a side that models take at least.
+_LEAST = 8
 # An alpha up to this is nothing.
 _FAINT = 8
 # Pixels a side at which the object is looked for.
@@ -79,6 +80,18 @@ class Framing:
         return [round(value / self.size[i % 2], 6) for i, value in enumerate(box)]
 
 
+def has_alpha(image: Image.Image) -> bool:
+    """Whether a picture has transparency: an alpha channel, or a colour that stands for it."""
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def middle_square(image: Image.Image) -> tuple[int, int, int, int]:
+    """Return the box of a picture's middle square, as models crop it: left, top, right, bottom, in pixels."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return left, top, left + side, top + side
+
+
 def frame(image: Image.Image, recentre: bool = True, name: str = "a picture") -> Framing:
     """How a picture is shown to a model of several views. ``recentre``: False leaves it the middle square.
 
@@ -98,7 +111,7 @@ def frame(image: Image.Image, recentre: bool = True, name: str = "a picture") ->
     within = left >= middle[0] and top >= middle[1] and right <= middle[2] and bottom <= middle[3]
     if within and longest >= SMALLEST * side and aside <= ASIDE:
         return as_it_is
-    seen = _square_about((left, top, right, bottom), max(round(longest / FILLS), MIN_SIDE))
+    seen = _square_about((left, top, right, bottom), max(round(longest / FILLS), _LEAST))
     shown = middle if within else _square_with((left, top, right, bottom), image.size)
     return Framing(image.size, seen, shown, longest / side, ground)
 
