@@ -166,7 +166,14 @@ def test_resume_goes_on_from_the_checkpoint(world, tmp_path, monkeypatch, model_
     assert call(monkeypatch, *base, *same, "--resume") == 0
     assert (run / "tokens.safetensors").read_bytes() == before
     assert call(monkeypatch, *base, *same) == 2
-    assert call(monkeypatch, *base, *same[:-1], 9, "--resume") == 2
+    assert call(monkeypatch, *base, *same[:-1], 2, "--resume") == 2
+    # Longer, and then the same again without saying so.
+    assert call(monkeypatch, *base, *same[:-1], 5, "--resume") == 0
+    longer = (run / "tokens.safetensors").read_bytes()
+    assert longer != before
+    assert json.loads((run / "run.json").read_text())["config"]["steps"] == 5
+    assert call(monkeypatch, *base, "--resume") == 0
+    assert (run / "tokens.safetensors").read_bytes() == longer
 
 
 def bad_picture(kind, folder):

@@ -1,8 +1,10 @@
 """Detection: planted points come back, peaks are those of the heatmaps, settings that do not fit are refused."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +21,7 @@ from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import detect_all
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.heatmaps import gaussian, normalize
+from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy
 from keyorbit.geometry.hull import beside_silhouette, silhouette_distance
 from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
 from keyorbit.objects.dataset import ObjectViews
@@ -27,6 +29,7 @@ from keyorbit.objects.pictures import (
     load_image,
     square,
 )
+from keyorbit.output.write import write_detection
 from keyorbit.values import from_values
 from oracles.peaks import slow_peak
 
@@ -76,6 +79,55 @@ def test_a_world_of_any_unit_and_origin_has_the_same_points(space, unit, origin,
     torch.testing.assert_close(((other.xyz - origin) / unit).float(), one.xyz, atol=4e-4, rtol=0)
     torch.testing.assert_close(other.reprojection_error, one.reprojection_error, atol=1e-3, rtol=0)
     torch.testing.assert_close(other.covariance / unit**2, one.covariance, atol=1e-6, rtol=0.05)
+
+
+def test_places_on_a_recentred_picture_are_told_in_the_picture_itself(backend, tmp_path):
+    picture = Image.new("RGBA", (96, 64))
+    picture.paste(Image.fromarray(blocks()).resize((20, 15)), (30, 16))
+    thing, detector = ObjectViews("small", picture), KeypointDetector(backend, untrained(backend, SMALL))
+    far, near, as_it_is = (
+        detector.detect_object(one)
+        for one in (thing, ObjectViews("framed", thing.framed_image), replace(thing, recentre=False))
+    )
+    assert torch.equal(far.views, near.views)
+    assert not torch.equal(far.views, as_it_is.views)
+    scale, shift = thing.framing.scale_and_shift
+    assert scale == pytest.approx(24 / 64)
+    moved = partial(torch.add, torch.tensor(shift), alpha=scale)
+    torch.testing.assert_close(far.keypoints_2d.input_xy, moved(near.keypoints_2d.input_xy))
+    assert torch.equal(far.keypoints_2d.input_score, near.keypoints_2d.input_score)
+    xyz = far.keypoints_3d.xyz
+    cameras = far.input_camera.cameras, near.input_camera.cameras
+    torch.testing.assert_close(cameras[0].project(xyz), moved(cameras[1].project(xyz)))
+    torch.testing.assert_close(far.input_camera.residual, scale * near.input_camera.residual)
+    torch.testing.assert_close(soft_argmax_xy(far.input_heatmaps), far.keypoints_2d.input_xy, atol=0.02, rtol=0)
+    write_detection(tmp_path / "far", far)
+    told = json.loads((tmp_path / "far" / "keypoints.json").read_text())["input"]
+    assert told["recentred"]
+    # Pixels of the picture: the middle square, and the one about the middle of the object.
+    assert told["square"] == pytest.approx([16 / 96, 0, 80 / 96, 1], abs=1e-6)
+    assert told["seen"] == pytest.approx([28 / 96, 11 / 64, 52 / 96, 35 / 64], abs=1e-6)
+    assert told["xy"][0] == pytest.approx(far.keypoints_2d.input_xy[0].tolist(), abs=1e-6)
+    shown = np.asarray(Image.open(tmp_path / "far" / "input.png"))
+    assert shown.shape == (64, 64, 3)
+    assert (shown[16:31, 14:34] != 127).any(-1).all()
+    assert (np.delete(shown, range(16, 31), 0) == 127).all()
+    write_detection(tmp_path / "as_it_is", as_it_is)
+    told = json.loads((tmp_path / "as_it_is" / "keypoints.json").read_text())["input"]
+    assert (told["recentred"], told["seen"]) == (False, told["square"])
+
+
+def test_a_place_beside_the_object_has_no_score_on_the_input_picture(backend):
+    detector = KeypointDetector(backend, untrained(backend, SMALL))
+    picture = Image.new("RGBA", (64, 64))
+    picture.paste("red", (32, 0, 64, 64))
+    spots = gaussian(torch.tensor([[0.2, 0.5], [0.75, 0.5], [0.5, 0.5]]), 32, 32, 1.5)
+    score = detector._input_score(normalize(spots), picture)
+    assert score[0] == pytest.approx(0, abs=1e-3)
+    assert score[1] > 0.9
+    assert 0.4 < score[2] < 0.8
+    # Of a photograph that does not tell what the object is, all counts.
+    assert detector._input_score(normalize(spots), Image.fromarray(blocks()))[0] > 0.9
 
 
 @pytest.mark.parametrize("peak", ["soft", "window", "argmax", None])

@@ -1,15 +1,24 @@
-"""A run that goes on in another type of numbers, or on another device, is the same run, and says so."""
+"""A run that goes on in another type of numbers, on another device or to more steps is the same run, and says so."""
 
+import json
 from copy import copy
+from dataclasses import replace
 
 import pytest
+import torch
 
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.discovery.choices import CHECKPOINT
+from keyorbit.discovery.cache.build import build_cache
+from keyorbit.discovery.cache.disk import open_cache
+from keyorbit.discovery.cache.index import plan_cache
+from keyorbit.discovery.choices import CHECKPOINT, LOSSES, SETTINGS
 from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.discovery.discover import discover
+from keyorbit.discovery.discover import discover, discover_cached, start_run
+from keyorbit.discovery.memory import open_source
 from keyorbit.errors import InputError
+from keyorbit.ranks import Ranks
 from keyorbit.storage.checkpoint import load_checkpoint
+from keyorbit.storage.settings import read_toml
 
 CONFIG = DiscoverConfig(num_tokens=2, num_candidates=2, steps=4, save_every=2, batch=2, method="consistency")
 
@@ -42,3 +51,48 @@ def test_a_run_of_an_earlier_version_goes_on(backend, objects, tmp_path):
     other.older_fingerprint = str
     with pytest.raises(InputError, match=r"other settings \(model\)"):
         discover(other, objects, CONFIG, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["constellation", "consistency", "joint", "single view", "cache"])
+def test_a_finished_run_goes_on_to_more_steps(kind, backend, stable_diffusion, objects, tmp_path, caplog):
+    method = "constellation" if kind == "constellation" else "consistency"
+    short = replace(CONFIG, method=method, steps=3, planting=2, mode="joint" if kind == "joint" else "isolated")
+    model, longer, run = stable_diffusion if kind == "single view" else backend, replace(short, steps=7), tmp_path / "r"
+    if kind == "cache":
+        build_cache(model, objects, plan_cache(model, objects, short), tmp_path / "cache")
+
+    def found(config, **more):
+        if kind == "cache":
+            return discover_cached(open_cache(tmp_path / "cache", "cpu"), config, run, **more)
+        return discover(model, objects, config, run, **more)
+
+    found(short)
+    with pytest.raises(InputError, match=r"3 steps are done, so the run cannot have 2: give 3 or more"):
+        found(replace(short, steps=2), resume=True)
+    with pytest.raises(InputError, match=r"other settings \(batch, constellation\.angles\): give the same"):
+        found(replace(longer, batch=1, constellation=replace(short.constellation, angles=9)), resume=True)
+
+    def stop(stage, done, total, values):
+        if stage == "step" and done == 4:
+            raise KeyboardInterrupt
+
+    # Killed before it has written a checkpoint: how long it has become is known all the same.
+    with pytest.raises(KeyboardInterrupt):
+        found(longer, resume=True, report=stop)
+    (told,) = [record.message for record in caplog.records if "goes on to" in record.message]
+    how = "learning rate and temperature are from here on those of a run of 7 steps"
+    assert told.endswith(f"goes on to 7 steps instead of 3: {how}")
+    assert load_checkpoint(run / CHECKPOINT)[1]["step"] == 3
+    tokens = found(read_toml(run / SETTINGS, DiscoverConfig), resume=True)
+    # The steps that were done are those of the short run, and the others those of the long one.
+    first, then = short.settled(model), longer.settled(model)
+    by_hand = start_run(open_source(model, objects, first, Ranks(), lambda *_: None), first, Ranks())
+    by_hand.begin(lambda *_: None)
+    for step in range(7):
+        by_hand.config = first if step < 3 else then
+        by_hand.step(step)
+    kept = by_hand.select().tokens
+    assert torch.equal(tokens.embedding, by_hand.tokens.embedding.detach()[kept])
+    assert tokens.info.settings["steps"] == 7
+    assert [json.loads(line)["step"] for line in (run / LOSSES).read_text().splitlines()] == [1, 2, 3, 4, 5, 6, 7]
+    assert load_checkpoint(run / CHECKPOINT)[1]["settings"]["steps"] == 7

@@ -203,3 +203,11 @@ def test_the_table_has_every_rig():
         assert ("scale unknown" in row) == (not rig(name).scale_known)
         assert ("field of view unknown" in row) == (not rig(name).fov_known)
         assert ("orthographic" in row) == rig(name).orthographic
+        _, _, _, azimuth, elevation, *_ = row.split("|")
+        for cell, frame in ((azimuth, rig(name).azimuth_from), (elevation, rig(name).elevation_from)):
+            assert cell.strip(" *").endswith("own" if frame == "canonical" else "input")
+
+
+def test_azimuths_are_the_objects_own_where_the_models_authors_say_so():
+    # bytedance/MVDream issue 19; huanngzh/MV-Adapter issue 42. All others count from the input view.
+    assert {name for name in NAMES if rig(name).azimuth_from == "canonical"} == {"mvdream", "mv-adapter"}

@@ -116,7 +116,7 @@ def test_adamw_is_one_operation_and_goes_on_from_a_file_in_any_order_of_memory(t
     updated(whole, 0)
     whole.save(tmp_path / "state.safetensors", 1, {}, 0)
     again = state_of(1)
-    assert again.restore(tmp_path / "state.safetensors", {}) == (1, [])
+    assert again.restore(tmp_path / "state.safetensors", {}).step == 1
     for p, moments in again.optimizer.state.items():
         assert moments["step"].device.type == DEVICE
         assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == p.stride()

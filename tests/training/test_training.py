@@ -26,6 +26,7 @@ from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.storage.checkpoint import load_checkpoint
+from keyorbit.storage.settings import read_toml
 from keyorbit.training.batch import Batch, Encoded, object_of
 from keyorbit.training.config import Lora, Term, Terms, TrainConfig
 from keyorbit.training.optimise import Draw
@@ -388,6 +389,37 @@ def test_a_run_of_other_settings_is_not_resumed(model, objects, tmp_path):
         train(model, objects, replace(config, dropped=0.5), tmp_path, resume=True)
     # What only watches may change.
     train(model, objects, replace(config, save_every=7), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("falls", [False, True])
+def test_a_run_goes_on_to_more_steps(falls, model, objects, tmp_path, caplog):
+    """As if it had had them from the start, where nothing depends on their number before the rate falls."""
+    temperatures = {} if falls else {"temperature": 0.02, "start_temperature": 0.02}
+    short = replace(SMALL, train="tokens", steps=4, cooldown=0.25, warmup=1, save_every=1, log_every=1, **temperatures)
+    longer = replace(short, steps=9)
+
+    def stop(done, steps, terms):
+        if done == (4 if steps == 4 else 6):
+            raise KeyboardInterrupt
+
+    for config in (short, longer):  # stopped at step 3, before the rate has begun to fall, and again on the longer way
+        with pytest.raises(KeyboardInterrupt):
+            train(model, objects, config, tmp_path / "run", resume=config is longer, report=stop)
+    (told,) = [record.message for record in caplog.records if "goes on to" in record.message]
+    assert "goes on to 9 steps instead of 4: rates and weights of losses are from here on those of a run of 9" in told
+    kept = read_toml(tmp_path / "run" / "config.toml", TrainConfig)
+    assert kept == longer
+    with pytest.raises(InputError, match=r"5 steps are done, so the run cannot have 4: give 5 or more"):
+        train(model, objects, short, tmp_path / "run", resume=True)
+    tokens = train(model, objects, kept, tmp_path / "run", resume=True)
+    whole = train(model, objects, longer, tmp_path / "whole")
+    assert torch.equal(tokens.embedding, whole.embedding) is not falls
+    logs = [[json.loads(line)["step"] for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
+            for run in ("run", "whole")]  # fmt: skip
+    assert logs[0] == logs[1] == list(range(1, 10))
+    # A finished run goes on too.
+    train(model, objects, replace(longer, steps=10), tmp_path / "run", resume=True)
+    assert load_checkpoint(tmp_path / "run" / "train.safetensors")[1]["step"] == 10
 
 
 def test_what_cannot_be_trained_is_refused(model, objects, tmp_path, stable_diffusion):

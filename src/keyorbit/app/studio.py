@@ -151,7 +151,8 @@ class Studio:
             InputError: there is no such token, or others used the model for too long.
         """
         with self.lock.held(errand.over, self.limits.turn):
-            views, layers = attention_by_layer(self.backend, tokens, ObjectViews("picture", picture), token)
+            thing = ObjectViews("picture", picture)
+            views, layers = attention_by_layer(self.backend, tokens, thing, token)
         rows = []
         side = (_LAYER_SIDE, _LAYER_SIDE)
         for layer in layers:
@@ -166,7 +167,7 @@ class Studio:
         pictures = [to_uint8(view) for view in views]
         titles = [f"view {i}" for i in range(len(pictures))]
         if layers[0].given is not None:
-            titles, pictures = ["input", *titles], [square(picture), *pictures]
+            titles, pictures = ["input", *titles], [square(thing.framed_image), *pictures]
         small = [np.asarray(Image.fromarray(p).resize((96, 96))) for p in pictures]
         strip = data_url(np.concatenate(small, 1))
         color = palette(len(tokens))[token]

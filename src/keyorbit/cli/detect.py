@@ -1,5 +1,6 @@
 """``keyorbit detect``: a run's keypoints on new objects."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -58,6 +59,12 @@ def detect_command(
     ] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
+    recentre: Annotated[
+        bool,
+        typer.Option(
+            "--recentre/--no-recentre", help="Show the model a small or off-centre object in the picture's middle."
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(), Seed] = 0,
     batch: BatchOption = None,
     compile: CompileOption = False,
@@ -104,6 +111,7 @@ def detect_command(
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
+    objects = [replace(thing, recentre=recentre) for thing in objects]
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
     with progress() as tick:
@@ -118,6 +126,8 @@ def detect_command(
         table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), readable(str(place)))
     console.print(table)
     for detection in found:
+        if detection.framing is not None and detection.framing.recentred:
+            console.print(f"{detection.name}: {detection.framing.words}", markup=False, soft_wrap=True)
         if detection.input_camera is not None:
             console.print(f"{detection.name}: {input_line(detection.input_camera)}", markup=False, soft_wrap=True)
     if any(detection.keypoints_3d is None for detection in found):

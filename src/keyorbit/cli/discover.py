@@ -73,7 +73,7 @@ def discover_command(
     warps: WarpsOption = None,
     noises: NoisesOption = None,
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0."), Seed] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     cameras_of: CamerasOption = None,

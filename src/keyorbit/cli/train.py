@@ -57,7 +57,7 @@ def train_command(
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints."), Count] = None,
     sample_every: Annotated[int | None, typer.Option(help="Steps between sheets of views; 0 for none."), Amount] = None,
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches."), Seed] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
     force: ForceOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,

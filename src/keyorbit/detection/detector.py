@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from keyorbit.budget import check_budget
 from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
+from keyorbit.detection.in_picture import in_picture
 from keyorbit.detection.input_camera import InputCamera, find_input_camera
 from keyorbit.detection.peaks import peak_score, peak_xy
 from keyorbit.diffusion.backends.base import Backend
@@ -30,11 +31,12 @@ from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import read_constellation, upright
 from keyorbit.geometry.evidence import GRID_POINTS, read_evidence
 from keyorbit.geometry.heatmaps import gaussian, normalize
-from keyorbit.geometry.hull import search_volume
+from keyorbit.geometry.hull import grown_masks, search_volume
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, unwarp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.framing import Framing, cut, middle_square, on_object
 from keyorbit.values import Amount, Count, Seed, check_fields
 
 log = logging.getLogger(__name__)
@@ -105,6 +107,8 @@ class Detection:
         input_camera: of the input picture; None without 3D or with cameras that are not the model's own.
         input_heatmaps: on the input picture; None for a model that has no such pass.
         pairs: keypoints that mark mirror images of each other, such as a left and a right leg.
+        framing: the square of the input picture that the model was shown, and the one in whose unit square places on
+            the input picture are told; None for a model of a single view.
     """
 
     name: str
@@ -117,6 +121,15 @@ class Detection:
     input_camera: InputCamera | None = None
     input_heatmaps: Float[Tensor, "token map_height map_width"] | None = None
     pairs: tuple[tuple[int, int], ...] = ()
+    framing: Framing | None = None
+
+    @property
+    def input_square(self) -> Image.Image:
+        """The square of the input picture that its places are told in: the middle one, if the object is in it."""
+        how = self.framing
+        if how is None or not how.recentred:
+            return self.input_image.crop(middle_square(self.input_image))
+        return cut(self.input_image, how.shown, how.ground)
 
 
 class KeypointDetector:
@@ -235,10 +248,17 @@ class KeypointDetector:
             condition = self._heatmaps(recording, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
         silhouette = recording.shown.silhouette
         keypoints, points = self._keypoints(everything, condition, silhouette.distance.to(heatmaps), cameras)
-        camera = None
+        camera, framing = None, thing.framing if len(views) > 1 else None
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            camera = find_input_camera(thing.input_image, keypoints, points, condition.cpu(), silhouette.distance.cpu())
+            camera = find_input_camera(
+                thing.framed_image, keypoints, points, condition.cpu(), silhouette.distance.cpu()
+            )
+        if condition is not None and keypoints.input_xy is not None:
+            keypoints = replace(keypoints, input_score=self._input_score(condition, thing.framed_image))
+        if framing is not None and framing.recentred:
+            log.info("%s: %s", thing.name, framing.words)
+            keypoints, camera, condition = in_picture(framing, keypoints, camera, condition)
         how = "given" if thing.views is not None and len(views) > 1 else "generated"
         sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
         log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)
@@ -253,7 +273,14 @@ class KeypointDetector:
             camera,
             None if condition is None else condition.cpu(),
             self.tokens.info.pairs,
+            framing,
         )
+
+    def _input_score(self, heatmaps: Float[Tensor, "token side side"], picture: Image.Image) -> Float[Tensor, " token"]:
+        """The scores on the input picture, where the object is known: only what is on it counts."""
+        known, size = on_object(picture.crop(middle_square(picture))), (heatmaps.shape[-2], heatmaps.shape[-1])
+        covered = None if known is None else grown_masks(torch.from_numpy(known)[None, None], size)[0, 0]
+        return peak_score(heatmaps.cpu(), heatmaps.cpu(), self.config.window, covered)
 
     def _keypoints(
         self,

@@ -15,7 +15,8 @@ from keyorbit.geometry.evidence import view_evidence
 from keyorbit.geometry.heatmaps import resize
 from keyorbit.geometry.hull import Silhouette, beside_silhouette, hull_points, search_volume, silhouettes
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.objects.pictures import middle_square, to_tensor
+from keyorbit.objects.framing import middle_square
+from keyorbit.objects.pictures import to_tensor
 
 # Elevations that are tried, degrees: first, last and step.
 _ELEVATIONS = (-40.0, 82.0, 2.0)

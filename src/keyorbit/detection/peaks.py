@@ -19,11 +19,19 @@ def peak_xy(heatmaps: Float[Tensor, "*batch height width"], peak: Peak, window: 
 
 
 def peak_score(
-    heatmaps: Float[Tensor, "*batch height width"], looked: Float[Tensor, "*batch height width"], window: float
+    heatmaps: Float[Tensor, "*batch height width"],
+    looked: Float[Tensor, "*batch height width"],
+    window: float,
+    covered: Float[Tensor, "height width"] | None = None,
 ) -> Float[Tensor, "*batch"]:
     """The heatmap's mass in the window round the peak, beyond what a flat map has there: 1 for a spot, 0 flat.
 
-    looked: the maps whose peak that is; window: half its side, in sides of the view.
+    Args:
+        heatmaps: each sums to 1.
+        looked: the maps whose peak that is.
+        window: half its side, in sides of the view.
+        covered: 1 on the object, 0 beside it, where mass does not count: a spot on the background is no keypoint.
+            Default None: all of it counts.
     """
     height, width = heatmaps.shape[-2:]
     radius = round(window * width)
@@ -32,6 +40,6 @@ def peak_score(
     near_col = (torch.arange(width, device=heatmaps.device) - col).abs() <= radius
     inside = near_row[..., :, None] & near_col[..., None, :]
     flat = inside.to(heatmaps.dtype).mean((-2, -1))
-    mass = (heatmaps * inside).sum((-2, -1))
+    mass = (heatmaps * inside if covered is None else heatmaps * inside * covered).sum((-2, -1))
     score: Tensor = ((mass - flat) / (1 - flat)).clamp(0, 1)
     return score

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -82,6 +83,15 @@ def object_cameras(thing: ObjectViews, backend: Backend) -> Cameras | None:
     return thing.cameras or backend.cameras
 
 
+def model_image(thing: ObjectViews, backend: Backend) -> Image.Image:
+    """The picture that the model is shown as its input: recentred, unless it looks at a single view, and so at all.
+
+    Raises:
+        InputError: the picture is transparent everywhere.
+    """
+    return thing.input_image if backend.layout.num_views == 1 else thing.framed_image
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What the model looks at of one object, at its own size.
@@ -121,7 +131,7 @@ def several_views(things: Sequence[ObjectViews], backend: Backend, generators: S
     bare = [i for i, thing in enumerate(things) if thing.views is None or single]
     grids = {}
     if bare:
-        made = backend.generate([things[i].input_image for i in bare], [generators[i] for i in bare])
+        made = backend.generate([model_image(things[i], backend) for i in bare], [generators[i] for i in bare])
         made = made.cpu()  # where given views are, beside which they are put
         grids = dict(zip(bare, made, strict=True))
     found = []
@@ -187,7 +197,7 @@ def prepare_together(
         InputError: an object has another number of views than the model.
     """
     seen = several_views(things, backend, generators)
-    conditions = backend.encode_condition([thing.input_image for thing in things])
+    conditions = backend.encode_condition([model_image(thing, backend) for thing in things])
     noisiness = torch.tensor(config.timesteps, device=backend.device)
     several = len(noisiness) * config.noises
     found = []

@@ -25,7 +25,7 @@ from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
 from keyorbit.discovery.memory import open_source
 from keyorbit.discovery.needs import step_needs
-from keyorbit.discovery.run import DiscoveryRun, told
+from keyorbit.discovery.run import DiscoveryRun, Resumed, told
 from keyorbit.discovery.single_view_run import SingleViewRun
 from keyorbit.discovery.source import Source, check_shares
 from keyorbit.errors import InputError
@@ -79,8 +79,9 @@ def discover(
 
     Args:
         out: a folder for a checkpoint every ``save_every`` steps, with the settings and the losses of the steps until
-            then; with ``resume`` the run goes on from it and ends bit-identical to one that was never stopped. The
-            folder is new or empty, or holds an earlier run, which ``overwrite`` removes at the first checkpoint.
+            then; with ``resume`` the run goes on from it and ends bit-identical to one that was never stopped. Only
+            ``steps`` may differ then: learning rate and temperature are from there on those of a run of that length.
+            The folder is new or empty, or holds an earlier run, which ``overwrite`` removes at the first checkpoint.
         report: called as ``report(stage, done, total, values)`` for the stages prepare (joint mode) or cache, plant (by
             constellation), and step; away from the CPU for several steps at once, a little later.
         ranks: the processes that share the objects (:func:`keyorbit.ranks.start_ranks`); default this one alone. Each
@@ -177,7 +178,8 @@ def _to_end(run: DiscoveryRun, kept: Keeping, queries: str) -> Tokens:
     # No cameras of somebody's choice are None, as in checkpoints of versions that had no choice.
     chosen = source.facts.cameras_of or None
     settings = plain_settings(config, model=source.facts.fingerprint, queries=queries, cameras_of=chosen)
-    start = run.restore(kept.out, settings) if kept.resume and kept.out else 0
+    resumed = run.restore(kept.out, settings) if kept.resume and kept.out else Resumed()
+    start = resumed.step
     journal = Journal((kept.out or Path()) / LOSSES, start, partial(kept.begin, kept.out or Path()), active=bool(out))
     sizes = (
         f"{len(source)} objects in {source.versions} versions each, maps of kind {config.maps}, {run.side} x {run.side}"
@@ -187,6 +189,8 @@ def _to_end(run: DiscoveryRun, kept: Keeping, queries: str) -> Tokens:
     log.info("steps %d to %d, %d objects each, seed %d", start + 1, config.steps, config.batch, config.seed)
     if start == 0:
         run.begin(lambda done, total: kept.report("plant", done, total, {}))
+    if resumed.lengthened:
+        journal.begin()  # the settings: whoever resumes it again need not say how long it has become
     at_once, unread = read_together(source.device), []
     for done in range(start + 1, config.steps + 1):
         unread.append(run.step(done - 1))

@@ -33,13 +33,21 @@ from keyorbit.storage.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from keyorbit.storage.settings import differing
+from keyorbit.storage.settings import goes_on_to
 from keyorbit.values import Amount, from_values
 
 log = logging.getLogger(__name__)
 
 # Where a run is that says nothing of it, as those of versions that knew no other.
 _PLAIN = "float32 on cpu"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on: how many steps are done, and whether it has another number of steps than it had."""
+
+    step: int = 0
+    lengthened: bool = False
 
 
 class DiscoveryRun(ABC):
@@ -265,31 +273,32 @@ class DiscoveryRun(ABC):
         save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings} | place, digest=True)
 
     @final
-    def restore(self, out: Path, settings: dict[str, Any]) -> int:
-        """Take up the state that :meth:`save` wrote, if there is one; the number of steps that are done.
+    def restore(self, out: Path, settings: dict[str, Any]) -> Resumed:
+        """Take up the state that :meth:`save` wrote, if there is one.
 
         Another device or type of numbers is no other run: maps agree within a tolerance. It is told, since the end is
-        bit-identical only on the same.
+        bit-identical only on the same. Nor is another number of steps: it is told what changes with it.
 
         Raises:
-            InputError: it was made with other settings.
+            InputError: it was made with other settings, or more steps are done than the run has.
         """
         path = out / CHECKPOINT
         if not path.exists():
-            return 0
+            return Resumed()
         tensors, metadata = load_checkpoint(path)
         about = from_values(_Header, metadata, str(path))
-        if other := differing(settings, about.settings, {"model": self.source.facts.older_fingerprint}):
-            raise InputError(f"{path} was made with other settings ({', '.join(other)}); start without --resume")
-        if about.step > self.config.steps:
-            raise InputError(f"{path}: step cannot be {about.step}; the run has {self.config.steps} steps")
+        older = {"model": self.source.facts.older_fingerprint}
+        before = goes_on_to(path, settings, about.settings, about.step, older)
         check_tensors(tensors, self.state(), self.optimizer, path)
         if about.place != self.place and self.ranks.main:
             how = "its end is not bit for bit that of a run that was never stopped"
             log.warning("%s was written in %s, and the run goes on in %s: %s", path, about.place, self.place, how)
+        if before is not None and self.ranks.main:
+            how = f"learning rate and temperature are from here on those of a run of {self.config.steps} steps"
+            log.warning("%s goes on to %d steps instead of %d: %s", path, self.config.steps, before, how)
         self.load_state(tensors)
         restore_optimizer(self.optimizer, tensors)
-        return about.step
+        return Resumed(about.step, before is not None)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,13 @@ class Cameras:
         chosen = indices if isinstance(indices, slice | Tensor) else list(indices)
         return Cameras(self.world_to_camera[chosen], self.intrinsics[chosen], self.orthographic)
 
+    def zoomed(self, scale: float, shift: tuple[float, float]) -> "Cameras":
+        """Return cameras that show every point at scale · xy + shift, for the xy of the unit square where these do."""
+        intrinsics = self.intrinsics.clone()
+        intrinsics[:, :2] *= scale
+        intrinsics[:, :2, 2] += torch.tensor(shift).to(intrinsics)
+        return Cameras(self.world_to_camera, intrinsics, self.orthographic)
+
     def join(self, other: "Cameras") -> "Cameras":
         """These cameras, then the others. ValueError unless both are perspective or both orthographic."""
         if self.orthographic != other.orthographic:

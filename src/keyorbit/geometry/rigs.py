@@ -225,15 +225,15 @@ _RIGS = (
         tiled=False,
         azimuth_deg=_SIX,
         elevation_deg=(0.0,) * 6,
-        azimuth_from="input",
+        azimuth_from="canonical",
         elevation_from="canonical",
         orthographic=True,
         distance=1.8,
         side=1.1,
-        source="github.com/huanngzh/MV-Adapter, scripts/inference_i2mv_sd.py",
+        source="github.com/huanngzh/MV-Adapter, scripts/inference_i2mv_sd.py, and issue 42 (azimuth)",
         note=(
-            "the object is in [-0.5, 0.5] on each axis; other angles can be asked for; from text alone azimuth is the "
-            "object's own"
+            "the object is in [-0.5, 0.5] on each axis; view 0 is its front wherever the input picture was taken from; "
+            "trained at these angles, though others can be asked for (issue 61)"
         ),
     ),
 )

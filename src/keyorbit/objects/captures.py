@@ -16,8 +16,9 @@ from keyorbit.geometry.matrices import CameraMatrices
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.camera_files import read_cameras
 from keyorbit.objects.dataset import ObjectViews, as_cameras, check_given_cameras
+from keyorbit.objects.framing import middle_square
 from keyorbit.objects.paths import left_out, photographs
-from keyorbit.objects.pictures import LARGEST, load_image, load_stored, middle_square, to_tensor
+from keyorbit.objects.pictures import LARGEST, load_image, load_stored, to_tensor
 from keyorbit.objects.shots import Shot, Shots, chosen_shots
 from keyorbit.objects.undistorted import is_distorted, undistorted
 from keyorbit.storage.folder_names import name_of

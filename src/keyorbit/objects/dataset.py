@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,13 +24,14 @@ from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
 from keyorbit.objects.description import Description, read_description
+from keyorbit.objects.framing import Framing, cut, frame
 from keyorbit.objects.paths import left_out, object_paths
 from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 
 FORMAT = "keyorbit-object-1"
-# Pixels of one of several views, which are all in memory as floats.
+# Pixels of one of several views, which are all in memory as floats, four times as large.
 _LARGEST_VIEW = LARGEST // 4
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,8 @@ class ObjectViews:
         caption: a description; default empty.
         truth: ground truth; None if there is none.
         input_elevation_deg: elevation of the input picture's camera, −90…90 degrees; None if not known.
+        recentre: whether an object that is small or off-centre in the input picture is brought to its middle before a
+            model of several views is shown it (:mod:`keyorbit.objects.framing`).
     """
 
     name: str
@@ -83,9 +87,29 @@ class ObjectViews:
     caption: str = ""
     truth: Truth | None = None
     input_elevation_deg: float | None = None
+    recentre: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
+
+    @cached_property
+    def framing(self) -> Framing:
+        """Which square of the input picture a model of several views is shown.
+
+        Raises:
+            InputError: the picture is transparent everywhere.
+        """
+        return frame(self.input_image, self.recentre, f"the input picture of {self.name}")
+
+    @property
+    def framed_image(self) -> Image.Image:
+        """What a model of several views is shown: the input picture itself, or that square of it.
+
+        Raises:
+            InputError: the picture is transparent everywhere.
+        """
+        how = self.framing
+        return cut(self.input_image, how.seen, how.ground) if how.recentred else self.input_image
 
 
 class ObjectDataset:

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from keyorbit.errors import InputError
+from keyorbit.objects.framing import has_alpha, middle_square
 from keyorbit.objects.paths import check_picture
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ MIN_SIDE = 8
 # Times as long as wide: models resize a picture by its shorter side before they cut out its middle square.
 _LONGEST = 200
 GREY = 127 / 255
-# Number of pixels above which a picture is read at a reduced size: 8192 x 8192. Models look at some hundred a side.
-LARGEST = 2**26
+# Number of pixels above which a picture is read at a reduced size: 4096 x 4096. Models look at some hundred a side.
+LARGEST = 2**24
 # A reduced picture has a quarter of these pixels, and this many on its shorter side, if it had them.
 _SHORTER = 1024
 # Pixels that are converted at a time.
@@ -53,7 +54,7 @@ def load_image(path: Path, largest: int | None = LARGEST) -> Image.Image:
     Args:
         path: the file.
         largest: number of pixels above which it is reduced to a quarter of them (:func:`reduced_size`), by the means of
-            what each new pixel covers. Default 2²⁶. None: never.
+            what each new pixel covers. Default 2²⁴. None: never.
 
     Raises:
         InputError: the file is missing, empty, damaged, not a picture, smaller than 8 pixels a side, more than 200
@@ -184,11 +185,6 @@ def eight_bits(image: Image.Image, name: str = "a picture") -> Image.Image:
     return grey
 
 
-def has_alpha(image: Image.Image) -> bool:
-    """Whether a picture has transparency: an alpha channel, or a colour that stands for it."""
-    return "A" in image.getbands() or "transparency" in image.info
-
-
 def to_tensor(
     image: Image.Image,
 ) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"] | None]:
@@ -316,13 +312,6 @@ def on_grey(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def middle_square(image: Image.Image) -> tuple[int, int, int, int]:
-    """Return the box of a picture's middle square, as models crop it: left, top, right, bottom, in pixels."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return left, top, left + side, top + side
-
-
 def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
     """Convert a picture of values 0…1 ``[3 height width]`` to bytes ``[height width 3]``."""
     pixels: ndarray = (view.permute(1, 2, 0).cpu().numpy() * 255).round().clip(0, 255).astype(np.uint8)
@@ -330,6 +319,6 @@ def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
 
 
 def square(image: Image.Image) -> UInt8[ndarray, "side side 3"]:
-    """Return the middle square of the input picture on grey: what the model reads, and what its input_xy refer to."""
+    """Return the middle square of a picture on grey."""
     rgb = on_grey(image)
     return np.asarray(rgb.crop(middle_square(rgb)))

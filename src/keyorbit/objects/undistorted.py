@@ -9,7 +9,7 @@ from PIL import Image
 from keyorbit.errors import InputError
 from keyorbit.geometry.distortion import Plane, distorted, shift
 from keyorbit.geometry.lenses import Lens
-from keyorbit.objects.pictures import has_alpha, middle_square
+from keyorbit.objects.framing import has_alpha, middle_square
 
 # Pixels: a photograph that its lens moves by less is used as it is.
 NEGLIGIBLE = 0.1

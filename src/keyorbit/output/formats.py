@@ -14,6 +14,7 @@ from torch import Tensor
 
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.objects.framing import Framing
 from keyorbit.output.choices import Edge, check_edges
 from keyorbit.output.palette import FAINT, keypoint_name, palette
 from keyorbit.storage.files import write_text
@@ -32,10 +33,12 @@ def keypoints_dict(
     skeleton: Sequence[Edge] = (),
     input_camera: InputCamera | None = None,
     pairs: Sequence[tuple[int, int]] = (),
+    framing: Framing | None = None,
 ) -> dict[str, Any]:
     """Return one object's keypoints, in every view (unit square) and in 3D (world units), with the cameras.
 
-    ``pairs`` are keypoints that mark mirror images of each other. The other numbers are those of :class:`Keypoints3D`.
+    ``pairs`` are keypoints that mark mirror images of each other. ``framing`` tells which square of the input picture
+    its places are in, and which one the model was shown. The other numbers are those of :class:`Keypoints3D`.
     """
     colors = palette(flat.xy.shape[1])
     keypoints: list[dict[str, Any]] = [
@@ -60,11 +63,15 @@ def keypoints_dict(
     given = None
     if flat.input_xy is not None and flat.input_score is not None:
         given = {"xy": _rounded(flat.input_xy), "score": _rounded(flat.input_score)}
+        if framing is not None:
+            boxes = {"square": framing.shares(framing.shown), "seen": framing.shares(framing.seen)}
+            given |= boxes | {"recentred": framing.recentred}
     return {
         "format": FORMAT,
         "object": name,
         "coordinates": "xy: unit square of a view, x right, y down, pixel i of n centred at (i+0.5)/n; "
-        "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side",
+        "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side; input: unit square of "
+        "'square', which like 'seen' is left, top, right, bottom in widths and heights of the input picture",
         "keypoints": keypoints,
         "skeleton": [list(edge) for edge in skeleton],
         "pairs": [list(pair) for pair in pairs],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
+from PIL import Image
 from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 
 # Matplotlib's map that reads the same with and without red-green colour blindness.
 HEAT = "cividis"
+# Pixels a side, about four times as many as a picture of a row gets in a figure.
+_DRAWN = 1024
 # A running mean reaches so far to both sides, as a share of all steps.
 _REACH = 0.05
+
+
+def _no_larger(picture: UInt8[ndarray, "_ _ 3"]) -> UInt8[ndarray, "_ _ 3"]:
+    """The picture at about the size that is drawn: matplotlib takes 50 bytes for each pixel that it is given."""
+    factor = max(picture.shape[:2]) // _DRAWN
+    return picture if factor < 2 else np.asarray(Image.fromarray(picture).reduce(factor))
 
 
 def draw_keypoints(
@@ -49,7 +58,7 @@ def draw_keypoints(
     colors = palette(len(xy[0]))
     for i, picture in enumerate(pictures):
         axes = figure.add_subplot(1, count, i + 1)
-        axes.imshow(picture, extent=(0, 1, 1, 0), interpolation="nearest")
+        axes.imshow(_no_larger(picture), extent=(0, 1, 1, 0), interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(titles[i] if i < len(titles) else "", fontsize=10)
         places = xy[i].detach().cpu().numpy()

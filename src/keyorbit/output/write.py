@@ -83,7 +83,16 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
     if "json" in formats:
-        found = keypoints_dict(detection.name, flat, points, names, skeleton, detection.input_camera, detection.pairs)
+        found = keypoints_dict(
+            detection.name,
+            flat,
+            points,
+            names,
+            skeleton,
+            detection.input_camera,
+            detection.pairs,
+            detection.framing,
+        )
         write_json(folder / "keypoints.json", found)
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names)
@@ -99,7 +108,7 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
         write_rerun(folder / "keypoints.rrd", flat, points, pictures, skeleton)
     places, scores = [*flat.xy], [*flat.score]
     if flat.input_xy is not None and flat.input_score is not None:
-        names, pictures = ["input", *names], [square(detection.input_image), *pictures]
+        names, pictures = ["input", *names], [square(detection.input_square), *pictures]
         places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
     items = []
     for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):

@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from keyorbit.errors import InputError
 from keyorbit.storage.content import toml_of
 from keyorbit.values import from_values
 
@@ -34,18 +35,55 @@ def read_toml(path: Path, kind: type[T]) -> T:
 
 
 def differing(
-    now: Mapping[str, Any], then: Mapping[str, Any], older: Mapping[str, Callable[[], Any]] | None = None
+    now: Mapping[str, Any],
+    then: Mapping[str, Any],
+    older: Mapping[str, Callable[[], Any]] | None = None,
+    under: str = "",
 ) -> list[str]:
     """Names of the settings that have another value in ``then``, both as JSON keeps them; one that is missing is None.
 
-    Within tables of settings, a name that only ``then`` has does not count where it is 0: it is of an older version.
-    ``older`` gives, for some names, the value that older versions wrote; it is asked where ``then`` has another.
+    A setting in a table is named ``table.name``; ``under`` comes before all names. Within tables, a name that only
+    ``then`` has does not count where it is 0: it is of an older version. ``older`` gives, for some names, the value
+    that older versions wrote; it is asked where ``then`` has another.
     """
-    others = [name for name, value in now.items() if not _same(value, then.get(name))]
-    return [name for name in others if not (older and name in older and _same(older[name](), then.get(name)))]
+    found = []
+    for name, value in now.items():
+        other = then.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            dropped = sorted(f"{under}{name}.{key}" for key in other.keys() - value.keys() if other[key])
+            found += differing(value, other, under=f"{under}{name}.") + dropped
+        elif value != other and not (older and name in older and older[name]() == other):
+            found.append(under + name)
+    return found
 
 
-def _same(now: Any, then: Any) -> bool:
-    if not (isinstance(now, Mapping) and isinstance(then, Mapping)):
-        return bool(now == then)
-    return not differing(now, then) and not any(then[name] for name in then.keys() - now.keys())
+def goes_on_to(
+    path: Path,
+    now: Mapping[str, Any],
+    then: Mapping[str, Any],
+    done: int,
+    older: Mapping[str, Callable[[], Any]] | None = None,
+) -> int | None:
+    """How many steps a run was to have, where it goes on to another number of them; None where it is the same run.
+
+    Args:
+        path: of the checkpoint, for error messages.
+        now: the settings that are asked for, as JSON keeps them.
+        then: those of the checkpoint; of all that ``now`` has, only ``steps`` may differ.
+        done: steps that are done.
+        older: as in :func:`differing`.
+
+    Raises:
+        InputError: another setting differs, or fewer steps are asked for than are done.
+    """
+    steps, before = now.get("steps"), then.get("steps")
+    if other := differing({name: value for name, value in now.items() if name != "steps"}, then, older):
+        raise InputError(
+            f"{path} was made with other settings ({', '.join(other)}): give the same, or another folder; only a "
+            "run's number of steps can change"
+        )
+    if steps is None or not isinstance(before, int):
+        return None
+    if steps < done:
+        raise InputError(f"{path}: {done} steps are done, so the run cannot have {steps}: give {done} or more")
+    return before if before != steps else None

@@ -150,7 +150,7 @@ class ExampleLoader:
         if cameras is None:
             raise InputError(f"{thing.name} has no cameras: training computes losses in space from them")
         matrices, grids, covered = warped_versions(views, masks, backend.layout, warps, generator)
-        clean, condition = backend.encode_images(grids), backend.encode_condition([thing.input_image])
+        clean, condition = backend.encode_images(grids), backend.encode_condition([thing.framed_image])
         return Encoded(
             clean,
             condition,

@@ -19,7 +19,7 @@ from keyorbit.errors import InputError
 from keyorbit.ranks import named_failure
 from keyorbit.storage.journal import Action, Journal
 from keyorbit.training.schedule import OptimiseConfig
-from keyorbit.training.state import StepLosses, TrainingState
+from keyorbit.training.state import Resumed, StepLosses, TrainingState
 
 log = logging.getLogger(__name__)
 Watch = Callable[[int], Action | None]
@@ -60,9 +60,11 @@ class Stage:
         name: name of the checkpoint ``out/{name}.safetensors`` and of the lines in ``out/log.jsonl``.
         out: folder of the run.
         seed: all random numbers follow from it and from the number of the step. Default 0.
-        settings: written into the checkpoint; a checkpoint with other settings is refused. Default None: not compared.
+        settings: written into the checkpoint; a checkpoint with other settings, but for ``steps``, is refused. Default
+            None: not compared.
         until: ``time.monotonic()`` at which to save and stop, for a single process. Default: never.
-        begin: called in the first process before it writes its first file. Default: nothing is to be done before.
+        begin: called in the first process before it writes its first file, with whether the run goes on to another
+            number of steps than it had. Default: nothing is to be done before.
         resume: whether the checkpoint is resumed from, if there is one. Default True.
         watched: names, in the log, of the lines that ``watch`` writes. Default: none.
         again: how to go on from a checkpoint, for error messages.
@@ -74,7 +76,7 @@ class Stage:
     seed: int = 0
     settings: Mapping[str, Any] | None = None
     until: float = math.inf
-    begin: Action | None = None
+    begin: Callable[[bool], None] | None = None
     resume: bool = True
     watched: tuple[str, ...] = ()
     again: str = "--resume goes on from it, --overwrite begins anew"
@@ -130,19 +132,24 @@ def optimise(
         InputError: the checkpoint has other settings or weights, or losses or weights are not finite.
     """
     state = TrainingState(modules, config.average, config.rate, accelerator)
-    step, losses = (
-        state.restore(stage.checkpoint, stage.settings, stage.older) if stage.resume else (0, list[StepLosses]())
-    )
+    resumed = state.restore(stage.checkpoint, stage.settings, stage.older) if stage.resume else Resumed()
+    step, losses = resumed.step, resumed.losses
     began, first, means = time.monotonic(), step, dict[str, float]()
     main = accelerator.is_main_process
 
     def begin() -> None:
         if stage.begin is not None:
-            stage.begin()
+            stage.begin(resumed.before is not None)
         if first:  # the process that wrote this checkpoint may not have come to it
             state.keep(stage.checkpoint, first, config.keep)
 
     journal = Journal(stage.log, step, begin, (stage.name, *stage.watched), stage.again, main)
+
+    if resumed.before is not None:
+        if main:
+            how = f"rates and weights of losses are from here on those of a run of {config.steps} steps"
+            log.warning("%s goes on to %d steps instead of %d: %s", stage.checkpoint, config.steps, resumed.before, how)
+        journal.begin()  # the settings: whoever resumes it again need not say how long it has become
 
     def save() -> None:
         state.check(step, journal.kept)

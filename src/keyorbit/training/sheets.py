@@ -34,7 +34,7 @@ def sample_sheet(
     for i, thing in enumerate(objects):
         if thing.views is None:
             raise ValueError(f"{thing.name} has no views to show beside the generated ones")
-        grid = backend.generate([thing.input_image], torch.Generator().manual_seed(i), steps, tokens=tokens)[0].cpu()
+        grid = backend.generate([thing.framed_image], torch.Generator().manual_seed(i), steps, tokens=tokens)[0].cpu()
         views = split_views(grid, backend.layout).movedim(1, 0)
         size = (backend.view_size, backend.view_size)
         source = np.asarray(on_grey(thing.input_image).resize(size))

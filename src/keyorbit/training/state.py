@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from keyorbit.storage.checkpoint import (
     save_checkpoint,
 )
 from keyorbit.storage.files import make_folder
-from keyorbit.storage.settings import differing
+from keyorbit.storage.settings import goes_on_to
 from keyorbit.values import Amount, Count, Finite, from_values
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,21 @@ class _Header:
     settings: dict[str, Any] | None = None
     scaler: _Scaler | None = None
     losses: tuple[dict[str, Finite], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Resumed:
+    """Where a run goes on.
+
+    Attributes:
+        step: number of steps that are done.
+        losses: of the steps since the last line of the log.
+        before: number of steps that the run was to have, where it is to have another one now.
+    """
+
+    step: int = 0
+    losses: list[StepLosses] = field(default_factory=list)
+    before: int | None = None
 
 
 class TrainingState:
@@ -117,22 +132,23 @@ class TrainingState:
         path: Path,
         settings: Mapping[str, Any] | None,
         older: Mapping[str, Callable[[], Any]] | None = None,
-    ) -> tuple[int, list[StepLosses]]:
-        """Restore a checkpoint if there is one; return its step, and the losses since the last line of the log.
+    ) -> Resumed:
+        """Restore a checkpoint if there is one.
 
-        Without one these are 0 and none. ``older`` is as in :func:`keyorbit.storage.settings.differing`.
+        Args:
+            path: the checkpoint.
+            settings: of the run; those of the checkpoint may only have another number of ``steps``. None: not compared.
+            older: as in :func:`keyorbit.storage.settings.differing`.
 
         Raises:
-            InputError: it is damaged, or has other settings or other weights.
+            InputError: it is damaged, or has other settings or other weights, or more steps are done.
         """
         if not path.exists():
-            return 0, []
+            return Resumed()
         tensors, metadata = load_checkpoint(path)
         about = from_values(_Header, metadata, str(path))
-        if other := differing(json.loads(json.dumps(settings or {})), about.settings or {}, older):
-            raise InputError(
-                f"{path} was made with other settings ({', '.join(other)}): give the same, or another folder"
-            )
+        now = json.loads(json.dumps(settings or {}))
+        before = goes_on_to(path, now, about.settings or {}, about.step, older)
         stored = {key.removeprefix("weight.") for key in tensors if key.startswith("weight.")}
         if stored != self.weights.keys():
             raise InputError(f"{path} holds other weights than those to be trained: give another folder")
@@ -148,7 +164,7 @@ class TrainingState:
         log.info("%s resumes at step %d", path.stem, about.step)
         device = self.accelerator.device
         since = [StepLosses(tuple(terms), torch.tensor([*terms.values()], device=device)) for terms in about.losses]
-        return about.step, since
+        return Resumed(about.step, since, before)
 
     def _lay_as_weights(self) -> None:
         """Give the moments their weights' order in memory, which files do not keep: fused kernels take no other."""

@@ -91,7 +91,8 @@ def train(
         config: the settings.
         out: folder of the run.
         tokens: tokens to start from. Default None: random ones.
-        resume: continue the run in ``out``. Default False.
+        resume: continue the run in ``out``, with the same settings; only ``steps`` may differ, and those that change
+            nothing of what is learned. Default False.
         accelerator: from :func:`make_accelerator`; the backend has to be on its device. Default None: one is made.
         report: called as ``report(done, steps, terms)`` after each step, with the means of the last line of the log.
         overwrite: replace an earlier run in ``out``, at the new one's first checkpoint; other files are never touched.
@@ -120,11 +121,11 @@ class _Place:
     resume: bool
     overwrite: bool
 
-    def begin(self, config: TrainConfig) -> None:
+    def begin(self, config: TrainConfig, lengthened: bool) -> None:
         """Take the folder, with its marker and settings, before the first checkpoint is written."""
         begin_output(self.out, RUN, self.overwrite, self.resume, checked=True)
-        # A resumed run has them.
-        if not (self.out / f"{NAME}.safetensors").exists():
+        # A resumed run has them, unless it goes on to another number of steps.
+        if lengthened or not (self.out / f"{NAME}.safetensors").exists():
             write_text(self.out / SETTINGS, to_toml(config))
 
 
@@ -154,8 +155,8 @@ def _train(
     sizes = f"{len(objects)} objects, {config.steps} steps of {config.batch} x {config.accumulate}"
     log.info("training %s on %s, with %d processes, on %s", what, sizes, accelerator.num_processes, model.device)
 
-    def begin() -> None:
-        place.begin(config)
+    def begin(lengthened: bool) -> None:
+        place.begin(config, lengthened)
         if config.tracker != "none":
             accelerator.init_trackers(PROJECT, plain_values(asdict(config)))
 

@@ -18,7 +18,8 @@ from keyorbit.diffusion.backends.text import encode_prompts, random_rows
 from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
-from keyorbit.objects.pictures import middle_square, on_grey
+from keyorbit.objects.framing import middle_square
+from keyorbit.objects.pictures import on_grey
 
 # StableKeypoints reads the first four cross-attention layers on the way up that have at most 32 × 32 positions.
 _NUM_LAYERS = 4

@@ -151,7 +151,7 @@ def _unchanged(
     """These objects, each with its generator."""
     for number in numbers:
         thing = objects[number]
-        if object_fingerprint(thing) != index.objects[number][1]:
+        if object_fingerprint(thing, index.layout[0] * index.layout[1] > 1) != index.objects[number][1]:
             raise InputError(f"{thing.name} has changed since the cache was begun; build it again in another folder")
         yield thing, object_generator(index.prepare.seed, number)
 

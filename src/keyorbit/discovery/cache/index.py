@@ -201,7 +201,7 @@ def plan_cache(
     cameras: Cameras | None = None
     listed = []
     for number, (thing, cameras) in enumerate(on_one_rig(objects, backend)):  # noqa: B007 (the cameras are read after it)
-        listed.append((thing.name, object_fingerprint(thing)))
+        listed.append((thing.name, object_fingerprint(thing, backend.layout.num_views > 1)))
         if progress is not None:
             progress(number + 1, len(objects))
     if not listed:
@@ -236,10 +236,15 @@ def _cached_layer(outline: LayerQueries) -> CachedLayer:
     return CachedLayer(outline.name, outline.size, heads, channels, outline.to_key is not None)
 
 
-def object_fingerprint(thing: ObjectViews) -> str:
-    """A short hash of what the model is shown of an object: its pictures and silhouettes as they were read."""
+def object_fingerprint(thing: ObjectViews, several: bool = True) -> str:
+    """A short hash of what the model is shown of an object: its pictures and silhouettes as they were read.
+
+    ``several``: whether the model has several views, and so the input picture may be recentred.
+    """
     digest = hashlib.sha256(f"{thing.input_image.mode} {thing.input_image.size}".encode())
     digest.update(thing.input_image.tobytes())
+    if several and thing.framing.recentred:
+        digest.update(f"{thing.framing.seen}".encode())
     for tensor in (thing.views, thing.masks):
         if tensor is not None:
             _feed(digest, tensor)

@@ -117,7 +117,7 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
     titles, places, scores = [f"view {i}" for i in range(len(pictures))], [*flat.xy], [*flat.score]
     heat = detection.heatmaps
     if flat.input_xy is not None and flat.input_score is not None:
-        titles, pictures = ["input", *titles], [square(detection.input_image), *pictures]
+        titles, pictures = ["input", *titles], [square(detection.input_square), *pictures]
         places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
         given = torch.zeros_like(heat[0]) if detection.input_heatmaps is None else detection.input_heatmaps
         heat = torch.cat([given[None].to(heat), heat])
@@ -256,6 +256,8 @@ def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], 
     if camera is not None and float(camera.score) > 0:
         angle, spread = float(camera.elevation_deg), float(camera.elevation_std_deg)
         facts.append(("elevation of the input picture", f"{angle:.0f}° ± {spread:.0f}°"))
+    if detection.framing is not None and detection.framing.recentred:
+        facts.append(("input picture", detection.framing.words))
     return tuple(facts)
 
 
