@@ -57,6 +57,7 @@ CALLS = {
     "cache": ["data", "--out", "new"],
     "train": ["data", "--out", "old", "--overwrite"],
     "detect": ["run", "data", "--out", "new"],
+    "generate": ["data", "--out", "new"],
     "evaluate": ["run", "data"],
     "protocol stablekeypoints": ["--dataset", "taichi", "--data", "data", "--out", "new", "--model", "tiny"],
     "report": ["run"],
