@@ -1,6 +1,7 @@
 """`keyorbit generate`: views of pictures, as objects that the other commands read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.models import save_controlnet
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.control import Control, depth_picture
 from keyorbit.diffusion.generation import Sampling, generate_objects
 from keyorbit.diffusion.prepare import object_views
 from keyorbit.errors import InputError
+from keyorbit.geometry.views import split_views
 from keyorbit.objects.dataset import ObjectViews, load_dataset, load_object
 
 STEPS = 3
@@ -24,6 +29,15 @@ def pictures(tmp_path):
     for name, size in (("a", (20, 24, 4)), ("b", (16, 16, 3))):
         Image.fromarray(draw.integers(0, 256, size, np.uint8)).save(tmp_path / "pictures" / f"{name}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture(scope="module")
+def controlnet(model_folder, tmp_path_factory):
+    return save_controlnet(model_folder, tmp_path_factory.mktemp("controlnet"))
+
+
+def as_picture(grid):
+    return Image.fromarray((grid.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8))
 
 
 def grids(folder):
@@ -43,8 +57,7 @@ def test_the_views_are_those_of_backend_generate_and_an_object_of_all_commands(
         seed = 5 + int(name[-1])
         picture = Image.open(pictures / f"{name[0]}.png")
         alone = backend.generate([picture], torch.Generator().manual_seed(seed), STEPS, 2.0)[0]
-        grid = (alone.permute(1, 2, 0) * 255).round().numpy()
-        assert (found[name] == grid).all()
+        assert (found[name] == np.asarray(as_picture(alone))).all()
         folder = tmp_path / "out" / name
         told = json.loads((folder / "meta.json").read_text())["generated"]
         assert told == {
@@ -74,10 +87,91 @@ def test_pictures_that_go_together_give_the_same_views(pictures, tmp_path, backe
     things, told = list(load_dataset(pictures)), []
     for batch in (1, 3):
         places = [tmp_path / str(batch) / name for name in "abcd"]
-        generate_objects(places, things, backend, Sampling(1, 2, STEPS), batch, lambda *now: told.append(now))
+        generate_objects(places, things, backend, Sampling(1, 2, STEPS), None, batch, lambda *now: told.append(now))
     alone, together = grids(tmp_path / "1"), grids(tmp_path / "3")
     assert all(np.abs(alone[name] - together[name]).max() <= 1 for name in "abcd")
     assert told == [(i, 12) for i in range(1, 13)] + [(i, 6) for i in range(1, 7)]
+
+
+@pytest.fixture(scope="module")
+def controlled(model_folder, controlnet):
+    return load_backend(model_folder, controlnet=controlnet)
+
+
+def test_normals_are_what_the_controlnet_makes_of_the_views(
+    pictures, tmp_path, model_folder, controlnet, controlled, command
+):
+    words = ["generate", pictures / "b.png", "--model", model_folder, "--steps", STEPS, "--normals"]
+    assert command(*words, "--controlnet", controlnet, "--out", tmp_path / "out") == 0
+    picture, seeded = Image.open(pictures / "b.png"), lambda: torch.Generator().manual_seed(0)
+    grid = as_picture(controlled.generate(picture, seeded(), STEPS)[0])
+    normals = as_picture(controlled.generate(picture, seeded(), STEPS, depth_images=grid, conditioning_scale=1.0)[0])
+    assert (grids(tmp_path / "out")["b"] == np.asarray(grid)).all()
+    assert (np.asarray(Image.open(tmp_path / "out" / "b" / "normals.png")) == np.asarray(normals)).all()
+    assert not (np.asarray(normals) == np.asarray(grid)).all()
+    told = json.loads((tmp_path / "out" / "b" / "meta.json").read_text())["generated"]
+    assert (told["control"], told["control_scale"]) == ("normals", 1.0)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_views_that_follow_depths(given, pictures, tmp_path, model_folder, controlnet, controlled, command, chairs):
+    """Those of a picture; of an object's own views; of views that are generated before."""
+    picture, seeded = Image.open(pictures / "b.png"), lambda: torch.Generator().manual_seed(4)
+    if given:
+        depth = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 32, 3), np.uint8))
+        depth.save(tmp_path / "depth.png")
+        words, weight = ["--depth", tmp_path / "depth.png", "--control-scale", 0.5], 0.5
+    else:
+        first = controlled.generate(picture, seeded(), STEPS)[0]
+        made = ObjectViews("first", picture, split_views(first, controlled.layout).movedim(1, 0))
+        _, masks, cameras = object_views(made, controlled, seeded())
+        depth = depth_picture(masks, cameras, controlled.layout)
+        words, weight = ["--depth", "auto"], 0.75
+    words = ["generate", pictures / "b.png", "--model", model_folder, "--steps", STEPS, "--seed", 4, *words]
+    assert command(*words, "--controlnet", controlnet, "--out", tmp_path / "out") == 0
+    grid = controlled.generate(picture, seeded(), STEPS, depth_images=depth, conditioning_scale=weight)[0]
+    assert (grids(tmp_path / "out")["b"] == np.asarray(as_picture(grid))).all()
+    assert (np.asarray(Image.open(tmp_path / "out" / "b" / "depth.png")) == np.asarray(depth)).all()
+
+
+def test_depths_of_an_objects_own_views(tmp_path, controlled, objects):
+    thing, told = objects[0], []
+    for batch in (1, 2):
+        places = [tmp_path / str(batch) / "own", tmp_path / str(batch) / "bare"]
+        things = [thing, ObjectViews("bare", thing.input_image)]
+        how = {"batch": batch, "progress": lambda *now: told.append(now)}
+        generate_objects(places, things, controlled, Sampling(steps=2), Control("auto"), **how)
+        assert told[-1] == ((6, 6) if batch == 1 else (4, 4))
+    depth = np.asarray(Image.open(tmp_path / "1" / "own" / "depth.png"))
+    assert (depth == np.asarray(depth_picture(thing.masks, thing.cameras, controlled.layout))).all()
+    assert (depth == np.asarray(Image.open(tmp_path / "2" / "own" / "depth.png"))).all()
+    assert [depth[depth[..., 3] > 0].min(), depth[..., :3].max()] == [0, 255]
+    other = replace(thing, cameras=thing.cameras.select([1, 0, 2, 3, 4, 5]))
+    with pytest.raises(InputError, match="has other cameras than the model"):
+        generate_objects([tmp_path / "other"], [other], controlled, Sampling(steps=1), Control("auto"))
+
+
+WRONG = [
+    (["--depth", "auto", "--normals"], "choose one of them"),
+    (["--control-scale", 1], "give one of these too"),
+    (["--normals", "--model", "tiny"], "the tiny model has no ControlNet"),
+    (["--normals", "--controlnet", "nowhere"], "no ControlNet at nowhere"),
+    (["--depth", "none.png", "--controlnet", "a/b"], "there is no picture at none.png"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), WRONG)
+def test_what_a_controlnet_cannot_do(words, sentence, pictures, tmp_path, model_folder, command, capsys):
+    assert command("generate", pictures, "--model", model_folder, *words, "--out", tmp_path / "out") == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_depths_of_more_than_eight_bits_are_refused(pictures, tmp_path, model_folder, controlnet, command, capsys):
+    Image.fromarray(np.full((48, 32), 1500, np.uint16)).save(tmp_path / "depth.png")
+    words = ["generate", pictures, "--model", model_folder, "--controlnet", controlnet, "--out", tmp_path / "out"]
+    assert command(*words, "--depth", tmp_path / "depth.png") == 2
+    assert "does not have 8 bits a channel" in capsys.readouterr().err
 
 
 def test_a_model_of_one_view_generates_none(pictures, tmp_path, stable_diffusion_folder, command, capsys):

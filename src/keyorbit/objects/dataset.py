@@ -7,7 +7,7 @@ A dataset folder has one sub-folder for each object with ``cond.png``, ``grid.pn
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -184,11 +184,11 @@ def write_object(
     layout: Layout,
     meta: dict[str, Any],
     overwrite: bool = False,
-    views: bool = False,
+    beside: Mapping[str, Image.Image] | None = None,
 ) -> None:
     """Write one object folder, all of it or nothing. The format and the layout are added to ``meta``.
 
-    With ``views`` there is ``view_0.png`` … beside ``grid.png``, for people; the grid is what is read.
+    ``beside`` are further pictures by the names of their files, which nothing here reads. Default None: there are none.
 
     Raises:
         InputError: there is an object already and ``overwrite`` is False, or as
@@ -197,8 +197,8 @@ def write_object(
     with replaced_folder(folder, OBJECT, overwrite) as partial:
         input_image.save(partial / "cond.png")
         grid.save(partial / "grid.png")
-        for i, view in enumerate(_cut(grid, layout) if views else ()):
-            view.save(partial / f"view_{i}.png")
+        for name, picture in (beside or {}).items():
+            picture.save(partial / name)
         content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
         (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n")
 
@@ -232,9 +232,7 @@ def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
         if size is None:
             picture, mask = to_tensor(image)
             return split_views(picture, layout).movedim(1, 0), None if mask is None else split_views(mask, layout)
-        smaller = max(1, size[0] // layout.cols), max(1, size[1] // layout.rows)
-        # Each view reduced by itself, so that none are mixed.
-        pairs = [to_tensor(reduced(view, smaller)) for view in _cut(image, layout)]
+        pairs = [to_tensor(view) for view in _cut(image, layout, size)]
     else:
         files = (folder / f"view_{i}.png" for i in range(layout.num_views))
         pairs = [to_tensor(load_image(path, _LARGEST_VIEW)) for path in files]
@@ -244,12 +242,13 @@ def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
     return torch.stack([picture for picture, _ in pairs]), torch.stack(masks) if len(masks) == len(pairs) else None
 
 
-def _cut(image: Image.Image, layout: Layout) -> Iterator[Image.Image]:
-    """Yield the views of a grid."""
+def _cut(image: Image.Image, layout: Layout, size: tuple[int, int]) -> Iterator[Image.Image]:
+    """Yield the views of a grid that would be reduced to ``size``, each reduced by itself so that none are mixed."""
     height, width = layout.view_size(image.height, image.width)
+    smaller = max(1, size[0] // layout.cols), max(1, size[1] // layout.rows)
     for i in range(layout.num_views):
         top, left = i // layout.cols * height, i % layout.cols * width
-        yield image.crop((left, top, left + width, top + height))
+        yield reduced(image.crop((left, top, left + width, top + height)), smaller)
 
 
 def _truth(told: Description) -> Truth | None:
