@@ -1,17 +1,19 @@
 """Models and tokens by their paths: whether they are there, before torch is loaded to read them."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
 from keyorbit.errors import InputError
 
-# The Hub's own limit on owner/name.
-_LONGEST_ID = 192
+# As the Hub names repositories.
+_ID = re.compile(r"\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def check_model(model: str, hint: str = "") -> None:
-    """Whether a name can be a model: ``"tiny"``, a folder that is there, or what looks like a Hub id.
+    """Whether a name can be a model: ``"tiny"``, a folder or a checkpoint that is there, or what looks like a Hub id.
 
     Raises:
         InputError: it is none of these; ``hint`` is the sentence then.
@@ -19,8 +21,38 @@ def check_model(model: str, hint: str = "") -> None:
     path = Path(model)
     if model == "tiny" or _is(path.is_dir):
         return
-    if _is(path.exists) or len(model) > _LONGEST_ID or model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise InputError(hint or f"no model folder at {model}; give 'tiny', a folder, or a Hub id such as owner/name")
+    if _is(path.exists):
+        if path.suffix == ".safetensors":
+            return
+        if path.suffix in _PICKLES:
+            raise InputError(f"{model} is a pickle, and pickles are never opened: convert it to safetensors")
+        raise InputError(hint or f"{model} is a file; give the model's folder, or a checkpoint in a .safetensors file")
+    if not _is_id(model):
+        where = " (a shell puts your home folder in place of ~ only where a word begins)" if model[0] == "~" else ""
+        raise InputError(
+            hint or f"no model folder at {model}{where}; give 'tiny', a folder, or a Hub id such as owner/name"
+        )
+    check_hub_id(model, "model")
+
+
+def check_hub_id(name: str, what: str) -> None:
+    """Whether a name can be meant as a repository of the Hub: not one whose owner is a folder here.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not _is_id(name):
+        raise InputError(f"no {what} at {name}; give a folder that is there, or a Hub id such as owner/name")
+    owner = name.partition("/")[0]
+    if _is(Path(owner).is_dir):
+        raise InputError(
+            f"there is a folder {owner} here, but no {name}; give a folder that is there (the {what} {name} of the Hub "
+            "can be had from another folder)"
+        )
+
+
+def _is_id(name: str) -> bool:
+    return bool(_ID.fullmatch(name)) and not any(wrong in name for wrong in ("--", "..")) and name[-4:] != ".git"
 
 
 def check_architecture(model: str) -> None:

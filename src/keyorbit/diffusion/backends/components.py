@@ -1,14 +1,17 @@
 """A model's parts from disk: the right class, complete, fitting each other, and never from a pickle."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import ControlNetModel, ModelMixin, UNet2DConditionModel
+from diffusers import ControlNetModel, ModelMixin, SchedulerMixin, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from keyorbit.diffusion.backends.stored import check_config, check_numbers, stored_class
+from keyorbit.diffusion.backends.weight_files import file_names, pickles, weight_files
 from keyorbit.diffusion.paths import check_unet
 from keyorbit.errors import InputError, first_line, memory_shortage
 
@@ -16,7 +19,6 @@ _OTHER_NAMES = {
     CLIPImageProcessorPil: {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"},
     CLIPTokenizer: {"CLIPTokenizerFast"},
 }
-_PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 
 
 def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
@@ -27,13 +29,14 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     """
     if not path.is_dir():
         raise InputError(f"the model in {path.parent} lacks its {what}: there is no folder {path}")
+    if issubclass(kind, SchedulerMixin):
+        return _scheduler(path, what, kind)
     _check_class(path, what, kind)
     check_config(path, kind)
     kwargs: dict[str, Any] = {}
     if issubclass(kind, torch.nn.Module):
-        _refuse_pickle_only(path)
-        library_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
-        kwargs = {"use_safetensors": True, "output_loading_info": True, "variant": _variant(path), library_key: dtype}
+        library_key, variant = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype", _variant(path, what)
+        kwargs = {"use_safetensors": True, "output_loading_info": True, "variant": variant, library_key: dtype}
     try:
         loaded = kind.from_pretrained(path, **kwargs)
     except BaseException as error:  # the libraries raise whatever they meet in a damaged file, also Rust's panics
@@ -89,6 +92,33 @@ def load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
     return load_component(folder, "ControlNet", ControlNetModel, dtype)
 
 
+def _scheduler(path: Path, what: str, kind: Any) -> Any:
+    """The folder's scheduler as one of the class ``kind``, with the noise schedule that it has in its own class.
+
+    Classes differ in what they take for a beta that the folder leaves out.
+    """
+    name = stored_class(path) or kind.__name__
+    own = getattr(diffusers, name, None)
+    if not (isinstance(own, type) and issubclass(own, SchedulerMixin)):  # also: one that needs what is not installed
+        _check_class(path, what, kind)
+        own = kind
+    known, told = _parameters(own), check_config(path, kind)
+    if "beta_start" not in known or "snr_shift_scale" in known or (told and told.use_flow_sigmas):
+        raise InputError(
+            f"the {what} in {path} is a {name} whose noise is not that of Stable Diffusion, which betas tell: models of "
+            "flow matching and their like cannot be used"
+        )
+    try:
+        stored = {**known, **kind.load_config(path)}
+        return kind.from_config({name: stored[name] for name in _parameters(kind) if name in stored})
+    except Exception as error:
+        raise InputError(f"the {what} in {path} cannot be loaded: {first_line(error)}") from error
+
+
+def _parameters(kind: Any) -> dict[str, Any]:
+    return {name: one.default for name, one in signature(kind).parameters.items()}
+
+
 def _check_class(path: Path, what: str, kind: Any) -> None:
     found = stored_class(path)
     known = {kind.__name__, *getattr(kind, "_compatibles", ()), *_OTHER_NAMES.get(kind, ())}
@@ -96,19 +126,17 @@ def _check_class(path: Path, what: str, kind: Any) -> None:
         raise InputError(f"the {what} in {path} is a {found}, not a {kind.__name__}")
 
 
-def _refuse_pickle_only(path: Path) -> None:
-    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
-    if pickles and not any(path.glob("*.safetensors")):
+def _variant(path: Path, what: str) -> str | None:
+    """That of the weights which are loaded, such as ``"fp16"``; raises InputError where there are none."""
+    weights = weight_files(names := file_names(path))
+    if weights.names:
+        return weights.variant
+    if found := pickles(names):
         raise InputError(
-            f"{path} holds its weights as the pickle {pickles[0]} only, and pickles are never opened: "
+            f"{path} holds its weights as the pickle {found[0]} only, and pickles are never opened: "
             "convert it to safetensors"
         )
-
-
-def _variant(path: Path) -> str | None:
-    """``"fp16"`` where weights are stored in that form only."""
-    stored = [file.name for file in path.glob("*.safetensors") if ".non_ema" not in file.name]
-    return "fp16" if stored and all(".fp16" in name for name in stored) else None
+    raise InputError(f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files")
 
 
 def _check_weights(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:

@@ -73,7 +73,8 @@ class UNetConfig:
     addition_embed_type: Literal[None] = None
     encoder_hid_dim: Literal[None] = None
     encoder_hid_dim_type: Literal[None] = None
-    time_cond_proj_dim: Literal[None] = None
+    # Of a latent consistency model, which is told the guidance that it imitates.
+    time_cond_proj_dim: Width | None = None
     conditioning_embedding_out_channels: Widths = (16, 32, 96, 256)
 
     @property
@@ -171,6 +172,7 @@ class SchedulerConfig:
     timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace"
     steps_offset: Annotated[int, Meta(ge=0, lt=_STEPS)] = 0
     rescale_betas_zero_snr: bool = False
+    use_flow_sigmas: bool | None = False
 
 
 @dataclass(frozen=True)

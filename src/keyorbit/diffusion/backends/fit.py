@@ -7,12 +7,47 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from keyorbit.diffusion.backends.configurations import UNetConfig, read_config
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components
 from keyorbit.errors import InputError, first_line, memory_shortage
 from keyorbit.geometry.views import Layout
 
 Parts = Components | StableDiffusionComponents
+
+_NEEDED = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
+# Other kinds of models, by a part that they have and Stable Diffusion has not.
+_OTHER_KINDS = {
+    "transformer": "a diffusion transformer, as Stable Diffusion 3 and Flux are",
+    "motion_adapter": "an AnimateDiff of several frames",
+    "text_encoder_2": "a Stable Diffusion XL, which has two text encoders",
+    "low_res_scheduler": "an upscaler",
+    "depth_estimator": "a model that is given depth",
+    "image_normalizer": "a model that is given an embedding of a picture",
+}
+# And by what their UNet takes besides the noised latent.
+_OTHER_INPUTS = {5: "a model that is given depth", 7: "an upscaler", 8: "one that edits a picture", 9: "an inpainting model"}
+
+
+def check_kind(index: dict[str, Any], folder: Path) -> None:
+    """Raise InputError where ``model_index.json`` does not describe a Stable Diffusion, whatever it is used for.
+
+    Pipelines of its kind differ in what they do with the same parts.
+    """
+    found = index.get("_class_name")
+    name = found[-1] if isinstance(found, list) and found else found  # [module, class] of a repository's own pipeline
+    there = {part for part, kind in index.items() if isinstance(kind, list) and all(isinstance(k, str) for k in kind)}
+    what = next((kind for part, kind in _OTHER_KINDS.items() if part in there), None)
+    if what is None and not there.issuperset(_NEEDED) and name != "StableDiffusionPipeline":
+        what = f"without {', '.join(part for part in _NEEDED if part not in there)}"
+    config = folder / "unet" / "config.json"
+    if what is None and config.is_file():
+        what = _OTHER_INPUTS.get(read_config(config, UNetConfig).in_channels)
+    if what is not None:
+        raise InputError(
+            f"{folder / 'model_index.json'} describes a {name}, {what}: give a Zero123++ model (it has "
+            "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline of version 1 or 2)"
+        )
 
 
 def check_fit(parts: Parts, folder: Path) -> None:

@@ -16,8 +16,8 @@ from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_unet
 from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
-from keyorbit.diffusion.backends.fit import check_fit, check_pictures, check_schedule, check_unet_runs, check_words
-from keyorbit.diffusion.backends.folders import model_folder
+from keyorbit.diffusion.backends.fit import check_fit, check_kind, check_pictures, check_schedule, check_unet_runs, check_words
+from keyorbit.diffusion.backends.folders import index_of, model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
@@ -26,7 +26,6 @@ from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched
-from keyorbit.storage.content import json_of
 from keyorbit.values import from_values
 
 log = logging.getLogger(__name__)
@@ -100,13 +99,13 @@ def load_backend(
     """
     if cameras_of is not None:
         check_choice(cameras_of)
-    folder = source_folder(str(model))
+    folder = source_folder(str(model), own_unet=unet is None)
     target, kind = device_and_dtype(device, dtype)
-    index, other, began = _read_index(folder), None if unet is None else Path(unet), time.monotonic()
+    index, other, began = index_of(folder), None if unet is None else Path(unet), time.monotonic()
     load: Callable[[torch.dtype], Loaded]
     if "ramping_coefficients" in index:
         load = partial(_zero123plus, str(model), folder, index, target, other, cameras_of)
-    elif index.get("_class_name") == "StableDiffusionPipeline":
+    else:
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
         if cameras_of is not None:
@@ -114,14 +113,9 @@ def load_backend(
         if compile:
             raise InputError(f"{folder} is a Stable Diffusion model, which generates no views: leave compile out")
         load = partial(_stable_diffusion, str(model), folder, target, other)
-    else:
-        raise InputError(
-            f"{folder / 'model_index.json'} describes a {index.get('_class_name')}: give a Zero123++ model (it has "
-            "ramping_coefficients) or a Stable Diffusion one (a StableDiffusionPipeline)"
-        )
     backend = load(kind) if dtype != AUTO or target.type == "cpu" else load_settled(load)
     if isinstance(backend, Zero123PlusBackend) and controlnet is not None:
-        backend.add_controlnet(load_controlnet(source_folder(str(controlnet)), backend.dtype))
+        backend.add_controlnet(load_controlnet(_controlnet_folder(str(controlnet)), backend.dtype))
     if isinstance(backend, Zero123PlusBackend) and compile:
         backend.compile_unet()
     _tell(backend, began)
@@ -225,21 +219,36 @@ def model_fingerprint(model: str | Path) -> str:
     return fingerprint(source_folder(str(model)))
 
 
-def source_folder(model: str) -> Path:
-    """Where the files of the model of that name are; see :func:`load_backend`."""
-    # A single-file checkpoint at the root is left behind; a ControlNet's own files lie there.
-    wanted = ("*.json", "*/*.txt", "*/*.safetensors", "diffusion_pytorch_model*.safetensors")
-    return model_folder(model, wanted, ("safety_checker/*", "*.non_ema.*"))
+def source_folder(model: str, own_unet: bool = True) -> Path:
+    """Where the files of the model of that name are, fetched if need be; see :func:`load_backend`.
+
+    Args:
+        model: its name.
+        own_unet: whether the weights of its own UNet are wanted. Default True.
+
+    Raises:
+        InputError: it is of no kind that can be used, or not to be had; of another kind no weights are fetched.
+    """
+    folder = model_folder(model)
+    classes = _classes(index_of(folder), folder)
+    modules = {name: issubclass(kind, torch.nn.Module) for name, kind in classes.items()}
+    return model_folder(model, modules | ({} if own_unet else {"unet": False}))
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / "model_index.json"
-    if not path.exists():
-        raise InputError(f"{folder} is no model folder: it has no model_index.json")
-    index = json_of(path, infinite=True)
-    if not isinstance(index, dict):
-        raise InputError(f"{path} does not describe a model: it must be a JSON object")
-    return index
+def _controlnet_folder(model: str) -> Path:
+    return model_folder(model, {"": True}, "config.json")
+
+
+def _classes(index: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The classes of the parts that are loaded, by what ``model_index.json`` says.
+
+    Raises:
+        InputError: it describes a model of another kind.
+    """
+    if "ramping_coefficients" in index:
+        return _CLASSES
+    check_kind(index, folder)
+    return _STABLE_DIFFUSION_CLASSES
 
 
 def usable_device(name: str) -> torch.device:

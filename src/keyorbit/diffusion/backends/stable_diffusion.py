@@ -23,6 +23,7 @@ from keyorbit.objects.pictures import middle_square, on_grey
 # StableKeypoints reads the first four cross-attention layers on the way up that have at most 32 × 32 positions.
 _NUM_LAYERS = 4
 _MOST_POSITIONS = 32**2
+_GUIDANCE = 8.5
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class StableDiffusionBackend:
         self.parts, self.name, self.fingerprint = parts, name, fingerprint
         self.unet, self.layout = parts.unet, Layout(1, 1)
         self.precision = Precision(str(parts.unet.dtype).removeprefix("torch."))
+        width = parts.unet.config.time_cond_proj_dim
+        self._guidance = None if width is None else guidance_embedding(width)
         for module in (parts.vae, parts.unet, parts.text_encoder):
             module.requires_grad_(False).eval()
 
@@ -142,14 +145,15 @@ class StableDiffusionBackend:
             context: text rows, with learnable tokens behind them if attention is being captured.
             condition_latent: not looked at, and neither is ``condition_noise``: for models with a condition pass.
         """
-        prediction: Tensor = self.unet(latents, timestep.to(latents.device), context).sample
+        told = {} if self._guidance is None else {"timestep_cond": self._guidance.to(latents)}
+        prediction: Tensor = self.unet(latents, timestep.to(latents.device), context, **told).sample
         return prediction
 
     def clean_latents(self, latents: Tensor, prediction: Tensor, timestep: int) -> Tensor:
         """What the UNet takes to lie below the noise: x₀ from the noised latents and the prediction for them.
 
         Raises:
-            InputError: the scheduler's prediction type is neither ε nor v.
+            InputError: the scheduler's prediction type is none of ε, v and x₀.
         """
         alpha: Tensor = self.parts.scheduler.alphas_cumprod[timestep].to(latents)
         kind = self.parts.scheduler.config.prediction_type
@@ -157,7 +161,19 @@ class StableDiffusionBackend:
             return (latents - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
         if kind == "v_prediction":
             return alpha.sqrt() * latents - (1 - alpha).sqrt() * prediction
-        raise InputError(f"the scheduler of {self.name} predicts {kind!r}: it must be epsilon or v_prediction")
+        if kind == "sample":
+            return prediction
+        raise InputError(f"the scheduler of {self.name} predicts {kind!r}: it must be epsilon, v_prediction or sample")
+
+
+def guidance_embedding(width: int) -> Float[Tensor, "1 width"]:
+    """What a latent consistency model is told of the guidance that it imitates, for 8.5, diffusers' default for it.
+
+    Luo et al. 2023, Latent Consistency Models; w is one less, and the model was trained with nothing near 0.
+    """
+    half = width // 2
+    angles = 1000 * (_GUIDANCE - 1) * torch.logspace(0, -4, half)
+    return torch.cat([angles.sin(), angles.cos(), torch.zeros(width % 2)])[None]
 
 
 def first_up_layers(

@@ -25,6 +25,7 @@ from keyorbit.diffusion.backends.configurations import (
     VisionConfig,
     read_config,
 )
+from keyorbit.diffusion.backends.weight_files import file_names, weight_files
 from keyorbit.errors import InputError
 from keyorbit.storage.content import json_of
 
@@ -42,13 +43,16 @@ _CLASS_FILES = ("config.json", "scheduler_config.json", "preprocessor_config.jso
 _CLASS_KEYS = ("_class_name", "architectures", "image_processor_type", "feature_extractor_type", "tokenizer_class")
 
 
-def check_config(path: Path, kind: Any, weights: Path | None = None) -> None:
-    """Check the configuration of the part in the folder ``path``, and that the weights beside it are of its sizes.
+def check_config(path: Path, kind: Any, weights: Path | None = None) -> Any:
+    """Read the configuration of the part in the folder ``path``, and check that the weights beside it are of its sizes.
 
     Args:
         path: the folder.
         kind: the library's class.
         weights: a file in place of the folder's own.
+
+    Returns:
+        One of the classes of :mod:`keyorbit.diffusion.backends.configurations`; None where there is no such file.
 
     Raises:
         InputError: a field holds what it may not, or the weights are too few for it: memory for what it describes is
@@ -56,17 +60,18 @@ def check_config(path: Path, kind: Any, weights: Path | None = None) -> None:
     """
     name, config_kind = _CONFIGS.get(kind, ("", None))
     if config_kind is None or not (path / name).exists():
-        return  # loading says what is wrong
+        return None  # loading says what is wrong
     config: Any = read_config(path / name, config_kind)
     if not issubclass(kind, nn.Module):
-        return
-    files = [weights] if weights else sorted(path.glob("*.safetensors"))
+        return config
+    files = [weights] if weights else [path / name for name in weight_files(file_names(path)).names]
     stored, needed = sum(map(numbers_in, files)), config.least
     if files and needed > stored:
         raise InputError(
             f"{path / name} describes a network of more than {needed:,} weights; beside it lie {stored:,}: one of its "
             "sizes is wrong"
         )
+    return config
 
 
 def numbers_in(file: Path) -> int:
