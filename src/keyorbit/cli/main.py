@@ -13,6 +13,7 @@ import typer
 
 from keyorbit.cli.app import app_command
 from keyorbit.cli.cache import cache_command
+from keyorbit.cli.convert import convert_command
 from keyorbit.cli.dataset import dataset_list, dataset_make, dataset_render
 from keyorbit.cli.detect import detect_command
 from keyorbit.cli.discover import discover_command
@@ -63,6 +64,7 @@ def new_app() -> typer.Typer:
         (app, "report", report_command),
         (app, "app", app_command),
         (app, "inspect", inspect_command),
+        (app, "convert", convert_command),
         (dataset, "make", dataset_make),
         (dataset, "render", dataset_render),
         (dataset, "list", dataset_list),

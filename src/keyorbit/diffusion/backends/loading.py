@@ -16,7 +16,14 @@ from keyorbit.devices import AUTO, resolve_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_unet
 from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
-from keyorbit.diffusion.backends.fit import check_fit, check_kind, check_pictures, check_schedule, check_unet_runs, check_words
+from keyorbit.diffusion.backends.fit import (
+    check_fit,
+    check_kind,
+    check_pictures,
+    check_schedule,
+    check_unet_runs,
+    check_words,
+)
 from keyorbit.diffusion.backends.folders import index_of, model_folder
 from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
@@ -229,10 +236,17 @@ def source_folder(model: str, own_unet: bool = True) -> Path:
     Raises:
         InputError: it is of no kind that can be used, or not to be had; of another kind no weights are fetched.
     """
-    folder = model_folder(model)
+    return model_folder(model, parts_of(model_folder(model)) | ({} if own_unet else {"unet": False}))
+
+
+def parts_of(folder: Path) -> dict[str, bool]:
+    """The parts that are loaded of a model's folder, and whether each of them has weights.
+
+    Raises:
+        InputError: the folder holds no model of a kind that can be used.
+    """
     classes = _classes(index_of(folder), folder)
-    modules = {name: issubclass(kind, torch.nn.Module) for name, kind in classes.items()}
-    return model_folder(model, modules | ({} if own_unet else {"unet": False}))
+    return {name: issubclass(kind, torch.nn.Module) for name, kind in classes.items()}
 
 
 def _controlnet_folder(model: str) -> Path:

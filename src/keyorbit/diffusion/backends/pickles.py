@@ -55,7 +55,7 @@ def loaded(source: Path) -> Any:
             deceived (CVE-2025-32434).
     """
     if _version() < _SAFE:
-        raise InputError(f"pickles are opened by torch {_SAFE[0]}.{_SAFE[1]} and later only, not by {torch.__version__}")
+        raise InputError(f"pickles are opened by torch 2.6 and later only, and this is {torch.__version__}: update it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old kinds of pickles
@@ -65,8 +65,8 @@ def loaded(source: Path) -> Any:
             raise
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
-                f"{source} was not opened, since that could run code: it holds {named[1]:.100}, which is no tensor; get "
-                "the weights as safetensors"
+                f"{source} was not opened, since that could run code: it holds {named[1]:.100}, which is no tensor; "
+                "get the weights as safetensors"
             ) from error
         said = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error):.100})"
         raise InputError(f"{source} is damaged, or not what torch.save writes{said}") from error
@@ -88,7 +88,9 @@ def state_dict(content: Any, source: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{source} holds no weights by name, but a {type(content).__name__}")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise InputError(f"{source} is no state dict: it holds a {type(value).__name__} under the name {name!r:.100}")
+            raise InputError(
+                f"{source} is no state dict: it holds a {type(value).__name__} under the name {name!r:.100}"
+            )
         if value.layout != torch.strided or value.is_quantized:
             raise InputError(f"{source} cannot be stored as safetensors: {name:.100} is not a dense tensor")
     return {name: value.detach() for name, value in content.items()}
@@ -112,7 +114,9 @@ def check_same(tensors: Mapping[str, torch.Tensor], target: Path) -> None:
             raise InputError(f"{target} was written wrongly: it does not hold the same names")
         for name, value in tensors.items():
             other = stored.get_tensor(name)
-            if (other.dtype, other.shape) != (value.dtype, value.shape) or not torch.equal(_bytes(other), _bytes(value)):
+            if (other.dtype, other.shape) != (value.dtype, value.shape) or not torch.equal(
+                _bytes(other), _bytes(value)
+            ):
                 raise InputError(f"{target} was written wrongly: {name} differs; is the disk in order?")
 
 
