@@ -88,6 +88,7 @@ DISCOVER = ["discover", "@/data", "--out", "@/new"]
 CACHE = ["cache", "@/data", "--out", "@/new"]
 TRAIN = ["train", "@/data", "--out", "@/new"]
 DETECT = ["detect", "@/run", "@/data", "--out", "@/new"]
+GENERATE = ["generate", "@/data", "--out", "@/new"]
 EVALUATE = ["evaluate", "@/run", "@/data"]
 PROTOCOL = ["protocol", "stablekeypoints", "--data", "@/data", "--out", "@/new", "--model", "tiny", "--dataset"]
 MAKE = ["dataset", "make", "@/new"]
@@ -139,6 +140,10 @@ WRONG = [
         "holds no COLMAP model",
     ),
     (["detect", "@/run", "--views", "@/photographs", "--cameras", "@/file.txt", "--out", "@/new"], "be read as JSON"),
+    ([*GENERATE, "--num", "0"], "--num cannot be 0; it must be a whole number >= 1"),
+    ([*GENERATE, "--steps", "1001"], "--steps cannot be 1001; it must be a whole number >= 1 and <= 1000"),
+    ([*GENERATE, "--guidance", "nan"], "--guidance cannot be nan; it must be a number >= 0 and <= 1000"),
+    (["generate", "@/none.png", "--out", "@/new"], "there is no file or folder at"),
     ([*EVALUATE, "--limit", "0"], "--limit cannot be 0; it must be a whole number >= 1"),
     ([*EVALUATE, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),
     ([*DETECT, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),

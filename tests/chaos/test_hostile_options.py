@@ -19,7 +19,12 @@ WORDS = (
     "/", "\udcff", "0-0", "0/0", "1,", "[", "--", "=1+1", "-0.0", "\n", "@/file.txt", "@/folder", "@/loop",
 )  # fmt: skip
 # What commands import where their work begins.
-WORK = ("keyorbit.cli.loading", "keyorbit.app.interface", "keyorbit.synthetic.dataset")
+WORK = (
+    "keyorbit.cli.loading",
+    "keyorbit.diffusion.backends.convert",
+    "keyorbit.app.interface",
+    "keyorbit.synthetic.dataset",
+)
 
 
 class Begun(BaseException):
@@ -57,11 +62,13 @@ CALLS = {
     "cache": ["data", "--out", "new"],
     "train": ["data", "--out", "old", "--overwrite"],
     "detect": ["run", "data", "--out", "new"],
+    "generate": ["data", "--out", "new"],
     "evaluate": ["run", "data"],
     "protocol stablekeypoints": ["--dataset", "taichi", "--data", "data", "--out", "new", "--model", "tiny"],
     "report": ["run"],
     "app": ["run"],
     "inspect": [],
+    "convert": ["tiny", "new"],
     "dataset make": ["new"],
     "dataset render": ["mesh.obj", "--out", "new"],
     "dataset list": ["data"],

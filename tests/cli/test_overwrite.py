@@ -40,6 +40,7 @@ def tokens(backend, tmp_path_factory):
 def words_of(model_folder, data, tokens, tmp_path):
     """A command's words, that write into ``out``."""
     trimesh.creation.box((1, 0.5, 0.7)).export(tmp_path / "box.glb")
+    Image.new("RGB", (16, 16)).save(tmp_path / "0.png")
     small = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1]
     few = ["--steps", 1, "--batch", 1, "--tokens", 2, "--sample-every", 0, "--cpu"]
 
@@ -49,6 +50,7 @@ def words_of(model_folder, data, tokens, tmp_path):
             "train": ["train", data, "--model", model_folder, "--out", out, *few],
             "full": ["train", data, "--model", model_folder, "--out", out, *few, "--train", "full"],
             "detect": ["detect", tokens, data / "chair_1_00000", "--out", out, "--format", "json"],
+            "generate": ["generate", tmp_path / "0.png", "--model", model_folder, "--out", out.parent, "--steps", 1],
             "cache": ["cache", data, "--model", model_folder, "--out", out, "--noises", 1],
             "render": ["dataset", "render", tmp_path / "box.glb", "--out", out, "--size", 16],
             "make": ["dataset", "make", out.parent, "--objects", 1, "--size", 16],
@@ -59,10 +61,10 @@ def words_of(model_folder, data, tokens, tmp_path):
 
 def place_of(name, tmp_path):
     """Where that command writes; a made object has its own name."""
-    return tmp_path / ("chair_0_00000" if name == "make" else "out")
+    return tmp_path / {"make": "chair_0_00000", "generate": "0"}.get(name, "out")
 
 
-@pytest.mark.parametrize("name", ["discover", "train", "detect", "cache", "render", "make"])
+@pytest.mark.parametrize("name", ["discover", "train", "detect", "cache", "render", "make", "generate"])
 @pytest.mark.parametrize("options", [[], ["--overwrite"]])
 def test_somebody_elses_files_are_refused_before_any_work(name, options, words_of, tmp_path, command, capsys):
     place = place_of(name, tmp_path)
@@ -79,7 +81,7 @@ def test_somebody_elses_files_are_refused_before_any_work(name, options, words_o
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["discover", "train", "full", "detect", "render", "make"])
+@pytest.mark.parametrize("name", ["discover", "train", "full", "detect", "render", "make", "generate"])
 def test_an_earlier_output_is_kept_or_replaced_whole(name, words_of, tmp_path, command, capsys):
     place = place_of(name, tmp_path)
     assert command(*words_of(name, place)) == 0

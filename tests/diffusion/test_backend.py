@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel
 from PIL import Image
 
 from helpers.counting import a_step_of
+from helpers.models import save_controlnet
 from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.sampling import (
@@ -32,18 +32,8 @@ def seeded(seed=3):
 
 @pytest.fixture(scope="module")
 def controlled(model_folder, tmp_path_factory):
-    """A backend with a ControlNet that has something to say: fresh ones end in zeros."""
-    folder = tmp_path_factory.mktemp("controlnet")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        controlnet = ControlNetModel.from_unet(
-            load_backend(model_folder).unet, conditioning_embedding_out_channels=(8, 16)
-        )
-        for name, weight in controlnet.named_parameters():
-            if "controlnet" in name:
-                torch.nn.init.normal_(weight, std=0.3)
-    controlnet.save_pretrained(folder)
-    return load_backend(model_folder, controlnet=folder)
+    """A backend with a ControlNet that has something to say."""
+    return load_backend(model_folder, controlnet=save_controlnet(model_folder, tmp_path_factory.mktemp("controlnet")))
 
 
 CALLS = {

@@ -4,7 +4,7 @@ import json
 import re
 
 import torch
-from diffusers import PNDMScheduler, UNet2DConditionModel
+from diffusers import ControlNetModel, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from tiny_model.model import TinyConfig, make_tiny
@@ -20,6 +20,19 @@ SMALL = TinyConfig(
     vision_layers=1,
     vision_width=16,
 )
+
+
+def save_controlnet(model, folder):
+    """A ControlNet for the Zero123++ in the folder ``model`` that has something to say: fresh ones end in zeros."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet")
+        controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16))
+        for name, weight in controlnet.named_parameters():
+            if "controlnet" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+    controlnet.save_pretrained(folder)
+    return folder
 
 
 def save_stable_diffusion(folder, prediction="epsilon", sample_size=16):

@@ -5,6 +5,7 @@ import shutil
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -126,6 +127,16 @@ def detect(place, few, discovered, tmp_path, monkeypatch):
             assert near(json.loads(one.read_text()), json.loads(other.read_text()))
 
 
+def generate(place, few, discovered, tmp_path, monkeypatch):
+    for where in (DEVICE, "cpu"):
+        words = ["generate", place.folder / "pictures", "--model", place.model, "--steps", 2, "--num", 2]
+        place.run(*words, "--out", tmp_path / where, on=("--device", where))
+    there, here = (sorted((tmp_path / where).rglob("grid.png")) for where in (DEVICE, "cpu"))
+    assert len(there) == len(here) == 2 * len(list((place.folder / "pictures").iterdir()))
+    for one, other in zip(there, here, strict=True):
+        assert np.abs(np.asarray(Image.open(one), int) - np.asarray(Image.open(other), int)).max() <= 1
+
+
 def evaluate(place, few, discovered, tmp_path, monkeypatch):
     more = ["--fit", place.chairs, "--moved", place.chairs, "--limit", 1]
     for where in (DEVICE, "cpu"):
@@ -184,6 +195,7 @@ COMMANDS = {
     "discover": discover,
     "cache": cache,
     "detect": detect,
+    "generate": generate,
     "evaluate": evaluate,
     "report": report,
     "protocol stablekeypoints": protocol,

@@ -69,6 +69,7 @@ def load_model(
     unet: Path | None = None,
     cameras_of: str | None = None,
     compile: bool = False,
+    controlnet: str | None = None,
 ) -> Backend:
     """The model, loaded without the bars and the advice of its libraries.
 
@@ -76,7 +77,7 @@ def load_model(
         InputError: it does not load.
     """
     quiet_libraries()
-    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of, compile=compile)
+    backend = load_backend(model, device, dtype, unet, controlnet, cameras_of, compile)
     show_model(backend)
     return backend
 

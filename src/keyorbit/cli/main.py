@@ -13,10 +13,12 @@ import typer
 
 from keyorbit.cli.app import app_command
 from keyorbit.cli.cache import cache_command
+from keyorbit.cli.convert import convert_command
 from keyorbit.cli.dataset import dataset_list, dataset_make, dataset_render
 from keyorbit.cli.detect import detect_command
 from keyorbit.cli.discover import discover_command
 from keyorbit.cli.evaluate import evaluate_command
+from keyorbit.cli.generate import generate_command
 from keyorbit.cli.inspect import inspect_command
 from keyorbit.cli.options import checks_options
 from keyorbit.cli.protocol import protocol_command
@@ -31,7 +33,7 @@ from keyorbit.storage.lock import in_use
 
 log = logging.getLogger(__name__)
 # Commands whose --out is a folder that no other process may write meanwhile.
-_ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render")
+_ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render", "generate")
 
 
 def new_app() -> typer.Typer:
@@ -52,6 +54,7 @@ def new_app() -> typer.Typer:
     app.add_typer(dataset, name="dataset")
     app.add_typer(protocol, name="protocol")
     for group, name, command in (
+        (app, "generate", generate_command),
         (app, "discover", discover_command),
         (app, "cache", cache_command),
         (app, "train", train_command),
@@ -61,6 +64,7 @@ def new_app() -> typer.Typer:
         (app, "report", report_command),
         (app, "app", app_command),
         (app, "inspect", inspect_command),
+        (app, "convert", convert_command),
         (dataset, "make", dataset_make),
         (dataset, "render", dataset_render),
         (dataset, "list", dataset_list),

@@ -12,6 +12,10 @@ MapKind = Literal["logits", "attention", "stablekeypoints"]
 # How much noise the UNet sees, and the names or patterns of layers: one or several.
 Timestep = Annotated[int, Meta(ge=0, le=999)]
 Timesteps = Timestep | Annotated[tuple[Timestep, ...], Meta(min_length=1)]
+# Of Zero123++'s sampler, and what is taken unless something else is asked for.
+SamplingSteps = Annotated[int, Meta(ge=1, le=1000)]
+Guidance = Annotated[float, Meta(ge=0, le=1000)]
+STEPS, GUIDANCE = 28, 4.0
 Layers = str | Annotated[tuple[str, ...], Meta(min_length=1)]
 # Types that a model computes in; "auto" chooses among them: diffusion/precision.py.
 DTYPES = ("float32", "bfloat16", "float16")

@@ -7,7 +7,7 @@ A dataset folder has one sub-folder for each object with ``cond.png``, ``grid.pn
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,8 +212,11 @@ def write_object(
     layout: Layout,
     meta: dict[str, Any],
     overwrite: bool = False,
+    beside: Mapping[str, Image.Image] | None = None,
 ) -> None:
     """Write one object folder, all of it or nothing. The format and the layout are added to ``meta``.
+
+    ``beside`` are further pictures by the names of their files, which nothing here reads. Default None: there are none.
 
     Raises:
         InputError: there is an object already and ``overwrite`` is False, or as
@@ -222,6 +225,8 @@ def write_object(
     with replaced_folder(folder, OBJECT, overwrite) as partial:
         input_image.save(partial / "cond.png")
         grid.save(partial / "grid.png")
+        for name, picture in (beside or {}).items():
+            picture.save(partial / name)
         content = {"format": FORMAT, "layout": [layout.rows, layout.cols], **meta}
         (partial / "meta.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

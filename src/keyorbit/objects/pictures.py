@@ -312,8 +312,8 @@ def on_grey(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_uint8(view: Tensor) -> UInt8[ndarray, "height width 3"]:
-    """Convert a picture of values 0…1 ``[3 height width]`` to bytes ``[height width 3]``."""
+def to_uint8(view: Tensor) -> UInt8[ndarray, "height width channel"]:
+    """Convert a picture of values 0…1 ``[channel height width]`` to bytes ``[height width channel]``."""
     pixels: ndarray = (view.permute(1, 2, 0).cpu().numpy() * 255).round().clip(0, 255).astype(np.uint8)
     return pixels
 

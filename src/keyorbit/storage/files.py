@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,7 +66,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error}") from error
     partial = beside(target)
     try:
+        partial.unlink(missing_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        as_new(partial, mode)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
             size = partial.stat().st_size
@@ -84,6 +89,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     # `replaced_folder` logs the final path of the files in its folder; markers are not logged.
     if not path.name.startswith(".") and not any(parent.suffix == ".partial" for parent in path.parents):
         log.info("wrote %s (%s bytes)", path, f"{size:,}")
+
+
+def as_new(path: Path, mode: int) -> None:
+    """Let those read a file who may read new files here, of which one has ``mode``: safetensors writes for its owner.
+
+    Files that are linked from elsewhere are left alone.
+    """
+    facts = path.lstat()
+    if stat.S_ISREG(facts.st_mode) and not stat.S_IMODE(facts.st_mode) & 0o077 and facts.st_nlink == 1:
+        path.chmod(stat.S_IMODE(mode))
 
 
 def make_folder(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from keyorbit.errors import InputError
-from keyorbit.storage.files import make_folder, write_text
+from keyorbit.storage.files import as_new, make_folder, write_text
 from keyorbit.storage.folder_names import beside
 from keyorbit.storage.lock import in_use
 
@@ -49,6 +49,8 @@ class OutputKind:
 
 # One object of a data set; here, for it is checked before there is torch, and written where there is.
 OBJECT = OutputKind("rendered object")
+# The same of a model without pickles.
+CONVERTED = OutputKind("converted model")
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,10 @@ def replaced_folder(folder: Path, kind: OutputKind, overwrite: bool = False) -> 
             try:
                 yield partial
                 check_output(folder, kind, overwrite)
-                files = {name: path.stat().st_size for path, name, _ in _walk(partial, {})}
+                written = {name: path for path, name, _ in _walk(partial, {})}
+                for path in written.values():
+                    as_new(path, (partial / MARKER).stat().st_mode)
+                files = {name: path.stat().st_size for name, path in written.items()}
                 if target.is_dir():
                     _move_in(partial, target, kind, files)
                 else:

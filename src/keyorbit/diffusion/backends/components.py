@@ -141,8 +141,8 @@ def _variant(path: Path, what: str) -> str | None:
         return weights.variant
     if found := pickles(names):
         raise InputError(
-            f"{path} holds its weights as the pickle {found[0]} only, and pickles are never opened: "
-            "convert it to safetensors"
+            f"{path} holds its weights as the pickle {found[0]} only, and pickles are never opened: convert the model "
+            f"with 'keyorbit convert {path.parent if (path.parent / 'model_index.json').exists() else path} NEW'"
         )
     raise InputError(
         f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files"

@@ -256,10 +256,17 @@ def source_folder(model: str, own_unet: bool = True) -> Path:
     if (file := _checkpoint(model)) is not None:
         check_model(model)
         return configuration_folder(file, list(_STABLE_DIFFUSION_CLASSES))
-    folder = model_folder(model)
+    return model_folder(model, parts_of(model_folder(model)) | ({} if own_unet else {"unet": False}))
+
+
+def parts_of(folder: Path) -> dict[str, bool]:
+    """The parts that are loaded of a model's folder, and whether each of them has weights.
+
+    Raises:
+        InputError: the folder holds no model of a kind that can be used.
+    """
     classes = _classes(index_of(folder), folder)
-    modules = {name: issubclass(kind, torch.nn.Module) for name, kind in classes.items()}
-    return model_folder(model, modules | ({} if own_unet else {"unet": False}))
+    return {name: issubclass(kind, torch.nn.Module) for name, kind in classes.items()}
 
 
 def _checkpoint(model: str) -> Path | None:

@@ -28,6 +28,7 @@ from keyorbit.diffusion.backends.sampling import (
     unit_normal,
 )
 from keyorbit.diffusion.backends.text import encode_prompts, random_rows
+from keyorbit.diffusion.choices import GUIDANCE, STEPS
 from keyorbit.diffusion.context import split_context
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
@@ -250,8 +251,8 @@ class Zero123PlusBackend:
         self,
         images: Image.Image | Sequence[Image.Image],
         generator: Generators,
-        steps: int = 28,
-        guidance: float = 4.0,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
         progress: Progress | None = None,
         tokens: Float[Tensor, "token context_width"] | None = None,
         *,
@@ -274,8 +275,8 @@ class Zero123PlusBackend:
             images: one picture or several; the grids of one picture follow each other.
             generator: where every random number comes from; or one for each picture, whose grids are then those that it
                 has alone, but for rounding.
-            steps: Euler ancestral steps with trailing timesteps, 1…1000.
-            guidance: classifier-free guidance; at 1 or less the UNet runs without the negative condition.
+            steps: Euler ancestral steps with trailing timesteps, 1…1000. Default 28.
+            guidance: classifier-free guidance, default 4; at 1 or less the UNet runs without the negative condition.
             progress: called as ``progress(done, steps)`` after each step.
             tokens: learnable tokens that follow the text rows of every context, the negative one too. Inside
                 :func:`keyorbit.diffusion.attention.capture_attention` its mode says whether they change the picture;

@@ -1,0 +1,104 @@
+"""``keyorbit generate``: a picture's views, as objects that the other commands read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyorbit.cli.options import (
+    BatchOption,
+    CamerasOption,
+    CompileOption,
+    DeterministicOption,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    OverwriteOption,
+    UnetOption,
+    check_model_options,
+)
+from keyorbit.cli.terminal import console, progress
+from keyorbit.devices import AUTO
+from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
+from keyorbit.diffusion.paths import check_model
+from keyorbit.errors import InputError
+from keyorbit.objects.paths import check_picture, object_paths
+from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.values import Count, NotNegative, Seed
+
+# Of v1.1 and of v1.2.
+DEPTH, NORMALS = "sudo-ai/controlnet-zp11-depth-v1", "sudo-ai/controlnet-zp12-normal-gen-v1"
+
+
+def generate_command(
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(help="Pictures, folders of them, or objects, of which the input picture is used."),
+    ],
+    out: Annotated[Path, typer.Option(help="A folder; for each set of views one is made in it.")],
+    model: ModelOption = "tiny",
+    num: Annotated[int, typer.Option(help="Sets of views of each picture, each from the next seed."), Count] = 1,
+    seed: Annotated[int, typer.Option(help="Of the noise; with the same, detect sees the same views."), Seed] = 0,
+    steps: Annotated[int, typer.Option(help="Denoising steps."), SamplingSteps] = STEPS,
+    guidance: Annotated[
+        float, typer.Option(help="Classifier-free guidance: how closely the picture is followed; 1: none."), Guidance
+    ] = GUIDANCE,
+    depth: Annotated[
+        str | None,
+        typer.Option(help="Depths that the views follow: a picture tiled as the grid is; auto: of their visual hull."),
+    ] = None,
+    normals: Annotated[bool, typer.Option("--normals", help="Also make normals.png, the views' normal maps.")] = False,
+    controlnet: Annotated[
+        str | None, typer.Option(help="For either: a folder or Hub id; default the published one.")
+    ] = None,
+    control_scale: Annotated[
+        float | None, typer.Option(help="How much it weighs; default 0.75 for depths, 1 for normals."), NotNegative
+    ] = None,
+    batch: BatchOption = None,
+    compile: CompileOption = False,
+    overwrite: OverwriteOption = False,
+    unet: UnetOption = None,
+    cameras_of: CamerasOption = None,
+    device: DeviceOption = AUTO,
+    dtype: DtypeOption = AUTO,
+    deterministic: DeterministicOption = False,
+) -> None:
+    """Generate the model's views of pictures: for each an object folder with grid.png, view_0.png … and meta.json."""
+    check_model_options(model, unet, cameras_of, dtype)
+    if depth is not None and normals:
+        raise InputError("--depth and --normals need different ControlNets: choose one of them")
+    if depth is None and not normals and (controlnet or control_scale is not None):
+        raise InputError("--controlnet and --control-scale are for --depth or --normals: give one of these too")
+    if (depth or normals) and controlnet is None:
+        if model == "tiny":
+            raise InputError("the tiny model has no ControlNet of its own: give --controlnet, or another --model")
+        controlnet = NORMALS if normals else DEPTH
+    if controlnet is not None:
+        check_model(controlnet, f"no ControlNet at {controlnet}; give a folder, or a Hub id such as {DEPTH}")
+    for path in pictures:
+        object_paths(path)
+    if depth and depth != AUTO:
+        check_picture(Path(depth))
+
+    from keyorbit.cli.loading import load_all, load_model, use_device
+    from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+    from keyorbit.diffusion.control import Control, load_depths
+    from keyorbit.diffusion.generation import Sampling, generate_objects, object_folders
+
+    things = [thing for path in pictures for thing in load_all(path)]
+    folders = object_folders(out, things, num)
+    for folder in folders:
+        check_output(folder, OBJECT, overwrite)
+    given = load_depths(Path(depth)) if depth and depth != AUTO else depth
+    control = Control(given, normals, control_scale) if depth or normals else None
+    backend = load_model(model, use_device(device, deterministic), dtype, unet, cameras_of, compile, controlnet)
+    if not isinstance(backend, Zero123PlusBackend):
+        raise InputError(f"{model} is a model of a single view, which generates none: give a Zero123++ model")
+    with progress() as tick:
+        how = Sampling(seed, num, steps, guidance)
+
+        def told(done: int, total: int) -> None:
+            tick("generate", done, total, {})
+
+        generate_objects(folders, things, backend, how, control, batch, told, overwrite)
+    console.print("\n".join(str(folder) for folder in folders), soft_wrap=True, highlight=False)

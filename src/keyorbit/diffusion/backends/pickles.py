@@ -1,0 +1,125 @@
+"""Weights out of pickles, without running what a pickle may hold; the only place where keyorbit opens one."""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from keyorbit.budget import check_budget
+from keyorbit.errors import InputError, first_line, memory_shortage
+
+# The first version of torch whose `weights_only` holds what it promises.
+_SAFE = (2, 6)
+
+
+def convert_file(source: Path, target: Path) -> int:
+    """Write the tensors of a pickle as a safetensors file, read it again, and compare every tensor bit by bit.
+
+    The pickle is read with ``torch.load(weights_only=True)``: it can name tensors and plain values, and run no code.
+
+    Args:
+        source: a ``.bin``, ``.pt``, ``.pth`` or ``.ckpt`` file: a dictionary of tensors, or one below ``state_dict``.
+        target: the file to write; one that is there is replaced.
+
+    Returns:
+        How many tensors it holds.
+
+    Raises:
+        InputError: it is missing, damaged or no pickle of tensors, it names something else, there is not enough memory,
+            or the target cannot be written.
+    """
+    if not source.is_file():
+        raise InputError(f"there is no file of weights at {source}")
+    # The tensors, and their bytes in a row.
+    check_budget({f"the weights in {source}": (2 * source.stat().st_size, "close other programs")})
+    tensors = apart(state_dict(loaded(source), source))
+    try:
+        save_file(tensors, target, {"format": "pt"})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"cannot write {target}: {first_line(error)}") from error
+    check_same(tensors, target)
+    return len(tensors)
+
+
+def loaded(source: Path) -> Any:
+    """What a pickle holds, if these are tensors and plain values.
+
+    Raises:
+        InputError: it holds something else or is damaged, or torch is older than 2.6, whose ``weights_only`` can be
+            deceived (CVE-2025-32434).
+    """
+    if _version() < _SAFE:
+        raise InputError(f"pickles are opened by torch 2.6 and later only, and this is {torch.__version__}: update it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old kinds of pickles
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # of damaged files torch raises nearly anything
+        if memory_shortage(error):
+            raise
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            raise InputError(
+                f"{source} was not opened, since that could run code: it holds {named[1]:.100}, which is no tensor; "
+                "get the weights as safetensors"
+            ) from error
+        said = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error):.100})"
+        raise InputError(f"{source} is damaged, or not what torch.save writes{said}") from error
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+
+
+def state_dict(content: Any, source: Path) -> dict[str, torch.Tensor]:
+    """The tensors by name, of a dictionary that holds nothing else, or has such a one below ``state_dict``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{source} holds no weights by name, but a {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise InputError(
+                f"{source} is no state dict: it holds a {type(value).__name__} under the name {name!r:.100}"
+            )
+        if value.layout != torch.strided or value.is_quantized:
+            raise InputError(f"{source} cannot be stored as safetensors: {name:.100} is not a dense tensor")
+    return {name: value.detach() for name, value in content.items()}
+
+
+def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same with memory of its own for each: safetensors stores none that share theirs, as tied weights do."""
+    seen, found = set[int](), {}
+    for name, value in tensors.items():
+        storage = value.untyped_storage()
+        whole = value.is_contiguous() and storage.nbytes() == value.numel() * value.element_size()
+        found[name] = value if whole and storage.data_ptr() not in seen else value.contiguous().clone()
+        seen.add(storage.data_ptr())
+    return found
+
+
+def check_same(tensors: Mapping[str, torch.Tensor], target: Path) -> None:
+    """Raise InputError where the file does not hold these very tensors."""
+    with safe_open(target, "pt") as stored:
+        if set(stored.keys()) != tensors.keys():
+            raise InputError(f"{target} was written wrongly: it does not hold the same names")
+        for name, value in tensors.items():
+            other = stored.get_tensor(name)
+            if (other.dtype, other.shape) != (value.dtype, value.shape) or not torch.equal(
+                _bytes(other), _bytes(value)
+            ):
+                raise InputError(f"{target} was written wrongly: {name} differs; is the disk in order?")
+
+
+def _bytes(x: torch.Tensor) -> torch.Tensor:
+    """Its bytes: NaN equals itself there."""
+    return x.reshape(-1).view(torch.uint8) if x.numel() else x.new_empty(0, dtype=torch.uint8)
