@@ -26,7 +26,7 @@ def pictures(tmp_path):
     """Two pictures of other sizes, the first with alpha."""
     (tmp_path / "pictures").mkdir()
     draw = np.random.default_rng(0)
-    for name, size in (("a", (20, 24, 4)), ("b", (16, 16, 3))):
+    for name, size in (("a", (24, 24, 4)), ("b", (16, 16, 3))):
         Image.fromarray(draw.integers(0, 256, size, np.uint8)).save(tmp_path / "pictures" / f"{name}.png")
     return tmp_path / "pictures"
 
@@ -67,6 +67,7 @@ def test_the_views_are_those_of_backend_generate_and_an_object_of_all_commands(
             "seed": seed,
             "steps": STEPS,
             "guidance": 2.0,
+            "recentred": False,
         }
         thing = load_object(folder)
         assert (np.asarray(thing.input_image) == np.asarray(picture)).all()
@@ -81,6 +82,21 @@ def test_detect_sees_the_same_views_with_the_same_seed(pictures, tmp_path, backe
     generate_objects([tmp_path / "a"], [thing], backend, Sampling(seed=7))
     seen, _, _ = object_views(thing, backend, torch.Generator().manual_seed(7))
     assert torch.allclose(load_object(tmp_path / "a").views, seen, atol=0.5001 / 255)
+
+
+def test_a_small_object_is_shown_in_the_middle(tmp_path, model_folder, backend, command, capsys):
+    picture = Image.new("RGBA", (40, 40))
+    picture.paste("red", (2, 2, 12, 12))
+    picture.save(tmp_path / "small.png")
+    words = ["generate", tmp_path / "small.png", "--model", model_folder, "--steps", 1, "--out"]
+    thing, seeded = ObjectViews("small", picture), torch.Generator().manual_seed
+    for more, shown in ([], thing.framed_image), (["--no-recentre"], picture):
+        assert command(*words, tmp_path / str(len(more)), *more) == 0
+        assert ("recentred: the object fills 25%" in capsys.readouterr().err) == (not more)
+        grid = as_picture(backend.generate(shown, seeded(0), 1)[0])
+        assert (grids(tmp_path / str(len(more)))["small"] == np.asarray(grid)).all()
+        told = json.loads((tmp_path / str(len(more)) / "small" / "meta.json").read_text())["generated"]
+        assert told["recentred"] == (not more)
 
 
 def test_pictures_that_go_together_give_the_same_views(pictures, tmp_path, backend):

@@ -15,6 +15,7 @@ from keyorbit.cli.options import (
     DtypeOption,
     ForceOption,
     OverwriteOption,
+    RecentreOption,
     RunArgument,
     UnetOption,
     check_model_options,
@@ -59,12 +60,7 @@ def detect_command(
     ] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
-    recentre: Annotated[
-        bool,
-        typer.Option(
-            "--recentre/--no-recentre", help="Show the model a small or off-centre object in the picture's middle."
-        ),
-    ] = True,
+    recentre: RecentreOption = True,
     seed: Annotated[int, typer.Option(), Seed] = 0,
     batch: BatchOption = None,
     compile: CompileOption = False,

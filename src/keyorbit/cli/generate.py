@@ -1,5 +1,6 @@
 """``keyorbit generate``: a picture's views, as objects that the other commands read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +15,11 @@ from keyorbit.cli.options import (
     DtypeOption,
     ModelOption,
     OverwriteOption,
+    RecentreOption,
     UnetOption,
     check_model_options,
 )
-from keyorbit.cli.terminal import console, progress
+from keyorbit.cli.terminal import bars, console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
 from keyorbit.diffusion.paths import check_model
@@ -54,6 +56,7 @@ def generate_command(
     control_scale: Annotated[
         float | None, typer.Option(help="How much it weighs; default 0.75 for depths, 1 for normals."), NotNegative
     ] = None,
+    recentre: RecentreOption = True,
     batch: BatchOption = None,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
@@ -85,7 +88,7 @@ def generate_command(
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, generate_objects, object_folders
 
-    things = [thing for path in pictures for thing in load_all(path)]
+    things = [replace(thing, recentre=recentre) for path in pictures for thing in load_all(path)]
     folders = object_folders(out, things, num)
     for folder in folders:
         check_output(folder, OBJECT, overwrite)
@@ -101,4 +104,7 @@ def generate_command(
             tick("generate", done, total, {})
 
         generate_objects(folders, things, backend, how, control, batch, told, overwrite)
+    for thing in things:
+        if thing.framing.recentred:
+            bars.print(f"{thing.name}: {thing.framing.words}", soft_wrap=True, highlight=False)
     console.print("\n".join(str(folder) for folder in folders), soft_wrap=True, highlight=False)

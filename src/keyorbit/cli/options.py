@@ -68,6 +68,12 @@ CompileOption = Annotated[
     bool,
     typer.Option("--compile", help="Generate views with a compiled UNet: minutes at first, then faster; kept on disk."),
 ]
+RecentreOption = Annotated[
+    bool,
+    typer.Option(
+        "--recentre/--no-recentre", help="Show the model a small or off-centre object in the picture's middle."
+    ),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier call of this command wrote there; no other files.")
 ]

@@ -98,7 +98,7 @@ def generate_objects(
         for (folder, thing, _), seed, (grid, beside) in zip(some, seeds, made, strict=True):
             views = split_views(grid, backend.layout).movedim(1, 0)
             beside = {f"view_{i}.png": _picture(view) for i, view in enumerate(views)} | beside
-            meta = _meta(backend, sampling, control, seed)
+            meta = _meta(backend, sampling, control, seed, thing)
             write_object(folder, thing.input_image, _picture(grid), backend.layout, meta, overwrite, beside)
     log.info("generated %d sets of views in %.1f s", len(folders), time.monotonic() - began)
 
@@ -132,7 +132,7 @@ def _made(
     """The grid of each object, and the pictures beside it."""
 
     def run(chosen: Sequence[int], controls: Sequence[Image.Image] | None = None) -> list[Tensor]:
-        pictures = [things[i].input_image for i in chosen]
+        pictures = [things[i].framed_image for i in chosen]
         generators = [torch.Generator().manual_seed(seeds[i]) for i in chosen]
         weight = 1.0 if control is None else control.weight
         steered: dict[str, Any] = {"depth_images": controls, "conditioning_scale": weight}
@@ -167,10 +167,13 @@ def _picture(values: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(values))
 
 
-def _meta(backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, seed: int) -> dict[str, Any]:
+def _meta(
+    backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, seed: int, thing: ObjectViews
+) -> dict[str, Any]:
     """What an object's file says of where its views are from."""
     made: dict[str, Any] = {"model": backend.name, "model_fingerprint": backend.fingerprint}
     made |= {"dtype": backend.precision.dtype, "seed": seed, "steps": sampling.steps, "guidance": sampling.guidance}
+    made["recentred"] = thing.framing.recentred
     if control is not None:
         made |= {"control": "normals" if control.normals else "depth", "control_scale": control.weight}
     return {"cameras": backend.cameras.to_dict(), "generated": made}
