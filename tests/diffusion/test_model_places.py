@@ -78,13 +78,17 @@ def test_tokens_of_earlier_versions_find_the_model_of_their_run(here):
 
 
 def test_of_two_models_it_is_the_one_with_the_weights(here, model_folder, backend):
-    for place in (here / "run" / "model", here / "models" / "zero"):
+    other = str(here / "other" / "model")
+    for place in (here / "run" / "model", other):
         shutil.copytree(model_folder, place, dirs_exist_ok=True)
+    file = here / "run" / "tokens.safetensors"
+    # As in the copy of a run: both are the model, and the copy's own comes first.
+    assert found_from(file, other, "model", backend.fingerprint) == str(here / "run" / "model")
     (file,) = (here / "run" / "model" / "vae").glob("*.safetensors")
     save_file({name: x * 1.1 for name, x in load_file(file).items()}, file, {"format": "pt"})
     file = here / "run" / "tokens.safetensors"
-    assert found_from(file, "models/zero", "model", backend.fingerprint) == "models/zero"
-    assert found_from(file, "models/zero", "model", "unknown") == str(here / "run" / "model")
+    assert found_from(file, other, "model", backend.fingerprint) == other
+    assert found_from(file, other, "model", "unknown") == str(here / "run" / "model")
 
 
 def test_a_moved_run_on_the_command_line(model_folder, backend, chairs, tmp_path, monkeypatch):

@@ -43,8 +43,10 @@ def found_from(file: Path, model: str, recorded: str, mark: str) -> str:
     """
     if model in ("", "tiny") or "\0" in model + recorded:  # no file has such a name
         return model
-    places = {os.path.realpath(path): path for path in reversed(list(_candidates(file, model, recorded)))}
-    there = [path for path in reversed(places.values()) if exists(path)]
+    places: dict[str, Path] = {}
+    for path in _candidates(file, model, recorded):
+        places.setdefault(os.path.realpath(path), path)
+    there = [path for path in places.values() if exists(path)]
     if not there:
         own = Path(os.path.realpath(file.parent))
         return os.path.normpath(own / recorded) if recorded else model

@@ -39,7 +39,7 @@ _PARTS: dict[str, Any] = {
     "text_encoder": CLIPTextModel,
     "vision_encoder": CLIPVisionModelWithProjection,
 }
-# Before and after: attention of the VAE in diffusers below 0.14, and what transformers put before the encoders' names.
+# As earlier versions of diffusers named the VAE's attention, and what transformers put before an encoder's names.
 _RENAMED = (
     (r"\.query\.(weight|bias)$", r".to_q.\1"),
     (r"\.key\.(weight|bias)$", r".to_k.\1"),
@@ -90,9 +90,9 @@ def fingerprint_of(parts: Mapping[str, Mapping[str, Tensor]]) -> str:
 
 
 def older_fingerprint(folder: Path, unet: Path | None = None) -> str:
-    """The fingerprint that keyorbit up to 0.1 gave: of files, with their names, sizes and some of their bytes.
+    """The fingerprint that keyorbit 0.1 gave: of files, with their names, sizes and some of their bytes.
 
-    What was made by those versions holds it. It can go when nobody has tokens, caches and runs of that time any more.
+    Tokens, caches and runs of that version hold it. It can go when those are no longer to be read.
     """
     digest = hashlib.sha256()
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob("*/*.safetensors"))}
