@@ -119,7 +119,7 @@ def _lens(everywhere: Transforms, frame: Frame) -> Intrinsics | str:
     fx, fy = told("fl_x") or _focal(width, across), told("fl_y") or _focal(height, down)
     if fx is None and fy is None:
         # Angles alone: the unit is the side that one spans, of which the photograph tells how many pixels it has.
-        if told("cx") is not None or told("cy") is not None:
+        if (across or down) and (told("cx") is not None or told("cy") is not None):
             return "it has cx or cy, and no w and h of the picture that they are for"
         width, height = (1.0, None) if across else (None, 1.0)
         fx, fy = _focal(width, across), _focal(height, down)
