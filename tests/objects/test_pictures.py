@@ -414,6 +414,20 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "._a.png").write_bytes(b"\0\5\26\7")
     assert [thing.name for thing in load_dataset(tmp_path)] == ["a"]
     assert [path.name for path in photographs(tmp_path)] == ["a.png", "b.png", "c.png"]
+
+
+def test_photographs_are_in_a_folder_or_else_below_it_and_links_lead_nowhere(tmp_path):
+    for name in ("cam1/b.png", "cam0/a.png", "cam0/.hidden/c.png", "deep/er/est/d.png", "too/deep/for/us/e.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "cam1" / "below").mkdir()
+    (tmp_path / "cam1" / "below" / "f.png").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "round").symlink_to(tmp_path / "empty")
+    found = [path.relative_to(tmp_path).as_posix() for path in photographs(tmp_path)]
+    assert found == ["cam0/a.png", "cam1/b.png", "deep/er/est/d.png"]
+    (tmp_path / "g.png").touch()
+    assert [path.name for path in photographs(tmp_path)] == ["g.png"]
     for name in ("b.png", "c.png"):
         with pytest.raises(InputError, match="there is no picture at"):
             load_image(tmp_path / name)
