@@ -44,7 +44,9 @@ def as_wide(cameras):
 
 
 def test_json_alone_or_as_a_data_set_writes_it(photographs, tmp_path):
-    for content in (as_wide(CAMERAS).to_dict(), {"format": "x", "cameras": as_wide(CAMERAS).to_dict()}):
+    given = as_wide(CAMERAS).to_dict()
+    three = given | {"world_to_camera": [rows[:3] for rows in given["world_to_camera"]]}
+    for content in (given, {"format": "x", "cameras": given}, three):
         (tmp_path / "cameras.json").write_text(json.dumps(content))
         found = load_capture(photographs, tmp_path / "cameras.json", LAYOUT, 16)
         assert found.views.shape == (6, 3, 16, 16)

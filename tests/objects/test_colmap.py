@@ -131,7 +131,7 @@ def test_of_several_models_that_with_the_photographs_is_taken(photographs, tmp_p
     found = load_capture(photographs, project, Layout(3, 2), 16)
     torch.testing.assert_close(found.cameras.world_to_camera, moved(2.0).world_to_camera, atol=1e-6, rtol=0)
     write_binary(project / "sparse" / "1", RIG.select(range(3)), 24, 24, NAMES[3:])
-    with pytest.raises(InputError, match=r"does not have a view 3.png, and .*sparse/1 does not have others: give"):
+    with pytest.raises(InputError, match=r"sparse/1 does not have a view 0.png, and .*sparse/2 does not have others"):
         load_capture(photographs, project, Layout(3, 2), 16)
 
 

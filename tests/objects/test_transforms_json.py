@@ -168,6 +168,7 @@ def test_other_conventions_are_named(poses, words, scene):
     [
         ({}, r"the camera of frame_0\.png cannot be used: it has no focal length: it needs fl_x or camera_angle_x"),
         ({"camera_angle_x": 43.6}, r"camera_angle_x cannot be 43\.6; it must be a number > 0 and < 3\.14"),
+        ({"cx": 24.0, "w": WIDE, "h": HIGH}, r"it has no focal length"),
         ({"fl_x": "60"}, "fl_x cannot be '60'; it must be a number"),
         ({"fl_x": 0}, "fl_x cannot be 0; it must be a number > 0"),
         ({"fl_x": 0.9, "w": 48, "h": 32}, "has a focal length of 0.9 pixels for a picture 48 pixels wide"),

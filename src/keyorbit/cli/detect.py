@@ -50,7 +50,8 @@ def detect_command(
         Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
     ] = None,
     cameras: Annotated[
-        Path | None, typer.Option(help="Their cameras: a JSON file, or a folder with a COLMAP model (text or binary).")
+        Path | None,
+        typer.Option(help="Their cameras: a COLMAP model or project, a transforms.json, or a JSON file of matrices."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     noises: Annotated[int, typer.Option(help="Draws of noise averaged."), Count] = NOISES,

@@ -19,7 +19,8 @@ class CameraMatrices:
     """The content of :meth:`keyorbit.geometry.cameras.Cameras.to_dict`.
 
     Attributes:
-        world_to_camera: 4 × 4 for each view, one or more, row by row.
+        world_to_camera: 4 × 4 for each view, one or more, row by row. Where the last row, 0 0 0 1, was left out, it is
+            added.
         intrinsics: 3 × 3 for each view.
         orthographic: default False.
 
@@ -27,7 +28,7 @@ class CameraMatrices:
         InputError: there are no views, or the two lists differ in length.
     """
 
-    world_to_camera: tuple[tuple[Row4, Row4, Row4, Row4], ...]
+    world_to_camera: tuple[Annotated[tuple[Row4, ...], Meta(min_length=3, max_length=4)], ...]
     intrinsics: tuple[tuple[Row3, Row3, Row3], ...]
     orthographic: bool = False
 
@@ -39,6 +40,8 @@ class CameraMatrices:
             )
         if not poses:
             raise InputError("there are no cameras")
+        whole = tuple((*rows, (0.0, 0.0, 0.0, 1.0)) if len(rows) == 3 else rows for rows in self.world_to_camera)
+        object.__setattr__(self, "world_to_camera", whole)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from msgspec import Meta
 
 from keyorbit.errors import InputError
@@ -101,11 +100,12 @@ class ColmapImage:
     @property
     def world_to_camera(self) -> tuple[Row4, Row4, Row4, Row4]:
         """Rows of the rigid transform."""
-        w, x, y, z = np.array([self.qw, self.qx, self.qy, self.qz]) / math.hypot(self.qw, self.qx, self.qy, self.qz)
+        length = math.hypot(self.qw, self.qx, self.qy, self.qz)
+        w, x, y, z = (part / length for part in (self.qw, self.qx, self.qy, self.qz))
         return (
-            (1 - 2 * float(y * y + z * z), 2 * float(x * y - w * z), 2 * float(x * z + w * y), self.tx),
-            (2 * float(x * y + w * z), 1 - 2 * float(x * x + z * z), 2 * float(y * z - w * x), self.ty),
-            (2 * float(x * z - w * y), 2 * float(y * z + w * x), 1 - 2 * float(x * x + y * y), self.tz),
+            (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y), self.tx),
+            (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x), self.ty),
+            (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y), self.tz),
             (0.0, 0.0, 0.0, 1.0),
         )
 

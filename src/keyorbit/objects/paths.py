@@ -20,6 +20,8 @@ _UNREAD = (
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _KIND = "of a kind that is not read here"
 _NAMED = 3
+# Levels of folders below that of the photographs that are looked into: links may lead round in a circle.
+_DEEPEST = 3
 
 
 def object_paths(path: Path) -> list[Path]:
@@ -67,15 +69,27 @@ def check_mesh(path: Path) -> None:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Return the pictures directly in a folder, or if there are none, those in the folders in it; by name.
+    """Return the pictures directly in a folder, or if there are none, those in folders up to three levels below.
+
+    They are sorted by name. Hidden folders are not looked into.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or it cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder of photographs at {folder}")
+    try:
+        return _photographs(folder, _DEEPEST)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _photographs(folder: Path, levels: int) -> list[Path]:
+    found = _pictures(folder)
+    if found or not levels:
+        return found
     below = (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith("."))
-    return _pictures(folder) or [path for inner in below for path in photographs(inner)]
+    return [path for inner in below for path in _photographs(inner, levels - 1)]
 
 
 def named_as_picture(path: Path) -> bool:

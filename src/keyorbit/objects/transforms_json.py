@@ -5,11 +5,12 @@ for each. Sources: nerfstudio's data conventions and parser, and instant-ngp's l
 """
 
 import math
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from msgspec import Meta
 
 from keyorbit.errors import InputError
@@ -95,15 +96,25 @@ def transforms_in(content: Any, path: Path) -> Shots:
 
 
 def _world_to_camera(frame: Frame, where: str) -> tuple[Row4, Row4, Row4, Row4]:
-    pose = np.array((*frame.transform_matrix[:3], (0, 0, 0, 1)), np.float64)
+    (a, b, c), at = zip(*((row[:3], row[3]) for row in frame.transform_matrix[:3]), strict=True)
+    # The rows of the inverse are across two columns each: those are x right, y up and z back.
+    right, up, back = zip(a, b, c, strict=True)
+    across = _cross(up, back), _cross(back, right), _cross(right, up)
+    volume = sum(map(operator.mul, right, across[0]))
+    if abs(volume) < 1e-12:
+        raise InputError(f"{where}: transform_matrix has no inverse, which every pose has")
     # A camera that was scaled in Blender has longer axes, and stands and looks the same.
-    pose[:3, :3] /= max(abs(np.linalg.det(pose[:3, :3])) ** (1 / 3), 1e-9)
-    pose[:3, 1:3] *= -1
-    try:
-        rows = np.linalg.inv(pose).tolist()
-    except np.linalg.LinAlgError as error:
-        raise InputError(f"{where}: transform_matrix has no inverse, which every pose has") from error
-    return tuple(map(tuple, rows))  # type: ignore[return-value]
+    longer = abs(volume) ** (1 / 3)
+    x, y, z = (
+        (*(sign * part * longer / volume for part in row), -sign * sum(map(operator.mul, row, at)) * longer / volume)
+        for sign, row in zip((1, -1, -1), across, strict=True)
+    )
+    return x, y, z, (0.0, 0.0, 0.0, 1.0)
+
+
+def _cross(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
+    (a, b, c), (d, e, f) = one, other
+    return b * f - c * e, c * d - a * f, a * e - b * d
 
 
 def _lens(everywhere: Transforms, frame: Frame) -> Intrinsics | str:
@@ -119,7 +130,7 @@ def _lens(everywhere: Transforms, frame: Frame) -> Intrinsics | str:
     fx, fy = told("fl_x") or _focal(width, across), told("fl_y") or _focal(height, down)
     if fx is None and fy is None:
         # Angles alone: the unit is the side that one spans, of which the photograph tells how many pixels it has.
-        if told("cx") is not None or told("cy") is not None:
+        if (across or down) and (told("cx") is not None or told("cy") is not None):
             return "it has cx or cy, and no w and h of the picture that they are for"
         width, height = (1.0, None) if across else (None, 1.0)
         fx, fy = _focal(width, across), _focal(height, down)
