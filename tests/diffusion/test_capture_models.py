@@ -604,3 +604,26 @@ def test_layers_without_places(rows):
 def test_a_pipeline_is_no_model():
     with pytest.raises(InputError, match=r"captured of a model, such as pipe\.unet; not of a DDIMPipeline"):
         inspect.unwrap(layers_with_context)(diffusers.DDIMPipeline(unet(), diffusers.DDIMScheduler()))
+
+
+def test_several_gpus_in_one_process():
+    wrapped = torch.nn.DataParallel(unet())
+    wrapped.device_ids = [0, 1]
+    with pytest.raises(InputError, match="run a process for each GPU"), capture_attention(wrapped):
+        pass
+
+
+def test_a_forward_that_others_put_on_the_model(rows):
+    """As DeepCache does."""
+    context, tokens = rows
+    model = unet()
+    model.forward = partial(lambda inner, *args, **kwargs: inner(*args, **kwargs), model.forward)
+    wrapped = torch.nn.DataParallel(model)
+    wrapped.device_ids = []
+    with torch.no_grad():
+        bare = model(sample=pictures(1, 4, 8, 8), timestep=1, encoder_hidden_states=context).sample
+        for called in (model, wrapped):
+            with capture_attention(called, "mid_block.*", text_tokens=TEXT) as record:
+                given = {"timestep": 1, "encoder_hidden_states": tokens.append_to(context)}
+                assert torch.equal(called(sample=pictures(1, 4, 8, 8), **given).sample, bare)
+            assert [layer.name for layer in record.layers()] == cross_attention_layers(model, "mid_block.*")

@@ -70,14 +70,16 @@ def capture_attention(
     """Record the learnable tokens' cross-attention in every UNet forward inside the ``with`` block.
 
     The context given to the UNet is ``[batch text_tokens+K width]``, learnable tokens last
-    (:meth:`keyorbit.diffusion.tokens.Tokens.append_to`). Only the K columns are kept; gradients flow through them. The
-    processors that were installed before run behind ours and are put back at the end, also after an exception. With
-    gradient checkpointing, call ``backward`` inside the block: the layers run once more there.
+    (:meth:`keyorbit.diffusion.tokens.Tokens.append_to`). Only the K columns are kept; gradients flow through them.
+    Attention processors stay as they are and may be exchanged inside the block; what capture puts before the layers is
+    taken away at the end, also after an exception. With gradient checkpointing, call ``backward`` inside the block: the
+    layers run once more there.
 
     Args:
         unet: a diffusers UNet, before or after its pipeline installed processors of its own; also one with an
-            IP-Adapter, a motion adapter or of videos, a ControlNet, or a transformer with cross-attention (PixArt).
-            ``encoder_attention_mask`` may have a column for each text row, or for each row; masked rows do not count.
+            IP-Adapter, a motion adapter or of videos, a ControlNet, or a transformer with cross-attention (PixArt); the
+            table in docs/how-it-works.md has all. ``encoder_attention_mask`` may have a column for each text row, or
+            for each row; masked rows do not count.
         layers: glob pattern(s) on the layers' names; see :func:`cross_attention_layers`.
         passes: which of Zero123++'s two UNet passes to record. A forward that names no pass is a grid pass.
         mode: ``isolated`` or ``joint``; see the module's text.
@@ -90,8 +92,14 @@ def capture_attention(
             that call in the block does not run. Not for gradient checkpointing or a compiled UNet.
 
     Raises:
-        InputError: nothing matches ``layers``, or another capture is active on this UNet.
+        InputError: nothing matches ``layers``, the model cannot be captured, or another capture is active on it. Inside
+            the block: the context, its mask, or a layer's size does not fit.
     """
+    if isinstance(unet, nn.DataParallel) and len(unet.device_ids) > 1:
+        raise InputError(
+            "DataParallel copies the model to every GPU at each call, where nothing is recorded: run a process for "
+            "each GPU, and capture the model within"
+        )
     attentions = layers_with_context(unet)
     chosen = choose_layers(attentions, layers, unet)
     if any(isinstance(vars(attention).get("forward"), LayerCapture) for attention in attentions.values()):
@@ -106,7 +114,8 @@ def capture_attention(
     # Layers that are not chosen are left alone where they see the whole context.
     watched = chosen if mode == "joint" else list(attentions)
     captures = [LayerCapture(name, attentions[name], wanted, name in chosen) for name in watched]
-    names = list(inspect.signature(unwrapped(unet).forward).parameters)
+    # Of the class: others may have put a forward of (*args, **kwargs) on the model itself.
+    names = list(inspect.signature(type(unwrapped(unet)).forward).parameters)[1:]
     hook = unet.register_forward_pre_hook(partial(_note, names, wanted), with_kwargs=True)
     try:
         for capture in captures:

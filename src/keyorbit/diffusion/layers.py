@@ -33,8 +33,8 @@ def choose_layers(layers: Mapping[str, Any], pattern: str | Sequence[str], unet:
     cross = [name for name, layer in layers.items() if "temporal" not in name and not _joint(layer)]
     if not cross:
         raise InputError(
-            f"{kind} has no layer of cross-attention ('attn2' with a context), where tokens are read: models whose text "
-            "and picture share one attention (Stable Diffusion 3, Flux), and those without a text, cannot be captured"
+            f"{kind} has no layer of cross-attention ('attn2' with a context), where tokens are read: models without a "
+            "text, and those whose text and picture share one attention (Stable Diffusion 3, Flux), cannot be captured"
         )
     # diffusers lists the middle block of a UNet behind the up blocks, and runs it before them.
     cross.sort(key=lambda name: _AS_THEY_RUN.get(name.split(".")[0], 0))
