@@ -75,7 +75,8 @@ def test_an_upload_whose_values_have_no_range_is_refused(kind, tmp_path):
 
 
 def test_a_folder_is_read_by_its_pictures(tmp_path):
-    (tmp_path / "notes.txt").write_text("no picture")
+    for name in ("notes.txt", "._a.png", ".DS_Store"):
+        (tmp_path / name).write_text("no picture", encoding="utf-8")
     for name in "ba":
         Image.new("RGB", (9, 9)).save(tmp_path / f"{name}.png")
     paths = [str(path) for path in tmp_path.iterdir()]
@@ -84,6 +85,9 @@ def test_a_folder_is_read_by_its_pictures(tmp_path):
         open_pictures(paths, Limits(pictures=1))
     with pytest.raises(InputError, match="no pictures in that folder"):
         open_pictures([str(tmp_path / "notes.txt")], Limits())
+    (tmp_path / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(InputError, match=r"c\.heic cannot be read as a picture; give a PNG, JPEG or WebP"):
+        open_pictures([*paths, str(tmp_path / "c.heic")], Limits())
 
 
 def test_who_waits_goes_first_when_another_gives_way():

@@ -88,6 +88,10 @@ def test_which_of_several_files(tmp_path):
     (tmp_path / "annotations/person_keypoints_val2017.json").unlink()
     with pytest.raises(InputError, match=r"lacks person_keypoints_val2017\.json"):  # training's is no test
         annotation_file(tmp_path, "test")
+    for name in ("person_keypoints_Train.json", "person_keypoints_Validation.json"):  # subsets in CVAT have any name
+        write(tmp_path / "cvat" / "annotations" / name)
+    found = [annotation_file(tmp_path / "cvat", split).name for split in ("train", "test")]
+    assert found == ["person_keypoints_Train.json", "person_keypoints_Validation.json"]
     for name in ("a.json", "b.json"):
         write(tmp_path / "own" / name)
     with pytest.raises(InputError, match=r"several files of annotations \(a\.json, b\.json\): give one of them"):

@@ -12,10 +12,11 @@ from keyorbit.storage.folder_names import folder_names, readable
 SCRIPT = """
 import os, sys
 from keyorbit.cli.terminal import console
-from keyorbit.storage.folder_names import folder_names, readable
+from keyorbit.storage.folder_names import folder_names, on_disk, readable
 sys.stdout.reconfigure(errors="backslashreplace")
 name = readable(os.listdir("in")[0])
 os.mkdir(os.path.join("out", folder_names([name])[0]))
+assert os.path.isdir(os.path.join("in", on_disk(name)))
 console.print(name, ":smile:", ascii(name))
 """
 

@@ -35,8 +35,13 @@ def folder_names(names: Sequence[str]) -> list[str]:
             number += 1
             candidate = f"{name}_{number}"
         taken.add(_same(candidate))
-        chosen.append(os.fsdecode(candidate.encode()))
+        chosen.append(on_disk(candidate))
     return chosen
+
+
+def on_disk(name: str) -> str:
+    """Return a text as the name of a file: in UTF-8 on the disk, also where the locale is another one."""
+    return os.fsdecode(name.encode())
 
 
 def name_of(path: Path) -> str:

@@ -25,6 +25,7 @@ from keyorbit.evaluation.readers.base import Annotation, Box, annotated_objects,
 from keyorbit.evaluation.readers.coco_files import SUBSETS, annotation_file, check_format, picture_folders, picture_in
 from keyorbit.evaluation.readers.tables import Coordinate, Length, json_of
 from keyorbit.objects.dataset import ObjectDataset
+from keyorbit.storage.folder_names import readable
 from keyorbit.values import from_values, short
 
 log = logging.getLogger(__name__)
@@ -208,7 +209,7 @@ def _annotation(
     box = _box(told, xy, seen)
     width, height = box[2] - box[0], box[3] - box[1]
     picture, size = images[_key(told.image_id)]
-    name = f"{picture.stem}_{_key(told.id)}"
+    name = readable(f"{picture.stem}_{_key(told.id)}")
     return Annotation(
         name,
         picture,

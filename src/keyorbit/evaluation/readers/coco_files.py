@@ -41,7 +41,7 @@ def annotation_file(path: Path, split: str) -> Path:
         return there
     found = sorted(folder.glob(f"{_PREFIX}*.json")) or sorted(path.glob("[!.]*.json"))
     others = tuple(name for key, names in SUBSETS.items() if key != split for name in names)
-    fitting = [file for file in found if not _subset(file).startswith(others)]
+    fitting = [file for file in found if not _subset(file).lower().startswith(others)]
     if len(fitting) > 1:
         names = ", ".join(file.name for file in fitting[:3]) + (" and more" if fitting[3:] else "")
         raise InputError(f"{path} has several files of annotations ({names}): give one of them instead of the folder")

@@ -18,6 +18,7 @@ from numpy import ndarray
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.matlab import mat_variable
 from keyorbit.storage.content import json_in, text_of
+from keyorbit.storage.folder_names import on_disk
 from keyorbit.values import from_values, short
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ def below(folder: Path, name: str, where: str) -> Path:
             raise InputError(f"{where} names {short(name)}, which no file can be named")
     if depth <= 0 or name.startswith("/") or Path(name).drive:
         raise InputError(f"{where} names {short(name)}; it must be a file in {folder}")
-    return folder / name
+    return folder / on_disk(name)
 
 
 def _possible(part: str) -> bool:
