@@ -101,7 +101,7 @@ DAYS = {
     "page for files": "sent a web page",
     "cut": "connection was lost in the middle of a file: start again",
     "silent": "did not answer in time",
-    "401": "none of that name, or a private one: check the name, HF_ENDPOINT, or log in",
+    "401": "none of that name, or a private one: check the name and HF_ENDPOINT, or log in",
     "403": "you may not read it .403.",
     "403 GatedRepo": "authors want their terms accepted: do so at http://[0-9.:]+/o/x, and log in with 'hf auth login'",
     "404 RepoNotFound": "none of that name, or a private one",
@@ -132,7 +132,7 @@ def test_a_bad_day_is_a_sentence_and_leaves_nothing_half_written(day, stable_dif
 @pytest.mark.parametrize(
     ("url", "proxies", "words"),
     [
-        ("http://127.0.0.1:1", {}, "it did not answer .Connection refused.: check the network, HF_ENDPOINT"),
+        ("http://127.0.0.1:1", {}, "it did not answer .Connection refused.: check the network and HF_ENDPOINT"),
         ("https://hub.invalid", {}, "it did not answer"),
         ("127.0.0.1:8080", {}, "no address: HF_ENDPOINT must be like https://"),
         ("huggingface.co", {}, "no address"),

@@ -472,3 +472,16 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
             load_image(tmp_path / name)
     with pytest.raises(InputError, match="there is no file or folder"):
         load_dataset(tmp_path / "b.png")
+
+
+def test_photographs_are_in_a_folder_or_else_below_it_and_links_lead_nowhere(tmp_path):
+    names = ("cam1/b.png", "cam0/a.png", "cam0/.hidden/c.png", "deep/er/est/d.png", "too/deep/for/us/e.png")
+    for name in (*names, "cam1/below/f.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"not read here")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "round").symlink_to(tmp_path / "empty")
+    found = [path.relative_to(tmp_path).as_posix() for path in photographs(tmp_path)]
+    assert found == ["cam0/a.png", "cam1/b.png", "deep/er/est/d.png"]
+    (tmp_path / "g.png").write_bytes(b"not read here")
+    assert [path.name for path in photographs(tmp_path)] == ["g.png"]

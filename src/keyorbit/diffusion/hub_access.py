@@ -161,7 +161,7 @@ def _of_status(status: int, text: str) -> str:
     if status == 401 and "Invalid credentials" in text:
         return f"the Hub does not know your token: {_LOGIN} anew"
     if status in (401, 404):
-        return f"it has none of that name, or a private one: check the name{_endpoint()}, or {_LOGIN}"
+        return f"it has none of that name, or a private one: check {_to_check('the name')}, or {_LOGIN}"
     if status == 403:
         return f"you may not read it (403): ask its owner, and {_LOGIN}"
     if status == 429:
@@ -173,9 +173,10 @@ def _of_status(status: int, text: str) -> str:
     return f"it answered with status {status}: check HF_ENDPOINT"
 
 
-def _endpoint() -> str:
-    """HF_ENDPOINT as one more thing to check, where it is set."""
-    return "" if constants.ENDPOINT == "https://huggingface.co" else ", HF_ENDPOINT"
+def _to_check(*things: str) -> str:
+    """What to check, and HF_ENDPOINT where it is set."""
+    own = () if constants.ENDPOINT == "https://huggingface.co" else ("HF_ENDPOINT",)
+    return " and ".join([*things, *own])
 
 
 def _of_network(error: BaseException) -> str | None:
@@ -191,7 +192,8 @@ def _of_network(error: BaseException) -> str | None:
         return f"the proxy cannot be used ({said}): check what HTTPS_PROXY and ALL_PROXY name"
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return _LOST
-    network = "the network" + (", the proxy that HTTPS_PROXY or ALL_PROXY names" if getproxies() else "") + _endpoint()
+    proxy = ("the proxy that HTTPS_PROXY or ALL_PROXY names",) if getproxies() else ()
+    network = _to_check("the network", *proxy)
     for kind in type(error).__mro__:
         if kind.__name__ in _OF_NETWORK:
             return _OF_NETWORK[kind.__name__].format(said=said, network=network)

@@ -69,6 +69,8 @@ def check_fit(parts: Parts, folder: Path) -> None:
         pairs += [
             ("vision_encoder makes embeddings of width", vision.projection_dim, width, "text_encoder's"),
             ("model_index.json holds ramping_coefficients of number", ramp, rows, "tokenizer's"),
+            # Which a latent consistency model has, and would have to be told.
+            ("unet takes a guidance of width", parts.unet.config.time_cond_proj_dim, None, "published one's"),
         ]
     pairs.append(("text_encoder reads rows", parts.text_encoder.config.max_position_embeddings, rows, "tokenizer's"))
     for what, found, wanted, whose in pairs:

@@ -1,4 +1,4 @@
-"""From a model's name to a backend: the shipped tiny model, a local folder, or a Hub id; safetensors only."""
+"""From a model's name to a backend: the shipped tiny model, a folder, a checkpoint, or a Hub id; safetensors only."""
 
 import logging
 import time
@@ -90,14 +90,17 @@ def load_backend(
 
     Args:
         model: ``"tiny"`` (ships with keyorbit), a folder in the layout of ``sudo-ai/zero123plus-v1.2`` or of Stable
-            Diffusion 1.5 or 2.1, or a Hub id. Weights of the ``fp16`` variant are taken where there are no others.
+            Diffusion 1.5 or 2.1, or a Hub id. Weights of the ``fp16`` variant are taken where there are no others. Or
+            a checkpoint of Stable Diffusion 1 or 2 in one safetensors file: sizes, schedule and tokenizer are those of
+            the model's folder in which it lies, or else of the published model of its kind, from the Hub.
         device: where it runs, such as ``"cpu"`` or ``"cuda"``; given here once. ``"auto"`` is a CUDA GPU if there is
             one, else Apple's, else the CPU.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``, also short (``"bf16"``) or torch's own; attention maps
             and losses are float32 always. ``"auto"`` is float32 on the CPU; on a GPU it is half precision if that keeps
             the model's maps, which is measured here: see :mod:`keyorbit.diffusion.precision`. The backend's
             ``precision`` tells what was chosen.
-        unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
+        unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds; by
+            diffusers' names or the original ones.
         controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
         cameras_of: ``"v1.1"``, ``"v1.2"`` or a rig such as ``"instantmesh"``: the cameras of a Zero123++'s views; by

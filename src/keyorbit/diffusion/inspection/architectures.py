@@ -23,7 +23,7 @@ from keyorbit.diffusion.backends.configurations import (
     Zero123PlusIndex,
     read_config,
 )
-from keyorbit.diffusion.backends.folders import model_folder
+from keyorbit.diffusion.backends.folders import index_of, model_folder
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
@@ -140,7 +140,7 @@ def load_architecture(model: str | Path) -> Architecture:
     if str(model) in ARCHITECTURES:
         return ARCHITECTURES[str(model)]
     folder = _config_folder(str(model))
-    index = _read(folder / "model_index.json")
+    index = index_of(folder)
     unet, vae = _part(folder, "unet", "UNet2DConditionModel"), _part(folder, "vae", "AutoencoderKL")
     text = _read(folder / "text_encoder/config.json")
     _read(folder / "scheduler/scheduler_config.json")
