@@ -168,8 +168,9 @@ def test_a_checkpoint_of_one_file_is_its_folder(checkpoint, stable_diffusion):
         assert all(torch.equal(value, theirs[key]) for key, value in getattr(loaded.parts, part).state_dict().items())
     # But for rounding: weights of a folder lie elsewhere in memory.
     torch.testing.assert_close(maps(loaded), maps(stable_diffusion), atol=1e-5, rtol=0)
-    assert loaded.fingerprint == model_fingerprint(checkpoint)
-    assert load_backend(checkpoint, dtype="bfloat16").dtype == torch.bfloat16
+    assert loaded.fingerprint == stable_diffusion.fingerprint == model_fingerprint(checkpoint)
+    half = load_backend(checkpoint, dtype="bfloat16")
+    assert (half.dtype, half.fingerprint) == (torch.bfloat16, loaded.fingerprint)
 
 
 def drop(start):
@@ -214,7 +215,9 @@ def test_a_unet_of_its_own_may_have_the_original_names(left, folder, checkpoint,
         start = "model.diffusion_model."
         weights = {key.replace(start, left): value for key, value in weights.items() if key.startswith(start)}
     save_file(weights, tmp_path / "unet.safetensors")
-    swapped = load_backend(folder, unet=tmp_path / "unet.safetensors").unet.state_dict()
+    loaded = load_backend(folder, unet=tmp_path / "unet.safetensors")
+    assert loaded.fingerprint == load_backend(folder).fingerprint
+    swapped = loaded.unet.state_dict()
     assert all(torch.equal(swapped[name], value) for name, value in stable_diffusion.unet.state_dict().items())
 
 

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
+from keyorbit.diffusion.backends.original_names import state_dict_of
 from keyorbit.diffusion.backends.stored import check_config
 from keyorbit.diffusion.backends.weight_files import file_names, weight_files
 from keyorbit.errors import InputError, first_line, memory_shortage
@@ -66,11 +67,15 @@ def fingerprint(folder: Path, unet: Path | None = None) -> str:
         files = [other] if other else [place / name for name in weight_files(file_names(place)).names]
         if not files:
             raise InputError(f"{place} holds no weights as safetensors")
-        names = _loaded_names(place, part, kind, other)
+        module = _empty(place, part, kind, other)
+        names = {_name(key, part) for key, x in module.state_dict().items() if x.is_floating_point()}
         try:
             with ExitStack() as stack:
                 opened = [stack.enter_context(safe_open(file, "pt")) for file in files]
-                _feed(digest, part, names, ((key, file.get_slice(key)) for file in opened for key in file.keys()))  # noqa: SIM118
+                tensors: dict[str, Any] = {key: file.get_slice(key) for file in opened for key in file.keys()}  # noqa: SIM118
+                if other and not names <= {_name(key, part) for key in tensors}:  # those of another library
+                    tensors = dict(state_dict_of(opened[0], part, module.config))
+                _feed(digest, part, names, tensors.items())
         except (SafetensorError, OSError) as error:
             raise InputError(f"the weights of the {part} in {place} cannot be read: {error}") from error
     return digest.hexdigest()[:16]
@@ -114,20 +119,18 @@ def _parts_of(folder: Path) -> Iterator[str]:
     return (part for part in _PARTS if part != "vision_encoder" or several)
 
 
-def _loaded_names(folder: Path, part: str, kind: Any, weights: Path | None) -> set[str]:
-    """The names of the tensors that the part has by its configuration."""
+def _empty(folder: Path, part: str, kind: Any, weights: Path | None) -> Any:
+    """The part by its configuration, without weights."""
     check_config(folder, kind, weights)
     try:
         with torch.device("meta"):  # no memory is taken
             if issubclass(kind, ModelMixin):
-                module = kind.from_config(kind.load_config(folder))
-            else:
-                module = kind(kind.config_class.from_pretrained(folder))
+                return kind.from_config(kind.load_config(folder))
+            return kind(kind.config_class.from_pretrained(folder))
     except Exception as error:  # the libraries raise whatever they meet
         if memory_shortage(error):
             raise
         raise InputError(f"the {part} in {folder} cannot be loaded: {first_line(error)}") from error
-    return {_name(key, part) for key, x in module.state_dict().items() if x.is_floating_point()}
 
 
 def _name(key: str, part: str) -> str:
