@@ -159,6 +159,9 @@ def test_missing_and_damaged_weights_are_named(folder):
     path.unlink()
     with pytest.raises(InputError, match="vae holds no weights as safetensors"):
         fingerprint(folder)
+    rewrite(folder, "unet", lambda weights: {name: x for name, x in weights.items() if name != "conv_in.bias"})
+    with pytest.raises(InputError, match=r"unet lack 1 of its tensors, such as conv_in\.bias"):
+        fingerprint(folder)
 
 
 def test_tokens_of_earlier_versions_and_of_other_weights(backend, model_folder, caplog):

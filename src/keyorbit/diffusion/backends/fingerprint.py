@@ -141,8 +141,14 @@ def _name(key: str, part: str) -> str:
 
 
 def _feed(digest: Any, part: str, names: set[str], tensors: Iterable[tuple[str, Any]]) -> None:
-    """Add a part's tensors, whole ones or slices of files, to a hash; those of other names are left out."""
+    """Add a part's tensors, whole ones or slices of files, to a hash; those of other names are left out.
+
+    Raises:
+        InputError: one is missing: other weights would have the same fingerprint.
+    """
     known = {name: stored for key, stored in tensors if (name := _name(key, part)) in names}
+    if missing := sorted(names - known.keys()):
+        raise InputError(f"the weights of the {part} lack {len(missing)} of its tensors, such as {missing[0]}")
     for name, stored in sorted(known.items()):
         shape = list(stored.shape if isinstance(stored, Tensor) else stored.get_shape())
         digest.update(f"{part} {name} {shape}\n".encode())
