@@ -18,7 +18,7 @@ from keyorbit.objects.camera_files import read_cameras
 from keyorbit.objects.dataset import ObjectViews, as_cameras, check_given_cameras
 from keyorbit.objects.paths import photographs
 from keyorbit.objects.pictures import LARGEST, load_image, load_stored, middle_square, to_tensor
-from keyorbit.objects.shots import Shot, Shots, chosen_shots
+from keyorbit.objects.shots import Shot, Shots, chosen_shots, warn_of_names
 from keyorbit.objects.undistorted import is_distorted, undistorted
 from keyorbit.storage.folder_names import name_of
 
@@ -62,6 +62,7 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
         check_given_cameras(rigs, str(cameras), [image.width / image.height for image in images])
     else:
         source, shots, images = _fitting(chosen_shots(told, views, paths), paths)
+        warn_of_names(source, shots, paths)
         lenses = _lenses(source, shots, paths, images)
         rigs = _cameras(shots, lenses)
         aspects = [image.width / image.height for image in images]
