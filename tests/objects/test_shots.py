@@ -8,7 +8,7 @@ import pytest
 from keyorbit.errors import InputError
 from keyorbit.geometry.lenses import Intrinsics
 from keyorbit.geometry.matrices import COLMAP
-from keyorbit.objects.shots import Shot, Shots, chosen_shots
+from keyorbit.objects.shots import Shot, Shots, chosen_shots, warn_of_names
 
 ROWS = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 LENS = Intrinsics("PINHOLE", 1.0, 1.0)
@@ -17,7 +17,9 @@ HERE = Path("/data/scene/images")
 
 def find(names, photographs, folder=HERE):
     source = Shots("the file", tuple(Shot(name, ROWS, LENS) for name in names), COLMAP)
-    ((_, shots),) = chosen_shots([source], folder, [folder / name for name in photographs])
+    paths = [folder / name for name in photographs]
+    ((_, shots),) = chosen_shots([source], folder, paths)
+    warn_of_names(source, shots, paths)
     return [shot.name for shot in shots]
 
 

@@ -19,7 +19,7 @@ from keyorbit.objects.dataset import ObjectViews, as_cameras, check_given_camera
 from keyorbit.objects.framing import middle_square
 from keyorbit.objects.paths import left_out, photographs
 from keyorbit.objects.pictures import LARGEST, load_image, load_stored, to_tensor
-from keyorbit.objects.shots import Shot, Shots, chosen_shots
+from keyorbit.objects.shots import Shot, Shots, chosen_shots, warn_of_names
 from keyorbit.objects.undistorted import is_distorted, undistorted
 from keyorbit.storage.folder_names import name_of
 
@@ -65,6 +65,7 @@ def load_capture(views: Path, cameras: Path, layout: Layout, side: int, picture:
         check_given_cameras(rigs, str(cameras), [image.width / image.height for image in images])
     else:
         source, shots, images = _fitting(chosen_shots(told, views, paths), paths)
+        warn_of_names(source, shots, paths)
         lenses = _lenses(source, shots, paths, images)
         rigs = _cameras(shots, lenses)
         aspects = [image.width / image.height for image in images]

@@ -54,7 +54,7 @@ def chosen_shots(sources: Sequence[Shots], folder: Path, photographs: Sequence[P
     """Find the photographs of a folder in files of cameras; those that have all of them, in the order given.
 
     A photograph is the one of the same name: with the same file name, and if several have that, with most of its
-    folders. Other capitals and another suffix are accepted if only one fits, with a warning.
+    folders. Other capitals and another suffix are accepted if only one fits (:func:`warn_of_names`).
 
     Args:
         sources: what was read, the best first.
@@ -70,8 +70,6 @@ def chosen_shots(sources: Sequence[Shots], folder: Path, photographs: Sequence[P
     whole = [(source, indices) for source, indices, missing in found if not missing]
     if not whole:
         raise InputError(_incomplete(found, folder))
-    for source, indices in whole[:1]:
-        _tell(source, [source.shots[i].name for i in indices], photographs)
     return [(source, [source.shots[i] for i in indices]) for source, indices in whole]
 
 
@@ -161,11 +159,12 @@ def _elsewhere(name: Sequence[str], below: Sequence[str]) -> bool:
     return len(name) > 1 and len(below) > 1 and not _common(name, below)
 
 
-def _tell(source: Shots, names: Sequence[str], photographs: Sequence[Path]) -> None:
+def warn_of_names(source: Shots, shots: Sequence[Shot], photographs: Sequence[Path]) -> None:
+    """Log a warning if photographs were found by other capitals or another suffix."""
     odd = [
-        (path.name, name)
-        for path, name in zip(photographs, names, strict=True)
-        if _parts(name)[-1] not in (_parts(path.name)[-1], _stem(_parts(path.name)[-1]))
+        (path.name, shot.name)
+        for path, shot in zip(photographs, shots, strict=True)
+        if _parts(shot.name)[-1] not in (_parts(path.name)[-1], _stem(_parts(path.name)[-1]))
     ]
     if odd:
         more = f", and {len(odd) - 1} more like it" if len(odd) > 1 else ""
