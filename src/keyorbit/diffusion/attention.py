@@ -17,7 +17,7 @@ from torch import nn
 
 from keyorbit.diffusion.captured import PASSES, LayerRecord, Pass
 from keyorbit.diffusion.choices import Mode
-from keyorbit.diffusion.layer_capture import Heads, LastLayerSeen, LayerCapture, Wanted, pass_of
+from keyorbit.diffusion.layer_capture import Heads, LastLayerSeen, LayerCapture, Wanted, is_captured, pass_of
 from keyorbit.diffusion.layers import choose_layers, layers_with_context, unwrapped
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.errors import InputError
@@ -102,7 +102,7 @@ def capture_attention(
         )
     attentions = layers_with_context(unet)
     chosen = choose_layers(attentions, layers, unet)
-    if any(isinstance(vars(attention).get("forward"), LayerCapture) for attention in attentions.values()):
+    if is_captured(attentions.values()):
         raise InputError("attention of this UNet is being captured already; end that with block first")
     if mode == "isolated" and getattr(getattr(unwrapped(unet), "config", None), "addition_embed_type", None) == "text":
         raise InputError(

@@ -1,6 +1,6 @@
 """One attention layer during a capture: it gets its part of the context, and what it computes is recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -105,6 +105,11 @@ def _begins(whole: Tensor | None, part: Tensor) -> bool:
     if whole is None or part.shape[::2] != whole.shape[::2] or part.shape[1] >= whole.shape[1]:
         return False
     return torch.equal(part, whole[:, : part.shape[1]])
+
+
+def is_captured(layers: Iterable[Any]) -> bool:
+    """Whether one of these attention layers is being captured."""
+    return any(isinstance(vars(layer).get("forward"), LayerCapture) for layer in layers)
 
 
 class LayerCapture:

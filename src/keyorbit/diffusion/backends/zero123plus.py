@@ -30,6 +30,8 @@ from keyorbit.diffusion.backends.sampling import (
 from keyorbit.diffusion.backends.text import encode_prompts, random_rows
 from keyorbit.diffusion.choices import GUIDANCE, STEPS
 from keyorbit.diffusion.context import split_context
+from keyorbit.diffusion.layer_capture import is_captured
+from keyorbit.diffusion.layers import layers_with_context
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
@@ -339,8 +341,9 @@ class Zero123PlusBackend:
         return torch.cat([self.decode(own) for own in torch.split(latents, len(latents) // len(generators))])
 
     def _captured(self) -> bool:
-        """Whether somebody has put other processors in, as a capture of attention does."""
-        return not all(isinstance(one, ReferenceAttention) for one in self.unet.attn_processors.values())
+        """Whether attention is captured, or somebody has put other processors in."""
+        others = not all(isinstance(one, ReferenceAttention) for one in self.unet.attn_processors.values())
+        return others or is_captured(layers_with_context(self.unet).values())
 
     def _pixel_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """The grid's height and width, checked."""
