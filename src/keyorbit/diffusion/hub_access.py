@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.request import getproxies
 
@@ -85,16 +86,10 @@ def fetched(
         return _kept(what, repo, main_file, choose, revision, cache_dir, error)
     wanted = choose(names)
     try:
-        # By commit: what is there needs no network. The branch's name is noted at the end, when all is there.
-        for name, of in [*((name, info.sha) for name in wanted), (main_file, revision)]:
-            path = hf_hub_download(
-                repo,
-                name,
-                revision=of,
-                token=token,
-                cache_dir=cache_dir,
-                force_download=force_download and of != revision,
-            )
+        fetch = partial(hf_hub_download, repo, token=token, cache_dir=cache_dir)
+        for name in wanted:  # by commit: what is there needs no network
+            fetch(name, revision=info.sha, force_download=force_download)
+        path = fetch(main_file, revision=revision)  # notes the branch's commit, now that all of it is there
     except Exception as error:
         raise InputError(f"{_not_had(what, repo)}: {trouble(error, repo, cache_dir)}") from error
     return Path(path).parent
