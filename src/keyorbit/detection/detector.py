@@ -254,7 +254,6 @@ class KeypointDetector:
         if condition is not None and keypoints.input_xy is not None:
             keypoints = replace(keypoints, input_score=self._input_score(condition, thing.framed_image))
         if framing is not None and framing.recentred:
-            log.info("%s: %s", thing.name, framing.words)
             keypoints, camera, condition = in_picture(framing, keypoints, camera, condition)
         how = "given" if thing.views is not None and len(views) > 1 else "generated"
         sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
