@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
-from keyorbit.objects.framing import ASIDE, FILLS, SMALLEST, Framing, cut, frame, on_object
+from keyorbit.objects.framing import CUT_OUT, FILLS, OF_RIG, Framing, cut, frame, on_object
 
 
 def cut_out(size, *boxes, alpha=255):
@@ -55,14 +56,28 @@ def test_what_is_framed_is_shown_as_it_is(objects):
         assert thing.framed_image is thing.input_image
         assert not thing.framing.recentred
         assert thing.framing.words == ""
-    least, most = round(SMALLEST * 200), int(ASIDE * 200)
-    low, aside = 100 - least // 2, 100 - least // 2 + most
-    for box in ((0, 0, 200, 200), (low, low, low + least, low + least), (aside, low, aside + least, low + least)):
-        thing = ObjectViews("a", cut_out((200, 200), box))
-        assert thing.framed_image is thing.input_image, box
-    for box in ((low, low, low + least - 2, low + least - 2), (aside + 2, low, aside + 2 + least, low + least)):
-        assert ObjectViews("a", cut_out((200, 200), box)).framing.recentred, box
-    assert not ObjectViews("a", cut_out((200, 200), (0, 0, 9, 9)), recentre=False).framing.recentred
+    assert not ObjectViews("a", cut_out((200, 200), (9, 9, 20, 20)), recentre=False).framing.recentred
+
+
+@pytest.mark.parametrize("kind", ["cut-out", "of a rig", "on white"])
+def test_what_is_nearly_framed_is_shown_as_it_is(kind):
+    least, most = (round(200 * share) for share in (CUT_OUT if kind == "cut-out" else OF_RIG))
+
+    def thing(left, top, right, bottom):
+        image = cut_out((200, 200), (left, top, right, bottom))
+        views = torch.zeros(6, 3, 8, 8) if kind == "of a rig" else None
+        return ObjectViews("a", on_ground(image, "white") if kind == "on white" else image, views)
+
+    low = 100 - least // 2
+    for box in (
+        (1, 1, 199, 199),
+        (low, low, low + least, low + least),
+        (low + most, low, low + most + least, low + least),
+    ):
+        assert not thing(*box).framing.recentred, box
+    aside = low + most + 2
+    for box in ((low, low, low + least - 2, low + least - 2), (aside, low, aside + least, low + least)):
+        assert thing(*box).framing.recentred, box
 
 
 @pytest.mark.parametrize("size", [(400, 200), (200, 400)])

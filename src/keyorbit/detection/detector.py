@@ -249,16 +249,14 @@ class KeypointDetector:
         silhouette = recording.shown.silhouette
         keypoints, points = self._keypoints(everything, condition, silhouette.distance.to(heatmaps), cameras)
         camera, framing = None, thing.framing if len(views) > 1 else None
+        given = None if condition is None else condition.cpu()
         # Azimuth 0 for the input picture is a convention of the model's own rig.
-        if points is not None and condition is not None and same_cameras(cameras, self.backend.cameras):
-            camera = find_input_camera(
-                thing.framed_image, keypoints, points, condition.cpu(), silhouette.distance.cpu()
-            )
-        if condition is not None and keypoints.input_xy is not None:
-            keypoints = replace(keypoints, input_score=self._input_score(condition, thing.framed_image))
+        if points is not None and given is not None and same_cameras(cameras, self.backend.cameras):
+            camera = find_input_camera(thing.framed_image, keypoints, points, given, silhouette.distance.cpu())
+        if given is not None:  # after the camera, whose weights are calibrated for the heatmaps' sharpness alone
+            keypoints = replace(keypoints, input_score=self._input_score(given, thing.framed_image))
         if framing is not None and framing.recentred:
-            log.info("%s: %s", thing.name, framing.words)
-            keypoints, camera, condition = in_picture(framing, keypoints, camera, condition)
+            keypoints, camera, given = in_picture(framing, keypoints, camera, given)
         how = "given" if thing.views is not None and len(views) > 1 else "generated"
         sight = "one view" if len(views) == 1 else f"{len(views)} {how} views"
         log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)
@@ -271,7 +269,7 @@ class KeypointDetector:
             keypoints,
             points,
             camera,
-            None if condition is None else condition.cpu(),
+            given,
             self.tokens.info.pairs,
             framing,
         )
@@ -280,7 +278,7 @@ class KeypointDetector:
         """The scores on the input picture, where the object is known: only what is on it counts."""
         known, size = on_object(picture.crop(middle_square(picture))), (heatmaps.shape[-2], heatmaps.shape[-1])
         covered = None if known is None else grown_masks(torch.from_numpy(known)[None, None], size)[0, 0]
-        return peak_score(heatmaps.cpu(), heatmaps.cpu(), self.config.window, covered)
+        return peak_score(heatmaps, heatmaps, self.config.window, covered)
 
     def _keypoints(
         self,

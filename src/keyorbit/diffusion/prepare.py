@@ -1,5 +1,6 @@
 """From objects to what the UNet is shown: views (also warped ones) encoded, noised and paired with their condition."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -20,6 +21,8 @@ from keyorbit.geometry.views import Layout, merge_views, split_views
 from keyorbit.geometry.warps import Warp, random_warps, warp_image
 from keyorbit.objects.dataset import Objects, ObjectViews
 from keyorbit.objects.pictures import GREY
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +199,9 @@ def prepare_together(
     Raises:
         InputError: an object has another number of views than the model.
     """
+    for thing in things:
+        if backend.layout.num_views > 1 and thing.framing.recentred:
+            log.info("%s: %s", thing.name, thing.framing.words)
     seen = several_views(things, backend, generators)
     conditions = backend.encode_condition([model_image(thing, backend) for thing in things])
     noisiness = torch.tensor(config.timesteps, device=backend.device)

@@ -99,7 +99,8 @@ class ObjectViews:
         Raises:
             InputError: the picture is transparent everywhere.
         """
-        return frame(self.input_image, self.recentre, f"the input picture of {self.name}")
+        name = f"the input picture of {self.name}"
+        return frame(self.input_image, self.recentre, name, self.views is not None)
 
     @property
     def framed_image(self) -> Image.Image:
