@@ -8,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.hub import served, use
 from helpers.models import save_controlnet
 from keyorbit.diffusion.backends import pickles
 from keyorbit.diffusion.backends.convert import convert
+from keyorbit.diffusion.backends.fingerprint import fingerprint
+from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.pickles import convert_file
 from keyorbit.errors import InputError
 
@@ -92,6 +95,28 @@ def test_what_cannot_be_converted_leaves_nothing(folder, tmp_path):
     with pytest.raises(InputError, match="lacks its vae"):
         convert(str(broken), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_of_a_repository_no_more_is_fetched_than_is_converted(folder, model_folder, tmp_path, monkeypatch):
+    more = {"unet/diffusion_pytorch_model.fp16.bin": folder / "model_index.json"}
+    with served(folder, more=more) as there:
+        use(monkeypatch, there.url, tmp_path / "cache")
+        with pytest.raises(InputError, match=r"the pickle \w+.bin, .*'keyorbit convert o/x FOLDER'"):
+            load_backend("o/x")
+        there.sent.clear()
+        convert("o/x", tmp_path / "new")
+        sent = set(there.sent)
+    assert "unet/diffusion_pytorch_model.bin" in sent
+    assert not {name for name in sent if "safety_checker" in name or "fp16" in name}
+    assert load_backend(tmp_path / "new").fingerprint == fingerprint(model_folder)
+
+
+def test_a_pointer_to_a_file_that_was_not_cloned(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "model")
+    file = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(InputError, match="only names a file of Git LFS: fetch that with 'git lfs pull'"):
+        load_backend(tmp_path / "model")
 
 
 class Hostile:

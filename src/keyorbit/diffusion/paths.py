@@ -8,6 +8,7 @@ from keyorbit.diffusion.hub_names import check_hub_id, is_hub_id
 from keyorbit.errors import InputError
 
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+_CONVERT = "convert it with 'keyorbit convert {} {}'"
 
 
 def check_model(model: str, hint: str = "") -> None:
@@ -23,7 +24,9 @@ def check_model(model: str, hint: str = "") -> None:
         if path.suffix == ".safetensors":
             return
         if path.suffix in _PICKLES:
-            raise InputError(f"{model} is a pickle, and pickles are never opened: convert it to safetensors")
+            raise InputError(
+                f"{model} is a pickle, which is never opened here: {_CONVERT.format(model, 'NEW.safetensors')}"
+            )
         raise InputError(hint or f"{model} is a file; give the model's folder, or a checkpoint in a .safetensors file")
     if not is_hub_id(model):
         where = " (a shell puts your home folder in place of ~ only where a word begins)" if model[0] == "~" else ""
@@ -54,8 +57,8 @@ def check_unet(file: Path) -> None:
         raise InputError(f"there is no UNet state dict at {file}")
     if file.suffix != ".safetensors":
         raise InputError(
-            f"{file} is not a .safetensors file, and pickles are never opened; convert it with "
-            "safetensors.torch.save_file(torch.load(file, weights_only=True), new_file)"
+            f"{file} is not a .safetensors file, and pickles are never opened here: "
+            f"{_CONVERT.format(file, 'NEW.safetensors')}"
         )
 
 

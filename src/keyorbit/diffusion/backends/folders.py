@@ -53,7 +53,8 @@ def _wanted(model: str, parts: Mapping[str, bool] | None, main_file: str, names:
         if not here:
             raise InputError(f"the model {model} lacks its {part}")
         if with_weights and not weights:
-            only = f" but the pickle {found[0]}, and pickles are never opened" if (found := pickles(here)) else ""
+            found, convert = pickles(here), f"convert it with 'keyorbit convert {model} FOLDER'"
+            only = f" but the pickle {found[0]}, which is never opened here: {convert}" if found else ""
             raise InputError(f"the model {model} holds no weights of its {part or 'own'}{only}")
         wanted += [name for name in texts if _folder(name) == part]
         wanted += [f"{part}/{name}".lstrip("/") for name in weights]
