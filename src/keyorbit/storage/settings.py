@@ -33,6 +33,13 @@ def read_toml(path: Path, kind: type[T]) -> T:
     return from_values(kind, toml_of(path), str(path), kind())
 
 
+def completed(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the defaults of those that they lack, also within tables; both as JSON keeps them."""
+    both = {**defaults, **settings}
+    nested = {k: completed(v, defaults[k]) for k, v in settings.items() if _tables(v, defaults.get(k))}
+    return both | nested
+
+
 def differing(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
     """Names of the settings that have another value in ``then``, both as JSON keeps them; one that is missing is None.
 
@@ -42,6 +49,10 @@ def differing(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
 
 
 def _same(now: Any, then: Any) -> bool:
-    if not (isinstance(now, Mapping) and isinstance(then, Mapping)):
+    if not _tables(now, then):
         return bool(now == then)
     return not differing(now, then) and not any(then[name] for name in then.keys() - now.keys())
+
+
+def _tables(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
