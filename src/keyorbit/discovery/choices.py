@@ -10,8 +10,6 @@ Method = Literal["constellation", "consistency"]
 NUM_TOKENS = 16
 # The sets of settings that have a name: ours, and StableKeypoints' as its authors published them.
 Preset = Literal["keyorbit", "stablekeypoints"]
-# How StableKeypoints finds the tokens of one picture among which the furthest points are taken: its top_k_strategy.
-Strategy = Literal["gaussian", "entropy", "consistent"]
 # What is done as StableKeypoints published it, and not in our way; see DiscoverConfig.published.
 Published = Literal["start", "rate", "draws", "ranking", "pair", "pixels", "votes", "reading"]
 # Types that a cache's queries can be kept in.

@@ -23,6 +23,7 @@ from keyorbit.discovery.config import DiscoverConfig, SettledConfig, map_side, p
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
+from keyorbit.discovery.live import open_live
 from keyorbit.discovery.memory import open_source
 from keyorbit.discovery.needs import step_needs
 from keyorbit.discovery.run import DiscoveryRun, told
@@ -103,14 +104,18 @@ def discover(
     side = map_side(backend, settled.map_size)
     heads = sum(one.query.shape[1] for one in layer_outlines(backend, settled.layers, settled.maps))
     check_budget(step_needs(settled, len(objects), backend.layout.num_views, side, heads), backend.device)
-    kept_here = 0 if "draws" in settled.published else -(-len(objects) // ranks.count)
-    check_recordings(backend, settled.recording, 1, kept_here)
+    live = "draws" in settled.published
+    check_recordings(backend, settled.recording, 1, 0 if live else -(-len(objects) // ranks.count))
     stage = "cache" if settled.mode == "isolated" else "prepare"
 
     def progress(done: int, total: int) -> None:
         kept.report(stage, done, total, {})
 
-    source = open_source(backend, objects, settled, ranks, progress)
+    source: Source
+    if live:
+        source = open_live(backend, objects, settled, ranks)
+    else:
+        source = open_source(backend, objects, settled, ranks, progress)
     return discover_from(source, settled, kept, ranks)
 
 

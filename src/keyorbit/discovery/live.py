@@ -9,11 +9,13 @@ from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import LayerMaps
-from keyorbit.diffusion.model_facts import ModelFacts
-from keyorbit.diffusion.prepare import Shown, object_generator, prepare_together
+from keyorbit.diffusion.model_facts import ModelFacts, model_facts
+from keyorbit.diffusion.prepare import Shown, object_cameras, object_generator, prepare_together
 from keyorbit.diffusion.recording import record, unet_maps
 from keyorbit.discovery.config import SettledConfig
+from keyorbit.discovery.source import check_shares
 from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,3 +70,14 @@ class LiveSource:
         for old in [*self.recent][: -max(config.batch, 1)]:
             del self.recent[old]
         return layers
+
+
+def open_live(backend: Backend, objects: Objects, config: SettledConfig, ranks: Ranks) -> LiveSource:
+    """The objects as a source; nothing is done yet.
+
+    Raises:
+        InputError: there are fewer objects than processes, or the first does not fit the model.
+    """
+    check_shares(len(objects), ranks)
+    facts = model_facts(backend, config.layers, object_cameras(objects[0], backend))
+    return LiveSource(facts, backend, config, objects)

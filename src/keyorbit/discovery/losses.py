@@ -11,7 +11,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.discovery.published import subject_spots
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import (
     argmax_rowcol,
@@ -19,6 +18,7 @@ from keyorbit.geometry.heatmaps import (
     normalize,
     soft_argmax_xy,
     spatial_variance,
+    subject_spots,
 )
 from keyorbit.geometry.hull import beside_silhouette
 from keyorbit.geometry.triangulation import triangulate
@@ -33,7 +33,7 @@ def sharpening(
 
     "mse": mean square over pixels to a Gaussian of peak 1, for attention in [0, 1] (StableKeypoints, Hedlin
     et al. 2024, localisation loss); for several `subjects` to the mean of as many Gaussians, see
-    :func:`keyorbit.discovery.published.subject_spots`. "kl": KL of the normalised Gaussian to the normalised
+    :func:`keyorbit.geometry.heatmaps.subject_spots`. "kl": KL of the normalised Gaussian to the normalised
     map, in nats. The peak is taken without gradient: the maps move towards it, not it towards them.
     Raises ValueError for another form.
     """

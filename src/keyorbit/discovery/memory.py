@@ -12,10 +12,9 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts, model_facts
-from keyorbit.diffusion.prepare import Prepared, Shown, object_cameras, object_generator, on_one_rig, prepare_together
+from keyorbit.diffusion.prepare import Prepared, Shown, object_generator, on_one_rig, prepare_together
 from keyorbit.diffusion.recording import Recording, in_batches, record_together, settled_batch, unet_maps
 from keyorbit.discovery.config import SettledConfig
-from keyorbit.discovery.live import LiveSource
 from keyorbit.discovery.source import check_shares
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects
@@ -82,10 +81,8 @@ def open_source(
     config: SettledConfig,
     ranks: Ranks,
     progress: Callable[[int, int], None],
-) -> MemorySource | UnetSource | LiveSource:
+) -> MemorySource | UnetSource:
     """Record this process's objects; where the UNet runs at every step (joint, alone), they are only prepared.
-
-    Where each step is to draw them anew, nothing is done yet.
 
     Several go through the model together, see :func:`keyorbit.diffusion.recording.settled_batch`.
 
@@ -97,9 +94,6 @@ def open_source(
     prepared: dict[int, tuple[Prepared, Shown]] = {}
     cameras: Cameras | None = None
     check_shares(len(objects), ranks)
-    if "draws" in config.published:
-        facts = model_facts(backend, config.layers, object_cameras(objects[0], backend))
-        return LiveSource(facts, backend, config, objects)
     numbered = enumerate(on_one_rig(objects, backend))
     for some in in_batches(numbered, settled_batch(None, backend.device) * ranks.count):
         mine = {number: thing for number, (thing, _) in some if ranks.owns(number)}

@@ -1,8 +1,8 @@
 """StableKeypoints' choices as its authors published them, beside ours: pure functions of maps and places.
 
 Source: Hedlin et al. 2024, Unsupervised Keypoints from Pretrained Diffusion Models; github ubc-vision/StableKeypoints,
-ptp_utils.py (ranking, furthest points), optimize.py (losses), keypoint_regressor.py (votes), eval.py (several
-subjects). Which of them a discovery uses is :data:`keyorbit.discovery.choices.Published`.
+ptp_utils.py (ranking, furthest points), optimize.py (losses), keypoint_regressor.py (votes). Which of them a
+discovery uses is :data:`keyorbit.discovery.choices.Published`.
 """
 
 from collections.abc import Sequence
@@ -12,43 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from keyorbit.discovery.choices import Strategy
-from keyorbit.geometry.heatmaps import argmax_xy, at_least_float32, gaussian
+from keyorbit.discovery.weights import Strategy
+from keyorbit.geometry.heatmaps import at_least_float32, subject_spots
 from keyorbit.geometry.warps import Warp, unwarp
 
 # Added to every pixel of the Gaussians, so that their logarithm is finite.
 _FLOOR = 1e-5
-# About a subject's peak no other is looked for; in heights of the map.
-_RADIUS = 0.05
-
-
-def subject_peaks(maps: Float[Tensor, "*batch height width"], subjects: int) -> Float[Tensor, "subject *batch 2"]:
-    """Each map's greatest pixel, then the greatest beyond a twentieth of the height from it, and so on: xy, 0…1.
-
-    Raises ValueError for fewer than one subject. It has no gradient.
-    """
-    if subjects < 1:
-        raise ValueError(f"{subjects} subjects cannot be looked for: ask for 1 or more")
-    rest = at_least_float32(maps.detach())
-    height, width = rest.shape[-2:]
-    rows = torch.arange(height, device=rest.device)[:, None]
-    columns = torch.arange(width, device=rest.device)
-    found = [argmax_xy(rest)]
-    for _ in range(subjects - 1):
-        column, row = (found[-1] * found[-1].new_tensor([width, height]))[..., None, None, :].unbind(-1)
-        # As published, from the peak's centre to the other pixels' corners.
-        away = (rows - row).square() + (columns - column).square()
-        rest = rest * (away > (_RADIUS * height) ** 2)
-        found.append(argmax_xy(rest))
-    return torch.stack(found)
-
-
-def subject_spots(
-    maps: Float[Tensor, "*batch height width"], sigma: float, subjects: int
-) -> Float[Tensor, "*batch height width"]:
-    """The mean of the Gaussians at the subjects' peaks, each of peak 1; ``sigma`` in pixels. It has no gradient."""
-    height, width = maps.shape[-2:]
-    return gaussian(subject_peaks(maps, subjects), height, width, sigma).mean(0)
 
 
 def ranking(
@@ -117,9 +86,9 @@ def voted(
 
     Fewer where fewer have a vote. (The published code leaves ties to a sort that is not stable.)
     """
+    tokens: Tensor
     tokens, votes = torch.unique(torch.cat([one.flatten() for one in chosen]), return_counts=True)
-    most = votes.argsort(descending=True, stable=True)[:count]
-    return tokens.index_select(0, most)
+    return tokens[votes.argsort(descending=True, stable=True)[:count]]
 
 
 def equivariance(

@@ -1,13 +1,15 @@
 """The weights of what a discovery minimises. It imports no library but the checks: settings are read before torch."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from keyorbit.discovery.choices import Strategy
 from keyorbit.discovery.ranges import Weight
 from keyorbit.values import check_fields
+
+# How StableKeypoints finds the tokens of one picture among which the furthest points are taken: its top_k_strategy.
+Strategy = Literal["gaussian", "entropy", "consistent"]
 
 
 @dataclass(frozen=True)
