@@ -151,12 +151,7 @@ def discover_command(
     if not ranks.main:
         return
     found.save(out / "tokens.safetensors")
-    named_so = {} if preset is None else {"preset": preset}
-    about = {
-        "format": "keyorbit-run-1",
-        "data": str(data or cache),
-        "objects": count,
-        "model": found.info.model,
-    } | named_so
+    about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
+    about |= {} if preset is None else {"preset": preset}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")

@@ -29,7 +29,7 @@ from keyorbit.geometry.alignment import Form
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import read_constellation, upright
 from keyorbit.geometry.evidence import GRID_POINTS, read_evidence
-from keyorbit.geometry.heatmaps import gaussian, normalize
+from keyorbit.geometry.heatmaps import gaussian, normalize, resize
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
@@ -251,9 +251,7 @@ class KeypointDetector:
         if recording.config != self.recording:
             raise InputError(f"{recording.thing.name} was recorded with other settings: record it with this detector")
         if not _same_rows(recording.context, self.context):
-            raise InputError(
-                f"{recording.thing.name} was recorded with other tokens as context: record it with this one"
-            )
+            raise InputError(f"{recording.thing.name} was recorded with other tokens: record it with this detector")
         thing, views, cameras = recording.thing, recording.views, recording.cameras
         grid, began = self._heatmaps(recording, "grid", self.backend.layout), time.monotonic()
         warp = Warp(recording.shown.warps.to(grid))
@@ -265,6 +263,8 @@ class KeypointDetector:
         heatmaps, condition = everything[:, : len(self.tokens)], None
         if "condition" in recording.queries:
             condition = self._heatmaps(recording, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
+            if self.published:
+                condition = resize(condition, (self.backend.view_size, self.backend.view_size))
         silhouette = recording.shown.silhouette
         keypoints, points = self._keypoints(everything, condition, silhouette.distance.to(heatmaps), cameras)
         camera = None

@@ -65,7 +65,7 @@ class Recording:
     queries: Mapping[Pass, QueryCache]
     config: RecordConfig
     fingerprint: str = ""
-    context: Float[Tensor, "token width"] | None = None
+    context: Float[Tensor, "token channel"] | None = None
 
     def without_pictures(self) -> "Recording":
         """The same without the object's pictures, which take most of the memory and are not read by discovery."""
@@ -82,7 +82,7 @@ def record(
     backend: Backend,
     config: RecordConfig,
     generator: torch.Generator,
-    context: Float[Tensor, "token width"] | None = None,
+    context: Float[Tensor, "token channel"] | None = None,
 ) -> Recording:
     """Prepare an object and run the UNet on it, once; ``generator`` draws warps, noise and generated views.
 
@@ -99,7 +99,7 @@ def record_each(
     backend: Backend,
     config: RecordConfig,
     batch: int | None = None,
-    context: Float[Tensor, "token width"] | None = None,
+    context: Float[Tensor, "token channel"] | None = None,
 ) -> Iterator[Recording]:
     """The same of many objects with a generator for each, in order; they are taken and held ``batch`` at a time.
 
@@ -140,7 +140,7 @@ def record_together(
     backend: Backend,
     config: RecordConfig,
     generators: Sequence[torch.Generator],
-    context: Float[Tensor, "token width"] | None = None,
+    context: Float[Tensor, "token channel"] | None = None,
 ) -> list[Recording]:
     """One batch of :func:`record_each`.
 

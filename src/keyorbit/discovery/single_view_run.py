@@ -14,7 +14,7 @@ from keyorbit.discovery.selection import Selection, choose_tokens
 from keyorbit.geometry.heatmaps import argmax_xy, gaussian_kl, with_peak_one
 
 # Pictures that vote, where they are drawn and not given: StableKeypoints' num_indices.
-_VOTERS = 100
+VOTERS = 100
 
 
 class SingleViewRun(DiscoveryRun):
@@ -69,7 +69,7 @@ class SingleViewRun(DiscoveryRun):
         """The maps of the objects, or of further draws of them, as they are: a batch at a time."""
         first, count = 0, len(self.source)
         if "draws" in self.config.published:
-            first, count = self.config.steps * self.config.batch, _VOTERS
+            first, count = self.config.steps * self.config.batch, VOTERS
         for batch in self.batches(range(first, first + count)):
             maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             yield self._as_attention(maps)[:, 0]

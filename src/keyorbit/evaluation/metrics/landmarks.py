@@ -84,7 +84,8 @@ def fit_landmark_map(
     normal = torch.einsum("il,ia,ib->lab", known, inputs, inputs)
     right = torch.einsum("il,ia,ild->lad", known, inputs, known_or_zero(landmarks - 0.5, mask))
     if ridge is None:
-        return torch.linalg.pinv(normal, hermitian=True) @ right
+        exact: Tensor = torch.linalg.pinv(normal, hermitian=True) @ right
+        return exact
     diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     floor = torch.finfo(inputs.dtype).tiny
     eye = torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)
