@@ -20,9 +20,12 @@ import torch
 from torch import Tensor
 
 import keyorbit as ko
+from keyorbit.detection.averages import averaged, averaged_as_published
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.peaks import peak_xy
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.config import PrepareConfig
+from keyorbit.diffusion.recording import Recording, record
 from keyorbit.discovery.choices import Published
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig
 from keyorbit.discovery.discover import Keeping, run_to_end
@@ -30,6 +33,8 @@ from keyorbit.discovery.live import open_live
 from keyorbit.discovery.memory import open_source
 from keyorbit.discovery.single_view_run import SingleViewRun
 from keyorbit.evaluation.metrics import apply_landmark_map, fit_landmark_map, visible_error
+from keyorbit.geometry.heatmaps import normalize
+from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
 from quality import split
@@ -57,6 +62,16 @@ class World:
     test: Objects
     work: SharedWork
 
+    def recorded(self, detector: KeypointDetector, thing: ko.ObjectViews) -> Recording:
+        """The object for that detector, without the pass on its input picture; kept unless tokens are the context."""
+        config, context = replace(detector.recording, condition=False), detector.context
+
+        def made() -> Recording:
+            return record(thing, self.backend, config, torch.Generator().manual_seed(0), context)
+
+        key = thing.name, config, type(config.prepare)
+        return made() if context is not None else self.work.recordings.get_or_make(key, made)
+
 
 def main() -> None:
     args = arguments()
@@ -67,24 +82,24 @@ def main() -> None:
     for name, change in rows().items():
         if args.rows is None or name in args.rows:
             began = time.monotonic()
-            found[name] = [error(world, replace(base(args, seed), **change)) for seed in args.seeds]
+            found[name] = [error(world, replace(base(args, seed), **change), args.warps) for seed in args.seeds]
             seconds = (time.monotonic() - began) / len(args.seeds)
             print(f"{name}: {', '.join(f'{value:.2f}' for value in found[name])} ({seconds:.0f} s each)", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"settings": settings(args), "error_percent": found}, indent=1))
-    if args.markdown:
-        args.markdown.write_text(table(found))
+            if args.json:
+                args.json.write_text(json.dumps({"settings": settings(args), "error_percent": found}, indent=1))
+            if args.markdown:
+                args.markdown.write_text(table(found))
     print(table(found))
 
 
 def base(args: argparse.Namespace, seed: int) -> DiscoverConfig:
     """Our choices, with StableKeypoints' maps and warps; in numbers for a model of 64-pixel views."""
     return DiscoverConfig(
-        num_tokens=10,
+        num_tokens=args.keypoints,
         num_candidates=args.tokens,
         maps="stablekeypoints",
         steps=args.steps,
-        batch=4,
+        batch=args.batch,
         seed=seed,
         map_size=32,
         prepare=PrepareConfig(warps=1, noises=1, scale=(1.0, 1.25), shift=0.125),
@@ -105,15 +120,13 @@ def rows() -> dict[str, dict[str, object]]:
     }
 
 
-def error(world: World, config: DiscoverConfig) -> float:
+def error(world: World, config: DiscoverConfig, warps: int) -> float:
     """Of landmarks on the test objects' views, % of the side."""
     tokens = find(world, config)
     peak = None if "reading" in config.published else "window"
-    detector = KeypointDetector(
-        world.backend, tokens, DetectConfig(noises=1, warps=4, peak=peak, space="triangulation")
-    )
+    detector = KeypointDetector(world.backend, tokens, DetectConfig(noises=1, warps=warps, peak=peak))
     fitted, judged = read(world, detector, world.train), read(world, detector, world.test)
-    linear = fit_landmark_map(*fitted, ridge=None)
+    linear = fit_landmark_map(*fitted, None)
     keypoints, landmarks, known = judged
     return 100 * float(visible_error(apply_landmark_map(linear, keypoints), landmarks, known))
 
@@ -130,14 +143,17 @@ def find(world: World, config: DiscoverConfig) -> ko.Tokens:
     return run_to_end(SingleViewRun(source, settled, Ranks()), Keeping())
 
 
+@torch.no_grad()
 def read(world: World, detector: KeypointDetector, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
-    """Keypoints, landmarks and which of these are visible, a row a view; in float64."""
-    alone = detector.context is not None
-    found = map(detector.detect_object, objects) if alone else world.work.detect_all(detector, objects)
+    """Keypoints, landmarks and which of these are visible, a row a view; in float64. Nothing is read in space."""
     keypoints, landmarks, known = [], [], []
-    for detection, thing in zip(found, objects, strict=True):
-        views = slice(1, 1 + len(detection.views))  # a truth begins with the input picture
-        keypoints.append(detection.keypoints_2d.xy)
+    for thing in objects:
+        recording = world.recorded(detector, thing)
+        warp, side = Warp(recording.shown.warps), world.backend.view_size
+        maps = detector._heatmaps(recording, "grid", world.backend.layout)
+        made = averaged_as_published(maps, warp, 1, side) if detector.published else averaged(maps, warp)
+        keypoints.append(peak_xy(normalize(made), detector.peak, detector.config.window))
+        views = slice(1, 1 + len(made))  # a truth begins with the input picture
         landmarks.append(thing.truth.keypoints_2d[views])
         known.append(thing.truth.visible[views] & thing.truth.known)
     return torch.cat(keypoints).double(), torch.cat(landmarks).double(), torch.cat(known)
@@ -169,7 +185,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--category", default="chair")
     parser.add_argument("--train", type=int, default=24, help="training objects, six views each")
     parser.add_argument("--test", type=int, default=16)
+    parser.add_argument("--keypoints", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=48, help="tokens optimised")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--warps", type=int, default=4, help="warped versions in detection")
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", default=None)

@@ -154,7 +154,8 @@ def subject_peaks(maps: Float[Tensor, "*batch height width"], subjects: int) -> 
     columns = torch.arange(width, device=rest.device)
     found = [argmax_xy(rest)]
     for _ in range(subjects - 1):
-        column, row = (found[-1] * found[-1].new_tensor([width, height]))[..., None, None, :].unbind(-1)
+        x, y = found[-1][..., None, None, :].unbind(-1)
+        column, row = x * width, y * height
         # As published, from the peak's centre to the other pixels' corners.
         away = (rows - row).square() + (columns - column).square()
         rest = rest * (away > (_APART * height) ** 2)
