@@ -96,7 +96,12 @@ MAKE = ["dataset", "make", "@/new"]
 WRONG = [
     ([*DISCOVER, "--maps", "x"], "--maps cannot be 'x'; it must be 'attention' or 'logits' or 'stablekeypoints'"),
     ([*DISCOVER, "--method", "x"], "--method cannot be 'x'; it must be 'consistency' or 'constellation'"),
-    ([*DISCOVER, "--mode", "x"], "--mode cannot be 'x'; it must be 'isolated' or 'joint'"),
+    ([*DISCOVER, "--preset", "x"], "--preset cannot be 'x'; it must be 'keyorbit' or 'stablekeypoints'"),
+    ([*DISCOVER, "--preset", "stablekeypoints", "--config", "a.toml"], "give either --preset or --config"),
+    ([*DISCOVER, "--strategy", "x"], "--strategy cannot be 'x'; it must be 'consistent' or 'entropy' or 'gaussian'"),
+    ([*DISCOVER, "--rate", "-1"], "--rate cannot be -1.0"),
+    ([*DISCOVER, "--subjects", "0"], "--subjects cannot be 0"),
+    ([*DISCOVER, "--mode", "x"], "--mode cannot be 'x'; it must be 'alone' or 'isolated' or 'joint'"),
     ([*DISCOVER, "--tokens", "0"], "--tokens cannot be 0; it must be a whole number >= 1"),
     ([*DISCOVER, "--steps", "-1"], "--steps cannot be -1; it must be a whole number >= 0"),
     ([*TRAIN, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),

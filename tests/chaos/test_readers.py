@@ -29,6 +29,7 @@ SETS = {
     "deepfashion": ("deepfashion", layouts.write_deepfashion),
     "taichi": ("taichi", layouts.write_taichi),
     "human3.6m": ("human3.6m", layouts.write_human36m),
+    "annot.h5": ("unaligned-human3.6m", layouts.write_human36m_frames),
     "spair-71k": ("spair-71k/cat", layouts.write_spair),
     "coco": ("coco", layouts.write_coco),
     "keypointnet": ("keypointnet/chair", layouts.write_keypointnet),

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from helpers.pictures import blocks, close, photograph
-from keyorbit.detection.detector import DetectConfig, KeypointDetector, averaged
+from keyorbit.detection.averages import averaged
+from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens

@@ -1,15 +1,18 @@
 """StableKeypoints' protocol: each data set's metric and regression, and the whole of it on a tiny Stable Diffusion."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from helpers import layouts
 from helpers.command_line import call
+from keyorbit.discovery import single_view_run
+from keyorbit.discovery.config import preset_config
 from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import ProtocolConfig, check_dataset
-from keyorbit.evaluation.metrics import HUMAN36M_SWAPS
+from keyorbit.evaluation.metrics import HUMAN36M_PUBLISHED
 from keyorbit.evaluation.protocol import PROTOCOLS, discovery_config, run_protocol, score
 from keyorbit.evaluation.readers import read_dataset
 
@@ -66,9 +69,7 @@ def test_human36m_may_have_left_and_right_confused_as_a_whole():
     generator = torch.Generator().manual_seed(1)
     fit = torch.rand(300, 32, 2, generator=generator)
     known = torch.ones(300, 32, dtype=torch.bool)
-    order = list(range(32))
-    for a, b in HUMAN36M_SWAPS:
-        order[a], order[b] = b, a
+    order = list(HUMAN36M_PUBLISHED)  # the original's table, which is no exchange
     assert score("human3.6m", fit, fit, known, fit[:9], fit[:9, order], known[:9]) == pytest.approx(0.0, abs=0.05)
     assert score("cub-all", fit, fit, known, fit[:9], fit[:9, order], known[:9]) > 5
 
@@ -76,7 +77,9 @@ def test_human36m_may_have_left_and_right_confused_as_a_whole():
 SMALL = ProtocolConfig(3, 6, 2, 2, pictures=2, fit=2, test=1, augmentations=1, map_size=16)
 
 
-def test_the_protocol_runs_on_stable_diffusion(stable_diffusion, tmp_path):
+@pytest.mark.parametrize("preset", ["stablekeypoints", "keyorbit"])
+def test_the_protocol_runs_on_stable_diffusion(stable_diffusion, tmp_path, monkeypatch, preset):
+    monkeypatch.setattr(single_view_run, "VOTERS", 2)
     layouts.write_taichi(tmp_path)
     stages = set()
     result = run_protocol(
@@ -84,28 +87,33 @@ def test_the_protocol_runs_on_stable_diffusion(stable_diffusion, tmp_path):
         "taichi",
         read_dataset("taichi", tmp_path, "train"),
         read_dataset("taichi", tmp_path, "test"),
-        SMALL,
+        replace(SMALL, preset=preset),
         report=lambda stage, done, total, values: stages.add(stage),
     )
-    assert stages == {"cache", "step", "regress", "evaluate"}
+    # As published, nothing is kept of a picture.
+    assert stages == {"step", "regress", "evaluate"} | ({"cache"} if preset == "keyorbit" else set())
     told = result.to_dict()
     assert (told["optimised_on"], told["fitted_on"], told["tested_on"]) == (2, 2, 1)
     assert told["published"] == 234.89
     assert "Hedlin" in told["published_source"]
     assert len(result.tokens) == 3
     assert result.tokens.info.settings["maps"] == "stablekeypoints"
+    assert result.tokens.info.mode == {"stablekeypoints": "alone", "keyorbit": "isolated"}[preset]
+    assert len(result.tokens.helpers) == 3
 
 
 def test_the_command_puts_ours_beside_the_papers(stable_diffusion_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(single_view_run, "VOTERS", 2)
     (tmp_path / "data").mkdir()
     layouts.write_celeba(tmp_path / "data")
     words = ["protocol", "stablekeypoints", "--dataset", "celeba-aligned", "--data", tmp_path / "data"]
     words += ["--model", stable_diffusion_folder, "--out", tmp_path / "run", "--keypoints", 3, "--tokens", 6]
-    words += ["--steps", 2, "--batch", 2, "--map-size", 16, "--augmentations", 1]
+    words += ["--rate", "0.001", "--steps", 2, "--batch", 2, "--map-size", 16, "--augmentations", 1]
     assert call(monkeypatch, *words) == 0
     assert "inter_eye_error" in capsys.readouterr().out
     told = json.loads((tmp_path / "run" / "protocol.json").read_text())
     assert told["value"] > 0
+    assert (told["config"]["preset"], told["config"]["rate"]) == ("stablekeypoints", 0.001)
     assert (tmp_path / "run" / "tokens.safetensors").is_file()
     # The tokens are a run as any other.
     words = ["evaluate", tmp_path / "run", tmp_path / "data", "--dataset", "celeba-aligned", "--fit", tmp_path / "data"]
@@ -129,12 +137,10 @@ def test_what_has_no_protocol_is_refused(backend, stable_diffusion, tmp_path):
 
 
 def test_the_discovery_has_the_originals_numbers():
-    found = discovery_config(ProtocolConfig())
-    assert (found.num_tokens, found.num_candidates, found.maps, found.map_size) == (10, 500, "stablekeypoints", 128)
-    assert (found.steps, found.batch, found.rate, found.seed) == (500, 4, 5e-3, 0)
-    # Of the map from output to input in [-1, 1], as the original counts: scales 0.8 to 1, shifts up to 0.25.
-    assert (found.prepare.warps, found.prepare.rotation_deg) == (1, 15.0)
-    assert (found.prepare.scale, found.prepare.shift) == ((1 / 1.0, 1 / 0.8), 0.25 / 2)
+    assert discovery_config(ProtocolConfig()) == preset_config("stablekeypoints")
+    found = discovery_config(ProtocolConfig(preset="keyorbit", subjects=2, strategy="entropy"))
+    assert (found.published, found.mode, found.rate) == ((), "isolated", 5e-3)
+    assert (found.single_view.subjects, found.single_view.strategy) == (2, "entropy")
     assert discovery_config(ProtocolConfig(keypoints=30, tokens=20)).num_candidates == 30
 
 
@@ -150,6 +156,6 @@ def test_published_numbers_and_units_are_those_of_the_paper():
     published = {name: m.published for name, m in PROTOCOLS.items() if m.published is not None}
     assert published == {"taichi": 234.89, "deepfashion": 70.0, "human3.6m": 4.45}
     percent = {name for name, m in PROTOCOLS.items() if m.factor == 100}
-    assert percent == set(PROTOCOLS) - {"taichi", "human3.6m"}
+    assert percent == set(PROTOCOLS) - {"taichi", "human3.6m", "unaligned-human3.6m"}
     assert all(("%" in m.unit) == (m.factor == 100) and m.factor in (1, 100) for m in PROTOCOLS.values())
     assert {name for name, m in PROTOCOLS.items() if m.better == "more"} == {"deepfashion"}

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ WRITERS = {
     "deepfashion": layouts.write_deepfashion,
     "taichi": layouts.write_taichi,
     "human3.6m": layouts.write_human36m,
+    "unaligned-human3.6m": layouts.write_human36m_frames,
     "spair-71k/cat": layouts.write_spair,
     "coco": layouts.write_coco,
     "keypointnet/chair": layouts.write_keypointnet,
@@ -128,6 +130,38 @@ def test_human36m_keeps_the_six_actions_and_blacks_out_the_background(folders):
     assert len(read_dataset("human3.6m", folders["human3.6m"], "test")) == 1
 
 
+def test_human36ms_frames_are_cut_out_about_the_joints(folders, tmp_path):
+    people = read_dataset("unaligned-human3.6m", folders["unaligned-human3.6m"], "train")
+    assert [thing.name for thing in people][:2] == ["S1_Directions_54138969_000001", "S1_Directions_54138969_000006"]
+    assert len(people) == 12
+    # Joints from 40 to 71 across, 50 to 60 down: a side of 31. A picture of 90 x 80 leaves margins of 59 and 49, so
+    # that all of it is within the square.
+    assert people[0].input_image.size == (90, 90)
+    torch.testing.assert_close(landmarks(people[0])[0], torch.tensor([40 / 90, 50 / 80]))
+    torch.testing.assert_close(landmarks(people[1])[31], torch.tensor([76 / 90, 65 / 80]))
+    # Of a large picture it is the square with a margin of 100.
+    layouts.write_human36m_frames(tmp_path)
+    place = tmp_path / "S11" / "Directions" / "imageSequence" / "54138969" / "img_000001.jpg"
+    layouts.picture(place, 1000, 1000)
+    with h5py.File(tmp_path / "S11" / "Directions" / "annot.h5", "r+") as file:
+        file["pose/2d"][0] = np.stack([np.linspace(400, 500, 32), np.linspace(300, 600, 32)], 1)
+    (person, _) = read_dataset("unaligned-human3.6m", tmp_path, "test")
+    assert person.input_image.size == (500, 500)  # 300 + 2 x 100, from (200, 200)
+    torch.testing.assert_close(landmarks(person)[31], torch.tensor([300 / 500, 400 / 500]))
+    place.rename(place.with_name("img_000002.jpg"))
+    with pytest.raises(InputError, match=r"annot\.h5 lacks frame 000002 of camera 54138969"):
+        read_dataset("unaligned-human3.6m", tmp_path, "test")
+    with h5py.File(tmp_path / "S11" / "Directions" / "annot.h5", "r+") as file:
+        file["frame"][:] = 2
+    with pytest.raises(InputError, match="twice"):
+        read_dataset("unaligned-human3.6m", tmp_path, "test")
+    with h5py.File(tmp_path / "S11" / "Directions" / "annot.h5", "r+") as file:
+        file.move("pose", "other")
+        file["pose"] = h5py.ExternalLink("S11/Directions/annot.h5", "other")
+    with pytest.raises(InputError, match="no array in this file itself"):
+        read_dataset("unaligned-human3.6m", tmp_path, "test")
+
+
 def test_spair_knows_its_landmarks_and_boxes(folders):
     cats = read_dataset("spair-71k/cat", folders["spair-71k/cat"], "test")
     assert [thing.name for thing in cats] == ["2008_002", "2008_003"]
@@ -206,6 +240,9 @@ MISSING = [
     ("human3.6m", "S11", "S11"),
     ("human3.6m", "S11/Landmarks/Directions 1/0001.mat", "0001.mat"),
     ("human3.6m", "S11/BackgroudMask/Directions 1/0001.png", "0001.png"),
+    ("unaligned-human3.6m", "S11", "S11"),
+    ("unaligned-human3.6m", "S11/Directions/annot.h5", "annot.h5"),
+    ("unaligned-human3.6m", "S11/Directions/imageSequence", "imageSequence"),
     ("spair-71k/cat", "Layout/large/test.txt", "test.txt"),
     ("spair-71k/cat", "ImageAnnotation/cat/2008_003.json", "2008_003.json"),
     ("spair-71k/cat", "JPEGImages/cat", "cat"),
@@ -233,6 +270,7 @@ DAMAGED = [
     ("deepfashion", "data_test.json"),
     ("taichi", "landmark/taichi_test_gt.json"),
     ("human3.6m", "S11/Landmarks/Directions 1/0001.mat"),
+    ("unaligned-human3.6m", "S11/Directions/annot.h5"),
     ("spair-71k/cat", "ImageAnnotation/cat/2008_003.json"),
     ("spair-71k/cat", "Layout/large/test.txt"),
     ("coco", "annotations/person_keypoints_val2017.json"),

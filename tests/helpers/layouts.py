@@ -3,6 +3,7 @@
 import csv
 import json
 
+import h5py
 import numpy as np
 import scipy.io
 import trimesh
@@ -114,6 +115,20 @@ def write_human36m(root):
             (base / "Landmarks" / action).mkdir(parents=True)
             xy = np.stack([np.linspace(0, 1, 32), np.linspace(1, 0, 32)], 1)
             scipy.io.savemat(base / "Landmarks" / action / "0001.mat", {"keypoints_2d": xy})
+
+
+def write_human36m_frames(root):
+    """Two frames of one camera for each subject; joints between 40 and 71, a picture of 90 x 80."""
+    for subject in (1, 5, 6, 7, 8, 9, 11):
+        for action in ("Directions", "Eating"):
+            base = root / f"S{subject}" / action
+            for frame in (1, 6):
+                picture(base / "imageSequence" / "54138969" / f"img_{frame:06d}.jpg", 90, 80, seed=frame)
+            with h5py.File(base / "annot.h5", "w") as file:
+                file["camera"] = np.full(2, 54138969)
+                file["frame"] = np.array([1, 6])
+                xy = np.stack([np.linspace(40, 71, 32), np.linspace(50, 60, 32)], 1)
+                file["pose/2d"] = np.stack([xy, xy + 5])
 
 
 def write_spair(root):

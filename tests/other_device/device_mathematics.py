@@ -116,6 +116,8 @@ TABLE = {
     "heatmaps.spatial_variance": lambda f, to: f(to(MAPS)),
     "heatmaps.gaussian": lambda f, to: f(to(XY), 8, 8, 1.0),
     "heatmaps.gaussian_kl": lambda f, to: f(to(MAPS)),
+    "heatmaps.subject_peaks": lambda f, to: f(to(MAPS), 2),
+    "heatmaps.subject_spots": lambda f, to: f(to(MAPS), 1.0, 2),
     "heatmaps.at_least_float32": lambda f, to: f(to(MAPS.half())),
     "heatmaps.with_peak_one": lambda f, to: f(to(MAPS)),
     "hull.silhouettes": lambda f, to: f(to(IMAGES[0])),

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -16,6 +16,8 @@ from keyorbit.cli.options import (
     MapsOption,
     NoisesOption,
     OverwriteOption,
+    StrategyOption,
+    SubjectsOption,
     TimestepOption,
     UnetOption,
     WarpsOption,
@@ -26,9 +28,10 @@ from keyorbit.cli.options import (
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.choices import Mode
-from keyorbit.discovery.choices import RUN, SETTINGS, Method, index_file
-from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.diffusion.choices import TokensMode
+from keyorbit.discovery.choices import RUN, SETTINGS, Method, Preset, index_file
+from keyorbit.discovery.config import DiscoverConfig, preset_config
+from keyorbit.discovery.ranges import Rate
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import object_paths
 from keyorbit.ranks import start_ranks
@@ -51,6 +54,11 @@ def discover_command(
         Path | None,
         typer.Option(help="A TOML file of settings, such as a run's discover.toml; options win over it."),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="stablekeypoints: every setting as that paper's code has it; other options win over it."),
+        Preset,
+    ] = None,
     tokens: Annotated[int | None, typer.Option(help="Keypoints to find; default 16."), Count] = None,
     candidates: Annotated[
         int | None, typer.Option(help="Tokens optimised, the best of which become keypoints; default 32."), Count
@@ -63,12 +71,17 @@ def discover_command(
         Method,
     ] = None,
     mode: Annotated[
-        str | None, typer.Option(help="isolated (fast, the default) or joint (through the UNet)."), Mode
+        str | None,
+        typer.Option(help="isolated (fast, the default), joint (through the UNet), or alone (so, without text)."),
+        TokensMode,
     ] = None,
     maps: MapsOption = None,
     layers: LayersOption = None,
     steps: Annotated[int | None, typer.Option(help="Optimisation steps; default 500."), Amount] = None,
     batch: Annotated[int | None, typer.Option(help="Objects a step; default 8."), Count] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate; default 0.05."), Rate] = None,
+    subjects: SubjectsOption = None,
+    strategy: StrategyOption = None,
     timestep: TimestepOption = None,
     warps: WarpsOption = None,
     noises: NoisesOption = None,
@@ -92,12 +105,16 @@ def discover_command(
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
     check_model_options(model, unet, cameras_of, dtype)
     check_run(out, RUN, resume, overwrite)
-    base = base_settings(DiscoverConfig, config, out / SETTINGS, resume)
+    if preset is not None and config is not None:
+        raise InputError("give either --preset or --config: each names all settings")
+    named = None if preset is None else preset_config(cast(Preset, preset))
+    base = named or base_settings(DiscoverConfig, config, out / SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
     most = base.num_candidates if candidates is None else candidates
     wanted = changed(
         base,
         prepare=changed(base.prepare, timestep=timesteps, warps=warps, noises=noises),
+        single_view=changed(base.single_view, subjects=subjects, strategy=strategy),
         num_tokens=count,
         num_candidates=max(count, most),
         method=method,
@@ -106,6 +123,7 @@ def discover_command(
         layers=layers,
         steps=steps,
         batch=batch,
+        rate=rate,
         seed=seed,
     )
     if cache is not None:
@@ -134,5 +152,6 @@ def discover_command(
         return
     found.save(out / "tokens.safetensors")
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
+    about |= {} if preset is None else {"preset": preset}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")

@@ -12,6 +12,7 @@ from typer.models import ParameterInfo
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import CAMERAS, MapKind, Timesteps, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
+from keyorbit.discovery.weights import Strategy
 from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml
 from keyorbit.values import Amount, Count, check_value, short
@@ -58,6 +59,14 @@ NoisesOption = Annotated[
     int | None,
     typer.Option(help="Draws of noise of every version; default 3 by constellation without warps, else 1."),
     Count,
+]
+SubjectsOption = Annotated[
+    int | None, typer.Option(help="Single views: things of the kind in a picture, a spot each; default 1."), Count
+]
+StrategyOption = Annotated[
+    str | None,
+    typer.Option(help="Single views: tokens ranked by gaussian (default), entropy, or consistent, the first ones."),
+    Strategy,
 ]
 BatchOption = Annotated[
     int | None,

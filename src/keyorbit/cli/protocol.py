@@ -5,9 +5,20 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.cli.options import DeterministicOption, DeviceOption, DtypeOption, OverwriteOption, check_model_options
+from keyorbit.cli.options import (
+    DeterministicOption,
+    DeviceOption,
+    DtypeOption,
+    OverwriteOption,
+    StrategyOption,
+    SubjectsOption,
+    changed,
+    check_model_options,
+)
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
+from keyorbit.discovery.choices import Preset
+from keyorbit.discovery.ranges import Rate
 from keyorbit.errors import one_of
 from keyorbit.evaluation.choices import PROTOCOL_DATASETS, ProtocolConfig, ProtocolMapSide, check_dataset
 from keyorbit.storage.files import write_json
@@ -26,13 +37,23 @@ def protocol_command(
     tokens: Annotated[int, typer.Option(help="Tokens optimised."), Count] = ProtocolConfig.tokens,
     steps: Annotated[int, typer.Option(help="Optimisation steps."), Amount] = ProtocolConfig.steps,
     batch: Annotated[int, typer.Option(help="Pictures a step."), Count] = ProtocolConfig.batch,
-    pictures: Annotated[int, typer.Option(help="Train pictures to optimise on."), Count] = ProtocolConfig.pictures,
+    pictures: Annotated[
+        int | None, typer.Option(help="Train pictures to optimise on; default all, by keyorbit 100."), Count
+    ] = None,
     fit: Annotated[int, typer.Option(help="Train pictures to regress on, at most."), Count] = ProtocolConfig.fit,
     test: Annotated[int | None, typer.Option(help="Test pictures, at most; default all."), Count] = None,
     augmentations: Annotated[
         int, typer.Option(help="Warps averaged in detection."), Amount
     ] = ProtocolConfig.augmentations,
     map_size: Annotated[int, typer.Option(help="Side of the maps."), ProtocolMapSide] = ProtocolConfig.map_size,
+    rate: Annotated[float, typer.Option(help="Learning rate."), Rate] = ProtocolConfig.rate,
+    subjects: SubjectsOption = None,
+    strategy: StrategyOption = None,
+    preset: Annotated[
+        str,
+        typer.Option(help="stablekeypoints: all as published; keyorbit: its numbers and our choices, much faster."),
+        Preset,
+    ] = ProtocolConfig.preset,
     seed: Annotated[int, typer.Option(), Seed] = 0,
     overwrite: OverwriteOption = False,
     device: DeviceOption = AUTO,
@@ -50,9 +71,8 @@ def protocol_command(
     from keyorbit.evaluation.protocol import run_protocol
     from keyorbit.evaluation.readers import read_dataset
 
-    config = ProtocolConfig(
-        keypoints, tokens, steps, batch, ProtocolConfig.rate, pictures, fit, test, augmentations, map_size, seed
-    )
+    numbers = keypoints, tokens, steps, batch, rate, pictures, fit, test, augmentations, map_size, seed
+    config = changed(ProtocolConfig(*numbers), preset=preset, subjects=subjects, strategy=strategy)
     train_objects, test_objects = read_dataset(dataset, data, "train"), read_dataset(dataset, data, "test")
     backend = load_model(model, use_device(device, deterministic), dtype)
     with progress() as tick:

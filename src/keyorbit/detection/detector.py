@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from keyorbit.budget import check_budget
+from keyorbit.detection.averages import averaged, averaged_as_published
 from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
 from keyorbit.detection.in_picture import in_picture
 from keyorbit.detection.input_camera import InputCamera, find_input_camera
@@ -19,7 +20,8 @@ from keyorbit.detection.peaks import peak_score, peak_xy
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.captured import Pass
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
-from keyorbit.diffusion.maps import token_heatmaps
+from keyorbit.diffusion.layers import cross_attention_layers
+from keyorbit.diffusion.maps import token_heatmaps, token_maps
 from keyorbit.diffusion.prepare import same_cameras
 from keyorbit.diffusion.recording import Recording, check_recordings, record, record_each
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
@@ -30,11 +32,11 @@ from keyorbit.geometry.alignment import Form
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import read_constellation, upright
 from keyorbit.geometry.evidence import GRID_POINTS, read_evidence
-from keyorbit.geometry.heatmaps import gaussian, normalize
+from keyorbit.geometry.heatmaps import gaussian, normalize, resize
 from keyorbit.geometry.hull import grown_masks, search_volume
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import Layout
-from keyorbit.geometry.warps import Warp, inside, unwarp
+from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.framing import Framing, cut, middle_square, on_object
 from keyorbit.values import Amount, Count, Seed, check_fields
@@ -165,6 +167,8 @@ class KeypointDetector:
         check_budget(self._needs(), backend.device)
         check_recordings(backend, self.recording, 1)
         self.peak = _peak(self.config.peak, backend.cameras is None and self.discovered.maps != "logits")
+        if self.published and self.config.peak is None:
+            self.peak = "argmax"
         timestep, maps = self.discovered.prepare.timestep, self.discovered.maps
         log.info(
             "%d tokens from %d objects: maps of kind %s, timestep %s, layers %s",
@@ -175,12 +179,30 @@ class KeypointDetector:
             self.discovered.layers,
         )
 
+    @property
+    def published(self) -> bool:
+        """Whether it reads as StableKeypoints published it: see ``reading`` of :class:`DiscoverConfig`."""
+        return "reading" in self.discovered.published
+
+    @property
+    def context(self) -> Float[Tensor, "token width"] | None:
+        """The tokens and helpers, if they are the UNet's whole context (mode ``alone``): it has to run with them."""
+        return self._everyone() if self.discovered.mode == "alone" else None
+
+    def _everyone(self) -> Float[Tensor, "token_and_helper width"]:
+        """Tokens, then helpers: together, as they were found, since some maps share a softmax."""
+        return torch.cat([self.tokens.embedding.detach(), self.tokens.helpers]).to(self.backend.device, torch.float32)
+
     def _needs(self) -> dict[str, tuple[int, str]]:
         """Bytes that reading one object takes, by what takes them, with what helps."""
         tokens, views = len(self.tokens) + len(self.tokens.helpers), self.backend.layout.num_views
         side, versions = map_side(self.backend, self.discovered.map_size), self.recording.prepare.versions
         words = f"the maps of {tokens} tokens, {side} x {side}, in {versions} versions of {views} views"
-        needs = {words: (_COPIES * 4 * versions * views * tokens * side**2, "ask for fewer noises or warps")}
+        copies = _COPIES * versions
+        if self.discovered.maps == "stablekeypoints":  # of each head, one version at a time
+            names = cross_attention_layers(self.backend.unet, self.discovered.layers)
+            copies = _COPIES * max(int(self.backend.unet.get_submodule(name).heads) for name in names)
+        needs = {words: (copies * 4 * views * tokens * side**2, "ask for fewer noises or warps")}
         if self.tokens.info.places and self.config.space in (None, "constellation"):
             angles = self.discovered.constellation.angles
             turns = round(8 * _LIKELY * angles * tokens * GRID_POINTS)
@@ -191,7 +213,12 @@ class KeypointDetector:
     def recording(self) -> RecordConfig:
         """What has to be recorded of an object; detectors of which this is the same can share recordings."""
         config, found = self.config, self.discovered
-        prepare = PrepareConfig().settled(found.prepare.timestep, config.warps, config.noises, config.seed)
+        shown = PrepareConfig(warps=config.warps, noises=config.noises, seed=config.seed)
+        if self.published:
+            shown = replace(
+                shown, **{name: getattr(found.prepare, name) for name in ("rotation_deg", "scale", "shift")}
+            )
+        prepare = shown.settled(found.prepare.timestep, published=self.published)
         return RecordConfig(found.layers, found.maps, prepare, condition=True)
 
     def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
@@ -212,7 +239,7 @@ class KeypointDetector:
         Raises:
             InputError: the picture cannot be read, or the object's views do not fit the model.
         """
-        return record(_as_object(picture), self.backend, self.recording, self._generator())
+        return record(_as_object(picture), self.backend, self.recording, self._generator(), self.context)
 
     def record_each(self, objects: Iterable[ObjectViews], batch: int | None = None) -> Iterator[Recording]:
         """The same of many objects, ``batch`` at a time; each is drawn as if it were alone.
@@ -224,7 +251,7 @@ class KeypointDetector:
             InputError: ``batch`` is below 1, or an object's views do not fit the model.
         """
         items = ((thing, self._generator()) for thing in objects)
-        return record_each(items, self.backend, self.recording, batch)
+        return record_each(items, self.backend, self.recording, batch, self.context)
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.config.seed)
@@ -234,18 +261,28 @@ class KeypointDetector:
         """Everything found on a recorded object.
 
         Raises:
-            InputError: it was recorded with other settings than this detector's, or with another model.
+            InputError: it was recorded with other settings than this detector's, with another model, or with other
+                tokens as the model's context.
         """
         if recording.fingerprint != self.backend.fingerprint:
             raise InputError(f"{recording.thing.name} was recorded with another model: record it with this detector")
         if recording.config != self.recording:
             raise InputError(f"{recording.thing.name} was recorded with other settings: record it with this detector")
+        if not _same_rows(recording.context, self.context):
+            raise InputError(f"{recording.thing.name} was recorded with other tokens: record it with this detector")
         thing, views, cameras = recording.thing, recording.views, recording.cameras
         grid, began = self._heatmaps(recording, "grid", self.backend.layout), time.monotonic()
-        everything = normalize(averaged(grid, Warp(recording.shown.warps.to(grid))))
+        warp = Warp(recording.shown.warps.to(grid))
+        if self.published:
+            still = len(grid) // (1 + self.recording.prepare.warps)
+            everything = normalize(averaged_as_published(grid, warp, still, self.backend.view_size))
+        else:
+            everything = normalize(averaged(grid, warp))
         heatmaps, condition = everything[:, : len(self.tokens)], None
         if "condition" in recording.queries:
             condition = self._heatmaps(recording, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
+            if self.published:
+                condition = resize(condition, (self.backend.view_size, self.backend.view_size))
         silhouette = recording.shown.silhouette
         keypoints, points = self._keypoints(everything, condition, silhouette.distance.to(heatmaps), cameras)
         camera, framing = None, thing.framing if len(views) > 1 else None
@@ -324,10 +361,18 @@ class KeypointDetector:
     def _heatmaps(
         self, recording: Recording, which: Pass, layout: Layout
     ) -> Float[Tensor, "version view token_and_helper side side"]:
-        """Those of the tokens, then of the helpers: together, as they were found, since some maps share a softmax."""
-        tokens = torch.cat([self.tokens.embedding, self.tokens.helpers]).to(self.backend.device, torch.float32)
+        """Those of the tokens, then of the helpers; without helpers where all share a softmax, which needs no more.
+
+        As published, they are not brought to a sum of 1 before they are averaged.
+        """
         side, found = map_side(self.backend, self.discovered.map_size), self.discovered
-        return token_heatmaps(recording.maps(tokens, which), layout, found.maps, side, found.temperature)
+        layers, read = recording.maps(self._everyone(), which), token_maps if self.published else token_heatmaps
+        if found.maps != "stablekeypoints":
+            return read(layers, layout, found.maps, side, found.temperature)
+        versions = range(len(layers[0].maps))
+        each = ([replace(layer, maps=layer.maps[i : i + 1]) for layer in layers] for i in versions)
+        made = [read(one, layout, found.maps, side, found.temperature)[:, :, : len(self.tokens)] for one in each]
+        return torch.cat(made)
 
     def _read(
         self, heatmaps: Tensor, condition: Tensor | None, cameras: Cameras | None, around: Tensor | None = None
@@ -375,12 +420,10 @@ def near(
     return normalize((heatmaps + _A_LITTLE / (height * width)) * window)
 
 
-def averaged(
-    maps: Float[Tensor, "version view token height width"], warp: Warp
-) -> Float[Tensor, "view token height width"]:
-    """The versions' maps brought back; each pixel's mean is over the versions that show it, of which 0 always does."""
-    shown = inside(warp, maps.shape[-2], maps.shape[-1])[:, :, None].to(maps)
-    return (unwarp(maps, warp) * shown).sum(0) / shown.sum(0)
+def _same_rows(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return first.shape == second.shape and bool(torch.equal(first.to(second), second))
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

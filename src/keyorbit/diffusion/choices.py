@@ -8,6 +8,8 @@ from keyorbit.devices import AUTO
 from keyorbit.errors import InputError
 
 Mode = Literal["isolated", "joint"]
+# Of tokens there is a third: they are the UNet's whole context, with no text before them, as in StableKeypoints.
+TokensMode = Literal["isolated", "joint", "alone"]
 MapKind = Literal["logits", "attention", "stablekeypoints"]
 # How much noise the UNet sees, and the names or patterns of layers: one or several.
 Timestep = Annotated[int, Meta(ge=0, le=999)]

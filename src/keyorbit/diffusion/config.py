@@ -1,7 +1,7 @@
 """How objects are shown to the model, and what is recorded of them."""
 
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -45,13 +45,13 @@ class PrepareConfig:
             raise InputError(f"scale is the smallest and the largest one, not {self.scale[0]:g} and {self.scale[1]:g}")
 
     def settled(
-        self, timestep: int | tuple[int, ...], warps: int = 0, noises: int = 1, seed: int = 0
+        self, timestep: int | tuple[int, ...], warps: int = 0, noises: int = 1, seed: int = 0, published: bool = False
     ) -> "SettledPrepare":
-        """The same with these values in place of those that are None."""
+        """The same with these values in place of those that are None; ``published``: warped as StableKeypoints does."""
         chosen: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(PrepareConfig)}
         given: dict[str, Any] = {"timestep": timestep, "warps": warps, "noises": noises, "seed": seed}
         chosen |= {name: value for name, value in given.items() if chosen[name] is None}
-        return SettledPrepare(**chosen)
+        return (PublishedPrepare if published else SettledPrepare)(**chosen)
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class SettledPrepare(PrepareConfig):
     noises: Count = field(kw_only=True)
     seed: AnySeed = field(kw_only=True)
 
+    # Whether the map from the warped picture to the original is what is drawn, and what comes from outside is black.
+    backwards: ClassVar[bool] = False
+
     @property
     def timesteps(self) -> tuple[int, ...]:
         """One or several."""
@@ -72,6 +75,13 @@ class SettledPrepare(PrepareConfig):
     def versions(self) -> int:
         """How many versions of each object there are: warps and the unwarped one, times timesteps, times noises."""
         return (1 + self.warps) * len(self.timesteps) * self.noises
+
+
+@dataclass(frozen=True)
+class PublishedPrepare(SettledPrepare):
+    """The same, warped as StableKeypoints does (Hedlin et al. 2024, invertable_transform.py): see ``backwards``."""
+
+    backwards: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from einops import rearrange, repeat
@@ -56,6 +56,10 @@ class Prepared:
     timestep: Int[Tensor, " version"]
     warps: Float[Tensor, "version view 2 3"]
     masks: Bool[Tensor, "version view view_height view_width"]
+
+    def reading(self, rows: Float[Tensor, "row context_width"]) -> "Prepared":
+        """The same with these rows in place of the text, in every version."""
+        return replace(self, context=rows.to(self.context).expand(len(self.latents), -1, -1))
 
     def shown(self) -> Shown:
         """The part that is not for the UNet."""
@@ -162,13 +166,15 @@ def warped_versions(
     Bool[Tensor, "version view height width"],
 ]:
     """The warps of an object's versions, the first the identity, and its grids and silhouettes under them."""
-    moved = random_warps((config.warps, len(views)), generator, config.rotation_deg, config.scale, config.shift)
+    backwards = config.backwards
+    shape = (config.warps, len(views))
+    moved = random_warps(shape, generator, config.rotation_deg, config.scale, config.shift, backwards=backwards)
     warps = torch.cat([Warp.identity((1, len(views))).matrix, moved.matrix.float()])
     shown, covered = views[None], masks[None]
     if config.warps:
         pictures = views.expand(config.warps, *views.shape)
         channel = masks[:, None].float().expand(config.warps, -1, -1, -1, -1)
-        shown = torch.cat([shown, warp_image(pictures, moved, fill=GREY)])
+        shown = torch.cat([shown, warp_image(pictures, moved, fill=0.0 if backwards else GREY)])
         covered = torch.cat([covered, warp_image(channel, moved, fill=0.0)[:, :, 0] > 0.5])
     return warps, merge_views(rearrange(shown, "n v c h w -> n c v h w"), layout), covered
 

@@ -19,7 +19,7 @@ from keyorbit.budget import check_budget
 from keyorbit.diffusion.attention import TEXT_TOKENS, capture_attention
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.captured import PASSES, LayerRecord, Pass
-from keyorbit.diffusion.choices import MapKind, Mode
+from keyorbit.diffusion.choices import MapKind, Mode, TokensMode
 from keyorbit.diffusion.config import RecordConfig
 from keyorbit.diffusion.layer_capture import Heads
 from keyorbit.diffusion.maps import LayerMaps
@@ -39,6 +39,8 @@ AT_ONCE = 4
 BATCH, BATCH_ON_CPU = 8, 1
 # Times that an object's grids are held at once while they are warped and encoded, at least.
 _GRIDS = 4
+# How tokens of each mode are captured; of those that are alone, no row of the context is text.
+_CAPTURED: dict[TokensMode, Mode] = {"isolated": "isolated", "joint": "joint", "alone": "joint"}
 # Versions of objects whose recordings are not worth an estimate.
 _FEW = 16
 
@@ -55,6 +57,7 @@ class Recording:
         queries: of each recorded pass, all versions.
         config: what was recorded.
         fingerprint: of the model's weights.
+        context: what the UNet read in place of the text: tokens that are its whole context. Default None: the text.
     """
 
     thing: ObjectViews
@@ -64,6 +67,7 @@ class Recording:
     queries: Mapping[Pass, QueryCache]
     config: RecordConfig
     fingerprint: str = ""
+    context: Float[Tensor, "token channel"] | None = None
 
     def without_pictures(self) -> "Recording":
         """The same without the object's pictures, which take most of the memory and are not read by discovery."""
@@ -75,13 +79,21 @@ class Recording:
         return self.queries[which].maps(tokens, slice(None), self.config.maps)
 
 
-def record(thing: ObjectViews, backend: Backend, config: RecordConfig, generator: torch.Generator) -> Recording:
+def record(
+    thing: ObjectViews,
+    backend: Backend,
+    config: RecordConfig,
+    generator: torch.Generator,
+    context: Float[Tensor, "token channel"] | None = None,
+) -> Recording:
     """Prepare an object and run the UNet on it, once; ``generator`` draws warps, noise and generated views.
+
+    ``context`` is read by the UNet in place of the text: of tokens of mode ``alone``, whose maps follow from it.
 
     Raises:
         InputError: the object does not fit the model.
     """
-    return record_together([thing], backend, config, [generator])[0]
+    return record_together([thing], backend, config, [generator], context)[0]
 
 
 def record_each(
@@ -89,6 +101,7 @@ def record_each(
     backend: Backend,
     config: RecordConfig,
     batch: int | None = None,
+    context: Float[Tensor, "token channel"] | None = None,
 ) -> Iterator[Recording]:
     """The same of many objects with a generator for each, in order; they are taken and held ``batch`` at a time.
 
@@ -100,7 +113,7 @@ def record_each(
     """
     for some in in_batches(items, settled_batch(batch, backend.device)):
         things, generators = zip(*some, strict=True)
-        yield from record_together(things, backend, config, generators)
+        yield from record_together(things, backend, config, generators, context)
 
 
 def settled_batch(batch: int | None, device: torch.device) -> int:
@@ -129,6 +142,7 @@ def record_together(
     backend: Backend,
     config: RecordConfig,
     generators: Sequence[torch.Generator],
+    context: Float[Tensor, "token channel"] | None = None,
 ) -> list[Recording]:
     """One batch of :func:`record_each`.
 
@@ -136,12 +150,14 @@ def record_together(
         InputError: an object does not fit the model.
     """
     found = prepare_together(things, backend, config.prepare, generators)
+    if context is not None:
+        found = [(prepared.reading(context), seen) for prepared, seen in found]
     at_once = max(AT_ONCE, 2 * len(found))
     queries: list[dict[Pass, QueryCache]] = []
     for some in in_batches((prepared for prepared, _ in found), max(1, at_once // config.prepare.versions)):
         queries += _apart(record_prepared(backend, Prepared.join(some), config, at_once), len(some))
     return [
-        Recording(thing, seen.views, seen.cameras, prepared.shown(), own, config, backend.fingerprint)
+        Recording(thing, seen.views, seen.cameras, prepared.shown(), own, config, backend.fingerprint, context)
         for thing, (prepared, seen), own in zip(things, found, queries, strict=True)
     ]
 
@@ -193,7 +209,10 @@ def record_passes(
 
     Without ``normalizer`` they give logits only, and cost less.
     """
-    with capture_attention(backend.unet, layers, passes, normalizer=normalizer, queries=True, stop=True) as record:
+    text = prepared.context.shape[1]
+    with capture_attention(
+        backend.unet, layers, passes, text_tokens=text, normalizer=normalizer, queries=True, stop=True
+    ) as record:
         run_unet(backend, prepared, prepared.context)
     return {which: [_layer_queries(backend.unet, layer) for layer in record.layers(which)] for which in passes}
 
@@ -292,10 +311,10 @@ def unet_maps(
     prepared: Sequence[Prepared],
     tokens: Float[Tensor, "token width"],
     layers: str | Sequence[str],
-    mode: Mode,
+    mode: TokensMode,
     kind: MapKind,
 ) -> list[LayerMaps]:
-    """The tokens' maps through the UNet itself, differentiable: what joint mode needs at every step.
+    """The tokens' maps through the UNet itself, differentiable: what all modes but isolated need at every step.
 
     The items are all versions of the first object, then of the next. For ``kind`` see :meth:`QueryCache.maps`.
     """
@@ -303,8 +322,10 @@ def unet_maps(
     rows = tokens.to(together.context).expand(len(together.context), *tokens.shape)
     attention = kind == "attention"
     heads: Heads = "each" if kind == "stablekeypoints" else "mean"
+    text = together.context[:, :0] if mode == "alone" else together.context
+    place, own = text.shape[1], _CAPTURED[mode]
     with capture_attention(
-        backend.unet, layers, ("grid",), mode, heads=heads, normalizer=attention, stop=True
+        backend.unet, layers, ("grid",), own, place, heads=heads, normalizer=attention, stop=True
     ) as record:
-        run_unet(backend, together, torch.cat([together.context, rows], dim=1))
+        run_unet(backend, together, torch.cat([text, rows], dim=1))
     return record.token_maps() if kind == "attention" else record.token_logits()

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
-from keyorbit.diffusion.choices import Mode, Timesteps
+from keyorbit.diffusion.choices import Timesteps, TokensMode
 from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
@@ -40,7 +40,7 @@ class TokensInfo:
         model_fingerprint: of its weights; other weights are refused.
         layers: names of the cross-attention layers that are read.
         timestep: 0…999, one or several.
-        mode: ``isolated`` or ``joint``.
+        mode: ``isolated``, ``joint`` or ``alone``.
         seed: of the discovery.
         version: of keyorbit.
         settings: of the discovery (:class:`keyorbit.DiscoverConfig`), as plain values.
@@ -63,7 +63,7 @@ class TokensInfo:
     model_fingerprint: str = ""
     layers: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
     timestep: Timesteps = 0
-    mode: Mode = "isolated"
+    mode: TokensMode = "isolated"
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
     version: str = ""
     settings: dict[str, object] = field(default_factory=dict)

@@ -9,6 +9,10 @@ from keyorbit.storage.outputs import OutputKind, check_output
 
 Method = Literal["constellation", "consistency"]
 NUM_TOKENS = 16
+# The sets of settings that have a name: ours, and StableKeypoints' as its authors published them.
+Preset = Literal["keyorbit", "stablekeypoints"]
+# What is done as StableKeypoints published it, and not in our way; see DiscoverConfig.published.
+Published = Literal["start", "rate", "draws", "ranking", "pair", "pixels", "votes", "reading"]
 # Types that a cache's queries can be kept in.
 StoredType = Literal["float32", "bfloat16", "float16"]
 STORED_TYPES = get_args(StoredType)

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from msgspec import Meta
 
-from keyorbit.diffusion.choices import Layers, MapKind, Mode
+from keyorbit.diffusion.choices import Layers, MapKind, TokensMode
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig, SettledPrepare
-from keyorbit.discovery.choices import NUM_TOKENS, Method
+from keyorbit.discovery.choices import NUM_TOKENS, Method, Preset, Published
 from keyorbit.discovery.ranges import MapSide, Rate, Temperature
 from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
@@ -33,8 +33,8 @@ class DiscoverConfig:
             (:mod:`keyorbit.discovery.constellation_run`); choose ``consistency``
             (:mod:`keyorbit.discovery.consistency_run`) for objects that do not stand upright.
         layers: names or patterns of the cross-attention layers that are read. None is the model's own choice.
-        mode: ``isolated``, the tokens read the picture and do not change it; or ``joint``, they take part in the UNet's
-            softmax, which then runs at every step.
+        mode: ``isolated``, the tokens read the picture and do not change it; ``joint``, they take part in the UNet's
+            softmax, which then runs at every step; or ``alone``, likewise, and there is no text beside them.
         maps: what a token's map is made of, see :func:`keyorbit.diffusion.maps.token_maps`. None is ``logits``, but
             ``attention`` for a model of a single view.
         steps: of the optimisation. More help on many different objects.
@@ -54,6 +54,14 @@ class DiscoverConfig:
         single_view: weights of the terms for a model of a single view.
         prepare: how objects are shown to the UNet.
         save_every: steps between checkpoints.
+        published: what is done as StableKeypoints published it; :func:`preset_config` names all of it. Of a model of
+            several views, each view is then a picture by itself. ``start``: tokens begin with mean 0 and variance 1,
+            not as text rows. ``rate``: it does not fall. ``draws``: pictures come in shuffled passes and are prepared
+            anew each time, with another warp and noise; nothing is kept in memory. ``ranking``: in each picture,
+            tokens are ranked by the softmax of their maps, not by the maps' form alone. ``pair``: furthest points
+            begin with the furthest pair, not with the best token. ``pixels``: equivariance counts all pixels, not
+            the shown ones. ``votes``: the keypoints are those chosen in most of 100 pictures, not those of the best
+            mean rank. ``reading``: detection averages warped versions only, at the picture's own size.
 
     Raises:
         InputError: a value is out of its range.
@@ -63,7 +71,7 @@ class DiscoverConfig:
     num_candidates: Count = 32
     method: Method = "constellation"
     layers: Layers | None = None
-    mode: Mode = "isolated"
+    mode: TokensMode = "isolated"
     maps: MapKind | None = None
     steps: Amount = 500
     batch: Count = 8
@@ -79,6 +87,7 @@ class DiscoverConfig:
     single_view: SingleViewWeights = field(default_factory=SingleViewWeights)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     save_every: Count = 100
+    published: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -97,14 +106,14 @@ class DiscoverConfig:
         noise. Where views have to agree, and where there is a single one, two warped versions are what equivariance is
         learned from. (Measured: docs/research-log.md.)
         """
-        by_constellation = self.method == "constellation" and backend.cameras is not None
+        by_constellation = self.method == "constellation" and backend.cameras is not None and not self.published
         warps = (0 if by_constellation else 2) if self.prepare.warps is None else self.prepare.warps
         noises = 3 if by_constellation and not warps else 1
         layers = patterns(self.layers)
         return self.settled_as(
             backend.default_layers if layers is None else layers,
             self.maps or (SINGLE_VIEW_MAPS if backend.cameras is None else "logits"),
-            self.prepare.settled(backend.default_timestep, warps, noises, self.seed),
+            self.prepare.settled(backend.default_timestep, warps, noises, self.seed, "draws" in self.published),
         )
 
     def settled_as(self, layers: tuple[str, ...], maps: MapKind, prepare: SettledPrepare) -> "SettledConfig":
@@ -130,6 +139,29 @@ class SettledConfig(DiscoverConfig):
     def recording(self) -> RecordConfig:
         """What a discovery needs recorded of each object."""
         return RecordConfig(self.layers, self.maps, self.prepare)
+
+
+def preset_config(preset: Preset) -> DiscoverConfig:
+    """The settings that have a name: ours, the defaults; or StableKeypoints' as published, for a model of one view.
+
+    Source: Hedlin et al. 2024; github ubc-vision/StableKeypoints, main.py. What differs still is listed in
+    docs/evaluation.md.
+    """
+    if preset == "keyorbit":
+        return DiscoverConfig()
+    return DiscoverConfig(
+        num_tokens=10,
+        num_candidates=500,
+        mode="alone",
+        maps="stablekeypoints",
+        steps=500,
+        batch=4,
+        rate=5e-3,
+        map_size=128,
+        # The original's 0.8…1 and 0.25 are of the map from output to input in [-1, 1].
+        prepare=PrepareConfig(warps=1, noises=1, rotation_deg=15.0, scale=(1.0, 1.25), shift=0.125),
+        published=get_args(Published),
+    )
 
 
 def map_side(backend: "keyorbit.diffusion.backends.base.Backend", asked: int) -> int:

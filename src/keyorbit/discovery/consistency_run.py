@@ -36,7 +36,7 @@ class ConsistencyRun(DiscoveryRun):
     @torch.no_grad()
     def select(self) -> Selection:
         """Sharp tokens whose views agree, on the objects, far apart on the mean object."""
-        return self.ranked(self._locate, beside=True)
+        return self.ranked(self._locate)
 
     def learnt(self) -> dict[str, Tensor]:
         return {}

@@ -23,6 +23,7 @@ from keyorbit.discovery.config import DiscoverConfig, SettledConfig, map_side, p
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
+from keyorbit.discovery.live import open_live
 from keyorbit.discovery.memory import open_source
 from keyorbit.discovery.needs import step_needs
 from keyorbit.discovery.run import DiscoveryRun, Resumed, told
@@ -104,13 +105,18 @@ def discover(
     side = map_side(backend, settled.map_size)
     heads = sum(one.query.shape[1] for one in layer_outlines(backend, settled.layers, settled.maps))
     check_budget(step_needs(settled, len(objects), backend.layout.num_views, side, heads), backend.device)
-    check_recordings(backend, settled.recording, 1, -(-len(objects) // ranks.count))
+    live = "draws" in settled.published
+    check_recordings(backend, settled.recording, 1, 0 if live else -(-len(objects) // ranks.count))
     stage = "cache" if settled.mode == "isolated" else "prepare"
 
     def progress(done: int, total: int) -> None:
         kept.report(stage, done, total, {})
 
-    source = open_source(backend, objects, settled, ranks, progress)
+    source: Source
+    if live:
+        source = open_live(backend, objects, settled, ranks)
+    else:
+        source = open_source(backend, objects, settled, ranks, progress)
     return discover_from(source, settled, kept, ranks)
 
 
@@ -132,7 +138,9 @@ def discover_cached(
     """
     config, ranks, index = config or DiscoverConfig(), ranks or Ranks(), cache.index
     if config.mode != "isolated":
-        raise InputError("joint mode runs the UNet at every step; a query cache is for isolated mode")
+        raise InputError(f"{config.mode} mode runs the UNet at every step; a query cache is for isolated mode")
+    if "draws" in config.published:
+        raise InputError("a query cache holds warps and noise that were drawn once: leave draws out of published")
     for name, asked, there in (("maps", config.maps, index.maps), ("layers", patterns(config.layers), index.pattern)):
         if asked not in (None, there):
             raise InputError(f"{cache.folder} was built for {name} {there}, not {asked}; build another cache for those")
@@ -223,9 +231,9 @@ def read_together(device: torch.device) -> int:
 
 
 def start_run(source: Source, config: SettledConfig, ranks: Ranks) -> DiscoveryRun:
-    """The run of the method, or of single views where there are no cameras."""
+    """The run of the method; of single views where there are no cameras, or where StableKeypoints' choices are."""
     cameras = source.facts.cameras
-    if cameras is None:
+    if cameras is None or config.published:
         return SingleViewRun(source, config, ranks)
     if config.method == "constellation":
         return ConstellationRun(source, config, ranks, cameras)
@@ -237,9 +245,10 @@ def _chosen(run: DiscoveryRun, queries: str) -> Tokens:
     log.info("kept tokens %s; mirror pairs: %s", selection.tokens.tolist(), list(selection.pairs) or "none")
     info = replace(info_of(source.facts, run.config, queries), objects=len(source), pairs=selection.pairs)
     candidates, kept = run.tokens.embedding.detach().cpu(), selection.tokens.tolist()
-    if selection.places is None or selection.form is None:
-        return Tokens(candidates[kept], info)
     others = [i for i in range(len(candidates)) if i not in kept]
+    if selection.places is None or selection.form is None:
+        # Maps that are a softmax among the tokens are what they were only beside all of them.
+        return Tokens(candidates[kept], info, candidates[others] if run.kind == "stablekeypoints" else None)
     info = replace(info, places=_triples(selection.places[kept + others]), form=_triples(selection.form.rows))
     return Tokens(candidates[kept], info, candidates[others])
 

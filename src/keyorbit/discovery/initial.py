@@ -13,10 +13,12 @@ from keyorbit.discovery.config import DiscoverConfig, SettledConfig, plain_setti
 
 
 def initial_tokens(text_rows: Float[Tensor, "row width"], config: DiscoverConfig) -> Tokens:
-    """The candidates before the first step."""
+    """The candidates before the first step: as the text's rows, or of mean 0 and variance 1 as StableKeypoints' are."""
     generator = torch.Generator().manual_seed(config.seed)
     # As many draws as the words behind the rows took: with seed 0, words and noise are those of one generator.
     torch.randint(2, (len(text_rows),), generator=generator)
+    if "start" in config.published:
+        return Tokens(torch.randn(config.num_candidates, text_rows.shape[1], generator=generator))
     return Tokens.initialise(text_rows, config.num_candidates, generator)
 
 

@@ -14,12 +14,11 @@ from torch import Tensor
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import (
     argmax_rowcol,
-    argmax_xy,
-    gaussian,
     gaussian_kl,
     normalize,
     soft_argmax_xy,
     spatial_variance,
+    subject_spots,
 )
 from keyorbit.geometry.hull import beside_silhouette
 from keyorbit.geometry.triangulation import triangulate
@@ -27,20 +26,22 @@ from keyorbit.geometry.views import Layout, merge_views
 from keyorbit.geometry.warps import Warp, inside, unwarp
 
 
-def sharpening(maps: Float[Tensor, "*batch height width"], sigma: float = 2.0, form: str = "mse") -> Float[Tensor, ""]:
+def sharpening(
+    maps: Float[Tensor, "*batch height width"], sigma: float = 2.0, form: str = "mse", subjects: int = 1
+) -> Float[Tensor, ""]:
     """How far maps are from one Gaussian at their own peak; `sigma` in pixels; mean over all maps.
 
     "mse": mean square over pixels to a Gaussian of peak 1, for attention in [0, 1] (StableKeypoints, Hedlin
-    et al. 2024, localisation loss). "kl": KL of the normalised Gaussian to the normalised map, in nats. The
-    peak is taken without gradient: the maps move towards it, not it towards them.
+    et al. 2024, localisation loss); for several `subjects` to the mean of as many Gaussians, see
+    :func:`keyorbit.geometry.heatmaps.subject_spots`. "kl": KL of the normalised Gaussian to the normalised
+    map, in nats. The peak is taken without gradient: the maps move towards it, not it towards them.
     Raises ValueError for another form.
     """
     if form == "kl":
         return gaussian_kl(maps, sigma).mean()
     if form != "mse":
         raise ValueError(f"sharpening has no form {form!r}: use 'mse' or 'kl'")
-    peak = argmax_xy(maps)
-    target = gaussian(peak, maps.shape[-2], maps.shape[-1], sigma)
+    target = subject_spots(maps, sigma, subjects)
     return F.mse_loss(maps.to(target.dtype), target)
 
 

@@ -1,4 +1,4 @@
-"""Objects in memory for a discovery: recorded, or prepared for the UNet that runs at every step (joint mode)."""
+"""Objects in memory for a discovery: recorded, or prepared for the UNet that runs at every step (joint, alone)."""
 
 import logging
 import time
@@ -48,7 +48,7 @@ class MemorySource:
 
 @dataclass(frozen=True, eq=False)
 class UnetSource:
-    """The UNet run with the tokens at every step; the objects are kept prepared, with what is shown of them."""
+    """The UNet run with the tokens at every step (modes joint and alone); the objects are kept prepared."""
 
     facts: ModelFacts
     versions: int
@@ -82,7 +82,7 @@ def open_source(
     ranks: Ranks,
     progress: Callable[[int, int], None],
 ) -> MemorySource | UnetSource:
-    """Record this process's objects; in joint mode, where the UNet runs at every step, they are only prepared.
+    """Record this process's objects; where the UNet runs at every step (joint, alone), they are only prepared.
 
     Several go through the model together, see :func:`keyorbit.diffusion.recording.settled_batch`.
 

@@ -3,6 +3,7 @@
 With cameras the views have to agree in space; without, as for Stable Diffusion's single view, StableKeypoints' terms.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +11,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from keyorbit.discovery import losses
-from keyorbit.discovery.selection import select_tokens
+from keyorbit.discovery import losses, published
+from keyorbit.discovery.choices import Published
+from keyorbit.discovery.selection import furthest_point_sampling, usual_candidates
 from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.geometry.cameras import Cameras, repeat_cameras
-from keyorbit.geometry.heatmaps import argmax_xy, soft_argmax_xy, with_peak_one
+from keyorbit.geometry.heatmaps import argmax_xy, gaussian_kl, soft_argmax_xy, with_peak_one
 from keyorbit.geometry.triangulation import triangulate
 from keyorbit.geometry.warps import Warp
 
@@ -64,30 +66,50 @@ def single_view_objective(
     warps: Float[Tensor, "object version view 2 3"],
     weights: SingleViewWeights,
     count: int,
+    choices: Collection[Published] = (),
 ) -> dict[str, Float[Tensor, ""]]:
     """StableKeypoints' two terms (Hedlin et al. 2024, `optimize_embedding`) and their weighted ``total``.
 
     In every view the ``count`` tokens that are sharp and far apart at this moment are sharpened and kept equivariant;
     the others are left to take the rest of the picture. Maps have a peak of at most 1; version 0 is not warped. With
-    that version alone there is nothing to be equivariant to, and that term is 0.
+    that version alone there is nothing to be equivariant to, and that term is 0. ``choices``: what of it is as
+    published, of ``ranking``, ``pair`` and ``pixels``.
     """
     maps = rearrange(maps, "o n v t h w -> (o v) n t h w")
     warp = Warp(rearrange(warps, "o n v i j -> (o v) n i j")[:, 1:])
-    chosen = torch.stack([_chosen(item, count, weights.sigma) for item in maps])
+    chosen = torch.stack([chosen_in(item[0], item[-1], weights, count, choices) for item in maps])
     maps = maps[torch.arange(len(maps), device=maps.device)[:, None], :, chosen].transpose(1, 2)
     still, moved = maps[:, :1], maps[:, 1:]
+    agreement = losses.equivariance
+    if "pixels" in choices and moved.shape[1]:
+        agreement = published.equivariance
     terms = {
-        "sharpening": losses.sharpening(still, weights.sigma),
-        "equivariance": losses.equivariance(still.expand_as(moved), moved, warp),
+        "sharpening": losses.sharpening(still, weights.sigma, subjects=weights.subjects),
+        "equivariance": agreement(still.expand_as(moved), moved, warp),
     }
     return _with_total(terms, weights)
 
 
 @torch.no_grad()
-def _chosen(maps: Float[Tensor, "version token height width"], count: int, sigma: float) -> Int[Tensor, " keypoint"]:
-    """The sharpest tokens of the unwarped picture that lie far apart, as the last version shows them."""
-    peaks = argmax_xy(maps[-1:])
-    return select_tokens(maps[:1, None], peaks, torch.zeros_like(peaks[..., 0]), count, sigma=sigma).tokens
+def chosen_in(
+    maps: Float[Tensor, "token height width"],
+    moved: Float[Tensor, "token height width"],
+    weights: SingleViewWeights,
+    count: int,
+    choices: Collection[Published] = (),
+) -> Int[Tensor, " keypoint"]:
+    """The best tokens of one picture that lie far apart, as its maps and those of another version show them.
+
+    ``choices``: with ``ranking`` they are ranked as published, with ``pair`` furthest points begin with a pair.
+    """
+    keep, places = min(len(maps), usual_candidates(count)), argmax_xy(moved)
+    if "ranking" in choices or weights.strategy != "gaussian" or weights.subjects > 1:
+        pool = published.candidates(maps, keep, weights.strategy, weights.sigma, weights.subjects)
+    else:
+        pool = gaussian_kl(maps, weights.sigma).argsort(stable=True)[:keep]
+    if "pair" in choices:
+        return published.furthest_from_pair(places, count, pool)
+    return furthest_point_sampling(places[None], count, pool)
 
 
 def _with_total(

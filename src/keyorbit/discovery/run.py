@@ -16,7 +16,7 @@ from torch import Tensor
 
 from keyorbit.diffusion.maps import join_objects, token_maps
 from keyorbit.discovery.choices import CHECKPOINT
-from keyorbit.discovery.config import SettledConfig
+from keyorbit.discovery.config import DiscoverConfig, SettledConfig, plain_settings
 from keyorbit.discovery.initial import initial_tokens
 from keyorbit.discovery.needs import KEPT
 from keyorbit.discovery.objective import Observed
@@ -33,7 +33,7 @@ from keyorbit.storage.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from keyorbit.storage.settings import goes_on_to
+from keyorbit.storage.settings import completed, goes_on_to
 from keyorbit.values import Amount, from_values
 
 log = logging.getLogger(__name__)
@@ -127,6 +127,14 @@ class DiscoveryRun(ABC):
         return maps if self.kind == "logits" else normalize(maps)
 
     @final
+    def warps(self, objects: Sequence[int]) -> Float[Tensor, "object version view 2 3"]:
+        """How each version's views are warped, where no silhouettes are needed."""
+        device, versions, views = self.source.device, self.source.versions, self.source.facts.layout.num_views
+        mine = [(place, number) for place, number in enumerate(objects) if self.ranks.owns(number)]
+        found = {place: self.source.shown(number).warps.to(device) for place, number in mine}
+        return self._together(len(objects), found, (versions, views, 2, 3))
+
+    @final
     def outlines(
         self, objects: Sequence[int]
     ) -> tuple[
@@ -182,7 +190,9 @@ class DiscoveryRun(ABC):
 
     @final
     def picked(self, number: int) -> list[int]:
-        """The objects of step ``number``."""
+        """The objects of step ``number``; or its draws of them, see :class:`keyorbit.discovery.live.LiveSource`."""
+        if "draws" in self.config.published:
+            return list(range(number * self.config.batch, (number + 1) * self.config.batch))
         generator = torch.Generator().manual_seed((self.config.seed * 10**7 + number) % 2**63)
         return torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
 
@@ -197,6 +207,8 @@ class DiscoveryRun(ABC):
     ) -> dict[str, Float[Tensor, ""]]:
         """One step down the total of ``terms_of(maps)`` on these objects, at a rate that falls with ``progress`` 0…1.
 
+        As published by StableKeypoints, where that is asked for, it does not fall.
+
         Nothing is read from the device, which would have to finish first: so the caller finds out whether the loss is
         finite, see :func:`told`.
         """
@@ -208,14 +220,15 @@ class DiscoveryRun(ABC):
         gradients = torch.zeros_like(tokens) if tokens.grad is None else tokens.grad
         self.tokens.embedding.grad = self.ranks.sum(gradients).sum(0)
         # A linear decay to a tenth: the tokens settle instead of circling.
+        falls = 0.0 if "rate" in self.config.published else 0.9
         for group in optimizer.param_groups:
-            group["lr"] = self.config.rate * (1 - 0.9 * progress)
+            group["lr"] = self.config.rate * (1 - falls * progress)
         optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
 
     @final
-    def ranked(self, locate: Callable[[Observed], tuple[Tensor, Tensor]], beside: bool) -> Selection:
-        """Choose by sharpness, agreement and, with ``beside``, by the heatmaps' share beside the object.
+    def ranked(self, locate: Callable[[Observed], tuple[Tensor, Tensor]]) -> Selection:
+        """Choose by sharpness, agreement and the heatmaps' share beside the object.
 
         Args:
             locate: where the tokens of a batch are, [object token _], and how far their views disagree, [object token].
@@ -225,13 +238,12 @@ class DiscoveryRun(ABC):
             maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             seen = self.observe(batch, maps)
             sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))
-            if beside:
-                off_object.append((seen.heatmaps * (1 - seen.masks[:, :, :, None])).sum((-2, -1)).mean((1, 2)))
+            off_object.append((seen.heatmaps * (1 - seen.masks[:, :, :, None])).sum((-2, -1)).mean((1, 2)))
             found, error = locate(seen)
             points.append(found)
             errors.append(error)
         ranks = torch.cat(sharpness), torch.cat(points), torch.cat(errors)
-        return choose_tokens(*ranks, self.config.num_tokens, off_object=torch.cat(off_object) if beside else None)
+        return choose_tokens(*ranks, self.config.num_tokens, off_object=torch.cat(off_object))
 
     @final
     def everywhere(self, count: int) -> Float[Tensor, "object token width"]:
@@ -287,8 +299,9 @@ class DiscoveryRun(ABC):
             return Resumed()
         tensors, metadata = load_checkpoint(path)
         about = from_values(_Header, metadata, str(path))
-        older = {"model": self.source.facts.older_fingerprint}
-        before = goes_on_to(path, settings, about.settings, about.step, older)
+        # Settings that there were not yet had the value that is the default now.
+        then = completed(about.settings, plain_settings(DiscoverConfig()))
+        before = goes_on_to(path, settings, then, about.step, {"model": self.source.facts.older_fingerprint})
         check_tensors(tensors, self.state(), self.optimizer, path)
         if about.place != self.place and self.ranks.main:
             how = "its end is not bit for bit that of a run that was never stopped"

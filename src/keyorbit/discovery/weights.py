@@ -1,12 +1,15 @@
 """The weights of what a discovery minimises. It imports no library but the checks: settings are read before torch."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from keyorbit.discovery.ranges import Weight
 from keyorbit.values import check_fields
+
+# How StableKeypoints finds the tokens of one picture among which the furthest points are taken: its top_k_strategy.
+Strategy = Literal["gaussian", "entropy", "consistent"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,15 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class SingleViewWeights:
-    """How much each term counts where there are no cameras; StableKeypoints' numbers.
+    """How much each term counts where there are no cameras, and what it is for; StableKeypoints' numbers.
 
     Attributes:
         sharpening: weight of the squared error to a Gaussian at the peak.
         equivariance: weight of the squared difference to the maps of the warped versions.
         sigma: of the Gaussian, pixels of the map.
+        subjects: how many things of the kind a picture shows: each token's map is to have as many spots.
+        strategy: how the tokens are ranked of which the furthest apart are optimised, in each picture: ``gaussian`` by
+            their distance from one spot, ``entropy`` by their entropy; ``consistent`` takes the first tokens, always.
 
     Raises:
         InputError: a value is out of its range.
@@ -58,6 +64,8 @@ class SingleViewWeights:
     sharpening: Weight = 100.0
     equivariance: Weight = 1000.0
     sigma: Annotated[float, Meta(ge=1e-3, le=10**6)] = 2.0
+    subjects: Annotated[int, Meta(ge=1, le=1000)] = 1
+    strategy: Strategy = "gaussian"
 
     def __post_init__(self) -> None:
         check_fields(self)

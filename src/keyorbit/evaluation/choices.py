@@ -6,7 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from keyorbit.discovery.choices import Preset
 from keyorbit.discovery.ranges import Rate
+from keyorbit.discovery.weights import Strategy
 from keyorbit.errors import InputError
 from keyorbit.values import Amount, Count, Seed, check_fields
 
@@ -26,6 +28,7 @@ PLAIN_DATASETS = (
     "deepfashion",
     "taichi",
     "human3.6m",
+    "unaligned-human3.6m",
     "coco",
 )
 # These have a category behind a slash, such as spair-71k/cat; of COCO's files it may be left out.
@@ -43,6 +46,7 @@ PROTOCOL_DATASETS = (
     "taichi",
     "deepfashion",
     "human3.6m",
+    "unaligned-human3.6m",
 )
 
 
@@ -51,12 +55,17 @@ class ProtocolConfig:
     """The protocol's settings. The defaults are the original's.
 
     Attributes:
+        preset: ``stablekeypoints``, all as published; or ``keyorbit``, the same numbers with our choices: the UNet
+            reads the empty prompt, so that it runs once on each picture. Default ``stablekeypoints``.
         keypoints: number of tokens that are kept. Default 10.
         tokens: number of tokens that are optimised. Default 500.
         steps: of the optimisation. Default 500.
         batch: pictures in a step. Default 4.
         rate: learning rate. Default 0.005.
-        pictures: number of train pictures on which the tokens are optimised. Default 100. More need more memory.
+        pictures: number of train pictures on which the tokens are optimised. Default None: all, but 100 by
+            ``keyorbit``, which keeps what the UNet computes of each.
+        subjects: how many things of the kind a picture shows. Default 1.
+        strategy: how tokens are ranked, see :class:`keyorbit.SingleViewWeights`. Default ``gaussian``.
         fit: largest number of train pictures for the regression. Default 50,000.
         test: number of test pictures. Default None: all.
         augmentations: warped versions of each picture over which a detection is averaged. Default 10.
@@ -72,12 +81,15 @@ class ProtocolConfig:
     steps: Amount = 500
     batch: Count = 4
     rate: Rate = 5e-3
-    pictures: Count = 100
+    pictures: Count | None = None
     fit: Count = 50_000
     test: Count | None = None
     augmentations: Amount = 10
     map_size: ProtocolMapSide = 128
     seed: Seed = 0
+    preset: Preset = "stablekeypoints"
+    subjects: Count = 1
+    strategy: Strategy = "gaussian"
 
     def __post_init__(self) -> None:
         check_fields(self)

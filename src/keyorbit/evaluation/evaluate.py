@@ -142,6 +142,8 @@ def detect_each(
 ) -> dict[str, list[Detection]]:
     """Detect keypoints on every object with several detectors of one model. Each object is recorded only once.
 
+    For tokens that are the model's whole context it is recorded once for each detector.
+
     Args:
         progress: called as ``progress(done, total)`` after each object.
         batch: objects that go through the model together, 1 or more. Default 1 on the CPU and 8 elsewhere. It changes
@@ -151,6 +153,9 @@ def detect_each(
         InputError: the detectors need different recordings, ``batch`` is below 1, or an object does not fit the model.
     """
     found: dict[str, list[Detection]] = {name: [] for name in detectors}
+    if len(detectors) > 1 and any(one.context is not None for one in detectors.values()):
+        # The model reads each detector's own tokens.
+        return {name: detect_each({name: one}, objects, progress, batch)[name] for name, one in detectors.items()}
     first = next(iter(detectors.values()))
     for i, recording in enumerate(first.record_each(objects, batch)):
         for name, detector in detectors.items():

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+# About a subject's peak no other is looked for; in heights of the map.
+_APART = 0.05
+
 
 def pixel_centers(
     height: int, width: int, dtype: torch.dtype | None = None, device: torch.device | None = None
@@ -135,6 +138,37 @@ def gaussian(
     dx = (xs - xy[..., :1]) * (width / sigma)
     dy = (ys - xy[..., 1:]) * (height / sigma)
     return (-dy.square() / 2).exp()[..., :, None] * (-dx.square() / 2).exp()[..., None, :]
+
+
+def subject_peaks(maps: Float[Tensor, "*batch height width"], subjects: int) -> Float[Tensor, "subject *batch 2"]:
+    """Each map's greatest pixel, then the greatest beyond a twentieth of the height from it, and so on: xy, 0…1.
+
+    So StableKeypoints finds several subjects in one picture (Hedlin et al. 2024, eval.py, `find_k_max_pixels`). It has
+    no gradient. Raises ValueError for fewer than one subject.
+    """
+    if subjects < 1:
+        raise ValueError(f"{subjects} subjects cannot be looked for: ask for 1 or more")
+    rest = at_least_float32(maps.detach())
+    height, width = rest.shape[-2:]
+    rows = torch.arange(height, device=rest.device)[:, None]
+    columns = torch.arange(width, device=rest.device)
+    found = [argmax_xy(rest)]
+    for _ in range(subjects - 1):
+        x, y = found[-1][..., None, None, :].unbind(-1)
+        column, row = x * width, y * height
+        # As published, from the peak's centre to the other pixels' corners.
+        away = (rows - row).square() + (columns - column).square()
+        rest = rest * (away > (_APART * height) ** 2)
+        found.append(argmax_xy(rest))
+    return torch.stack(found)
+
+
+def subject_spots(
+    maps: Float[Tensor, "*batch height width"], sigma: float, subjects: int
+) -> Float[Tensor, "*batch height width"]:
+    """The mean of the Gaussians at the subjects' peaks, each of peak 1; ``sigma`` in pixels. It has no gradient."""
+    height, width = maps.shape[-2:]
+    return gaussian(subject_peaks(maps, subjects), height, width, sigma).mean(0)
 
 
 def gaussian_kl(heatmaps: Float[Tensor, "*batch height width"], sigma: float = 2.0) -> Float[Tensor, "*batch"]:

@@ -53,11 +53,13 @@ def random_warps(
     shift: float = 0.125,
     aspect: float = 1.0,
     dtype: torch.dtype = torch.float32,
+    backwards: bool = False,
 ) -> Warp:
     """Draw warps uniformly: a rotation and a change of size about the centre, then a shift.
 
-    StableKeypoints (Hedlin et al. 2024) has the same ranges for the map from output to input in [-1, 1]: its shift of
-    0.25 is 0.125 of a side, and its scale of 0.8-1 enlarges the content by 1-1.25.
+    StableKeypoints (Hedlin et al. 2024) draws the map from output to input in [-1, 1]: its shift of 0.25 is 0.125 of a
+    side, and its scale of 0.8-1 enlarges the content by 1-1.25. ``backwards`` draws so: uniform are then the inverse's
+    angle, size and shift.
 
     Args:
         shape: batch shape of the warps.
@@ -67,6 +69,7 @@ def random_warps(
         shift: largest shift in either direction, in sides of the view. Default 0.125.
         aspect: width over height of the view in pixels, so that a rotation is one in pixels. Default 1.
         dtype: of the matrices. Default float32.
+        backwards: whether the inverse is what is drawn, of sizes from 1/high to 1/low. Default False.
 
     Raises:
         ValueError: not 0 < low ≤ high.
@@ -74,6 +77,8 @@ def random_warps(
     low, high = scale
     if not 0 < low <= high:
         raise ValueError(f"a scale range of {scale} cannot be drawn from: give 0 < low ≤ high")
+    if backwards:
+        low, high = 1 / high, 1 / low
     device = generator.device
     draws = torch.rand((4, *shape), generator=generator, dtype=dtype, device=device)
     angle = (2 * draws[0] - 1) * math.radians(rotation_deg)
@@ -83,7 +88,8 @@ def random_warps(
     # x is counted in widths and y in heights: the off-diagonal terms carry the ratio.
     linear = torch.stack([torch.stack([cos, -sin / aspect], dim=-1), torch.stack([sin * aspect, cos], dim=-1)], dim=-2)
     offset = 0.5 - 0.5 * linear.sum(-1) + moves
-    return Warp(torch.cat([linear, offset[..., None]], dim=-1))
+    drawn = Warp(torch.cat([linear, offset[..., None]], dim=-1))
+    return drawn.inverse() if backwards else drawn
 
 
 def warp_image(

@@ -34,6 +34,13 @@ def read_toml(path: Path, kind: type[T]) -> T:
     return from_values(kind, toml_of(path), str(path), kind())
 
 
+def completed(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the defaults of those that they lack, also within tables; both as JSON keeps them."""
+    both = {**defaults, **settings}
+    nested = {k: completed(v, defaults[k]) for k, v in settings.items() if _tables(v, defaults.get(k))}
+    return both | nested
+
+
 def differing(
     now: Mapping[str, Any],
     then: Mapping[str, Any],
@@ -87,3 +94,7 @@ def goes_on_to(
     if steps < done:
         raise InputError(f"{path}: {done} steps are done, so the run cannot have {steps}: give {done} or more")
     return before if before != steps else None
+
+
+def _tables(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)

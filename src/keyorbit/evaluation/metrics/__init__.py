@@ -29,6 +29,7 @@ from keyorbit.evaluation.metrics.pose import (
     relative_pose_error,
 )
 from keyorbit.evaluation.metrics.protocols import (
+    HUMAN36M_PUBLISHED,
     HUMAN36M_SWAPS,
     fit_oriented_landmark_map,
     inter_eye_error,
@@ -41,6 +42,7 @@ from keyorbit.evaluation.metrics.shape import coverage, extent_coverage, inclusi
 from keyorbit.evaluation.metrics.view_quality import psnr, ssim
 
 __all__ = [
+    "HUMAN36M_PUBLISHED",
     "HUMAN36M_SWAPS",
     "apply_landmark_map",
     "apply_landmark_weights",

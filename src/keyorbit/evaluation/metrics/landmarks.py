@@ -70,19 +70,22 @@ def fit_landmark_map(
     keypoints: Float[Tensor, "item keypoint 2"],
     landmarks: Float[Tensor, "item landmark 2"],
     mask: Bool[Tensor, "item landmark"] | None = None,
-    ridge: float = 1e-6,
+    ridge: float | None = 1e-6,
 ) -> Float[Tensor, "landmark keypoint_coordinate 2"]:
     """Fit the literature's regressor: a linear map without bias from all 2K keypoint coordinates to each landmark.
 
     It is the least-squares solution of (landmark − ½) on (keypoints − ½), that is, about the picture's centre. Each
     landmark is fitted on the pictures where it is known (Thewlis et al. 2017; so StableKeypoints, Hedlin et al. 2024:
     github ubc-vision/StableKeypoints, keypoint_regressor.py). xy is in sides of the picture. `ridge` is relative and
-    only prevents singularity, where the original uses a pseudo-inverse.
+    only prevents singularity; None is the original's pseudo-inverse, which wants float64.
     """
     inputs = (keypoints - 0.5).flatten(1)
     known = torch.ones_like(landmarks[..., 0]) if mask is None else mask.to(inputs.dtype)
     normal = torch.einsum("il,ia,ib->lab", known, inputs, inputs)
     right = torch.einsum("il,ia,ild->lad", known, inputs, known_or_zero(landmarks - 0.5, mask))
+    if ridge is None:
+        exact: Tensor = torch.linalg.pinv(normal, hermitian=True) @ right
+        return exact
     diagonal = normal.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     floor = torch.finfo(inputs.dtype).tiny
     eye = torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)

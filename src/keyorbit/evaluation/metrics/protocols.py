@@ -18,12 +18,15 @@ from keyorbit.evaluation.metrics.averages import distance_between, item_means, m
 from keyorbit.evaluation.metrics.landmarks import apply_landmark_map, fit_landmark_map
 from keyorbit.evaluation.metrics.points import normalised_mean_error
 
-# Right and left of Human3.6M's 32 joints: legs, then arms from the shoulder to the fingers. The original's table has
-# (21, 28) for (21, 29) and no (16, 24): not an exchange, since two joints then read 28 and none reads 20.
+# Right and left of Human3.6M's 32 joints: legs, then arms from the shoulder to the fingers.
 HUMAN36M_SWAPS = (
     *((1, 6), (2, 7), (3, 8), (4, 9), (5, 10)),
     *((16, 24), (17, 25), (18, 26), (19, 27), (20, 28), (21, 29), (22, 30), (23, 31)),
 )
+# What each joint is exchanged for in the original, with which its number was computed: its table has (21, 28) for
+# (21, 29) and no (16, 24). That is no exchange: two joints read 28, and none reads 20.
+_READS = dict(pair for a, b in HUMAN36M_SWAPS if (a, b) not in ((16, 24), (21, 29)) for pair in ((a, b), (b, a)))
+HUMAN36M_PUBLISHED = tuple({**_READS, 21: 28, 28: 21}.get(joint, joint) for joint in range(32))
 
 
 def inter_eye_error(
@@ -64,13 +67,13 @@ def mean_average_error(
 ) -> Float[Tensor, ""]:
     """Compute Taichi-HD's "mean_average_error": the SUM over the visible landmarks of size·|p − t|, in pixels.
 
-    The name is the original's, and so is the sum: it grows with the number of landmarks. Pictures without a visible
-    landmark are left out, where the original counts them as 0.
+    The name is the original's, and so is the sum: it grows with the number of landmarks. It is 0 for a picture without
+    a visible landmark, which counts as any other.
     """
     distance = size * distance_between(predicted, truth)
     if mask is None:
         return distance.sum(dim=1).mean()
-    return masked_mean(distance.masked_fill(~mask, 0).sum(dim=1), mask.any(dim=1))
+    return masked_mean(distance, mask) * mask.sum() / len(mask)
 
 
 def pck_at_pixels(
@@ -95,14 +98,16 @@ def orientation_invariant_error(
     swaps: Sequence[tuple[int, int]] = HUMAN36M_SWAPS,
     mask: Bool[Tensor, "item landmark"] | None = None,
     size: float = 128.0,
+    order: Sequence[int] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute Human3.6M's "orientation_invariant": the smaller of two mean distances, in pixels of a `size` picture.
 
     It is size · min(mean_l |p_l − t_l|, mean_l |p_σ(l) − t_l|), where σ exchanges the landmarks of each pair in
-    `swaps`: left and right of a person seen from behind may be confused, but only all of them at once. Raises
-    ValueError also when `swaps` does not consist of pairs of different landmarks.
+    `swaps`: left and right of a person seen from behind may be confused, but only all of them at once. `order` says in
+    their place what each landmark is exchanged for, such as `HUMAN36M_PUBLISHED`. Raises ValueError also when `swaps`
+    does not consist of pairs of different landmarks.
     """
-    swapped = predicted[:, _permutation(swaps, predicted.shape[1])]
+    swapped = predicted[:, _permutation(swaps, predicted.shape[1]) if order is None else list(order)]
     both = torch.stack([item_means(distance_between(p, truth), mask) for p in (predicted, swapped)])
     return size * masked_mean(both.amin(dim=0), None if mask is None else mask.any(dim=1))
 
@@ -112,17 +117,19 @@ def fit_oriented_landmark_map(
     landmarks: Float[Tensor, "item landmark 2"],
     swaps: Sequence[tuple[int, int]] = HUMAN36M_SWAPS,
     mask: Bool[Tensor, "item landmark"] | None = None,
-    ridge: float = 1e-6,
+    ridge: float | None = 1e-6,
     tolerated: int = 10,
     rounds: int = 100,
+    order: Sequence[int] | None = None,
 ) -> Float[Tensor, "landmark keypoint_coordinate 2"]:
     """Fit `fit_landmark_map` for people whose keypoints cannot distinguish left and right: Human3.6M's fit.
 
     Fit; exchange left and right in the pictures whose mean distance is then smaller; and fit again. Stop when at most
     `tolerated` pictures change (10 in the original, keypoint_regressor.py), or after `rounds`, because the loop need
-    not converge. Raises ValueError when `swaps` does not consist of pairs of different landmarks.
+    not converge. `order` is as in `orientation_invariant_error`. Raises ValueError when `swaps` does not consist of
+    pairs of different landmarks.
     """
-    order = _permutation(swaps, landmarks.shape[1])
+    order = _permutation(swaps, landmarks.shape[1]) if order is None else list(order)
     known = torch.ones_like(landmarks[..., 0], dtype=torch.bool) if mask is None else mask
     for _ in range(rounds):
         linear = fit_landmark_map(keypoints, landmarks, known, ridge)

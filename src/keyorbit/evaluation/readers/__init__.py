@@ -13,6 +13,7 @@ from keyorbit.evaluation.readers.coco import read_coco
 from keyorbit.evaluation.readers.cub import read_cub, read_cub_aligned
 from keyorbit.evaluation.readers.deepfashion import read_deepfashion
 from keyorbit.evaluation.readers.human36m import read_human36m
+from keyorbit.evaluation.readers.human36m_frames import read_human36m_frames
 from keyorbit.evaluation.readers.keypointnet import read_keypointnet
 from keyorbit.evaluation.readers.spair import read_spair
 from keyorbit.evaluation.readers.taichi import read_taichi
@@ -36,6 +37,7 @@ READERS: dict[str, Reader] = {
     "deepfashion": read_deepfashion,
     "taichi": read_taichi,
     "human3.6m": read_human36m,
+    "unaligned-human3.6m": read_human36m_frames,
     "coco": read_coco,
 }
 

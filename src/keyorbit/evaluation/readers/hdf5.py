@@ -26,10 +26,13 @@ def h5_arrays(path: Path, wanted: Mapping[str, Array]) -> dict[str, ndarray]:
     try:
         with h5py.File(path, "r") as file:
             for name, array in wanted.items():
-                link = file.get(name, getlink=True)
-                if link is None:
+                parts = name.split("/")
+                # From the outermost group inwards: none may lead into another file.
+                links = (file.get("/".join(parts[:end]), getlink=True) for end in range(1, len(parts) + 1))
+                inside = next((link for link in links if not isinstance(link, h5py.HardLink)), True)
+                if inside is None:
                     raise InputError(f"{path} lacks {name}; there must be {', '.join(wanted)}")
-                found = file[name] if isinstance(link, h5py.HardLink) else None
+                found = file[name] if inside is True else None
                 if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
                     raise InputError(f"{path}: {name} is no array in this file itself; it must be one")
                 if found.dtype.kind not in "biuf":
