@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from msgspec import Meta
 
-from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, UnetOption, check_model_options
+from keyorbit.cli.options import DeviceOption, DtypeOption, LayoutOption, RigOption, UnetOption, check_model_options
 from keyorbit.cli.terminal import console
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -31,12 +31,13 @@ def app_command(
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Default the first free one from 7860."), Port] = None,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
 ) -> None:
     """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     if run is not None:
         tokens_file(run)
 
@@ -50,7 +51,7 @@ def app_command(
             os.environ["GRADIO_TEMP_DIR"] = scratch
             gradio()
             quiet_libraries()
-            studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of)
+            studio = open_studio(run, model, device, dtype, unet, Path(scratch), view_choice)
             show_model(studio.backend)
             with launch(studio, host, port) as address:
                 console.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)

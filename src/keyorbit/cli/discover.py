@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from keyorbit.cli.options import (
-    CamerasOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
+    LayoutOption,
     MapsOption,
     NoisesOption,
     OverwriteOption,
+    RigOption,
     TimestepOption,
     UnetOption,
     WarpsOption,
@@ -76,7 +77,8 @@ def discover_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
@@ -87,10 +89,10 @@ def discover_command(
         raise InputError("give either DATA or --cache")
     if cache is not None:
         given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
-        given["--cameras-of"] = cameras_of
+        given |= {"--rig": rig, "--layout": layout}
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     check_run(out, RUN, resume, overwrite)
     base = base_settings(DiscoverConfig, config, out / SETTINGS, resume)
     count = base.num_tokens if tokens is None else tokens
@@ -127,7 +129,7 @@ def discover_command(
             count, found = len(opened), discover_cached(opened, wanted, out, resume, tick, ranks, overwrite)
         elif data is not None:
             objects = load_all(data)
-            backend = load_model(model or "tiny", device, dtype, unet, cameras_of)
+            backend = load_model(model or "tiny", device, dtype, unet, view_choice)
             count = len(objects)
             found = discover(backend, objects, wanted, out, resume, tick, ranks, overwrite=overwrite)
     if not ranks.main:

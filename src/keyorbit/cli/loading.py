@@ -12,6 +12,7 @@ from keyorbit.determinism import compute_deterministically
 from keyorbit.devices import device_words
 from keyorbit.diffusion.backends.base import Backend, Precision
 from keyorbit.diffusion.backends.loading import load_backend, load_backend_of, model_fingerprint, usable_device
+from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
@@ -60,7 +61,7 @@ def load_model(
     device: str,
     dtype: str,
     unet: Path | None = None,
-    cameras_of: str | None = None,
+    views: ViewChoice = FROM_FOLDER,
     compile: bool = False,
 ) -> Backend:
     """The model, loaded without the bars and the advice of its libraries.
@@ -69,7 +70,7 @@ def load_model(
         InputError: it does not load.
     """
     quiet_libraries()
-    backend = load_backend(model, device, dtype, unet, cameras_of=cameras_of, compile=compile)
+    backend = load_backend(model, device, dtype, unet, rig=views.rig, compile=compile, layout=views.layout)
     show_model(backend)
     return backend
 
@@ -80,16 +81,16 @@ def run_backend(
     device: str,
     dtype: str,
     unet: Path | None,
-    cameras_of: str | None,
+    views: ViewChoice,
     compile: bool = False,
 ) -> Backend:
-    """The model asked for, else the one that the tokens were found on, and its cameras likewise.
+    """The model asked for, else the one that the tokens were found on, and its layout and cameras likewise.
 
     Raises:
         InputError: it does not load.
     """
     quiet_libraries()
-    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of, compile)
+    backend = load_backend_of(tokens, model, device, dtype, unet, views, compile)
     show_model(backend)
     return backend
 

@@ -1,7 +1,6 @@
 """Tokens on the Hugging Face Hub, through the Hub's own mixin: one safetensors file and a model card."""
 
 import json
-from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +36,7 @@ class HubTokens(ModelHubMixin, library_name="keyorbit", tags=["keypoints", "mult
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save(save_directory / TOKENS_FILE)
         # Flat, as the Hub's viewer shows it; the mixin would write one that it cannot read back.
-        (save_directory / CONFIG_NAME).write_text(json.dumps(asdict(self.info), indent=1) + "\n", encoding="utf-8")
+        (save_directory / CONFIG_NAME).write_text(json.dumps(self.info.plain(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:

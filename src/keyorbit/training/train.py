@@ -18,6 +18,7 @@ from keyorbit.diffusion.attention import TEXT_TOKENS
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import fingerprint, source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.model_facts import views_told
 from keyorbit.diffusion.recording import layer_outlines
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.discovery.initial import tokens_info
@@ -137,13 +138,16 @@ def _train(
     reading = config.reading(model, tokens)
     _check_memory(model, config, config.num_tokens if tokens is None else len(tokens))
     learned = _start(model, config, tokens).to(model.device)
-    settings = config.settings() | {
-        "model": model.fingerprint,
-        "objects": len(objects),
-        "tokens": _digest(learned),
-        "processes": accelerator.num_processes,
-        "cameras_of": model.cameras_of or None,  # as in checkpoints of versions that had no choice
-    }
+    settings = (
+        config.settings()
+        | {
+            "model": model.fingerprint,
+            "objects": len(objects),
+            "tokens": _digest(learned),
+            "processes": accelerator.num_processes,
+        }
+        | views_told(model.cameras_of, model.layout, model.cameras)
+    )
     what = (
         f"{len(learned)} tokens" if config.train == "tokens" else f"{len(learned)} tokens and the UNet ({config.train})"
     )
@@ -179,9 +183,9 @@ def _train(
         if config.train != "tokens":
             save_model(model, out / "model")
             folder = (out / "model").resolve()
-            # The folder itself records its cameras.
+            # The folder itself records its layout and its cameras.
             mark = fingerprint(folder)
-            learned.info = replace(learned.info, model=str(folder), model_fingerprint=mark, cameras_of="")
+            learned.info = replace(learned.info, model=str(folder), model_fingerprint=mark, cameras_of="", layout="")
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()
     return learned.cpu()

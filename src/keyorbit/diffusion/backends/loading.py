@@ -18,13 +18,15 @@ from keyorbit.diffusion.backends.components import load_component, load_controln
 from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
 from keyorbit.diffusion.backends.fit import check_fit, check_pictures, check_schedule, check_unet_runs, check_words
 from keyorbit.diffusion.backends.folders import model_folder
-from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
+from keyorbit.diffusion.backends.known_cameras import views_of
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
-from keyorbit.diffusion.choices import check_dtype
+from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice, check_dtype
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
+from keyorbit.diffusion.rig_choice import check_rig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
+from keyorbit.geometry.views import Layout
 from keyorbit.ranks import launched
 from keyorbit.storage.content import json_of
 from keyorbit.values import from_values
@@ -54,16 +56,16 @@ def load_backend_of(
     device: str = AUTO,
     dtype: str = AUTO,
     unet: Path | None = None,
-    cameras_of: str | None = None,
+    views: ViewChoice = FROM_FOLDER,
     compile: bool = False,
 ) -> Backend:
-    """The model that tokens were found on, with the cameras that they were found with; or another that is named.
+    """The model that tokens were found on, with the layout and the cameras that they were found with; or others.
 
     Raises:
         InputError: it does not load.
     """
-    chosen = cameras_of or tokens.info.cameras_of or None
-    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen, compile=compile)
+    views, name = views.over(tokens.info.cameras_of, tokens.info.layout), model or tokens.info.model or "tiny"
+    return load_backend(name, device, dtype, unet, rig=views.rig, compile=compile, layout=views.layout)
 
 
 def load_backend(
@@ -72,8 +74,11 @@ def load_backend(
     dtype: str = AUTO,
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
-    cameras_of: str | None = None,
+    rig: str | Path | None = None,
     compile: bool = False,
+    layout: str | Layout | None = None,
+    *,
+    cameras_of: str | None = None,
 ) -> Backend:
     """Load a Zero123++ or a Stable Diffusion model; its ``model_index.json`` says which it is.
 
@@ -88,29 +93,34 @@ def load_backend(
         unet: a safetensors file with other weights for the UNet, such as InstantMesh's for white backgrounds.
         controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
-        cameras_of: ``"v1.1"``, ``"v1.2"`` or a rig such as ``"instantmesh"``: the cameras of a Zero123++'s views; by
-            default those that its folder tells of, see :func:`keyorbit.diffusion.backends.known_cameras.cameras_in`.
+        rig: ``"v1.1"``, ``"v1.2"``, the name of a rig such as ``"instantmesh"`` (:func:`keyorbit.rig`) or a JSON file
+            of cameras: the cameras of a Zero123++'s views, row by row from the top left. By default those that its
+            folder tells of, see :func:`keyorbit.diffusion.backends.known_cameras.views_of`.
         compile: generate views with a compiled UNet, see
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.compile_unet`; by default not.
+        layout: rows x columns of a Zero123++'s views, such as ``"2x3"``; by default what its folder tells, else 3 x 2.
+        cameras_of: the older name of ``rig``.
 
     Raises:
         InputError: the folder or a component is missing, damaged, foreign or stored as a pickle, the parts do not fit
-            each other, there are no such cameras, the device or dtype does not exist, or ``compile`` is given for a
-            model that generates no views.
+            each other, there are no such cameras or not as many as views, the device or dtype does not exist, or
+            ``compile`` is given for a model that generates no views.
     """
-    if cameras_of is not None:
-        check_choice(cameras_of)
+    rig, text = rig or cameras_of, layout.text if isinstance(layout, Layout) else layout
+    chosen = ViewChoice(None if rig is None else str(rig), text)
+    if chosen.rig is not None:
+        check_rig(chosen.rig)
     folder = source_folder(str(model))
     target, kind = device_and_dtype(device, dtype)
     index, other, began = _read_index(folder), None if unet is None else Path(unet), time.monotonic()
     load: Callable[[torch.dtype], Loaded]
     if "ramping_coefficients" in index:
-        load = partial(_zero123plus, str(model), folder, index, target, other, cameras_of)
+        load = partial(_zero123plus, str(model), folder, index, target, other, chosen)
     elif index.get("_class_name") == "StableDiffusionPipeline":
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
-        if cameras_of is not None:
-            raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras")
+        if chosen != FROM_FOLDER:
+            raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras or layout")
         if compile:
             raise InputError(f"{folder} is a Stable Diffusion model, which generates no views: leave compile out")
         load = partial(_stable_diffusion, str(model), folder, target, other)
@@ -134,25 +144,26 @@ def _zero123plus(
     index: dict[str, Any],
     device: torch.device,
     unet: Path | None,
-    cameras_of: str | None,
+    views: ViewChoice,
     dtype: torch.dtype,
 ) -> Zero123PlusBackend:
     told = from_values(Zero123PlusIndex, index, str(folder / "model_index.json"), others=True)
+    layout, cameras = views_of(index, told, folder, views)
     parts = _parts(folder, _CLASSES, device, dtype, unet)
     components = Components(**parts, ramping_coefficients=told.ramping_coefficients)
     check_fit(components, folder)
     check_words(components, folder)
     check_schedule(components.scheduler, folder)
     check_pictures(components, folder)
-    check_unet_runs(components, told.view_size, LAYOUT, folder)
+    check_unet_runs(components, told.view_size, layout, folder)
     return Zero123PlusBackend(
         components,
-        LAYOUT,
-        chosen_cameras(cameras_of or cameras_in(index, folder)).to(device),
+        layout,
+        cameras.to(device),
         told.view_size,
         name,
         fingerprint(folder, unet),
-        cameras_of or "",
+        views.rig or "",
     )
 
 
