@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install test quick lint docs browser chaos demo figures report-picture notebook shape-report cli-reference quality clean
+.PHONY: install test quick lint docs browser chaos demo figures figures-of-docs report-picture notebook shape-report cli-reference quality clean
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -56,6 +56,11 @@ report-picture:
 # Runs the notebook and keeps its outputs in it, from the shipped model: a minute and a half on two cores.
 notebook: $(INSTALLED)
 	$(BIN)/python examples/run_notebook.py examples/quickstart.ipynb
+
+# docs/figures.json: the figures that the pages have. A quarter of an hour, on a machine that does nothing else; a test
+# compares the cheap ones each time, and the pages with the file. FIGURES='--only drift' measures one of the slow ones.
+figures-of-docs: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/figures_of_docs.py docs/figures.json $(FIGURES)
 
 # docs/shape-report.md; a test compares it with what the command says now.
 shape-report: $(INSTALLED)

@@ -13,12 +13,12 @@ from typer.main import get_command
 
 import keyorbit as ko
 from keyorbit.cli import app
-from keyorbit.diffusion.backends.known_cameras import camera_choices
-from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, CAMERAS
+from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, RIGS, VERSIONS
 from keyorbit.diffusion.inspection.architectures import ARCHITECTURES
 from keyorbit.evaluation.choices import PLAIN_DATASETS, PROTOCOL_DATASETS
 from keyorbit.evaluation.protocol import PROTOCOLS
 from keyorbit.evaluation.readers import READERS
+from keyorbit.geometry.rigs import known_rigs
 
 # What takes its time to import, and what these bring along.
 HEAVY = {
@@ -255,7 +255,7 @@ def test_public_names_are_what_they_were():
 
 
 def test_names_that_the_command_line_offers_are_those_that_there_are():
-    assert camera_choices() == CAMERAS
+    assert (*VERSIONS, *known_rigs()) == RIGS
     assert tuple(ARCHITECTURES) == ARCHITECTURE_NAMES
     assert tuple(READERS) == PLAIN_DATASETS
     assert tuple(PROTOCOLS) == PROTOCOL_DATASETS

@@ -27,6 +27,7 @@ _MODULES = {
     "keyorbit.geometry.views": ("Layout", "merge_views", "split_views"),
     "keyorbit.objects.dataset": ("ObjectViews", "load_dataset"),
     "keyorbit.training.config": ("TrainConfig",),
+    "keyorbit.training.step": ("training_step",),
     "keyorbit.training.train": ("train",),
 }
 # These two are modules themselves.

@@ -23,6 +23,7 @@ from keyorbit.geometry.triangulation import triangulate
 from keyorbit.geometry.views import Layout, merge_views, split_views
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.training.config import TrainConfig
+from keyorbit.training.step import training_step
 from keyorbit.training.train import train
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "rig",
     "split_views",
     "train",
+    "training_step",
     "triangulate",
     "view_maps",
     "zero123plus_cameras",

@@ -225,7 +225,7 @@ def test_tokens_are_read_with_the_cameras_that_they_were_found_with(model_folder
     tokens = Tokens.load(tmp_path / "tokens.safetensors")
     assert tokens.info.cameras_of == "v1.1"
     KeypointDetector(chosen, tokens)
-    with pytest.raises(InputError, match=r"load the model with cameras_of='v1.1'"):
+    with pytest.raises(InputError, match=r"load the model with rig='v1.1'"):
         KeypointDetector(load_backend(model_folder), tokens)
 
 

@@ -2,17 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 import keyorbit as ko
-from keyorbit.diffusion.backends.known_cameras import camera_choices, cameras_in
+from keyorbit.diffusion.backends.known_cameras import cameras_in
 from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.choices import RIGS, TILED_RIGS, VERSIONS
+from keyorbit.diffusion.inspection.architectures import load_architecture
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.index import read_index
 from keyorbit.errors import InputError
-from keyorbit.geometry.rigs import rig, zero123plus_cameras
+from keyorbit.geometry.rigs import known_rigs, rig, zero123plus_cameras
 
 # As huggingface.co has them in sudo-ai/zero123plus-v1.1 and -v1.2, model_index.json.
 PUBLISHED = {
@@ -68,7 +72,7 @@ def test_no_name_and_no_path_tells(name, model_folder, tmp_path, caplog):
     other = copy(model_folder, tmp_path / "other" / name, version=None)
     assert stands_as(load_backend(other), "v1.2")
     assert "no published Zero123++" in caplog.text
-    assert "--cameras-of" in caplog.text
+    assert "--rig" in caplog.text
 
 
 @pytest.mark.parametrize("version", [7, None, "v9", [], "1.0"])
@@ -81,18 +85,94 @@ def test_the_shipped_model_knows_its_cameras(caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", camera_choices())
-def test_somebody_may_choose(name, model_folder):
-    assert stands_as(load_backend(model_folder, cameras_of=name), name)
+# Every rig, in a layout of its number of views: those of a batch are tiled only by who fine-tuned a model so.
+LAYOUTS = dict.fromkeys((*VERSIONS, *TILED_RIGS)) | {
+    "syncdreamer": "4x4",
+    "wonder3d": "1x6",
+    "era3d": "2x3",
+    "mvdream": "2x2",
+    "mv-adapter": "6x1",
+}
 
 
-def test_what_cannot_be_chosen_is_refused(model_folder, stable_diffusion_folder):
-    assert camera_choices() == ("v1.1", "v1.2", "zero123plus-v1.1", "zero123plus-v1.2", "instantmesh")
-    for name, words in (("wonder3d", "not tiled as Zero123"), ("v1.3", "unknown: give one of v1.1, v1.2")):
-        with pytest.raises(InputError, match=words):
-            load_backend(model_folder, cameras_of=name)
-    with pytest.raises(InputError, match="has no cameras"):
-        load_backend(stable_diffusion_folder, cameras_of="v1.1")
+def test_every_rig_can_be_chosen():
+    assert tuple(LAYOUTS) == RIGS
+    tiled = {name for name, known in known_rigs().items() if known.tiled}
+    assert tiled == {*TILED_RIGS}
+    assert {*VERSIONS, *known_rigs()} == {*RIGS}
+
+
+@pytest.mark.parametrize(("name", "layout"), LAYOUTS.items())
+def test_somebody_may_choose(name, layout, model_folder):
+    backend = load_backend(model_folder, rig=name, layout=layout)
+    assert stands_as(backend, name)
+    assert backend.layout.text == (layout or "3x2")
+    assert backend.cameras_of == name
+    grid = backend.generate(Image.new("RGB", (8, 8), "red"), torch.Generator(), steps=1)
+    assert grid.shape[-2:] == (16 * backend.layout.rows, 16 * backend.layout.cols)
+
+
+def test_a_folder_tells_its_layout_and_its_cameras(model_folder, tmp_path, caplog):
+    cameras = rig("mvdream").cameras
+    whole = copy(model_folder, tmp_path / "whole", layout="4x1", cameras=cameras.to_dict())
+    for choice, layout in (({}, "4x1"), ({"layout": "2x2"}, "2x2"), ({"layout": ko.Layout(1, 4)}, "1x4")):
+        backend = load_backend(whole, **choice)
+        assert backend.layout.text == layout
+        torch.testing.assert_close(backend.cameras.world_to_camera, cameras.world_to_camera)
+    assert load_architecture(whole).layout == ko.Layout(4, 1)
+    assert not caplog.records
+    pair = copy(model_folder, tmp_path / "pair", layout=[2, 3], version=None)
+    assert load_backend(pair).layout == ko.Layout(2, 3)
+    assert "row by row, are taken to have the cameras of v1.2; --rig" in caplog.text
+    assert stands_as(load_backend(pair, cameras_of="wonder3d"), "wonder3d")  # the older name
+
+
+def test_cameras_from_a_file(model_folder, tmp_path):
+    cameras = ko.orbit_cameras([0.0, 90.0, 180.0, 270.0], 10.0, 2.0)
+    file = tmp_path / "cameras.json"
+    file.write_text(json.dumps({"cameras": cameras.to_dict()}))
+    backend = load_backend(model_folder, rig=file, layout="2x2")
+    torch.testing.assert_close(backend.cameras.world_to_camera, cameras.world_to_camera)
+    assert backend.cameras_of == str(file)
+    pixels = cameras.intrinsics * torch.tensor([256.0, 256.0, 1.0])[:, None]
+    file.write_text(json.dumps(replace(cameras, intrinsics=pixels).to_dict()))
+    with pytest.raises(InputError, match=r"cameras.json: .*pixels"):
+        load_backend(model_folder, rig=file, layout="2x2")
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"rig": "wonder3d"}, "not tiled as Zero123.* such as --layout 1x6"),
+        ({"rig": "v1.3"}, "unknown: give one of v1.1, v1.2"),
+        (
+            {"layout": "2x2"},
+            r"4 views in a layout of 2x2, and there are 6 cameras \(v1.2\): .* mvdream or FILE.json",
+        ),
+        ({"layout": "7x9", "rig": "era3d"}, "63 views .* 6 cameras .* --rig FILE.json"),
+        ({"layout": "1x1"}, "two views or more"),
+        ({"layout": "65x1"}, "at most 64"),
+        ({"layout": "2by3"}, "cannot be '2by3'; it must be rows x columns"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(choice, words, model_folder):
+    with pytest.raises(InputError, match=words):
+        load_backend(model_folder, **choice)
+
+
+@pytest.mark.parametrize("layout", ["3", [3], [3, 2, 1], [0, 2], "1x1", [2.5, 2], {"rows": 3}, [True, 2]])
+def test_a_folder_with_no_layout(layout, model_folder, tmp_path):
+    folder = copy(model_folder, tmp_path / "m", layout=layout)
+    with pytest.raises(InputError, match=r"model_index.json: .*layout"):
+        load_backend(folder)
+    with pytest.raises(InputError, match=r"model_index.json: .*layout"):
+        load_architecture(folder)
+
+
+@pytest.mark.parametrize("choice", [{"rig": "v1.1"}, {"layout": "2x3"}])
+def test_a_single_view_has_no_rig(choice, stable_diffusion_folder):
+    with pytest.raises(InputError, match="single view, which has no cameras or layout"):
+        load_backend(stable_diffusion_folder, **choice)
 
 
 def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, capsys):
@@ -115,13 +195,28 @@ def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, c
         seen[name] = ko.Cameras.from_dict(written)
     torch.testing.assert_close(seen["own"].intrinsics, zero123plus_cameras("v1.1").intrinsics)
     torch.testing.assert_close(seen["other"].world_to_camera, rig("instantmesh").cameras.world_to_camera)
+    four = tmp_path / "four.json"
+    four.write_text(json.dumps(rig("mvdream").cameras.to_dict()))
     cache = ["cache", pictures, "--model", model_folder, "--out", tmp_path / "cache", "--noises", 1]
-    assert command(*cache, "--cameras-of", "v1.1") == 0
-    assert read_index(tmp_path / "cache").cameras_of == "v1.1"
+    assert command(*cache, "--rig", four, "--layout", "2x2") == 0
+    assert read_index(tmp_path / "cache").cameras_of == str(four)
     assert command(*cache) == 2  # another cache
     assert "cameras_of" in capsys.readouterr().err
     cached = ["discover", "--cache", tmp_path / "cache", "--out", tmp_path / "cached", *few[:-2]]
-    assert command(*cached, "--cameras-of", "v1.1") == 2
-    assert "cannot be chosen any more" in capsys.readouterr().err
+    assert command(*cached, "--cameras-of", "v1.1", "--layout", "2x2") == 2
+    assert "--rig and --layout cannot be chosen any more" in capsys.readouterr().err
     assert command(*cached) == 0
-    assert Tokens.load(tmp_path / "cached" / "tokens.safetensors").info.cameras_of == "v1.1"
+    info = Tokens.load(tmp_path / "cached" / "tokens.safetensors").info
+    assert (info.cameras_of, info.layout) == (str(four), "2x2")
+    assert command("detect", tmp_path / "cached", pictures / "0.png", "--out", tmp_path / "4", "--noises", 1) == 0
+    written = json.loads((tmp_path / "4" / "keypoints.json").read_text())["cameras"]
+    torch.testing.assert_close(ko.Cameras.from_dict(written).intrinsics, rig("mvdream").cameras.intrinsics)
+    with pytest.raises(InputError, match="layout of 2x2, not 1x4: load the model with layout='2x2'"):
+        ko.KeypointDetector(
+            load_backend(model_folder, rig=four, layout="1x4"), Tokens.load(tmp_path / "cached" / "tokens.safetensors")
+        )
+    shown = tmp_path / "shapes.json"
+    assert command("inspect", "--model", model_folder, "--layout", "2x2", "--json", shown) == 0
+    assert json.loads(shown.read_text())["grid"]["layout"] == [2, 2]
+    assert command("inspect", "--model", "stable-diffusion-1.5", "--layout", "2x2") == 2
+    assert "single view" in capsys.readouterr().err

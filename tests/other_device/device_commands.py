@@ -91,6 +91,8 @@ def discover(place, few, discovered, tmp_path, monkeypatch):
     more = ["--method", "consistency", "--mode", "joint", "--maps", "attention", "--steps", 1]
     place.run(*words, *more, "--out", tmp_path / "joint")
     place.run("discover", place.folder / "pictures", "--model", place.single, *few, "--out", tmp_path / "single")
+    four = ["--layout", "2x2", "--rig", "mvdream", "--noises", 1]
+    place.run("discover", place.folder / "pictures", "--model", place.model, *few, *four, "--out", tmp_path / "four")
 
 
 def cache(place, few, discovered, tmp_path, monkeypatch):

@@ -232,6 +232,7 @@ RUN_BY = {
     "index.plan_cache": "test_discovery_from_a_cache_on_disk",
     "loading.load_backend": "test_generated_views",
     "tokens.Tokens": "test_tokens",
+    "step.training_step": "test_joint_training_there_is_that_of_the_cpu",
     "train.train": "test_training",
 }
 # Public names that take tensors and are not run there, and why.

@@ -19,7 +19,7 @@ from keyorbit.geometry.views import Layout
 from keyorbit.training.config import Lora, TrainConfig
 from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.state import TrainingState
-from keyorbit.training.step import TrainingStep
+from keyorbit.training.step import TrainingStep, training_step
 from keyorbit.training.train import train
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
@@ -89,11 +89,13 @@ def test_joint_training_reads_nothing_between_the_lines_of_its_log(
 
 def test_joint_training_there_is_that_of_the_cpu(model_folder, objects, tmp_path):
     start = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
-    found = []
+    found, steps = [], []
     for device in ("cpu", DEVICE):
+        steps.append(training_step(load_backend(model_folder, device, "float32"), objects[0], Tokens(start)))
         model, config = load_backend(model_folder, device, "float32"), replace(CONFIG, train="full", save_every=2)
         found.append(train(model, objects, config, tmp_path / device, Tokens(start)))
     torch.testing.assert_close(found[1].embedding, found[0].embedding, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(steps[1].total.cpu(), steps[0].total, atol=1e-4, rtol=1e-4)
 
 
 def test_adamw_is_one_operation_and_goes_on_from_a_file_in_any_order_of_memory(tmp_path):

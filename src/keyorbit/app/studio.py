@@ -19,6 +19,7 @@ from keyorbit.app.visits import Errand, Left, Visits
 from keyorbit.detection.detector import Detection, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend_of
+from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
@@ -239,7 +240,7 @@ def open_studio(
     dtype: str,
     unet: Path | None,
     scratch: Path,
-    cameras_of: str | None = None,
+    views: ViewChoice = FROM_FOLDER,
     force: bool = False,
 ) -> Studio:
     """Open the studio of a run, or of the tokens for chairs that come with keyorbit.
@@ -249,7 +250,7 @@ def open_studio(
     """
     path = EXAMPLES / "tokens.safetensors" if run is None else run if run.is_file() else run / "tokens.safetensors"
     tokens = Tokens.load(path)
-    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of)
+    backend = load_backend_of(tokens, model, device, dtype, unet, views)
     KeypointDetector(backend, tokens, force=force)  # whether they fit
     # What was forced once is not refused for each picture.
     tokens.info = replace(tokens.info, model_fingerprint=backend.fingerprint)

@@ -12,7 +12,15 @@ from typing import Annotated
 import typer
 from msgspec import Meta
 
-from keyorbit.cli.options import CamerasOption, DeviceOption, DtypeOption, ForceOption, UnetOption, check_model_options
+from keyorbit.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    ForceOption,
+    LayoutOption,
+    RigOption,
+    UnetOption,
+    check_model_options,
+)
 from keyorbit.cli.terminal import console
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -32,12 +40,13 @@ def app_command(
     port: Annotated[int | None, typer.Option(help="Default the first free one from 7860."), Port] = None,
     force: ForceOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
 ) -> None:
     """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     if run is not None:
         tokens_file(run)
 
@@ -51,7 +60,7 @@ def app_command(
             os.environ["GRADIO_TEMP_DIR"] = scratch
             gradio()
             quiet_libraries()
-            studio = open_studio(run, model, device, dtype, unet, Path(scratch), cameras_of, force)
+            studio = open_studio(run, model, device, dtype, unet, Path(scratch), view_choice, force)
             show_model(studio.backend)
             with launch(studio, host, port) as address:
                 console.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)

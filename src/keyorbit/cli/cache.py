@@ -7,15 +7,16 @@ import typer
 
 from keyorbit.cli.options import (
     BatchOption,
-    CamerasOption,
     CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
+    LayoutOption,
     MapsOption,
     ModelOption,
     NoisesOption,
+    RigOption,
     TimestepOption,
     UnetOption,
     WarpsOption,
@@ -46,7 +47,8 @@ def cache_command(
     batch: BatchOption = None,
     compile: CompileOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
@@ -54,7 +56,7 @@ def cache_command(
     """Run the model once on every object of DATA and keep its queries: 'discover --cache' then needs no weights."""
     timesteps = timesteps_of(timestep)
     check_stored(store)
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     prepare = changed(DiscoverConfig().prepare, timestep=timesteps, warps=warps, noises=noises)
     wanted = changed(DiscoverConfig(), layers=layers, maps=maps, seed=seed, prepare=prepare)
     check_cache_place(out)
@@ -68,7 +70,7 @@ def cache_command(
     device = use_device(device, deterministic)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
     objects = load_dataset(data)
-    backend = load_model(model, device, dtype, unet, cameras_of, compile)
+    backend = load_model(model, device, dtype, unet, view_choice, compile)
     with progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
         index = begun(index, out, backend)

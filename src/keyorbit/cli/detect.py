@@ -8,14 +8,15 @@ import typer
 
 from keyorbit.cli.options import (
     BatchOption,
-    CamerasOption,
     CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     ForceOption,
+    LayoutOption,
     OverwriteOption,
     RecentreOption,
+    RigOption,
     RunArgument,
     UnetOption,
     check_model_options,
@@ -68,7 +69,8 @@ def detect_command(
     overwrite: OverwriteOption = False,
     force: ForceOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
@@ -83,7 +85,7 @@ def detect_command(
         raise InputError("--views and --cameras belong together: give both, or neither")
     if len(pictures) > 1 if views else not pictures:
         raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     check_output(out, DETECTION, overwrite)
     tokens_file(run)
     for path in pictures:
@@ -104,7 +106,7 @@ def detect_command(
     tokens = load_tokens(run)
     check_edges(edges or (), len(tokens))
     objects = [] if views else [thing for path in pictures for thing in load_all(path)]
-    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of, compile)
+    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]

@@ -8,14 +8,15 @@ from typing import Annotated, cast
 import typer
 
 from keyorbit.cli.options import (
-    CamerasOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
+    LayoutOption,
     MapsOption,
     NoisesOption,
     OverwriteOption,
+    RigOption,
     StrategyOption,
     SubjectsOption,
     TimestepOption,
@@ -89,7 +90,8 @@ def discover_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
@@ -100,10 +102,10 @@ def discover_command(
         raise InputError("give either DATA or --cache")
     if cache is not None:
         given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
-        given["--cameras-of"] = cameras_of
+        given |= {"--rig": rig, "--layout": layout}
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     check_run(out, RUN, resume, overwrite)
     if preset is not None and config is not None:
         raise InputError("give either --preset or --config: each names all settings")
@@ -145,7 +147,7 @@ def discover_command(
             count, found = len(opened), discover_cached(opened, wanted, out, resume, tick, ranks, overwrite)
         elif data is not None:
             objects = load_all(data)
-            backend = load_model(model or "tiny", device, dtype, unet, cameras_of)
+            backend = load_model(model or "tiny", device, dtype, unet, view_choice)
             count = len(objects)
             found = discover(backend, objects, wanted, out, resume, tick, ranks, overwrite=overwrite)
     if not ranks.main:

@@ -7,12 +7,13 @@ import typer
 
 from keyorbit.cli.options import (
     BatchOption,
-    CamerasOption,
     CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     ForceOption,
+    LayoutOption,
+    RigOption,
     RunArgument,
     UnetOption,
     check_model_options,
@@ -54,7 +55,8 @@ def evaluate_command(
     compile: CompileOption = False,
     force: ForceOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
@@ -63,7 +65,7 @@ def evaluate_command(
     if json_file:
         check_file(json_file, SCORES_MARK)
     tokens_file(run)
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     for folder in (data, fit, moved):
         if folder is not None:
             check_dataset(dataset, folder)
@@ -87,7 +89,7 @@ def evaluate_command(
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
     check_landmarks([*objects, *fit_objects, *moved_objects])
-    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, cameras_of, compile)
+    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
     seen, seen_moved = (without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:

@@ -8,14 +8,15 @@ import typer
 
 from keyorbit.cli.options import (
     BatchOption,
-    CamerasOption,
     CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
+    LayoutOption,
     ModelOption,
     OverwriteOption,
     RecentreOption,
+    RigOption,
     UnetOption,
     check_model_options,
 )
@@ -61,13 +62,14 @@ def generate_command(
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
 ) -> None:
     """Generate the model's views of pictures: for each an object folder with grid.png, view_0.png … and meta.json."""
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     if depth is not None and normals:
         raise InputError("--depth and --normals need different ControlNets: choose one of them")
     if depth is None and not normals and (controlnet or control_scale is not None):
@@ -94,7 +96,7 @@ def generate_command(
         check_output(folder, OBJECT, overwrite)
     given = load_depths(Path(depth)) if depth and depth != AUTO else depth
     control = Control(given, normals, control_scale) if depth or normals else None
-    backend = load_model(model, use_device(device, deterministic), dtype, unet, cameras_of, compile, controlnet)
+    backend = load_model(model, use_device(device, deterministic), dtype, unet, view_choice, compile, controlnet)
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{model} is a model of a single view, which generates none: give a Zero123++ model")
     with progress() as tick:

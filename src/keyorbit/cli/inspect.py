@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from keyorbit.cli.options import DeviceOption, DtypeOption
+from keyorbit.cli.options import DeviceOption, DtypeOption, LayoutOption, RigOption, check_model_options
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, INSPECT_FORMAT, check_dtype
+from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, INSPECT_FORMAT
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.discovery.choices import NUM_TOKENS
 from keyorbit.errors import InputError
@@ -26,6 +26,8 @@ def inspect_command(
     measured: Annotated[bool, typer.Option("--measure", help="Run the model: time and peak memory.")] = False,
     drift: Annotated[bool, typer.Option("--drift", help="Generate views: how far the tokens move them.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Input picture for --drift; default a drawn box.")] = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
 ) -> None:
@@ -37,7 +39,7 @@ def inspect_command(
     for path, mark in ((json_file, f'"format": "{INSPECT_FORMAT}"'), (markdown_file, " text tokens OLD, ")):
         if path:
             check_file(path, mark)
-    check_dtype(dtype)
+    view_choice = check_model_options(rig=rig, layout=layout, dtype=dtype)
     check_architecture(model)
     if picture is not None:
         check_picture(picture)
@@ -50,18 +52,19 @@ def inspect_command(
 
     quiet_libraries()
     image = None if picture is None else load_image(picture)
-    report = inspect_model(model, tokens)
+    report = inspect_model(model, tokens, layout)
     with progress() as tick:
         if measured:
             gigabytes = 4e-9 * report.observation.parameters["unet"]
             if model in ARCHITECTURE_NAMES:
                 words = f"random weights: time and memory are right, pictures are not; needs over {gigabytes:.1f} GB"
                 errors.print(f"keyorbit: {model} runs with {words}", style="yellow", soft_wrap=True)
-            subject = Subject(model, tokens, False, device, dtype)
+            subject = Subject(model, tokens, False, device, dtype, view_choice)
             costs = measure(subject, progress=lambda stage, i, n: tick("measure", i, n, {}))
             report = with_measurements(report, costs=tuple(costs))
         if drift:
-            moved = _drift(load_model(model, device, dtype), image, lambda stage, i, n: tick(stage, i, n, {}))
+            backend = load_model(model, device, dtype, views=view_choice)
+            moved = _drift(backend, image, lambda stage, i, n: tick(stage, i, n, {}))
             report = with_measurements(report, report.costs, tuple(moved))
     if json_file:
         make_folder(json_file.parent)

@@ -19,6 +19,7 @@ from keyorbit.diffusion.backends.loading import (
     source_folder,
     usable_device,
 )
+from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
@@ -67,7 +68,7 @@ def load_model(
     device: str,
     dtype: str,
     unet: Path | None = None,
-    cameras_of: str | None = None,
+    views: ViewChoice = FROM_FOLDER,
     compile: bool = False,
     controlnet: str | None = None,
 ) -> Backend:
@@ -77,7 +78,7 @@ def load_model(
         InputError: it does not load.
     """
     quiet_libraries()
-    backend = load_backend(model, device, dtype, unet, controlnet, cameras_of, compile)
+    backend = load_backend(model, device, dtype, unet, controlnet, views.rig, compile, views.layout)
     show_model(backend)
     return backend
 
@@ -88,16 +89,16 @@ def run_backend(
     device: str,
     dtype: str,
     unet: Path | None,
-    cameras_of: str | None,
+    views: ViewChoice,
     compile: bool = False,
 ) -> Backend:
-    """The model asked for, else the one that the tokens were found on, and its cameras likewise.
+    """The model asked for, else the one that the tokens were found on, and its layout and cameras likewise.
 
     Raises:
         InputError: it does not load.
     """
     quiet_libraries()
-    backend = load_backend_of(tokens, model, device, dtype, unet, cameras_of, compile)
+    backend = load_backend_of(tokens, model, device, dtype, unet, views, compile)
     show_model(backend)
     return backend
 

@@ -10,8 +10,9 @@ import typer
 from typer.models import ParameterInfo
 
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.choices import CAMERAS, MapKind, Timesteps, check_dtype
+from keyorbit.diffusion.choices import RIGS, MapKind, Timesteps, ViewChoice, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
+from keyorbit.diffusion.rig_choice import check_rig
 from keyorbit.discovery.weights import Strategy
 from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml
@@ -22,11 +23,17 @@ ModelOption = Annotated[
     str, typer.Option(help="'tiny' (shipped), or a folder or Hub id of Zero123++ or Stable Diffusion.")
 ]
 UnetOption = Annotated[Path | None, typer.Option(help="A .safetensors file with other weights for the model's UNet.")]
-CamerasOption = Annotated[
+RigOption = Annotated[
     str | None,
     typer.Option(
-        "--cameras-of", help=f"{', '.join(CAMERAS)}: a Zero123++'s cameras, if not those its folder tells of."
+        "--rig",
+        "--cameras-of",
+        help=f"{', '.join(RIGS)}, or a JSON file: a Zero123++'s cameras, if not those its folder tells of.",
     ),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(help="Rows x columns of a Zero123++'s views, such as 2x3; default what its folder tells, or 3x2."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cuda, mps or cpu; auto: the first there is.")]
 DtypeOption = Annotated[
@@ -109,9 +116,13 @@ def base_settings(kind: type[T], config: Path | None, kept: Path, resume: bool) 
 
 
 def check_model_options(
-    model: str | None = None, unet: Path | None = None, cameras_of: str | None = None, dtype: str = AUTO
-) -> None:
-    """Whether these can name a model, a file of weights, cameras and a type of numbers.
+    model: str | None = None,
+    unet: Path | None = None,
+    rig: str | None = None,
+    layout: str | None = None,
+    dtype: str = AUTO,
+) -> ViewChoice:
+    """Whether these can name a model, a file of weights, cameras, a layout and a type of numbers; the choice of views.
 
     Raises:
         InputError: one of them cannot.
@@ -121,10 +132,9 @@ def check_model_options(
         check_model(model)
     if unet is not None:
         check_unet(unet)
-    if cameras_of is not None and cameras_of not in CAMERAS:
-        from keyorbit.diffusion.backends.known_cameras import check_choice  # knows what is wrong with it
-
-        check_choice(cameras_of)
+    if rig is not None:
+        check_rig(rig)
+    return ViewChoice(rig, layout)
 
 
 def whole_numbers(option: str, text: str, between: str = ",") -> tuple[int, ...]:

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from keyorbit.cli.options import (
-    CamerasOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     ForceOption,
+    LayoutOption,
+    RigOption,
     RunArgument,
     UnetOption,
     check_model_options,
@@ -36,7 +37,8 @@ def report_command(
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     force: ForceOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
@@ -44,7 +46,7 @@ def report_command(
     """Write a run as one HTML page: keypoints on objects, in 3D, heatmaps, losses, figures; it needs no network."""
     check_run_folder(run)
     tokens_file(run)
-    check_model_options(model, unet, cameras_of, dtype)
+    view_choice = check_model_options(model, unet, rig, layout, dtype)
     path = out or run / "report.html"
     check_file(path, '<meta name="generator" content="keyorbit')
     beside = run / "scores.json"
@@ -62,7 +64,7 @@ def report_command(
     found: list[Detection] = []
     if shown:
         with progress() as tick:
-            backend = run_backend(about.tokens, model, use_device(device, deterministic), dtype, unet, cameras_of)
+            backend = run_backend(about.tokens, model, use_device(device, deterministic), dtype, unet, view_choice)
             detector = KeypointDetector(backend, about.tokens, force=force)
             found = detect_all(detector, shown, lambda i, n: tick("detect", i, n, {}))
     write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))

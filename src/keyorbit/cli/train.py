@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from keyorbit.cli.options import (
-    CamerasOption,
     DeterministicOption,
     ForceOption,
+    LayoutOption,
     ModelOption,
     OverwriteOption,
+    RigOption,
     UnetOption,
     base_settings,
     changed,
@@ -63,11 +64,12 @@ def train_command(
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
     deterministic: DeterministicOption = False,
     unet: UnetOption = None,
-    cameras_of: CamerasOption = None,
+    rig: RigOption = None,
+    layout: LayoutOption = None,
 ) -> None:
     """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
     start_from, count = _tokens_or_number(tokens)
-    check_model_options(model, unet, cameras_of)
+    view_choice = check_model_options(model, unet, rig, layout)
     check_place(out, resume, overwrite)
     base = base_settings(TrainConfig, config, out / SETTINGS, resume)
     given = {
@@ -92,8 +94,9 @@ def train_command(
     if deterministic:
         compute_deterministically()
     accelerator = make_accelerator(settings, out, cpu)
-    chosen = cameras_of or (start.info.cameras_of if start else "") or None
-    backend = load_model(model, str(accelerator.device), "float32", unet, chosen)  # trained weights stay so
+    if start is not None:
+        view_choice = view_choice.over(start.info.cameras_of, start.info.layout)
+    backend = load_model(model, str(accelerator.device), "float32", unet, view_choice)  # trained weights stay so
     began = time.monotonic()
     with progress(accelerator.is_main_process) as tick:
         found = train(

@@ -159,7 +159,12 @@ class KeypointDetector:
         if tokens.info.cameras_of and not backend.cameras_of:
             raise InputError(
                 f"these tokens were discovered with the cameras of {tokens.info.cameras_of}: load the model with "
-                f"cameras_of={tokens.info.cameras_of!r}"
+                f"rig={tokens.info.cameras_of!r}"
+            )
+        if tokens.info.layout and tokens.info.layout != backend.layout.text:
+            raise InputError(
+                f"these tokens were discovered on views in a layout of {tokens.info.layout}, not "
+                f"{backend.layout.text}: load the model with layout={tokens.info.layout!r}"
             )
         self.backend, self.tokens = backend, tokens
         self.config = config or DetectConfig()

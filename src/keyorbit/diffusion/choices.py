@@ -1,5 +1,8 @@
 """What can be chosen of a model and of how it is read, by name. It imports no library: the command line reads it."""
 
+import re
+from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -23,13 +26,59 @@ Layers = str | Annotated[tuple[str, ...], Meta(min_length=1)]
 DTYPES = ("float32", "bfloat16", "float16")
 # What else they are called.
 _SHORT = {"fp32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
-# Of Zero123++; and with the rigs of geometry/rigs.py whose views are tiled as its own are.
+# Of Zero123++; and with the rigs of geometry/rigs.py.
 VERSIONS = ("v1.1", "v1.2")
-CAMERAS = (*VERSIONS, "zero123plus-v1.1", "zero123plus-v1.2", "instantmesh")
+TILED_RIGS = ("zero123plus-v1.1", "zero123plus-v1.2", "instantmesh")
+RIGS = (*VERSIONS, *TILED_RIGS, "syncdreamer", "wonder3d", "era3d", "mvdream", "mv-adapter")
+# Rows or columns of views: more than any model has.
+MOST_TILES = 64
 # What inspect writes into its JSON.
 INSPECT_FORMAT = "keyorbit-inspect-1"
 # Models that can be inspected without their files.
 ARCHITECTURE_NAMES = ("zero123plus-v1.2", "zero123plus-v1.1", "stable-diffusion-1.5", "stable-diffusion-2.1")
+
+
+def layout_numbers(text: str, name: str = "layout") -> tuple[int, int]:
+    """Rows and columns in a text such as "2x3".
+
+    Raises:
+        InputError: it holds something else, fewer than two views, or more than 64 rows or columns.
+    """
+    found = re.fullmatch(r"([0-9]{1,2}) *[x×X] *([0-9]{1,2})", text.strip(), re.ASCII)
+    rows, cols = (int(found[1]), int(found[2])) if found else (0, 0)
+    if rows * cols < 2 or max(rows, cols) > MOST_TILES:
+        raise InputError(
+            f"{name} cannot be {short(text)}; it must be rows x columns of views, such as 2x3: two views or more, and "
+            f"at most {MOST_TILES} rows or columns"
+        )
+    return rows, cols
+
+
+@dataclass(frozen=True)
+class ViewChoice:
+    """How a model's views lie and where their cameras are, where somebody says so; else the model's folder tells.
+
+    Attributes:
+        rig: one of :data:`RIGS`, or a JSON file of cameras. Default None: nobody says.
+        layout: rows x columns, such as ``2x3``. Default None: nobody says.
+
+    Raises:
+        InputError: the layout is none.
+    """
+
+    rig: str | None = None
+    layout: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout is not None:
+            layout_numbers(self.layout, "--layout (layout=)")
+
+    def over(self, rig: str, layout: str) -> "ViewChoice":
+        """This choice, and what was chosen before where it says nothing; empty texts are no choice."""
+        return ViewChoice(self.rig or rig or None, self.layout or layout or None)
+
+
+FROM_FOLDER = ViewChoice()
 
 
 def check_dtype(given: object) -> str:

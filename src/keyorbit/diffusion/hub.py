@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -45,7 +44,7 @@ class HubTokens(ModelHubMixin, library_name="keyorbit", tags=["keypoints", "mult
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save(save_directory / TOKENS_FILE)
         # Flat, as the Hub's viewer shows it; the mixin would write one that it cannot read back.
-        (save_directory / CONFIG_NAME).write_text(json.dumps(asdict(self.info), indent=1) + "\n", encoding="utf-8")
+        (save_directory / CONFIG_NAME).write_text(json.dumps(self.info.plain(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:

@@ -1,5 +1,7 @@
 """What discovery needs to know of a model whose weights it may not have."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.choices import RIGS
 from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
@@ -39,6 +42,22 @@ class ModelFacts:
     cameras_of: str = ""
     dtype: str = "float32"
     older_fingerprint: Callable[[], str] = str
+
+
+def layout_told(layout: Layout) -> str:
+    """A layout as files tell it: empty for the 3 x 2 of Zero123++ and for a single view, as if there were no others."""
+    return "" if layout in (Layout(3, 2), Layout(1, 1)) else layout.text
+
+
+def views_told(cameras_of: str, layout: Layout, cameras: Cameras | None) -> dict[str, str | None]:
+    """What a run that goes on compares of its views; all None as in checkpoints of versions that had no choice.
+
+    Cameras from a file are told by their numbers as well, since a file may change.
+    """
+    numbers = None
+    if cameras_of and cameras_of not in RIGS and cameras is not None:
+        numbers = hashlib.sha256(json.dumps(cameras.to_dict()).encode()).hexdigest()[:16]
+    return {"cameras_of": cameras_of or None, "layout": layout_told(layout) or None, "cameras": numbers}
 
 
 def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras | None) -> ModelFacts:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
-from keyorbit.diffusion.choices import Timesteps, TokensMode
+from keyorbit.diffusion.choices import Timesteps, TokensMode, layout_numbers
 from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
@@ -53,10 +53,13 @@ class TokensInfo:
             keypoints but still vote on the turn. Empty for tokens that were found without a constellation.
         form: of the object that has them there, in the same unit: the mean of its surface, and the three rows of its
             covariance; see :mod:`keyorbit.geometry.alignment`.
-        cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of.
+        cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of: the
+            name of a rig, or a file of cameras.
+        layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
+            view.
 
     Raises:
-        InputError: the form has neither 4 rows nor none.
+        InputError: the form has neither 4 rows nor none, or the layout is none.
     """
 
     model: str = ""
@@ -74,10 +77,18 @@ class TokensInfo:
     places: tuple[_Point, ...] = ()
     form: tuple[_Point, ...] = ()
     cameras_of: str = ""
+    layout: str = ""
 
     def __post_init__(self) -> None:
+        if self.layout:
+            layout_numbers(self.layout)
         if len(self.form) not in (0, 4):
             raise InputError(f"form has {len(self.form)} rows; it has 4, the mean and the covariance, or none")
+
+    def plain(self) -> dict[str, Any]:
+        """As files have it: a layout is written only where there is one, as by versions that knew no other."""
+        values = asdict(self)
+        return values if self.layout else {name: value for name, value in values.items() if name != "layout"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ class Tokens(nn.Module, HubTokens):
             InputError: the disk refuses.
         """
         tensors = {"embedding": self.embedding, "helpers": self.helpers}
-        header = {"format": FORMAT, "info": asdict(self.info)}
+        header = {"format": FORMAT, "info": self.info.plain()}
         if place := seen_from(Path(path), self.info.model):
             header["model_folder"] = place
         save_checkpoint(Path(path), tensors, header)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from keyorbit.budget import check_budget
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.model_facts import views_told
 from keyorbit.diffusion.recording import check_recordings, layer_outlines
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
@@ -183,9 +184,9 @@ def _to_end(run: DiscoveryRun, kept: Keeping, queries: str) -> Tokens:
     source, config, out, began = run.source, run.config, kept.out if run.ranks.main else None, time.monotonic()
     if out:
         check_run(out, RUN, kept.resume, kept.overwrite)
-    # No cameras of somebody's choice are None, as in checkpoints of versions that had no choice.
-    chosen = source.facts.cameras_of or None
-    settings = plain_settings(config, model=source.facts.fingerprint, queries=queries, cameras_of=chosen)
+    facts = source.facts
+    views = views_told(facts.cameras_of, facts.layout, facts.cameras)
+    settings = plain_settings(config, model=facts.fingerprint, queries=queries, **views)
     resumed = run.restore(kept.out, settings) if kept.resume and kept.out else Resumed()
     start = resumed.step
     journal = Journal((kept.out or Path()) / LOSSES, start, partial(kept.begin, kept.out or Path()), active=bool(out))

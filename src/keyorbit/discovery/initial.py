@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.model_facts import ModelFacts, model_facts
+from keyorbit.diffusion.model_facts import ModelFacts, layout_told, model_facts
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, plain_settings
 
@@ -49,4 +49,5 @@ def info_of(facts: ModelFacts, config: SettledConfig, queries: str = "float32") 
         settings=plain_settings(config),
         queries=queries,
         cameras_of=facts.cameras_of,
+        layout=layout_told(facts.layout),
     )

@@ -33,6 +33,11 @@ class Layout:
         """Number of views in the grid."""
         return self.rows * self.cols
 
+    @property
+    def text(self) -> str:
+        """As options and files write it: rows x columns, such as ``3x2``."""
+        return f"{self.rows}x{self.cols}"
+
     def check(self, height: int, width: int) -> None:
         """Raise ValueError when a grid of height × width positions does not divide into whole views."""
         if height % self.rows or width % self.cols:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,19 +11,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from keyorbit.diffusion.attention import AttentionRecord, capture_attention
+from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.choices import Mode, Timestep
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.scores import without_autocast
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
 from keyorbit.discovery.config import SettledConfig, map_side
 from keyorbit.discovery.objective import Observed, objective
+from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import with_peak_one
 from keyorbit.geometry.warps import Warp
-from keyorbit.objects.dataset import Objects
-from keyorbit.training.batch import Batch, Encoded, ExampleLoader
+from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.training.batch import Batch, Encoded, ExampleLoader, check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Draw
+from keyorbit.values import check_value
 
 # Where the terms of keyorbit.discovery.objective belong; those that are not named here are geometric.
 _GROUPS = {"spread": "localization", "sharpening": "localization", "geometric": "consistency"}
@@ -79,13 +83,19 @@ class TrainingStep:
         warps = replace(self.reading.prepare, warps=1 if "equivariance" in weights else 0)
         return Batch.of([self.loader.load(i, warps) for i in draw.samples(self.config.batch)])
 
+    def predict(self, batch: Batch) -> Float[Tensor, "item channel height width"]:
+        """Run both passes of the UNet on the batch; return its v-prediction for the grids."""
+        noised = self.backend.add_noise(batch.clean, batch.noise, batch.timestep)
+        context = self.tokens.append_to(batch.context)
+        return self.backend.denoise(noised, batch.timestep, context, batch.condition_latent, batch.condition_noise)
+
     def novel_views(self, batch: Batch) -> Float[Tensor, ""]:
         """Run the UNet on the batch; return the mean squared error of its v-prediction on grids that are not warped."""
-        backend = self.backend
-        alpha = alphas(backend.parts.scheduler, batch.timestep)
-        noised = backend.add_noise(batch.clean, batch.noise, batch.timestep)
-        context = self.tokens.append_to(batch.context)
-        predicted = backend.denoise(noised, batch.timestep, context, batch.condition_latent, batch.condition_noise)
+        return self.view_error(batch, self.predict(batch))
+
+    def view_error(self, batch: Batch, predicted: Float[Tensor, "item channel height width"]) -> Float[Tensor, ""]:
+        """Compute the mean squared error of a v-prediction on grids that are not warped."""
+        alpha = alphas(self.backend.parts.scheduler, batch.timestep)
         error = (predicted.float() - velocity(batch.clean, batch.noise, alpha)).square().mean((1, 2, 3))
         weighted = min_snr_weights(alpha, self.config.min_snr) * error
         return rearrange(weighted, "(o n) -> o n", o=len(batch.examples))[:, 0].mean()
@@ -111,6 +121,66 @@ class TrainingStep:
                 for name, value in keypoint_terms(example.encoded, maps, self.reading, warped).items():
                     sums[name] = sums[name] + value
         return {name: value / (share * len(batch.examples)) for name, value in sums.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one forward pass of joint training gives for one object; losses are scalars with a gradient to the tokens.
+
+    Attributes:
+        v: v-prediction for the grid of views, shape [1, channel, rows·height, columns·width], latent pixels.
+        record: attention of the grid pass: logits and probabilities [1, head, position, token] of every layer.
+        nvs: mean squared error of ``v``.
+        localization: spread of the heatmaps (and sharpening, if it has a weight); weighted by
+            :class:`~keyorbit.discovery.weights.LossWeights`, as the next two.
+        consistency: how far the positions in all views are from one point in space.
+        geometric: separation of these points, and their distance from the object.
+        total: the sum of the four, with the weights of :class:`~keyorbit.training.config.Terms` (1, 0.5, 0.3, 0.2).
+    """
+
+    v: Float[Tensor, "one channel height width"]
+    record: AttentionRecord
+    nvs: Float[Tensor, ""]
+    localization: Float[Tensor, ""]
+    consistency: Float[Tensor, ""]
+    geometric: Float[Tensor, ""]
+    total: Float[Tensor, ""]
+
+
+def training_step(
+    backend: Backend, thing: ObjectViews, tokens: Tokens, timestep: int = 300, mode: Mode = "joint", seed: int = 0
+) -> Step:
+    """Compute one step of joint training on one object, without changing anything.
+
+    It is what a step of :func:`keyorbit.train` computes for an object without warps, at a timestep that is given.
+
+    Args:
+        backend: a Zero123++.
+        thing: an object with its views, as many as the model has.
+        tokens: their embedding gets the gradient of ``total.backward()``.
+        timestep: 0…999. Default 300.
+        mode: ``joint`` (default): tokens take part in the UNet's softmax. ``isolated``: they only read it, so that
+            ``v`` and ``nvs`` do not depend on them.
+        seed: of the noise. Default 0.
+
+    Raises:
+        InputError: the model has a single view, the object's views are missing or not as many as the model's, the
+            tokens are another model's, or the timestep is out of range.
+    """
+    if not isinstance(backend, Zero123PlusBackend):
+        raise InputError(f"{backend.name} has a single view: a training step is for Zero123++ models")
+    check_value("timestep", timestep, Timestep)
+    check_objects([thing], backend)
+    config = TrainConfig(num_tokens=len(tokens), mode=mode, seed=seed, dropped=0.0)
+    config = replace(config, timesteps=(timestep, timestep + 1), keypoint_timesteps=1000)
+    reading, weights = config.reading(backend, tokens), config.terms.at(0, 1)
+    step = TrainingStep(backend, [thing], tokens, config, reading)
+    batch = step.load(Draw(seed, 0), weights)
+    with capture_attention(backend.unet, reading.layers, ("grid",), mode) as step.record:
+        v = step.predict(batch)
+    terms = {"nvs": step.view_error(batch, v)} | step.keypoints(batch, reading.temperature_at(0), warped=False)
+    total = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+    return Step(v, step.record, total=total, **terms)
 
 
 def keypoint_terms(

@@ -19,6 +19,7 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.fingerprint import fingerprint
 from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.model_facts import views_told
 from keyorbit.diffusion.recording import layer_outlines
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.diffusion.weights import check_weights
@@ -142,13 +143,16 @@ def _train(
     reading = config.reading(model, tokens)
     _check_memory(model, config, config.num_tokens if tokens is None else len(tokens))
     learned = _start(model, config, tokens).to(model.device)
-    settings = config.settings() | {
-        "model": model.fingerprint,
-        "objects": len(objects),
-        "tokens": _digest(learned),
-        "processes": accelerator.num_processes,
-        "cameras_of": model.cameras_of or None,  # as in checkpoints of versions that had no choice
-    }
+    settings = (
+        config.settings()
+        | {
+            "model": model.fingerprint,
+            "objects": len(objects),
+            "tokens": _digest(learned),
+            "processes": accelerator.num_processes,
+        }
+        | views_told(model.cameras_of, model.layout, model.cameras)
+    )
     what = (
         f"{len(learned)} tokens" if config.train == "tokens" else f"{len(learned)} tokens and the UNet ({config.train})"
     )
@@ -192,9 +196,9 @@ def _train(
         if config.train != "tokens":
             save_model(model, out / "model")
             folder = (out / "model").resolve()
-            # The folder itself records its cameras.
+            # The folder itself records its layout and its cameras.
             mark = fingerprint(folder)
-            learned.info = replace(learned.info, model=str(folder), model_fingerprint=mark, cameras_of="")
+            learned.info = replace(learned.info, model=str(folder), model_fingerprint=mark, cameras_of="", layout="")
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()
     return learned.cpu()

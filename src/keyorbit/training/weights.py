@@ -12,7 +12,7 @@ import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
-from keyorbit.diffusion.backends.known_cameras import cameras_in
+from keyorbit.diffusion.backends.known_cameras import index_with_views
 from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
@@ -78,8 +78,8 @@ def save_model(backend: Zero123PlusBackend, folder: Path) -> None:
         InputError: the folder holds other files than those of an earlier call, which are replaced.
     """
     source = source_folder(backend.name)
-    index = json_of(source / "model_index.json")
-    index["version"] = backend.cameras_of or cameras_in(index, source)
+    read = json_of(source / "model_index.json")
+    index = index_with_views(read, source, backend.layout, backend.cameras, backend.cameras_of)
     with replaced_folder(folder, MODEL, overwrite=True) as partial:
         for part in sorted(path for path in source.iterdir() if path.is_dir() and path.name in index):
             if part.name != "unet":

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
+from keyorbit.diffusion.choices import layout_numbers
 from keyorbit.errors import InputError
+from keyorbit.geometry.matrices import CameraMatrices
 from keyorbit.storage.content import json_of
 from keyorbit.values import Amount, Share, from_values
 
@@ -35,11 +37,26 @@ _STEPS = 1000
 
 @dataclass(frozen=True)
 class Zero123PlusIndex:
-    """``model_index.json`` of a Zero123++; see :mod:`keyorbit.diffusion.backends.known_cameras` for the version."""
+    """``model_index.json`` of a Zero123++; see :mod:`keyorbit.diffusion.backends.known_cameras` for the rest.
+
+    ``layout`` is "3x2" or [3, 2], rows and columns of the views.
+    """
 
     ramping_coefficients: tuple[Value, ...]
     view_size: Pixels = 320
     version: str | None = None
+    layout: str | tuple[int, ...] | None = None
+    cameras: CameraMatrices | None = None
+
+    def __post_init__(self) -> None:
+        self.rows_and_columns  # noqa: B018 (it checks them)
+
+    @property
+    def rows_and_columns(self) -> tuple[int, int] | None:
+        """Of the views; None where the file does not tell."""
+        if self.layout is None:
+            return None
+        return layout_numbers(self.layout if isinstance(self.layout, str) else "x".join(map(str, self.layout)))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,21 @@
-"""Which cameras a Zero123++ folder's views have: its model_index.json tells, never a name or a path."""
+"""How a Zero123++ folder's views lie, and their cameras: its model_index.json tells, never a name or a path."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keyorbit.diffusion.choices import VERSIONS
+import torch
+
+from keyorbit.diffusion.backends.configurations import Zero123PlusIndex
+from keyorbit.diffusion.choices import RIGS, VERSIONS, ViewChoice, layout_numbers
+from keyorbit.diffusion.rig_choice import check_rig, rig_file
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
+from keyorbit.geometry.matrices import CameraMatrices
 from keyorbit.geometry.rigs import known_rigs, zero123plus_cameras
 from keyorbit.geometry.views import Layout
+from keyorbit.objects.dataset import as_cameras, check_given_cameras
 
 log = logging.getLogger(__name__)
 
@@ -24,26 +30,81 @@ _RAMPS = {
 _SAME = 1e-4
 
 
-def camera_choices() -> tuple[str, ...]:
-    """What ``cameras_of`` may be: Zero123++'s versions, and the rigs that are tiled as its views are."""
-    return VERSIONS + tuple(name for name, rig in known_rigs().items() if rig.tiled and rig.layout == LAYOUT)
-
-
-def check_choice(name: str) -> str:
-    """The name, if there are such cameras.
+def rig_cameras(rig: str) -> Cameras:
+    """The cameras of a version of Zero123++, of a rig that is known by name, or in a JSON file.
 
     Raises:
-        InputError: there are none, or none that are tiled as Zero123++'s views are.
+        InputError: there are none of that name, or those in the file cannot be read or are of another convention.
     """
-    if name in camera_choices():
-        return name
-    why = "are not tiled as Zero123++'s views are" if name in known_rigs() else "are unknown"
-    raise InputError(f"the cameras of {name!r} {why}: give one of {', '.join(camera_choices())}")
+    check_rig(rig)
+    if rig in RIGS:
+        return zero123plus_cameras(rig) if rig in VERSIONS else known_rigs()[rig].cameras
+    return _given(rig_file(Path(rig)), rig)
 
 
-def chosen_cameras(name: str) -> Cameras:
-    """The six cameras of one of :func:`camera_choices`."""
-    return zero123plus_cameras(name) if name in VERSIONS else known_rigs()[name].cameras
+def _given(matrices: CameraMatrices, where: str) -> Cameras:
+    cameras = as_cameras(matrices)
+    check_given_cameras(cameras, where, [1.0] * len(cameras))
+    return cameras.to(dtype=torch.float32)
+
+
+def views_of(
+    index: Mapping[str, Any], told: Zero123PlusIndex, folder: Path, choice: ViewChoice
+) -> tuple[Layout, Cameras]:
+    """The layout and the cameras of the model in ``folder``, of which ``index`` is the model_index.json, read as told.
+
+    What is chosen counts, then what the index says: ``layout``, ``cameras`` (matrices as in a file of cameras), and
+    what :func:`cameras_in` reads off it. Without a layout, views are tiled 3 x 2.
+
+    Raises:
+        InputError: the cameras are not as many as the views, or belong to a rig whose views are not tiled and nobody
+            says how they are here; or as :func:`rig_cameras`.
+    """
+    numbers = told.rows_and_columns if choice.layout is None else layout_numbers(choice.layout)
+    given = None if numbers is None else Layout(*numbers)
+    if choice.rig is None and told.cameras is not None:
+        name = "model_index.json"
+        cameras = _given(told.cameras, str(folder / name))
+    else:
+        name = choice.rig or cameras_in(index, folder)
+        cameras = rig_cameras(name)
+    rig = known_rigs().get(name)
+    if given is None and rig is not None and not rig.tiled:
+        raise InputError(
+            f"the cameras of {name!r} are for views that are not tiled as Zero123++'s views are: say how these are, "
+            f"such as --layout {rig.layout.text} (layout=)"
+        )
+    layout = given or LAYOUT
+    if len(cameras) != layout.num_views:
+        fits = [known.name for known in known_rigs().values() if len(known.cameras) == layout.num_views]
+        raise InputError(
+            f"{folder} has {layout.num_views} views in a layout of {layout.text}, and there are {len(cameras)} cameras "
+            f"({name}): say whose cameras the views have, --rig {' or '.join([*fits, 'FILE.json'])} (rig=), or give "
+            "another --layout (layout=)"
+        )
+    if layout != LAYOUT and choice.rig is None and told.cameras is None and index.get("version") not in RIGS:
+        words = "%s: its views, row by row, are taken to have the cameras of %s; --rig (rig=) says otherwise"
+        log.warning(words, folder, name)
+    return layout, cameras
+
+
+def index_with_views(
+    index: Mapping[str, Any], source: Path, layout: Layout, cameras: Cameras, rig: str
+) -> dict[str, Any]:
+    """The model_index.json with the layout and the cameras that the model of it, in ``source``, was loaded with.
+
+    Args:
+        rig: whose cameras were chosen; empty if none were.
+    """
+    written = dict(index)
+    if layout != LAYOUT or "layout" in index:
+        written["layout"] = layout.text
+    if rig in RIGS or (not rig and "cameras" not in index):
+        written.pop("cameras", None)
+        written["version"] = rig or cameras_in(index, source)
+    elif rig:
+        written["cameras"] = cameras.to("cpu").to_dict()
+    return written
 
 
 def cameras_in(index: Mapping[str, Any], folder: Path) -> str:
@@ -52,7 +113,7 @@ def cameras_in(index: Mapping[str, Any], folder: Path) -> str:
     Its ``version``, which keyorbit writes, else the published model whose ramping coefficients it has, else v1.2 with a
     warning.
     """
-    if index.get("version") in camera_choices():
+    if index.get("version") in RIGS:
         return str(index["version"])
     ramp = index.get("ramping_coefficients") or ()
     for version, known in _RAMPS.items():
@@ -60,7 +121,7 @@ def cameras_in(index: Mapping[str, Any], folder: Path) -> str:
             return version
     log.warning(
         "%s is no published Zero123++, and does not say which cameras its views have: taken are those of v1.2; "
-        "--cameras-of (cameras_of=) says otherwise",
+        "--rig (rig=) says otherwise",
         folder,
     )
     return "v1.2"

@@ -26,15 +26,17 @@ from keyorbit.diffusion.backends.fit import (
     check_words,
 )
 from keyorbit.diffusion.backends.folders import index_of, model_folder
-from keyorbit.diffusion.backends.known_cameras import LAYOUT, cameras_in, check_choice, chosen_cameras
+from keyorbit.diffusion.backends.known_cameras import views_of
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
-from keyorbit.diffusion.choices import check_dtype
+from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice, check_dtype
 from keyorbit.diffusion.model_places import check_there
 from keyorbit.diffusion.paths import check_model
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
+from keyorbit.diffusion.rig_choice import check_rig
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
+from keyorbit.geometry.views import Layout
 from keyorbit.ranks import launched
 from keyorbit.values import from_values
 
@@ -63,18 +65,18 @@ def load_backend_of(
     device: str = AUTO,
     dtype: str = AUTO,
     unet: Path | None = None,
-    cameras_of: str | None = None,
+    views: ViewChoice = FROM_FOLDER,
     compile: bool = False,
 ) -> Backend:
-    """The model that tokens were found on, with the cameras that they were found with; or another that is named.
+    """The model that tokens were found on, with the layout and the cameras that they were found with; or others.
 
     Raises:
         InputError: it is not where the tokens say, or does not load.
     """
     if model is None:
         check_there(tokens.info.model, tokens.info.model_fingerprint)
-    chosen = cameras_of or tokens.info.cameras_of or None
-    return load_backend(model or tokens.info.model or "tiny", device, dtype, unet, cameras_of=chosen, compile=compile)
+    views, name = views.over(tokens.info.cameras_of, tokens.info.layout), model or tokens.info.model or "tiny"
+    return load_backend(name, device, dtype, unet, rig=views.rig, compile=compile, layout=views.layout)
 
 
 def load_backend(
@@ -83,8 +85,11 @@ def load_backend(
     dtype: str | torch.dtype = AUTO,
     unet: str | Path | None = None,
     controlnet: str | Path | None = None,
-    cameras_of: str | None = None,
+    rig: str | Path | None = None,
     compile: bool = False,
+    layout: str | Layout | None = None,
+    *,
+    cameras_of: str | None = None,
 ) -> Backend:
     """Load a Zero123++ or a Stable Diffusion model; its ``model_index.json`` says which it is.
 
@@ -103,30 +108,35 @@ def load_backend(
             diffusers' names or the original ones.
         controlnet: a folder or Hub id such as ``sudo-ai/controlnet-zp11-depth-v1``, for ``depth_images`` of
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.generate`.
-        cameras_of: ``"v1.1"``, ``"v1.2"`` or a rig such as ``"instantmesh"``: the cameras of a Zero123++'s views; by
-            default those that its folder tells of, see :func:`keyorbit.diffusion.backends.known_cameras.cameras_in`.
+        rig: ``"v1.1"``, ``"v1.2"``, the name of a rig such as ``"instantmesh"`` (:func:`keyorbit.rig`) or a JSON file
+            of cameras: the cameras of a Zero123++'s views, row by row from the top left. By default those that its
+            folder tells of, see :func:`keyorbit.diffusion.backends.known_cameras.views_of`.
         compile: generate views with a compiled UNet, see
             :meth:`~keyorbit.diffusion.backends.zero123plus.Zero123PlusBackend.compile_unet`; by default not.
+        layout: rows x columns of a Zero123++'s views, such as ``"2x3"``; by default what its folder tells, else 3 x 2.
+        cameras_of: the older name of ``rig``.
 
     Raises:
         InputError: the folder or a component is missing, damaged, foreign or stored as a pickle, the parts do not fit
-            each other, there are no such cameras, the device or dtype does not exist, or ``compile`` is given for a
-            model that generates no views.
+            each other, there are no such cameras or not as many as views, the device or dtype does not exist, or
+            ``compile`` is given for a model that generates no views.
     """
-    if cameras_of is not None:
-        check_choice(cameras_of)
+    rig, text = rig or cameras_of, layout.text if isinstance(layout, Layout) else layout
+    chosen = ViewChoice(None if rig is None else str(rig), text)
+    if chosen.rig is not None:
+        check_rig(chosen.rig)
     folder = source_folder(str(model), own_unet=unet is None)
     target, kind = device_and_dtype(device, dtype)
     index, other, began = index_of(folder), None if unet is None else Path(unet), time.monotonic()
     load: Callable[[torch.dtype], Loaded]
     if "ramping_coefficients" in index:
-        load = partial(_zero123plus, str(model), folder, index, target, other, cameras_of)
+        load = partial(_zero123plus, str(model), folder, index, target, other, chosen)
     else:
         check_kind(index, folder)
         if controlnet is not None:
             raise InputError(f"{folder} is a Stable Diffusion model; a ControlNet is for Zero123++ models only")
-        if cameras_of is not None:
-            raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras")
+        if chosen != FROM_FOLDER:
+            raise InputError(f"{folder} is a Stable Diffusion model of a single view, which has no cameras or layout")
         if compile:
             raise InputError(f"{folder} is a Stable Diffusion model, which generates no views: leave compile out")
         load = partial(_stable_diffusion, str(model), folder, target, other)
@@ -145,25 +155,26 @@ def _zero123plus(
     index: dict[str, Any],
     device: torch.device,
     unet: Path | None,
-    cameras_of: str | None,
+    views: ViewChoice,
     dtype: torch.dtype,
 ) -> Zero123PlusBackend:
     told = from_values(Zero123PlusIndex, index, str(folder / "model_index.json"), others=True)
+    layout, cameras = views_of(index, told, folder, views)
     parts = _parts(folder, _CLASSES, device, dtype, unet)
     components = Components(**parts, ramping_coefficients=told.ramping_coefficients)
     check_fit(components, folder)
     check_words(components, folder)
     check_schedule(components.scheduler, folder)
     check_pictures(components, folder)
-    check_unet_runs(components, told.view_size, LAYOUT, folder)
+    check_unet_runs(components, told.view_size, layout, folder)
     backend = Zero123PlusBackend(
         components,
-        LAYOUT,
-        chosen_cameras(cameras_of or cameras_in(index, folder)).to(device),
+        layout,
+        cameras.to(device),
         told.view_size,
         name,
         fingerprint(folder, unet),
-        cameras_of or "",
+        views.rig or "",
     )
     backend.older_fingerprint = partial(older_fingerprint, folder, unet)
     return backend

@@ -24,6 +24,7 @@ from keyorbit.diffusion.backends.configurations import (
     read_config,
 )
 from keyorbit.diffusion.backends.folders import index_of, model_folder
+from keyorbit.diffusion.choices import layout_numbers
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
@@ -127,18 +128,27 @@ _NAMED = (
 ARCHITECTURES: Mapping[str, Architecture] = {known.name: known for known in _NAMED}
 
 
-def load_architecture(model: str | Path) -> Architecture:
+def load_architecture(model: str | Path, layout: str | None = None) -> Architecture:
     """A model's architecture; reads no weights.
 
     Args:
         model: a name in :data:`ARCHITECTURES`, ``"tiny"``, a model folder, or a Hub id (of which only the
             JSON files are downloaded).
+        layout: rows x columns of a Zero123++'s views, such as ``2x3``. Default None: what its folder tells, else 3 x 2.
 
     Raises:
-        InputError: no such model, a configuration is missing or damaged, or the parts are of other classes.
+        InputError: no such model, a configuration is missing or damaged, the parts are of other classes, or the model
+            has a single view and a layout is given.
     """
-    if str(model) in ARCHITECTURES:
-        return ARCHITECTURES[str(model)]
+    found = ARCHITECTURES.get(str(model)) or _of_folder(model)
+    if layout is None:
+        return found
+    if found.condition_size is None:
+        raise InputError(f"{model} is a model of a single view, which has no layout")
+    return replace(found, layout=Layout(*layout_numbers(layout)))
+
+
+def _of_folder(model: str | Path) -> Architecture:
     folder = _config_folder(str(model))
     index = index_of(folder)
     unet, vae = _part(folder, "unet", "UNet2DConditionModel"), _part(folder, "vae", "AutoencoderKL")
@@ -150,10 +160,11 @@ def load_architecture(model: str | Path) -> Architecture:
     _check_fit(folder, unet, vae, text)
     prediction = read_config(folder / "scheduler/scheduler_config.json", SchedulerConfig).prediction_type
     if "ramping_coefficients" in index:
-        view = read_config(folder / "model_index.json", Zero123PlusIndex).view_size
+        told = read_config(folder / "model_index.json", Zero123PlusIndex)
         pictures = folder / "feature_extractor_vae/preprocessor_config.json"
         _read(pictures)
-        condition, layout = read_config(pictures, PreprocessorConfig).crop_side or 512, Layout(3, 2)
+        condition = read_config(pictures, PreprocessorConfig).crop_side or 512
+        view, layout = told.view_size, Layout(*(told.rows_and_columns or (3, 2)))
     elif isinstance(sizes.sample_size, int):
         view, condition, layout = sizes.sample_size * factor, None, Layout(1, 1)
     else:

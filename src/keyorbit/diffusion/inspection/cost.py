@@ -21,6 +21,7 @@ from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.loading import device_and_dtype, load_backend
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
 from keyorbit.diffusion.captured import Pass
+from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
 from keyorbit.diffusion.inspection.architectures import ARCHITECTURES, Architecture, load_architecture
 from keyorbit.diffusion.inspection.passes import install_reference, run_passes, write_out
 from keyorbit.diffusion.inspection.variants import CAPTURES, Cost, Variant
@@ -33,7 +34,7 @@ class Subject:
     """What is measured; ``random`` weights are enough, since time and memory do not depend on their values.
 
     ``device`` and ``dtype`` are those of :func:`keyorbit.load_backend`. A type that is chosen (``auto``) is float16 for
-    random weights on a GPU, whose maps say nothing.
+    random weights on a GPU, whose maps say nothing. ``views`` is how the model's views lie, where somebody says so.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Subject:
     random: bool = False
     device: str = AUTO
     dtype: str = AUTO
+    views: ViewChoice = FROM_FOLDER
 
 
 def measure(
@@ -82,13 +84,15 @@ class _Bench:
     """A UNet and its inputs, ready to run every way."""
 
     def __init__(self, subject: Subject) -> None:
-        architecture = load_architecture(subject.model)
+        architecture = load_architecture(subject.model, subject.views.layout)
         generator = torch.Generator().manual_seed(0)
         if subject.random or subject.model in ARCHITECTURES:
             device, dtype = device_and_dtype(subject.device, subject.dtype)
             self.unet = random_weights(architecture.build_unet(), device, dtype, generator)
         else:
-            self.unet = load_backend(subject.model, subject.device, subject.dtype).unet
+            views = subject.views
+            backend = load_backend(subject.model, subject.device, subject.dtype, rig=views.rig, layout=views.layout)
+            self.unet = backend.unet
         if architecture.condition_size is not None:
             install_reference(self.unet)
         self.text = architecture.text_tokens

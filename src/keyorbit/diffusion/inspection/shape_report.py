@@ -69,15 +69,17 @@ class ShapeReport:
         }
 
 
-def inspect_model(model: str | Path, tokens: int = 16) -> ShapeReport:
+def inspect_model(model: str | Path, tokens: int = 16, layout: str | None = None) -> ShapeReport:
     """Observe a model on the meta device: seconds, and no weights.
+
+    ``layout``: rows x columns of its views, such as ``2x3``; by default the model's own.
 
     Raises:
         InputError: the model or its configuration cannot be read, or ``tokens`` is below 1.
     """
     if tokens < 1:
         raise InputError(f"the number of tokens must be 1 or more, not {tokens}")
-    architecture = load_architecture(model)
+    architecture = load_architecture(model, layout)
     try:
         seen = observe(architecture, tokens)
         grid = analyse_grid(architecture.layout, seen.bare.latents["grid"], [x.size for x in seen.bare.of("grid")])
