@@ -154,6 +154,7 @@ def test_cameras_from_a_file(model_folder, tmp_path):
         ({"layout": "1x1"}, "two views or more"),
         ({"layout": "65x1"}, "at most 64"),
         ({"layout": "2by3"}, "cannot be '2by3'; it must be rows x columns"),
+        ({"layout": ""}, "layout=. cannot be .."),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(choice, words, model_folder):

@@ -126,7 +126,7 @@ class Studio:
         self.lock.close(patience)
 
     def chairs(self) -> list[ObjectViews]:
-        """Return :func:`examples`; without their views where the model has another number of them, and makes its own."""
+        """Return :func:`examples`; without their views where the model has another number of them and makes its own."""
         views, chairs = self.backend.layout.num_views, examples()
         if views == 1 or all(thing.views is not None and len(thing.views) == views for thing in chairs):
             return chairs
