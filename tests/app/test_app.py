@@ -14,6 +14,8 @@ from keyorbit.app.interface import gradio
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.app.studio import ModelLock, Studio, examples, open_studio
 from keyorbit.app.uploads import Limits, open_picture, open_pictures
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
 from keyorbit.discovery.initial import untrained
@@ -195,3 +197,9 @@ def test_without_gradio_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(InputError, match=r"keyorbit\[app\]"):
         gradio()
+
+
+def test_chairs_are_for_every_layout(model_folder, backend, tmp_path):
+    assert all(len(thing.views) == 6 for thing in Studio(backend, Tokens(torch.zeros(1, 16)), tmp_path).chairs())
+    four = load_backend(model_folder, layout="2x2", rig="mvdream")
+    assert all(thing.views is None for thing in Studio(four, Tokens(torch.zeros(1, 16)), tmp_path).chairs())

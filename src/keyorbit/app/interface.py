@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from keyorbit.app.calls import CHAIRS, FOLDER, KEYPOINTS, STEPS, example_pictures
 from keyorbit.app.checks import endpoints
 from keyorbit.app.door import Door
-from keyorbit.app.studio import Job, Studio, examples, loss_charts
+from keyorbit.app.studio import Job, Studio, loss_charts
 from keyorbit.app.uploads import open_picture, open_pictures
 from keyorbit.app.visits import Errand, Visits
 from keyorbit.diffusion.tokens import Tokens
@@ -238,7 +238,7 @@ def _discover_tab(gr: Any, studio: Studio, tokens: Any) -> None:
     ) -> Iterator[dict[Any, Any]]:
         errand = studio.visits.errand(request.session_hash)
         try:
-            objects = examples() if source == CHAIRS else open_pictures(folder, studio.limits)
+            objects = studio.chairs() if source == CHAIRS else open_pictures(folder, studio.limits)
             work = studio.start(objects, int(count), int(steps))
             try:
                 yield {job: work, stop: gr.update(interactive=True), start: gr.update(interactive=False), saved: None}

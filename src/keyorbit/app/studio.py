@@ -125,6 +125,13 @@ class Studio:
         self.visits.end()
         self.lock.close(patience)
 
+    def chairs(self) -> list[ObjectViews]:
+        """Return :func:`examples`; without their views where the model has another number of them and makes its own."""
+        views, chairs = self.backend.layout.num_views, examples()
+        if views == 1 or all(thing.views is not None and len(thing.views) == views for thing in chairs):
+            return chairs
+        return [ObjectViews(thing.name, thing.input_image) for thing in chairs]
+
     def detect(
         self, picture: Image.Image, tokens: Tokens, errand: Errand, say: Callable[[float, str], None]
     ) -> tuple[str, list[str], Detection]:

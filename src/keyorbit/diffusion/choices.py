@@ -44,7 +44,7 @@ def layout_numbers(text: str, name: str = "layout") -> tuple[int, int]:
     Raises:
         InputError: it holds something else, fewer than two views, or more than 64 rows or columns.
     """
-    found = re.fullmatch(r"([0-9]{1,2}) *[x×X] *([0-9]{1,2})", text.strip(), re.ASCII)
+    found = re.fullmatch(r"([0-9]{1,2}) *[x×X] *([0-9]{1,2})", str(text).strip(), re.ASCII)
     rows, cols = (int(found[1]), int(found[2])) if found else (0, 0)
     if rows * cols < 2 or max(rows, cols) > MOST_TILES:
         raise InputError(
