@@ -13,7 +13,7 @@ from typer.models import ParameterInfo
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import CAMERAS, MapKind, Timesteps, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
-from keyorbit.discovery.weights import Strategy
+from keyorbit.discovery.weights import Strategy, Subjects
 from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml
 from keyorbit.values import Amount, Count, check_value
@@ -62,7 +62,7 @@ NoisesOption = Annotated[
     Count,
 ]
 SubjectsOption = Annotated[
-    int | None, typer.Option(help="Single views: things of the kind in a picture, a spot each; default 1."), Count
+    int | None, typer.Option(help="Single views: things of the kind in a picture, a spot each; default 1."), Subjects
 ]
 StrategyOption = Annotated[
     str | None,
