@@ -10,6 +10,7 @@ from keyorbit.values import check_fields
 
 # How StableKeypoints finds the tokens of one picture among which the furthest points are taken: its top_k_strategy.
 Strategy = Literal["gaussian", "entropy", "consistent"]
+Subjects = Annotated[int, Meta(ge=1, le=1000)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class SingleViewWeights:
     sharpening: Weight = 100.0
     equivariance: Weight = 1000.0
     sigma: Annotated[float, Meta(ge=1e-3, le=10**6)] = 2.0
-    subjects: Annotated[int, Meta(ge=1, le=1000)] = 1
+    subjects: Subjects = 1
     strategy: Strategy = "gaussian"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from keyorbit.discovery.choices import Preset
 from keyorbit.discovery.ranges import Rate
-from keyorbit.discovery.weights import Strategy
+from keyorbit.discovery.weights import Strategy, Subjects
 from keyorbit.errors import InputError
 from keyorbit.values import Amount, Count, Seed, check_fields
 
@@ -88,7 +88,7 @@ class ProtocolConfig:
     map_size: ProtocolMapSide = 128
     seed: Seed = 0
     preset: Preset = "stablekeypoints"
-    subjects: Count = 1
+    subjects: Subjects = 1
     strategy: Strategy = "gaussian"
 
     def __post_init__(self) -> None:
