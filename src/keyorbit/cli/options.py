@@ -12,12 +12,8 @@ from typer.models import ParameterInfo
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import RIGS, MapKind, Timesteps, ViewChoice, check_dtype
 from keyorbit.diffusion.paths import check_model, check_unet
-<<<<<<< HEAD
 from keyorbit.diffusion.rig_choice import check_rig
-from keyorbit.discovery.weights import Strategy
-=======
 from keyorbit.discovery.weights import Strategy, Subjects
->>>>>>> b30-papers
 from keyorbit.errors import InputError
 from keyorbit.storage.settings import read_toml
 from keyorbit.values import Amount, Count, check_value, short
