@@ -20,9 +20,9 @@ def check_model(model: str, hint: str = "") -> None:
     if model == "tiny" or _is(path.is_dir):
         return
     if _is(path.exists):
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return
-        if path.suffix in _PICKLES:
+        if path.suffix.lower() in _PICKLES:
             raise InputError(f"{model} is a pickle, and pickles are never opened: convert it to safetensors")
         raise InputError(hint or f"{model} is a file; give the model's folder, or a checkpoint in a .safetensors file")
     if not is_hub_id(model):
@@ -52,7 +52,7 @@ def check_unet(file: Path) -> None:
     """
     if not _is(file.is_file):
         raise InputError(f"there is no UNet state dict at {file}")
-    if file.suffix != ".safetensors":
+    if file.suffix.lower() != ".safetensors":
         raise InputError(
             f"{file} is not a .safetensors file, and pickles are never opened; convert it with "
             "safetensors.torch.save_file(torch.load(file, weights_only=True), new_file)"

@@ -15,6 +15,7 @@ from keyorbit.diffusion.backends.stored import check_config, check_numbers, stor
 from keyorbit.diffusion.backends.weight_files import file_names, pickles, weight_files
 from keyorbit.diffusion.paths import check_unet
 from keyorbit.errors import InputError, first_line, memory_shortage
+from keyorbit.storage.content import stand_in
 
 _OTHER_NAMES = {
     CLIPImageProcessorPil: {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"},
@@ -43,7 +44,8 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     except BaseException as error:  # the libraries raise whatever they meet in a damaged file, also Rust's panics
         if isinstance(error, KeyboardInterrupt | SystemExit) or memory_shortage(error):
             raise
-        raise InputError(f"the {what} in {path} cannot be loaded: {first_line(error)}") from error
+        said = next(filter(None, map(stand_in, sorted(path.iterdir()))), first_line(error))
+        raise InputError(f"the {what} in {path} cannot be loaded: {said}") from error
     if not kwargs:
         return loaded
     component, info = loaded

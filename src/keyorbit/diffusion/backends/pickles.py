@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from keyorbit.budget import check_budget
 from keyorbit.errors import InputError, first_line, memory_shortage
+from keyorbit.storage.content import stand_in
 
 # The first version of torch whose `weights_only` holds what it promises.
 _SAFE = (2, 6)
@@ -56,6 +57,8 @@ def loaded(source: Path) -> Any:
     """
     if _version() < _SAFE:
         raise InputError(f"pickles are opened by torch 2.6 and later only, and this is {torch.__version__}: update it")
+    if words := stand_in(source):
+        raise InputError(f"{source} cannot be converted: {words}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old kinds of pickles

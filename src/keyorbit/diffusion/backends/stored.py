@@ -27,7 +27,7 @@ from keyorbit.diffusion.backends.configurations import (
 )
 from keyorbit.diffusion.backends.weight_files import file_names, weight_files
 from keyorbit.errors import InputError
-from keyorbit.storage.content import json_of
+from keyorbit.storage.content import json_of, stand_in
 
 _CONFIGS: dict[Any, tuple[str, type]] = {
     UNet2DConditionModel: ("config.json", UNetConfig),
@@ -66,6 +66,11 @@ def check_config(path: Path, kind: Any, weights: Path | None = None) -> Any:
         return config
     files = [weights] if weights else [path / name for name in weight_files(file_names(path)).names]
     stored, needed = sum(map(numbers_in, files)), config.least
+    if weights and needed > stored:
+        raise InputError(
+            f"{weights} holds {stored:,} weights; the network that {path / name} describes has more than {needed:,}: "
+            "give a file with all of its weights"
+        )
     if files and needed > stored:
         raise InputError(
             f"{path / name} describes a network of more than {needed:,} weights; beside it lie {stored:,}: one of its "
@@ -86,7 +91,7 @@ def numbers_in(file: Path) -> int:
         with safe_open(file, "pt") as stored:
             shapes = [stored.get_slice(key).get_shape() for key in stored.keys()]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} cannot be loaded: {error}") from error
+        raise InputError(f"{file} cannot be loaded: {stand_in(file) or error}") from error
     return sum(torch.Size(shape).numel() for shape in shapes)
 
 
