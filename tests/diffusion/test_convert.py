@@ -191,7 +191,7 @@ def test_a_file_that_is_no_pickle_is_told(tmp_path):
         with pytest.raises(InputError, match=words):
             convert_file(tmp_path / "a.bin", tmp_path / "a.safetensors")
     save_file({"a": X.clone()}, tmp_path / "a.bin")
-    with pytest.raises(InputError, match="no pickle, but safetensors already: give it a name that ends in"):
+    with pytest.raises(InputError, match=r"no pickle, but safetensors already: give it a name that ends in"):
         convert_file(tmp_path / "a.bin", tmp_path / "a.safetensors")
 
 

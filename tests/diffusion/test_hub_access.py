@@ -162,7 +162,7 @@ def test_bad_networks(url, proxies, words, stable_diffusion_folder, known, monke
 def test_a_token_that_is_none(token, stable_diffusion_folder, known):
     with hub.served(stable_diffusion_folder) as server:
         known(server.url)
-        with pytest.raises(InputError, match="your token is empty, or has characters that none has.*hf auth login"):
+        with pytest.raises(InputError, match=r"your token is empty, or has characters that none has.*hf auth login"):
             fetched("model", "o/x", "model_index.json", lambda names: names, token=token)
 
 
