@@ -44,7 +44,7 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     except BaseException as error:  # the libraries raise whatever they meet in a damaged file, also Rust's panics
         if isinstance(error, KeyboardInterrupt | SystemExit) or memory_shortage(error):
             raise
-        said = next(filter(None, map(stand_in, sorted(path.iterdir()))), first_line(error))
+        said = next(filter(None, map(stand_in, sorted(path.iterdir()))), _said(error))
         raise InputError(f"the {what} in {path} cannot be loaded: {said}") from error
     if not kwargs:
         return loaded
@@ -163,6 +163,11 @@ def _check_weights(
         complaints.append(f"has other shapes for {_some(other)}")
     if complaints:
         raise InputError(f"the state dict {file} is not of this model's {what}: it {'; it '.join(complaints)}")
+
+
+def _said(error: BaseException) -> str:
+    """What a library says of a part, without its advice on its own options."""
+    return first_line(error).partition(". If you want to instead")[0]
 
 
 def _some(keys: Any) -> str:
