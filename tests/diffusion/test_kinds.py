@@ -260,6 +260,14 @@ def test_files_that_were_not_fetched_are_told(content, words, name, folder, chec
         load_backend(checkpoint if name == "checkpoint" else folder)
 
 
+def test_weights_of_another_name_are_told(folder):
+    """As ``save_pretrained(variant="fp32")`` writes them."""
+    whole = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    whole.rename(whole.with_suffix(".fp32.safetensors"))
+    with pytest.raises(InputError, match=r"lacks its weights.*; there are diffusion_pytorch_model\.fp32\.safetensors$"):
+        load_backend(folder)
+
+
 def test_a_folder_beside_the_model_is_told_where_it_is(checkpoint, tmp_path):
     model = checkpoint.parent
     (tmp_path / "models--a--b" / "snapshots").mkdir(parents=True)

@@ -146,8 +146,11 @@ def _variant(path: Path, what: str) -> str | None:
             f"{path} holds its weights as the pickle {found[0]} only, and pickles are never opened: convert the model "
             f"with 'keyorbit convert {path.parent if (path.parent / 'model_index.json').exists() else path} NEW'"
         )
+    other = [name for name in names if name.endswith(".safetensors") and not name.startswith(".")]
+    found_there = f"; there are {_some(other)}" if other else ""
     raise InputError(
-        f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files"
+        f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files, named as "
+        f"diffusers and transformers name them{found_there}"
     )
 
 
