@@ -1,17 +1,20 @@
 """`keyorbit generate`: views of pictures, as objects that the other commands read."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import ControlNetModel
 from PIL import Image
 
 from helpers.models import save_controlnet
+from keyorbit.diffusion.backends.components import load_controlnet
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.control import Control, depth_picture
+from keyorbit.diffusion.control import Control, depth_picture, load_depths
 from keyorbit.diffusion.generation import Sampling, generate_objects
 from keyorbit.diffusion.prepare import object_views
 from keyorbit.errors import InputError
@@ -188,6 +191,30 @@ def test_depths_of_more_than_eight_bits_are_refused(pictures, tmp_path, model_fo
     words = ["generate", pictures, "--model", model_folder, "--controlnet", controlnet, "--out", tmp_path / "out"]
     assert command(*words, "--depth", tmp_path / "depth.png") == 2
     assert "does not have 8 bits a channel" in capsys.readouterr().err
+
+
+def test_depths_for_print_are_read_as_colours(tmp_path):
+    Image.new("CMYK", (32, 48), (0, 0, 0, 128)).save(tmp_path / "depth.jpg")
+    assert load_depths(tmp_path / "depth.jpg").mode == "RGB"  # a PNG beside the views has no inks
+
+
+def test_a_controlnet_of_several_files_loads_without_a_word(
+    pictures, tmp_path, model_folder, controlnet, command, capfd
+):
+    ControlNetModel.from_pretrained(controlnet).save_pretrained(tmp_path / "shards", max_shard_size="10KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    capfd.readouterr()
+    words = ["--model", model_folder, "--controlnet", tmp_path / "shards", "--steps", 1, "--normals"]
+    assert command("-q", "generate", pictures / "b.png", *words, "--out", tmp_path / "out") == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_controlnet_of_other_sizes_is_told_in_one_sentence(controlnet, tmp_path):
+    other = shutil.copytree(controlnet, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text()) | {"conditioning_channels": 1}
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"expected shape .*1, 3, 3.*but got torch.Size\(\[8, 3, 3, 3\]\)$"):
+        load_controlnet(other, torch.float32)
 
 
 def test_a_model_of_one_view_generates_none(pictures, tmp_path, stable_diffusion_folder, command, capsys):

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from helpers.hub import served, use
 from helpers.models import save_controlnet
@@ -165,6 +165,7 @@ def test_tensors_of_all_forms_are_kept(zipped, tmp_path):
         "empty": torch.empty(0, 3),
         "scalar": torch.tensor(True),
         "half": X.bfloat16(),
+        "complex": torch.tensor([1 + 2j]).conj(),
         "parameter": torch.nn.Parameter(X.clone()),
         "position_ids": torch.arange(3),
     }
@@ -174,7 +175,7 @@ def test_tensors_of_all_forms_are_kept(zipped, tmp_path):
     assert found.keys() == given.keys()
     for name, value in given.items():
         assert found[name].dtype == value.dtype
-        assert torch.equal(found[name].nan_to_num(7), value.detach().nan_to_num(7))
+        assert torch.equal(found[name].nan_to_num(7), value.detach().nan_to_num(7)), name
 
 
 WRONG = {
@@ -183,23 +184,46 @@ WRONG = {
     "words": {"a": "b"},
     "nothing": {},
     "sparse": {"a": X.to_sparse()},
+    "without numbers": {"a": X.to("meta")},
+    "reserved": {"__metadata__": X},
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_other_contents_are_named(name, tmp_path):
     torch.save(WRONG[name], tmp_path / "a.bin")
-    with pytest.raises(InputError, match=r"a.bin (holds no weights by name|is no state dict|cannot be stored)"):
+    with pytest.raises(
+        InputError, match=r"a.bin (holds no weights by name|is no state dict|cannot be stored)|cannot write"
+    ):
         convert_file(tmp_path / "a.bin", tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\n", None])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", None])
 def test_damaged_pickles(content, tmp_path):
     torch.save({"a": X}, tmp_path / "a.bin")
     whole = (tmp_path / "a.bin").read_bytes()
     (tmp_path / "a.bin").write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(InputError, match=r"a.bin is damaged, or not what torch.save writes"):
         convert_file(tmp_path / "a.bin", tmp_path / "a.safetensors")
+
+
+def test_a_file_that_is_no_pickle_is_told(tmp_path):
+    for content, words in (
+        (b"version https://git-lfs.github.com/spec/v1\noid", "cannot be converted: it is a pointer of Git LFS"),
+        (b"<!DOCTYPE html>", "cannot be converted: it is a web page"),
+    ):
+        (tmp_path / "a.bin").write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            convert_file(tmp_path / "a.bin", tmp_path / "a.safetensors")
+    save_file({"a": X.clone()}, tmp_path / "a.bin")
+    with pytest.raises(InputError, match=r"no pickle, but safetensors already: give it a name that ends in"):
+        convert_file(tmp_path / "a.bin", tmp_path / "a.safetensors")
+
+
+def test_a_file_may_be_written_into_a_new_folder(tmp_path):
+    torch.save({"a": X}, tmp_path / "a.bin")
+    convert(str(tmp_path / "a.bin"), tmp_path / "new" / "a.safetensors")
+    assert torch.equal(load_file(tmp_path / "new" / "a.safetensors")["a"], X)
 
 
 def test_a_file_that_was_written_wrongly_is_noticed(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from helpers import hub
 from helpers.hostile import answer
 from keyorbit.diffusion.backends.folders import model_folder
 from keyorbit.diffusion.backends.loading import _controlnet_folder, load_backend, source_folder
-from keyorbit.diffusion.hub_access import trouble
+from keyorbit.diffusion.hub_access import fetched, trouble
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 
@@ -156,6 +156,23 @@ def test_bad_networks(url, proxies, words, stable_diffusion_folder, known, monke
         with pytest.raises(InputError, match=words) as caught:
             model_folder("o/x")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["\u201chf_abc\u201d", " ", ""])
+def test_a_token_that_is_none(token, stable_diffusion_folder, known):
+    with hub.served(stable_diffusion_folder) as server:
+        known(server.url)
+        with pytest.raises(InputError, match=r"your token is empty, or has characters that none has.*hf auth login"):
+            fetched("model", "o/x", "model_index.json", lambda names: names, token=token)
+
+
+def test_certificates_that_are_not_there(stable_diffusion_folder, known, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    close_session()
+    known("https://hub.invalid")
+    with pytest.raises(InputError, match=r"SSL_CERT_FILE names /nowhere\.pem, which is not there"):
+        model_folder("o/x")
+    close_session()
 
 
 def test_an_untrusted_certificate():

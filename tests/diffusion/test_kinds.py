@@ -172,6 +172,14 @@ def test_a_checkpoint_of_one_file_is_its_folder(checkpoint, stable_diffusion):
     assert (half.dtype, half.fingerprint) == (torch.bfloat16, loaded.fingerprint)
 
 
+def test_early_merges_name_the_text_encoder_otherwise(checkpoint, stable_diffusion):
+    """As the web UIs of others rename them: cond_stage_model.transformer.embeddings… has no text_model."""
+    early = {key.replace("transformer.text_model.", "transformer."): x for key, x in load_file(checkpoint).items()}
+    checkpoint.unlink()
+    save_file(early, checkpoint.with_suffix(".SAFETENSORS"))
+    assert load_backend(checkpoint.with_suffix(".SAFETENSORS")).fingerprint == stable_diffusion.fingerprint
+
+
 def drop(start):
     return lambda weights: {key: value for key, value in weights.items() if not key.startswith(start)}
 
@@ -218,6 +226,46 @@ def test_a_unet_of_its_own_may_have_the_original_names(left, folder, checkpoint,
     assert fingerprint(folder, file) == stable_diffusion.fingerprint
     swapped = load_unet(folder / "unet", file, torch.float32).state_dict()
     assert all(torch.equal(swapped[name], value) for name, value in stable_diffusion.unet.state_dict().items())
+
+
+@pytest.mark.parametrize("left", ["_orig_mod.", "module._orig_mod.", "unet.unet.", "unet.module."])
+def test_what_training_leaves_before_names_is_left_out(left, folder, stable_diffusion, tmp_path):
+    """Of torch.compile, of several GPUs, and of InstantMesh's training, which keeps the rest of its pipeline too."""
+    weights = {left + key: x for key, x in stable_diffusion.unet.state_dict().items()}
+    rest = {"pipeline.vae.bias": torch.zeros(1)} if left == "unet.unet." else {}
+    save_file(weights | rest, tmp_path / "unet.safetensors")
+    assert fingerprint(folder, tmp_path / "unet.safetensors") == stable_diffusion.fingerprint
+    swapped = load_unet(folder / "unet", tmp_path / "unet.safetensors", torch.float32).state_dict()
+    assert all(torch.equal(swapped[name], x) for name, x in stable_diffusion.unet.state_dict().items())
+
+
+def test_a_lora_is_no_unet(folder, tmp_path):
+    save_file({"lora_unet_mid.lora_down.weight": torch.zeros(4, 4)}, tmp_path / "lora.safetensors")
+    with pytest.raises(InputError, match=r"lora\.safetensors holds 16 weights; .*config\.json describes has more than"):
+        load_unet(folder / "unet", tmp_path / "lora.safetensors", torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "pointer of Git LFS.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "a web page, not the file itself: download it anew"),
+    ],
+)
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json", "checkpoint"])
+def test_files_that_were_not_fetched_are_told(content, words, name, folder, checkpoint):
+    file = checkpoint if name == "checkpoint" else folder / name
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        load_backend(checkpoint if name == "checkpoint" else folder)
+
+
+def test_weights_of_another_name_are_told(folder):
+    """As ``save_pretrained(variant="fp32")`` writes them."""
+    whole = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    whole.rename(whole.with_suffix(".fp32.safetensors"))
+    with pytest.raises(InputError, match=r"lacks its weights.*; there are diffusion_pytorch_model\.fp32\.safetensors$"):
+        load_backend(folder)
 
 
 def test_a_folder_beside_the_model_is_told_where_it_is(checkpoint, tmp_path):

@@ -125,7 +125,7 @@ def drop_weight(path, key):
         (spoil_unet, "lacks its unet"),
         (spoil_weights, "unet"),
         (spoil_file, "unet"),
-        (only_pickle, "diffusion_pytorch_model.bin only, .* convert it to safetensors"),
+        (only_pickle, "diffusion_pytorch_model.bin only, .* convert the model with"),
         (foreign_unet, "unet.* is a UNetSpatioTemporalConditionModel, not a UNet2DConditionModel"),
         (foreign_text_encoder, "text_encoder.* is a T5EncoderModel, not a CLIPTextModel"),
         (foreign_scheduler, "scheduler.* is a FlowMatchEulerDiscreteScheduler"),

@@ -77,6 +77,17 @@ def test_tokens_of_earlier_versions_find_the_model_of_their_run(here):
         assert Tokens.load(path).info.model == str(found)
 
 
+@pytest.mark.parametrize("model", ["C:\\models\\zero", "..\\models\\zero", "D:/models/zero", "\\\\server\\share\\zero"])
+def test_tokens_that_were_found_on_windows(model, here):
+    """The model may lie beside them; where it does not, its path is told, and no Hub is asked."""
+    file = here / "run" / "tokens.safetensors"
+    Tokens(torch.zeros(2, 4), TokensInfo(model, "mark")).save(file)
+    with pytest.raises(InputError, match=r"the model of these tokens .fingerprint mark. is not at .*zero: give the"):
+        load_backend_of(Tokens.load(file))
+    (here / "models" / "zero").rename(here / "run" / "zero")
+    assert Tokens.load(file).info.model == str(here / "run" / "zero")
+
+
 def test_of_two_models_it_is_the_one_with_the_weights(here, model_folder, backend):
     other = str(here / "other" / "model")
     for place in (here / "run" / "model", other):

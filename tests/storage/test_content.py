@@ -5,7 +5,7 @@ import os
 import pytest
 
 from keyorbit.errors import InputError
-from keyorbit.storage.content import json_in, json_of, text_of, toml_of
+from keyorbit.storage.content import json_in, json_of, stand_in, text_of, toml_of
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -56,6 +56,18 @@ def test_files_that_cannot_be_read(tmp_path):
     }.items():
         with pytest.raises(InputError, match=words):
             text_of(tmp_path / name, largest=4)
+
+
+def test_what_lies_in_place_of_a_file(tmp_path):
+    (tmp_path / "lfs").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n")
+    (tmp_path / "page").write_text("\ufeff\n<!doctype HTML><html>", encoding="utf-8")
+    (tmp_path / "file").write_text("{}")
+    os.mkfifo(tmp_path / "pipe")
+    assert "git lfs pull" in stand_in(tmp_path / "lfs")
+    assert "a web page" in stand_in(tmp_path / "page")
+    assert not any(stand_in(tmp_path / name) for name in ("file", "pipe", ".", "none"))
+    with pytest.raises(InputError, match=r"page cannot be read: it is a web page"):
+        json_of(tmp_path / "page")
 
 
 def test_toml_is_checked_alike(tmp_path):

@@ -124,4 +124,5 @@ def quiet_libraries() -> None:
     """Bars and advice of the libraries below would drown ours."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()

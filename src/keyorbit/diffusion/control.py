@@ -61,7 +61,7 @@ def load_depths(path: Path) -> Image.Image:
         mode = file.mode
     if mode[0] in "IF":  # depth has no white: a map in millimetres, scaled as grey is, would be black
         raise InputError(f"{path} does not have 8 bits a channel, but mode {mode}: scale its depths to 0…255")
-    return picture
+    return picture.convert("RGB") if picture.mode == "CMYK" else picture
 
 
 def depth_picture(masks: Bool[Tensor, "view height width"], cameras: Cameras, layout: Layout) -> Image.Image:

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -187,12 +188,22 @@ def _of_network(error: BaseException) -> str | None:
         return f"the proxy cannot be used ({said}): check what HTTPS_PROXY and ALL_PROXY name"
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return _LOST
+    if isinstance(error, UnicodeEncodeError) or said.startswith("Illegal header value"):
+        return f"your token is empty, or has characters that none has, such as quotes: {_LOGIN} anew"
+    if isinstance(error, FileNotFoundError) and error.filename is None and (file := _no_certificates()):
+        return f"SSL_CERT_FILE names {file}, which is not there: correct it, or unset it"
     proxy = ("the proxy that HTTPS_PROXY or ALL_PROXY names",) if getproxies() else ()
     network = _to_check("the network", *proxy)
     for kind in type(error).__mro__:
         if kind.__name__ in _OF_NETWORK:
             return _OF_NETWORK[kind.__name__].format(said=said, network=network)
     return None
+
+
+def _no_certificates() -> str:
+    """The file of certificates that is to be used, where there is none; else empty."""
+    file = os.environ.get("SSL_CERT_FILE", "")
+    return "" if os.path.exists(file) else file
 
 
 def _of_disk(error: BaseException, cache_dir: str | Path | None) -> str | None:

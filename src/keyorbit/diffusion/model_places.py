@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from keyorbit.diffusion.paths import exists
 from keyorbit.errors import InputError
@@ -60,7 +60,7 @@ def check_there(model: str, mark: str) -> None:
     Raises:
         InputError: nothing is there.
     """
-    if _is_path(model) and not exists(Path(model)):
+    if (_is_path(model) or _of_windows(model)) and not exists(Path(model)):
         told = f" (fingerprint {mark})" if mark else ""
         raise InputError(
             f"the model of these tokens{told} is not at {model}: give the folder where it is now, --model FOLDER"
@@ -76,6 +76,8 @@ def _candidates(file: Path, model: str, recorded: str) -> Iterator[Path]:
     yield Path(model)
     if recorded or os.path.isabs(model):
         yield own / Path(model).name
+    if _of_windows(model):
+        yield own / PureWindowsPath(model).name
 
 
 def _has_weights(path: Path, mark: str) -> bool:
@@ -90,6 +92,11 @@ def _has_weights(path: Path, mark: str) -> bool:
 
 def _is_path(model: str) -> bool:
     return os.path.isabs(model) or model.startswith(".")
+
+
+def _of_windows(model: str) -> bool:
+    """Whether it is a path as Windows writes them, which no Hub id looks like."""
+    return "\\" in model or bool(PureWindowsPath(model).drive)
 
 
 def _place(model: Path) -> Path:

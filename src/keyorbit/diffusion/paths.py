@@ -8,7 +8,6 @@ from keyorbit.diffusion.hub_names import check_hub_id, is_hub_id
 from keyorbit.errors import InputError
 
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_CONVERT = "convert it with 'keyorbit convert {} {}'"
 
 
 def check_model(model: str, hint: str = "") -> None:
@@ -21,12 +20,10 @@ def check_model(model: str, hint: str = "") -> None:
     if model == "tiny" or _is(path.is_dir):
         return
     if _is(path.exists):
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return
-        if path.suffix in _PICKLES:
-            raise InputError(
-                f"{model} is a pickle, which is never opened here: {_CONVERT.format(model, 'NEW.safetensors')}"
-            )
+        if path.suffix.lower() in _PICKLES:
+            raise InputError(f"{model} is a pickle, and pickles are never opened: {_convert(path)}")
         raise InputError(hint or f"{model} is a file; give the model's folder, or a checkpoint in a .safetensors file")
     if not is_hub_id(model):
         where = " (a shell puts your home folder in place of ~ only where a word begins)" if model[0] == "~" else ""
@@ -55,17 +52,18 @@ def check_unet(file: Path) -> None:
     """
     if not _is(file.is_file):
         raise InputError(f"there is no UNet state dict at {file}")
-    if file.suffix != ".safetensors":
-        raise InputError(
-            f"{file} is not a .safetensors file, and pickles are never opened here: "
-            f"{_CONVERT.format(file, 'NEW.safetensors')}"
-        )
+    if file.suffix.lower() != ".safetensors":
+        raise InputError(f"{file} is not a .safetensors file, and pickles are never opened; {_convert(file)}")
 
 
 def check_tokens(path: Path) -> None:
     """Raise InputError where there is no file of tokens."""
     if not _is(path.is_file):
         raise InputError(f"no tokens at {path}; make them with 'keyorbit discover'")
+
+
+def _convert(file: Path) -> str:
+    return f"convert it to safetensors with 'keyorbit convert {file} {file.with_suffix('.safetensors')}'"
 
 
 def _is(test: Callable[[], bool]) -> bool:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from keyorbit.errors import InputError
+from keyorbit.storage.content import stand_in
 from keyorbit.storage.files import make_folder, whole_file, write_bytes
 
 _DIGEST = "sha256"
@@ -52,7 +53,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = json.loads((file.metadata() or {})["keyorbit"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a whole keyorbit checkpoint: {error}") from error
+        said = "its header is another program's" if isinstance(error, KeyError) else stand_in(path) or error
+        raise InputError(f"{path} is not a whole keyorbit checkpoint: {said}") from error
     if not isinstance(metadata, dict):
         raise InputError(f"{path} is not a whole keyorbit checkpoint: its header is no table")
     known = metadata.pop(_DIGEST, None)

@@ -41,6 +41,23 @@ def text_of(path: Path, largest: int = LARGEST) -> str:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
+def stand_in(path: Path) -> str:
+    """What a file is, where it was not really fetched, and what helps; empty for any other file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return _words_of(file.read(64).decode(errors="replace"))
+
+
+def _words_of(start: str) -> str:
+    start = start.lstrip("\ufeff\r\n\t ").lower()
+    if start.startswith("version https://git-lfs"):
+        return "it is a pointer of Git LFS, not the file itself: run 'git lfs install' and 'git lfs pull' in its clone"
+    if start.startswith(("<!doctype html", "<html")):
+        return "it is a web page, not the file itself: download it anew, from the page's link for downloads"
+    return ""
+
+
 def json_of(path: Path, infinite: bool = False) -> Any:
     """The plain values in a JSON file.
 
@@ -50,9 +67,12 @@ def json_of(path: Path, infinite: bool = False) -> Any:
             where they are read. Default False.
 
     Raises:
-        InputError: as :func:`text_of` and :func:`json_in`.
+        InputError: as :func:`text_of` and :func:`json_in`, or the file was not really fetched.
     """
-    return json_in(text_of(path), str(path), infinite)
+    text = text_of(path)
+    if words := _words_of(text[:64]):
+        raise InputError(f"{path} cannot be read: {words}")
+    return json_in(text, str(path), infinite)
 
 
 def json_in(text: str, where: str, infinite: bool = False) -> Any:

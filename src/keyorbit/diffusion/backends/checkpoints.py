@@ -3,6 +3,7 @@
 Sizes, schedule and tokenizer, which such a file has not, are those of a folder; diffusers converts the names.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from keyorbit.diffusion.backends.folders import INDEX, index_of, model_folder
 from keyorbit.diffusion.backends.original_names import PREFIXES
 from keyorbit.diffusion.backends.stored import check_config, check_numbers
 from keyorbit.errors import InputError, first_line, memory_shortage
+from keyorbit.storage.content import stand_in
+
+# What early merges of checkpoints have without the word between.
+_OLD_TEXT = re.compile(r"^(cond_stage_model\.transformer\.)((?:embeddings|encoder|final_layer_norm)\.)")
 
 
 def configuration_folder(file: Path, parts: Sequence[str]) -> Path:
@@ -58,7 +63,7 @@ def _kind(file: Path) -> str:
         with safe_open(file, "pt") as stored:
             shapes = {key: stored.get_slice(key).get_shape() for key in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} cannot be loaded: {error}") from error
+        raise InputError(f"{file} cannot be loaded: {stand_in(file) or error}") from error
     try:
         kind = str(
             infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
@@ -86,7 +91,7 @@ def stored_text_encoder(folder: Path, file: Path, dtype: torch.dtype) -> Any:
     try:
         with safe_open(file, "pt") as stored:
             own = [key for key in stored.keys() if key.startswith(PREFIXES["text_encoder"])]  # noqa: SIM118
-            weights = {key: stored.get_tensor(key) for key in own}
+            weights = {_OLD_TEXT.sub(r"\1text_model.\2", key): stored.get_tensor(key) for key in own}
         module = create_diffusers_clip_model_from_ldm(
             CLIPTextModel, weights, config=str(folder), torch_dtype=dtype, local_files_only=True
         )

@@ -15,6 +15,7 @@ from keyorbit.diffusion.backends.stored import check_config, check_numbers, stor
 from keyorbit.diffusion.backends.weight_files import file_names, pickles, weight_files
 from keyorbit.diffusion.paths import check_unet
 from keyorbit.errors import InputError, first_line, memory_shortage
+from keyorbit.storage.content import stand_in
 
 _OTHER_NAMES = {
     CLIPImageProcessorPil: {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"},
@@ -43,7 +44,8 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
     except BaseException as error:  # the libraries raise whatever they meet in a damaged file, also Rust's panics
         if isinstance(error, KeyboardInterrupt | SystemExit) or memory_shortage(error):
             raise
-        raise InputError(f"the {what} in {path} cannot be loaded: {first_line(error)}") from error
+        said = next(filter(None, map(stand_in, sorted(path.iterdir()))), _said(error))
+        raise InputError(f"the {what} in {path} cannot be loaded: {said}") from error
     if not kwargs:
         return loaded
     component, info = loaded
@@ -144,8 +146,11 @@ def _variant(path: Path, what: str) -> str | None:
             f"{path} holds its weights as the pickle {found[0]} only, and pickles are never opened: convert the model "
             f"with 'keyorbit convert {path.parent if (path.parent / 'model_index.json').exists() else path} NEW'"
         )
+    other = [name for name in names if name.endswith(".safetensors") and not name.startswith(".")]
+    found_there = f"; there are {_some(other)}" if other else ""
     raise InputError(
-        f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files"
+        f"the {what} in {path} lacks its weights, or some of their shards: they must be .safetensors files, named as "
+        f"diffusers and transformers name them{found_there}"
     )
 
 
@@ -161,6 +166,11 @@ def _check_weights(
         complaints.append(f"has other shapes for {_some(other)}")
     if complaints:
         raise InputError(f"the state dict {file} is not of this model's {what}: it {'; it '.join(complaints)}")
+
+
+def _said(error: BaseException) -> str:
+    """What a library says of a part, without its advice on its own options."""
+    return first_line(error).partition(". If you want to instead")[0]
 
 
 def _some(keys: Any) -> str:

@@ -56,6 +56,7 @@ def _converted_file(path: Path, out: Path, overwrite: bool) -> list[str]:
         raise InputError(f"{path} is a file of weights, so {out} must be one too, ending in .safetensors")
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: replace it (--overwrite), or give another name")
+    make_folder(out.parent)
     with whole_file(out) as target:
         convert_file(path, target)
     return [path.name]

@@ -8,8 +8,10 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 # What stands before the names of a part in a checkpoint of one file.
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.", "text_encoder": "cond_stage_model."}
 _CONVERTERS = {"unet": convert_ldm_unet_checkpoint, "vae": convert_ldm_vae_checkpoint}
-# What training scripts leave before all names of a UNet.
-_LEFT = ("unet.", "module.")
+# What training scripts and torch.compile leave before all names of a UNet, also one before the other.
+_LEFT = ("unet.", "module.", "_orig_mod.")
+# InstantMesh's training has its UNet under these names, beside the rest of its pipeline.
+_TRAINED = "unet.unet."
 
 
 def state_dict_of(stored: Any, what: str, config: Any) -> dict[str, torch.Tensor]:
@@ -25,5 +27,8 @@ def state_dict_of(stored: Any, what: str, config: Any) -> dict[str, torch.Tensor
         return dict(_CONVERTERS[what]({key: stored.get_tensor(key) for key in own}, config))
     if "input_blocks.0.0.weight" in keys:
         return dict(_CONVERTERS[what]({prefix + key: stored.get_tensor(key) for key in keys}, config))
-    left = next((word for word in _LEFT if all(key.startswith(word) for key in keys)), "")
+    keys = [key for key in keys if key.startswith(_TRAINED)] or keys
+    left = ""
+    while word := next((word for word in _LEFT if all(key.startswith(left + word) for key in keys)), ""):
+        left += word
     return {key.removeprefix(left): stored.get_tensor(key) for key in keys}

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from keyorbit.budget import check_budget
 from keyorbit.errors import InputError, first_line, memory_shortage
+from keyorbit.storage.content import stand_in
 
 # The first version of torch whose `weights_only` holds what it promises.
 _SAFE = (2, 6)
@@ -41,9 +42,9 @@ def convert_file(source: Path, target: Path) -> int:
     tensors = apart(state_dict(loaded(source), source))
     try:
         save_file(tensors, target, {"format": "pt"})
+        check_same(tensors, target)
     except (SafetensorError, OSError) as error:
         raise InputError(f"cannot write {target}: {first_line(error)}") from error
-    check_same(tensors, target)
     return len(tensors)
 
 
@@ -56,6 +57,10 @@ def loaded(source: Path) -> Any:
     """
     if _version() < _SAFE:
         raise InputError(f"pickles are opened by torch 2.6 and later only, and this is {torch.__version__}: update it")
+    if words := stand_in(source):
+        raise InputError(f"{source} cannot be converted: {words}")
+    if source.suffix.lower() != ".safetensors" and _is_safe(source):
+        raise InputError(f"{source} is no pickle, but safetensors already: give it a name that ends in .safetensors")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old kinds of pickles
@@ -70,6 +75,13 @@ def loaded(source: Path) -> Any:
             ) from error
         said = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error):.100})"
         raise InputError(f"{source} is damaged, or not what torch.save writes{said}") from error
+
+
+def _is_safe(source: Path) -> bool:
+    """Whether a file is safetensors, whatever its name: the length of a header, and the header, which is JSON."""
+    with source.open("rb") as file:
+        length, start = int.from_bytes(file.read(8), "little"), file.read(2)
+    return start == b'{"' and length < source.stat().st_size
 
 
 def _version() -> tuple[int, ...]:
@@ -91,9 +103,9 @@ def state_dict(content: Any, source: Path) -> dict[str, torch.Tensor]:
             raise InputError(
                 f"{source} is no state dict: it holds a {type(value).__name__} under the name {name!r:.100}"
             )
-        if value.layout != torch.strided or value.is_quantized:
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise InputError(f"{source} cannot be stored as safetensors: {name:.100} is not a dense tensor")
-    return {name: value.detach() for name, value in content.items()}
+    return {name: value.detach().resolve_conj() for name, value in content.items()}
 
 
 def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

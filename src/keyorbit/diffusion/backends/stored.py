@@ -27,7 +27,7 @@ from keyorbit.diffusion.backends.configurations import (
 )
 from keyorbit.diffusion.backends.weight_files import file_names, weight_files
 from keyorbit.errors import InputError
-from keyorbit.storage.content import json_of
+from keyorbit.storage.content import json_of, stand_in
 
 _CONFIGS: dict[Any, tuple[str, type]] = {
     UNet2DConditionModel: ("config.json", UNetConfig),
@@ -39,7 +39,6 @@ _CONFIGS: dict[Any, tuple[str, type]] = {
     EulerAncestralDiscreteScheduler: ("scheduler_config.json", SchedulerConfig),
     DDIMScheduler: ("scheduler_config.json", SchedulerConfig),
 }
-_GIT_LFS = b"version https://git-lfs"
 _CLASS_FILES = ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _CLASS_KEYS = ("_class_name", "architectures", "image_processor_type", "feature_extractor_type", "tokenizer_class")
 
@@ -67,6 +66,11 @@ def check_config(path: Path, kind: Any, weights: Path | None = None) -> Any:
         return config
     files = [weights] if weights else [path / name for name in weight_files(file_names(path)).names]
     stored, needed = sum(map(numbers_in, files)), config.least
+    if weights and needed > stored:
+        raise InputError(
+            f"{weights} holds {stored:,} weights; the network that {path / name} describes has more than {needed:,}: "
+            "give a file with all of its weights"
+        )
     if files and needed > stored:
         raise InputError(
             f"{path / name} describes a network of more than {needed:,} weights; beside it lie {stored:,}: one of its "
@@ -87,15 +91,8 @@ def numbers_in(file: Path) -> int:
         with safe_open(file, "pt") as stored:
             shapes = [stored.get_slice(key).get_shape() for key in stored.keys()]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} cannot be loaded: {_pointer(file) or error}") from error
+        raise InputError(f"{file} cannot be loaded: {stand_in(file) or error}") from error
     return sum(torch.Size(shape).numel() for shape in shapes)
-
-
-def _pointer(file: Path) -> str:
-    """What to do where a repository was cloned without its large files; empty for another file."""
-    with file.open("rb") as stored:
-        begins = stored.read(len(_GIT_LFS))
-    return "it only names a file of Git LFS: fetch that with 'git lfs pull' in its folder" if begins == _GIT_LFS else ""
 
 
 def check_numbers(tensors: Iterable[tuple[str, torch.Tensor]], where: str) -> None:
