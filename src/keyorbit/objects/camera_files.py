@@ -82,7 +82,7 @@ def _read_file(path: Path) -> CameraMatrices | list[Shots]:
     except InputError as error:
         if path.suffix.lower() == ".json" or not path.is_file():
             raise
-        raise InputError(f"{path} is no file of cameras that is read here: {_KNOWN}") from error
+        raise InputError(f"{error}; {_KNOWN}") from error
     if isinstance(content, list):
         whose = "3D Gaussian Splatting's own format" if _has(content, "img_name") else "a list"
         whose = "OpenSfM's own format" if _has(content, "shots") else whose
