@@ -20,7 +20,6 @@ from typer.main import get_command
 import keyorbit as ko
 from helpers.models import save_controlnet
 from keyorbit.cli import app
-from keyorbit.diffusion.backends.components import load_controlnet
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
@@ -47,12 +46,14 @@ def small_world(monkeypatch, tmp_path, model_folder):
     picture = Image.open(next((tmp_path / "chairs").glob("*/cond.png"))).convert("RGB")
     picture.save(tmp_path / "chair.png")
     monkeypatch.chdir(tmp_path)
-    small_controlnet = load_controlnet(save_controlnet(model_folder, tmp_path / "controlnet"), torch.float32)
 
     def loaded(*args, controlnet=None, **options):
-        if controlnet is not None:
-            backend.add_controlnet(small_controlnet)
-        return backend
+        if controlnet is None:
+            return backend
+        save_controlnet(model_folder, tmp_path / "controlnet")
+        other = load_backend(model_folder, controlnet=str(tmp_path / "controlnet"))
+        other.generate = partial(other.generate, steps=2)
+        return other
 
     monkeypatch.setattr(ko, "load_backend", loaded)
     monkeypatch.setattr(ko, "DiscoverConfig", partial(ko.DiscoverConfig, steps=3))

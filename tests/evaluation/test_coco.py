@@ -65,6 +65,11 @@ LAYOUTS = {
     "Label Studio's storage": ("result.json", "data/local-files/?d=x/a.png", "images/a.png"),
     "an absolute path": ("annotations/test.json", "/home/me/a.png", "images/a.png"),
     "an address": ("a.json", "https://example.org/x/a.png", "a.png"),
+    "Label Studio's storage, quoted": ("result.json", "data/local-files/?d=x/my%20%C3%A4.png", "images/my ä.png"),
+    "a signed address": ("a.json", "https://example.org/x/a.png?Expires=1&Signature=b", "a.png"),
+    "composed accents": ("annotations/person_keypoints_default.json", "\u00e4.png", "images/default/a\u0308.png"),
+    "accents apart": ("annotations/person_keypoints_default.json", "a\u0308.png", "images/default/\u00e4.png"),
+    "AP-10K": ("annotations/ap10k-test-split1.json", "a.png", "data/a.png"),
 }
 
 
@@ -92,6 +97,9 @@ def test_which_of_several_files(tmp_path):
         write(tmp_path / "cvat" / "annotations" / name)
     found = [annotation_file(tmp_path / "cvat", split).name for split in ("train", "test")]
     assert found == ["person_keypoints_Train.json", "person_keypoints_Validation.json"]
+    write(tmp_path / "boxes" / "annotations" / "instances_default.json", [], [{"id": 1, "name": "chair"}])
+    with pytest.raises(InputError, match=r"instances_default\.json: no category has keypoints .*export COCO keypoints"):
+        read_dataset("coco", tmp_path / "boxes")
     for name in ("a.json", "b.json"):
         write(tmp_path / "own" / name)
     with pytest.raises(InputError, match=r"several files of annotations \(a\.json, b\.json\): give one of them"):
@@ -151,6 +159,23 @@ def test_a_box_and_a_skeleton_in_a_group_are_one_object(tmp_path):
     for name in ("coco", "coco/chair"):
         (thing,) = read_dataset(name, path)
         torch.testing.assert_close(landmarks(thing, 2), AS_BOXED)
+
+
+def test_single_points_beside_skeletons_are_counted(tmp_path, caplog):
+    """CVAT exports points that belong to no skeleton with a category that lists no keypoints."""
+    picture(tmp_path / "a.png")
+    points = MARKED | {"id": 8, "category_id": 2, "keypoints": [1, 2, 2]}
+    path = write(tmp_path / "a.json", [MARKED, points], [CATEGORY, {"id": 2, "name": "point", "keypoints": []}])
+    (thing,) = read_dataset("coco", path)
+    torch.testing.assert_close(landmarks(thing, 2), AS_BOXED)
+    assert caplog.messages == [f"{path}: skipped 1 of 2 annotations: 1 of categories that list no keypoints"]
+
+
+def test_shares_of_the_picture_are_no_pixels(tmp_path):
+    picture(tmp_path / "a.png")
+    path = write(tmp_path / "a.json", [MARKED | {"keypoints": [0.25, 0.25, 2, 0.75, 0.75, 1, 0, 0, 0]}])
+    with pytest.raises(InputError, match=r"annotations\[0\]\.keypoints look like shares of the picture's width"):
+        read_dataset("coco", path)
 
 
 @pytest.mark.parametrize("ids", [(1, 1.0), ("1", 1), (1.0, "1"), ("a", "a"), (0, 0)])

@@ -13,6 +13,7 @@ from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation.evaluate import detect_each, evaluate
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.keypoints import Keypoints2D
+from keyorbit.objects.framing import Framing
 
 
 def test_the_fit_comes_from_the_objects_given_for_it():
@@ -112,6 +113,17 @@ def test_landmarks_are_drawn_onto_the_input_picture_with_the_camera_that_was_fou
         visible[0, 0] = False
         things.append(replace(thing, truth=replace(truth, keypoints_2d=true, visible=visible)))
     assert evaluate(found, things).input.landmark_2d == pytest.approx(0.02, abs=2e-3)
+    # The object is beyond the middle square, in whose unit square the landmarks are.
+    beyond = Framing((40, 20), (20, 0, 40, 20), (20, 0, 40, 20))
+    moved = [
+        replace(
+            one,
+            framing=beyond,
+            input_camera=replace(one.input_camera, cameras=one.input_camera.cameras.zoomed(1.0, (-0.5, 0.0))),
+        )
+        for one in found
+    ]
+    assert evaluate(moved, things).input.landmark_2d == pytest.approx(0.02, abs=2e-3)
     unseen = [replace(t, truth=replace(t.truth, visible=torch.zeros_like(t.truth.visible))) for t in things]
     assert evaluate(found, unseen).input.landmark_2d is None
     blind = [replace(thing, truth=None) for thing in things]

@@ -10,6 +10,7 @@ from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import evaluate
 from keyorbit.evaluation.measures import MEASURES, motion_of
 from keyorbit.evaluation.metrics.iou import geodesic_distances
+from keyorbit.objects.framing import Framing
 
 IDEAL_SHARES = (
     *("pck3d_0.1", "spair_pck_per_image_0.1", "spair_pck_per_point_0.1", "skeleton_merger_das"),
@@ -155,6 +156,10 @@ def test_pictures_with_landmarks_but_no_space_are_judged_in_the_picture():
         )
         flat = replace(detection.keypoints_2d, input_xy=xy, input_score=torch.ones(LANDMARKS))
         found.append(replace(detection, keypoints_2d=flat))
+    # Where the object is beyond the middle square, its places are told in another one than the landmarks.
+    flat, beyond = found[0].keypoints_2d, Framing((40, 20), (20, 0, 40, 20), (20, 0, 40, 20))
+    moved = replace(flat, input_xy=flat.input_xy - torch.tensor([0.5, 0.0]))
+    found[0] = replace(found[0], keypoints_2d=moved, framing=beyond)
     scores = evaluate(found, things)
     assert scores.landmark_3d is None
     assert scores.landmark_2d < 5e-3

@@ -122,7 +122,12 @@ def test_a_damaged_line_of_colmaps_cameras_is_told(row, photographs, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[1, 2]", r" cannot be \[1, 2\]; it must be a table"),
+        ("[1, 2]", " is a list, which is not read here: give a COLMAP model's folder, a transforms.json, or "),
+        (
+            '[{"img_name": "a", "fx": 9}]',
+            " is 3D Gaussian Splatting's own format, which is not read here: give a COLMAP",
+        ),
+        ('[{"cameras": {}, "shots": {}}]', " is OpenSfM's own format, which is not read here: give"),
         ("7", " cannot be 7; it must be a table"),
         ("", " cannot be read as JSON"),
         ('{"cameras": [1]}', r": cameras cannot be \[1\]; it must be a table"),
@@ -136,6 +141,13 @@ def test_files_that_hold_no_cameras_are_told(text, words, small_photographs, tmp
     (tmp_path / "cameras.json").write_text(text)
     with pytest.raises(InputError, match=rf"cameras\.json{words}"):
         load_capture(small_photographs, tmp_path / "cameras.json", Layout(3, 2), 16)
+
+
+@pytest.mark.parametrize("content", [b"<?xml version='1.0'?>", b"\x93NUMPY", b"PK\x03\x04"])
+def test_files_of_other_kinds_are_told(content, small_photographs, tmp_path):
+    (tmp_path / "cameras.xml").write_bytes(content)
+    with pytest.raises(InputError, match=r"cameras\.xml (is no text|cannot be read as JSON).*; give a COLMAP"):
+        load_capture(small_photographs, tmp_path / "cameras.xml", Layout(3, 2), 16)
 
 
 @pytest.fixture

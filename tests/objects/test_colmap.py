@@ -144,6 +144,15 @@ def test_of_the_same_names_those_for_pictures_of_this_size_are_taken(photographs
     torch.testing.assert_close(found.cameras.world_to_camera, moved(2.0).world_to_camera, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("place", ["colmap_text", "sparse/aligned", "out/undistorted/sparse"])
+def test_a_model_elsewhere_in_a_project_is_named(place, photographs, tmp_path):
+    (tmp_path / "project" / place).mkdir(parents=True)
+    write_model(tmp_path / "project" / place, RIG, 24, 24, NAMES)
+    (tmp_path / "project" / "database.db").touch()
+    with pytest.raises(InputError, match=rf"project has a COLMAP model in {tmp_path / 'project' / place}, .*give that"):
+        load_capture(photographs, tmp_path / "project", Layout(3, 2), 16)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -269,6 +269,30 @@ def test_what_is_left_out_of_a_folder_is_counted_in_one_line(tmp_path, caplog):
     assert left_out(tmp_path / "b.PNG") == ""
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n", "a pointer of Git LFS.* git lfs pull"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>", "text such as a web page or an SVG; save the picture itself"),
+        (b"%PDF-1.7", "of no kind that is known here; save it as JPEG or PNG"),
+    ],
+)
+def test_what_was_downloaded_in_the_place_of_a_picture_is_told(content, words, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.jpg cannot be read as a picture: it is {words}"):
+        load_image(tmp_path / "a.jpg")
+
+
+def test_pictures_one_folder_below_are_told(tmp_path):
+    for name in (".git", "__MACOSX", "train"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "__MACOSX" / "._a.png").write_bytes(b"x")
+    for name in (".git", "train"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.png")
+    with pytest.raises(InputError, match=rf"; there are pictures in {tmp_path / 'train'}: give that folder$"):
+        object_paths(tmp_path)
+
+
 def test_a_hidden_folder_is_no_object(tmp_path):
     for name in ("a", ".ipynb_checkpoints"):
         (tmp_path / name).mkdir()

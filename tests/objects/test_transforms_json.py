@@ -174,7 +174,7 @@ def test_other_conventions_are_named(poses, words, scene):
         ({"fl_x": 0.9, "w": 48, "h": 32}, "has a focal length of 0.9 pixels for a picture 48 pixels wide"),
         (FULL | {"cx": 4000}, "has its principal point at 4000 in a picture 48 pixels wide, far outside"),
         ({"camera_angle_x": 0.7, "cx": 24.0}, "has cx or cy, and no w and h"),
-        (FULL | {"camera_model": "EQUIRECTANGULAR"}, "it is a EQUIRECTANGULAR camera, which has no flat picture"),
+        (FULL | {"camera_model": "EQUIRECTANGULAR"}, "it is a EQUIRECTANGULAR camera; there are: SIMPLE_PINHOLE, "),
         (
             FULL | {"distortion_params": [0.0] * 12},
             "it has 12 distortion_params, where k1, k2, k3, k4, p1, p2 are known",
@@ -186,3 +186,8 @@ def test_other_conventions_are_named(poses, words, scene):
 def test_what_cannot_be_used_is_told(top, words, scene):
     with pytest.raises(InputError, match=words):
         read(scene(top))
+
+
+def test_a_frame_twice_with_different_poses_is_told(scene):
+    with pytest.raises(InputError, match=r"has 'images/frame_0\.png' twice, with different cameras: remove one"):
+        read(scene(FULL, lambda frames: [*frames, frames[1] | {"file_path": frames[0]["file_path"]}]))

@@ -305,7 +305,9 @@ def _drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predic
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
         camera, seen = detection.input_camera, truth.visible[0] & truth.known
         if camera is not None and bool(seen.any()):
-            away = torch.linalg.vector_norm(camera.cameras.project(points)[0] - truth.keypoints_2d[0], dim=-1)
+            scale, shift = (1.0, (0.0, 0.0)) if detection.framing is None else detection.framing.to_middle
+            places = camera.cameras.zoomed(scale, shift).project(points)[0]
+            away = torch.linalg.vector_norm(places - truth.keypoints_2d[0], dim=-1)
             distances.append(float(away[seen].mean()) if float(camera.score) > 0 else math.inf)
     return _finite_median(distances)
 

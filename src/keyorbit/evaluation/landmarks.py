@@ -120,9 +120,15 @@ def _either_way(predict: Callable[[Judged, Tensor], Tensor], test: Judged, fit: 
 
 
 def _in_picture(detection: Detection) -> Float[Tensor, "keypoint 2"] | None:
-    """Return the keypoints on the input picture: those of the only view, or of the pass that reads that picture."""
-    flat = detection.keypoints_2d
-    return flat.xy[0] if len(flat.xy) == 1 else flat.input_xy
+    """Return the keypoints on the input picture: those of the only view, or of the pass that reads that picture.
+
+    They are in the unit square of its middle square, as landmarks are, wherever the object is.
+    """
+    flat, framing = detection.keypoints_2d, detection.framing
+    if len(flat.xy) == 1 or flat.input_xy is None or framing is None:
+        return flat.xy[0] if len(flat.xy) == 1 else flat.input_xy
+    scale, shift = framing.to_middle
+    return flat.input_xy * scale + torch.tensor(shift)
 
 
 def _extent(covered: Bool[Tensor, " pixel"]) -> Float[Tensor, ""]:

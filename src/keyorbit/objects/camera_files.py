@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _LARGEST = 16 * 2**20
 # What NeRF's scenes have instead of transforms.json.
 _SPLITS = ("train", "val", "test")
+_KNOWN = "give a COLMAP model's folder, a transforms.json, or a JSON file with world_to_camera and intrinsics"
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,25 @@ def _joined(folder: Path, files: Sequence[Path]) -> list[Shots]:
 def _read_file(path: Path) -> CameraMatrices | list[Shots]:
     if path.suffix.lower() in (".bin", ".txt") and path.stem in ("cameras", "images") and path.is_file():
         raise InputError(f"{path} is one file of a COLMAP model: give the folder that it is in, {path.parent}")
-    content = _content(path)
+    try:
+        content = _content(path)
+    except InputError as error:
+        if path.suffix.lower() == ".json" or not path.is_file():
+            raise
+        raise InputError(f"{error}; {_KNOWN}") from error
+    if isinstance(content, list):
+        whose = "3D Gaussian Splatting's own format" if _has(content, "img_name") else "a list"
+        whose = "OpenSfM's own format" if _has(content, "shots") else whose
+        raise InputError(f"{path} is {whose}, which is not read here: {_KNOWN}")
     if isinstance(content, dict) and "frames" in content:
         return [transforms_in(content, path)]
     if isinstance(content, dict) and "cameras" in content:
         return from_values(_Below, content, str(path), others=True).cameras
     return from_values(CameraMatrices, content, str(path), others=True)
+
+
+def _has(content: list[Any], key: str) -> bool:
+    return bool(content) and isinstance(content[0], dict) and key in content[0]
 
 
 def _content(path: Path) -> Any:

@@ -24,6 +24,8 @@ _CAMERA = ("number", "model", "width", "height", "parameters")
 _IMAGE = ("number", "qw", "qx", "qy", "qz", "tx", "ty", "tz", "camera", "name")
 # Where a project keeps its models, each of them directly or in folders 0, 1, …; the undistorted ones first.
 _PLACES = (".", "sparse", "colmap/sparse", "dense/sparse", "dense/0/sparse", "dense", "distorted/sparse", "colmap")
+# How deep elsewhere a model is looked for, to be named.
+_LEVELS = ("*", "*/*", "*/*/*")
 
 Identifier = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Pixels = Annotated[float, Meta(ge=1, le=2**31 - 1)]
@@ -132,6 +134,9 @@ def colmap_models(folder: Path) -> list[Path]:
             found += [path for path in (base, *numbered) if path not in found and _files(path)]
     if found:
         return found
+    deeper = (path for level in _LEVELS for path in sorted(folder.glob(level)) if path.is_dir())
+    if model := next((path for path in deeper if _files(path)), None):
+        raise InputError(f"{folder} has a COLMAP model in {model}, where none is looked for: give that folder")
     if data := next((path for path in (*folder.glob("*.db"), *folder.glob("*/*.db"))), None):
         raise InputError(f"{folder} holds a database of COLMAP's, {data.name}, but no model: its mapper makes one")
     raise InputError(

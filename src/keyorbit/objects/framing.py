@@ -73,9 +73,12 @@ class Framing:
     @property
     def scale_and_shift(self) -> tuple[float, tuple[float, float]]:
         """What brings places in the unit square of ``seen`` to that of ``shown``: scale · xy + shift."""
-        side = self.shown[2] - self.shown[0]
-        shift = ((self.seen[0] - self.shown[0]) / side, (self.seen[1] - self.shown[1]) / side)
-        return (self.seen[2] - self.seen[0]) / side, shift
+        return _scale_and_shift(self.seen, self.shown)
+
+    @property
+    def to_middle(self) -> tuple[float, tuple[float, float]]:
+        """What brings places in the unit square of ``shown`` to that of the middle square, where a truth is told in."""
+        return _scale_and_shift(self.shown, _middle(self.size))
 
     def shares(self, box: Box) -> list[float]:
         """The box in widths and heights of the picture."""
@@ -89,9 +92,7 @@ def has_alpha(image: Image.Image) -> bool:
 
 def middle_square(image: Image.Image) -> tuple[int, int, int, int]:
     """Return the box of a picture's middle square, as models crop it: left, top, right, bottom, in pixels."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return left, top, left + side, top + side
+    return _middle(image.size)
 
 
 def frame(image: Image.Image, recentre: bool = True, name: str = "a picture", of_rig: bool = False) -> Framing:
@@ -204,6 +205,18 @@ def _box(mask: Bool[ndarray, "height width"]) -> Box:
         max(c.stop for c in columns),
         max(r.stop for r in rows),
     )
+
+
+def _middle(size: tuple[int, int]) -> Box:
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return left, top, left + side, top + side
+
+
+def _scale_and_shift(one: Box, other: Box) -> tuple[float, tuple[float, float]]:
+    """What brings places in the unit square of one square to that of another."""
+    side = other[2] - other[0]
+    return (one[2] - one[0]) / side, ((one[0] - other[0]) / side, (one[1] - other[1]) / side)
 
 
 def _square_about(box: Box, side: int) -> Box:

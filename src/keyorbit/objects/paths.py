@@ -1,5 +1,6 @@
 """Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,9 +43,18 @@ def object_paths(path: Path) -> list[Path]:
     if not objects:
         kinds, left = ", ".join(IMAGE_SUFFIXES), left_out(path)
         raise InputError(
-            f"{path} holds no object folders (with meta.json) and no pictures ({kinds})" + (f"; {left}" if left else "")
+            f"{path} holds no object folders (with meta.json) and no pictures ({kinds})"
+            + (f"; {left}" if left else "")
+            + _pictures_below(path)
         )
     return objects
+
+
+def _pictures_below(path: Path) -> str:
+    """Return which folder in this one to give; empty where none has pictures."""
+    below = (inner for inner in sorted(path.iterdir()) if inner.is_dir() and not _hidden(inner))
+    found = next((inner for inner in below if os.access(inner, os.R_OK | os.X_OK) and _pictures(inner)), None)
+    return f"; there are pictures in {found}: give that folder" if found else ""
 
 
 def check_picture(path: Path) -> None:

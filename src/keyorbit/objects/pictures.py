@@ -228,7 +228,7 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
             if _animated(file):
                 log.warning("%s has several frames: the first one is read", path)
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} cannot be read as a picture: it is {_kind(path)}; save it as JPEG or PNG") from error
+        raise InputError(f"{path} cannot be read as a picture: it is {_kind(path)}") from error
     except Image.DecompressionBombError as error:
         words = str(error).partition(",")[0]
         raise InputError(f"{path} is too large a picture: {words}; save it at a smaller size") from error
@@ -247,12 +247,17 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
 
 
 def _kind(path: Path) -> str:
-    """What a file is that Pillow does not know, by its first bytes: telephones' pictures go by any name."""
+    """What a file is that Pillow does not know, by its first bytes, and what to do: they go by any name."""
     with path.open("rb") as file:
-        start = file.read(12)
-    if start[4:8] != b"ftyp":
-        return "of no kind that is known here"
-    return "an AVIF picture, which Pillow 11.3 reads" if start[8:12] in (b"avif", b"avis") else "a HEIC picture"
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, in the place of the picture: get it with git lfs pull"
+    if start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
+        return "text such as a web page or an SVG; save the picture itself, as JPEG or PNG"
+    kind = "of no kind that is known here"
+    if start[4:8] == b"ftyp":
+        kind = "an AVIF picture, which Pillow 11.3 reads" if start[8:12] in (b"avif", b"avis") else "a HEIC picture"
+    return f"{kind}; save it as JPEG or PNG"
 
 
 def _opened(stream: BinaryIO) -> Image.Image:

@@ -112,7 +112,10 @@ def _matched(source: Shots, folder: Path, photographs: Sequence[Path]) -> tuple[
         most = max(_common(parts[i], whole) for i in fits)
         best = [i for i in fits if _common(parts[i], whole) == most]
         if len(best) > 1:
-            names = " and ".join(short(source.shots[i].name) for i in best[:2])
+            one, other = (source.shots[i].name for i in best[:2])
+            if one == other:
+                raise InputError(f"{source.where} has {short(one)} twice, with different cameras: remove one")
+            names = f"{short(one)} and {short(other)}"
             raise InputError(
                 f"{source.where} has {names}, and {path} may be either: give the folder in which they are told apart"
             )

@@ -124,7 +124,7 @@ def _lens(everywhere: Transforms, frame: Frame) -> Intrinsics | str:
 
     model = str(told("camera_model") or "OPENCV").upper()
     if model not in (*_FLAT, *_FISHEYES):
-        return f"it is a {short(model)[1:-1]} camera, which has no flat picture here"
+        return f"it is a {short(model)[1:-1]} camera; there are: {', '.join((*_FLAT, *_FISHEYES))}"
     width, height = told("w"), told("h")
     across, down = _angle(told("camera_angle_x"), told("x_fov")), _angle(told("camera_angle_y"), told("y_fov"))
     fx, fy = told("fl_x") or _focal(width, across), told("fl_y") or _focal(height, down)

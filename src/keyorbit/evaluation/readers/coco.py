@@ -12,7 +12,7 @@ Studio measure them. COCO's own keypoints are numbers of pixels: they are half a
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,12 +80,14 @@ class _Landmarks:
         pairs: left/right twins.
         places: of each category, by its id: the first of its landmarks, and their number; None where it is not read.
         only: the same for what names no category, or none that is there. None where that is not clear.
+        without: ids of the categories that list no landmarks; theirs are the only ones that others list.
     """
 
     names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
     places: Mapping[str, tuple[int, int] | None]
     only: tuple[int, int] | None
+    without: frozenset[str]
 
 
 def read_coco(path: Path, split: str, category: str = "") -> ObjectDataset:
@@ -116,7 +118,7 @@ def read_coco(path: Path, split: str, category: str = "") -> ObjectDataset:
     for i, marked in enumerate(told.annotations):
         where = f"{path}: annotations[{i}]"
         place = _place(marked, landmarks, where)
-        if why := _left_out(marked, place):
+        if why := _left_out(marked, place, landmarks.without):
             skipped[why] += 1
         elif place is not None:
             annotations.append(_annotation(marked, images, len(landmarks.names), place, where))
@@ -136,7 +138,7 @@ def _place(told: _Marked, landmarks: _Landmarks, where: str) -> tuple[int, int] 
     return landmarks.places.get(key, landmarks.only)
 
 
-def _left_out(told: _Marked, place: tuple[int, int] | None) -> str:
+def _left_out(told: _Marked, place: tuple[int, int] | None, without: Set[str]) -> str:
     """Return why an annotation is no object for us; empty where it is one."""
     if place is None:
         return "of other categories"
@@ -144,6 +146,8 @@ def _left_out(told: _Marked, place: tuple[int, int] | None) -> str:
         return "of groups (iscrowd)"
     if not told.keypoints:
         return "without keypoints"
+    if _key(told.category_id) in without and len(told.keypoints) != 3 * place[1]:
+        return "of categories that list no keypoints"  # CVAT's single points, beside skeletons
     return "" if any(told.keypoints[2::3]) else "whose keypoints are all unmarked"
 
 
@@ -166,9 +170,10 @@ def _landmarks(categories: Sequence[_Category], wanted: str, path: Path) -> _Lan
     only = (0, len(names)) if len(marked) == 1 or (len(lists) == 1 and not wanted) else None
     # What CVAT exports of a box and a skeleton in a group has the box's category, and keypoints all the same.
     places = {_key(kind.id): None if kind.keypoints else only for kind in categories}
+    without = frozenset(_key(kind.id) for kind in categories if not kind.keypoints)
     places |= {_key(kind.id): (firsts[kind.keypoints or ()], len(kind.keypoints or ())) for kind in chosen}
     pairs = tuple((firsts[each] + i, firsts[each] + j) for each in lists for i, j in _pairs(each))
-    return _Landmarks(names, pairs, places, only)
+    return _Landmarks(names, pairs, places, only, without)
 
 
 def _images(told: Sequence[_Image], path: Path) -> dict[str, tuple[Path, tuple[float, float] | None]]:
@@ -206,6 +211,8 @@ def _annotation(
     points = np.zeros((total, 3))
     points[first : first + count] = np.array(told.keypoints, float).reshape(count, 3)
     xy, seen = points[:, :2], points[:, 2] > 0
+    if seen.sum() > 1 and 0 < xy[seen].max() <= 1 and xy[seen].min() >= 0:
+        raise InputError(f"{where}.keypoints look like shares of the picture's width and height; COCO's are pixels")
     box = _box(told, xy, seen)
     width, height = box[2] - box[0], box[3] - box[1]
     picture, size = images[_key(told.image_id)]

@@ -7,9 +7,11 @@ FOLDER/result.json, FOLDER/images/….jpg, named images\\….jpg on Windows     
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.tables import below, need_file
@@ -17,6 +19,8 @@ from keyorbit.evaluation.readers.tables import below, need_file
 # What programs call the parts of a data set, by our names of them; COCO's own first.
 SUBSETS = {"train": ("train2017", "train"), "test": ("val2017", "test", "valid", "val")}
 _PREFIX = "person_keypoints_"
+# COCO's other files, whose names begin like this: without keypoints.
+_OTHERS = ("instances_", "captions_", "stuff_", "panoptic_", "image_info_")
 # What Label Studio puts before the name of an uploaded file.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 # Keys that other programs' own formats have, and COCO has not.
@@ -39,7 +43,14 @@ def annotation_file(path: Path, split: str) -> Path:
     ]
     if there := next((way for way in ways if way.is_file()), None):
         return there
-    found = sorted(folder.glob(f"{_PREFIX}*.json")) or sorted(path.glob("[!.]*.json"))
+    beside = sorted(folder.glob("[!.]*.json"))
+    found = (
+        [file for file in beside if file.name.startswith(_PREFIX)]
+        or sorted(path.glob("[!.]*.json"))
+        or [file for file in beside if not file.name.startswith(_OTHERS)]
+        # What CVAT calls "COCO", to be told that it has no keypoints.
+        or [file for file in beside if file.name.startswith(_OTHERS[0])]
+    )
     others = tuple(name for key, names in SUBSETS.items() if key != split for name in names)
     fitting = [file for file in found if not _subset(file).lower().startswith(others)]
     if len(fitting) > 1:
@@ -67,7 +78,8 @@ def picture_folders(path: Path) -> tuple[Path, ...]:
         return path.parent, path.parent / "images"
     root = path.parent.parent
     own = root / _subset(path)  # COCO's, which is named as missing where there is none
-    there = [way for way in (root / "images" / _subset(path), root / "images", own) if way.is_dir()]
+    ways = (root / "images" / _subset(path), root / "images", own, root / "data")
+    there = [way for way in ways if way.is_dir()]
     return (*(there or [own]), root, path.parent)
 
 
@@ -75,14 +87,13 @@ def picture_in(folders: Sequence[Path], name: str, where: str) -> Path:
     """Return a picture's file by the name that annotations give to it; the likeliest one where it is missing.
 
     A name may be of a place on another machine, such as ``..\\upload\\1\\a.png``: then its last part counts, also
-    without the prefix that Label Studio gives to uploads.
+    without the prefix that Label Studio gives to uploads. It may be written as addresses are, and its accents may be
+    composed otherwise than on the disk.
 
     Raises:
         InputError: the name leads out of the folders, and no file in them has its last part.
     """
-    plain = name.replace("\\", "/")
-    last = plain.rsplit("/", 1)[-1].removeprefix("?d=")
-    for form in dict.fromkeys((name, plain, last, _UPLOAD.sub("", last))):
+    for form in dict.fromkeys(_forms(name)):
         for folder in folders:
             try:
                 file = below(folder, form, where)
@@ -93,5 +104,16 @@ def picture_in(folders: Sequence[Path], name: str, where: str) -> Path:
     return below(folders[0], name, where)
 
 
+def _forms(name: str) -> Iterator[str]:
+    """Yield what a file may be called by the name that annotations give to it, the likeliest first."""
+    plain = name.replace("\\", "/")
+    last = plain.rsplit("/", 1)[-1].removeprefix("?d=")
+    address = unquote(last.partition("?")[0])
+    for form in (name, plain, last, _UPLOAD.sub("", last), address, _UPLOAD.sub("", address)):
+        yield form
+        for way in ("NFC", "NFD"):  # macOS keeps accents apart from their letters
+            yield unicodedata.normalize(way, form)
+
+
 def _subset(path: Path) -> str:
-    return path.stem.removeprefix(_PREFIX)
+    return path.stem.removeprefix(_PREFIX).removeprefix(_OTHERS[0])
