@@ -16,6 +16,7 @@ from torch import Tensor
 from keyorbit.errors import InputError
 from keyorbit.objects.framing import has_alpha, middle_square
 from keyorbit.objects.paths import check_picture
+from keyorbit.storage.content import stand_in
 
 log = logging.getLogger(__name__)
 
@@ -250,8 +251,8 @@ def _kind(path: Path) -> str:
     """What a file is that Pillow does not know, by its first bytes, and what to do: they go by any name."""
     with path.open("rb") as file:
         start = file.read(64)
-    if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, in the place of the picture: get it with git lfs pull"
+    if words := stand_in(path):
+        return words.removeprefix("it is ")
     if start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
         return "text such as a web page or an SVG; save the picture itself, as JPEG or PNG"
     kind = "of no kind that is known here"
