@@ -18,7 +18,9 @@ from PIL import Image
 from typer.main import get_command
 
 import keyorbit as ko
+from helpers.models import save_controlnet
 from keyorbit.cli import app
+from keyorbit.diffusion.backends.components import load_controlnet
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
@@ -45,7 +47,14 @@ def small_world(monkeypatch, tmp_path, model_folder):
     picture = Image.open(next((tmp_path / "chairs").glob("*/cond.png"))).convert("RGB")
     picture.save(tmp_path / "chair.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ko, "load_backend", lambda *args, **options: backend)
+
+    def load_small(*args, controlnet=None, **options):
+        if controlnet:
+            folder = save_controlnet(model_folder, tmp_path / "controlnet")
+            backend.add_controlnet(load_controlnet(folder, backend.dtype))
+        return backend
+
+    monkeypatch.setattr(ko, "load_backend", load_small)
     monkeypatch.setattr(ko, "DiscoverConfig", partial(ko.DiscoverConfig, steps=3))
     monkeypatch.setattr(backend, "generate", partial(backend.generate, steps=2), raising=False)
     return {
