@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from keyorbit.budget import check_budget
+from keyorbit.diffusion.backends.weight_files import pointer
 from keyorbit.errors import InputError, first_line, memory_shortage
 
 # The first version of torch whose `weights_only` holds what it promises.
@@ -63,6 +64,8 @@ def loaded(source: Path) -> Any:
     except Exception as error:  # of damaged files torch raises nearly anything
         if memory_shortage(error):
             raise
+        if why := pointer(source):
+            raise InputError(f"{source} cannot be opened: {why}") from error
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
                 f"{source} was not opened, since that could run code: it holds {named[1]:.100}, which is no tensor; "
@@ -91,8 +94,9 @@ def state_dict(content: Any, source: Path) -> dict[str, torch.Tensor]:
             raise InputError(
                 f"{source} is no state dict: it holds a {type(value).__name__} under the name {name!r:.100}"
             )
-        if value.layout != torch.strided or value.is_quantized:
-            raise InputError(f"{source} cannot be stored as safetensors: {name:.100} is not a dense tensor")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            without = "has no values (device meta)" if value.is_meta else "is not a dense tensor"
+            raise InputError(f"{source} cannot be stored as safetensors: {name:.100} {without}")
     return {name: value.detach() for name, value in content.items()}
 
 

@@ -25,7 +25,7 @@ from keyorbit.diffusion.backends.configurations import (
     VisionConfig,
     read_config,
 )
-from keyorbit.diffusion.backends.weight_files import file_names, weight_files
+from keyorbit.diffusion.backends.weight_files import file_names, pointer, weight_files
 from keyorbit.errors import InputError
 from keyorbit.storage.content import json_of
 
@@ -39,7 +39,6 @@ _CONFIGS: dict[Any, tuple[str, type]] = {
     EulerAncestralDiscreteScheduler: ("scheduler_config.json", SchedulerConfig),
     DDIMScheduler: ("scheduler_config.json", SchedulerConfig),
 }
-_GIT_LFS = b"version https://git-lfs"
 _CLASS_FILES = ("config.json", "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json")
 _CLASS_KEYS = ("_class_name", "architectures", "image_processor_type", "feature_extractor_type", "tokenizer_class")
 
@@ -87,15 +86,8 @@ def numbers_in(file: Path) -> int:
         with safe_open(file, "pt") as stored:
             shapes = [stored.get_slice(key).get_shape() for key in stored.keys()]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} cannot be loaded: {_pointer(file) or error}") from error
+        raise InputError(f"{file} cannot be loaded: {pointer(file) or error}") from error
     return sum(torch.Size(shape).numel() for shape in shapes)
-
-
-def _pointer(file: Path) -> str:
-    """What to do where a repository was cloned without its large files; empty for another file."""
-    with file.open("rb") as stored:
-        begins = stored.read(len(_GIT_LFS))
-    return "it only names a file of Git LFS: fetch that with 'git lfs pull' in its folder" if begins == _GIT_LFS else ""
 
 
 def check_numbers(tensors: Iterable[tuple[str, torch.Tensor]], where: str) -> None:

@@ -10,6 +10,7 @@ _STEMS = {".safetensors": ("diffusion_pytorch_model", "model"), ".bin": ("diffus
 # Half precision is taken where there is nothing else.
 _VARIANTS = (None, "fp16", "bf16")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_GIT_LFS = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,10 @@ def as_safetensors(name: str) -> str:
 def file_names(folder: Path) -> list[str]:
     """Of the files in a folder; not of links that lead nowhere, as a cache has them whose files were removed."""
     return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def pointer(file: Path) -> str:
+    """What to do where a repository was cloned without its large files; empty for another file."""
+    with file.open("rb") as stored:
+        begins = stored.read(len(_GIT_LFS))
+    return "it only names a file of Git LFS: fetch that with 'git lfs pull' in its folder" if begins == _GIT_LFS else ""
