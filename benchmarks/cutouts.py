@@ -54,7 +54,7 @@ def main() -> None:
                     rows.append({"share": share, "place": place, "recentre": recentre})
                     rows[-1] |= judged(detector, thing, xy, true.xyz, share)
                     if args.json:
-                        args.json.write_text(json.dumps(rows))
+                        args.json.write_text(json.dumps(rows), encoding="utf-8")
     Console(width=140).print(table(rows))
     for recentre in (False, True):
         chosen = [row for row in rows if row["recentre"] is recentre]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import keyorbit as ko
-from keyorbit.diffusion.attention import cross_attention_layers
 from keyorbit.diffusion.inspection.shape_report import inspect_model
+from keyorbit.diffusion.layers import cross_attention_layers
 
 Texts = dict[str, list[str]]
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def _json_of(command: Sequence[str]) -> dict[str, Any]:
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     subprocess.run([*command, str(path)], cwd=ROOT, check=True)
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -95,11 +95,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", choices=SLOW, default=list(SLOW), help="slow figures; default all")
     given = parser.parse_args()
-    kept = json.loads(given.out.read_text()) if given.out.exists() else {}
+    kept = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
     kept["cheap"] = cheap()
     for name in given.only:
         kept[name] = SLOW[name]()
-    given.out.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    given.out.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

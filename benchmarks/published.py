@@ -86,9 +86,10 @@ def main() -> None:
             seconds = (time.monotonic() - began) / len(args.seeds)
             print(f"{name}: {', '.join(f'{value:.2f}' for value in found[name])} ({seconds:.0f} s each)", flush=True)
             if args.json:
-                args.json.write_text(json.dumps({"settings": settings(args), "error_percent": found}, indent=1))
+                told = {"settings": settings(args), "error_percent": found}
+                args.json.write_text(json.dumps(told, indent=1), encoding="utf-8")
             if args.markdown:
-                args.markdown.write_text(table(found))
+                args.markdown.write_text(table(found), encoding="utf-8")
     print(table(found))
 
 

@@ -82,7 +82,7 @@ def test_the_command_line_says_it_in_one_sentence(data, path, model_folder, chai
     [
         ({"timestep": 5000}, r"info\.timestep cannot be 5000; it must be a whole number >= 0 and <= 999"),
         ({"timestep": []}, r"info\.timestep cannot be \[\]; it must be a whole number .* or a list of length >= 1"),
-        ({"mode": "both"}, r"info\.mode cannot be 'both'; it must be 'isolated' or 'joint'"),
+        ({"mode": "both"}, r"info\.mode cannot be 'both'; it must be 'alone' or 'isolated' or 'joint'"),
         ({"layers": [""]}, r"info\.layers\[0\] cannot be ''; it must be a string of length >= 1"),
         ({"pairs": [[0, 2]]}, "pairs of tokens with numbers up to 1"),
         ({"places": [[0, 0, 0]]}, "1 places for 2 tokens and 1 helpers: there must be one for each, or none"),

@@ -217,6 +217,13 @@ def test_a_controlnet_of_other_sizes_is_told_in_one_sentence(controlnet, tmp_pat
         load_controlnet(other, torch.float32)
 
 
+def test_a_whole_model_is_no_controlnet(pictures, tmp_path, model_folder, command, capsys):
+    words = ["generate", pictures, "--model", model_folder, "--out", tmp_path / "out"]
+    assert command(*words, "--normals", "--controlnet", model_folder) == 2
+    assert f"{model_folder} holds no ControlNet" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_of_one_view_generates_none(pictures, tmp_path, stable_diffusion_folder, command, capsys):
     assert command("generate", pictures, "--model", stable_diffusion_folder, "--out", tmp_path / "out") == 2
     assert "a model of a single view, which generates none" in capsys.readouterr().err

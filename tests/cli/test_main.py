@@ -8,6 +8,7 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from helpers.command_line import call
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
@@ -257,7 +258,9 @@ def test_tokens_of_another_model_are_refused(world, tmp_path, monkeypatch, capsy
 def test_a_separate_unet_is_another_model(world, tmp_path, monkeypatch, capsys, model_folder):
     stored = next((model_folder / "unet").glob("*.safetensors"))
     words = ["detect", world / "run", world / "data", "--out", tmp_path / "out", "--unet"]
-    for file, named in ((stored, "use that model"), (stored.with_suffix(".bin"), "no UNet state dict")):
+    other = tmp_path / "other.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(stored).items()}, other)
+    for file, named in ((other, "use that model"), (stored.with_suffix(".bin"), "no UNet state dict")):
         assert call(monkeypatch, *words, file) == 2
         assert named in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

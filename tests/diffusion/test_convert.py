@@ -111,12 +111,33 @@ def test_of_a_repository_no_more_is_fetched_than_is_converted(folder, model_fold
     assert load_backend(tmp_path / "new").fingerprint == fingerprint(model_folder)
 
 
-def test_a_pointer_to_a_file_that_was_not_cloned(model_folder, tmp_path):
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_a_pointer_to_a_file_that_was_not_cloned(kind, model_folder, tmp_path):
     shutil.copytree(model_folder, tmp_path / "model")
     file = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
-    with pytest.raises(InputError, match="only names a file of Git LFS: fetch that with 'git lfs pull'"):
-        load_backend(tmp_path / "model")
+    words = "it is a pointer of Git LFS, not the file itself: .*'git lfs pull'"
+    if kind == "safetensors":
+        with pytest.raises(InputError, match=words):
+            load_backend(tmp_path / "model")
+    file.rename(file.with_suffix(f".{kind}"))
+    with pytest.raises(InputError, match=words):
+        convert(str(tmp_path / "model"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_pickle_that_the_libraries_would_not_find(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "model")
+    for part, known in (("unet", "diffusion_pytorch_model"), ("vision_encoder", "pytorch_model")):
+        (file,) = (tmp_path / "model" / part).glob("*.safetensors")
+        torch.save(load_file(file), file.with_name("last.ckpt"))
+        file.unlink()
+        with pytest.raises(
+            InputError, match=f"{part} holds no weights.*: last.ckpt is taken if its name is {known}.bin"
+        ):
+            convert(str(tmp_path / "model"), tmp_path / "new")
+        file.with_name("last.ckpt").rename(file.with_name(f"{known}.bin"))
+    assert len(convert(str(tmp_path / "model"), tmp_path / "new")) == 2
 
 
 class Hostile:

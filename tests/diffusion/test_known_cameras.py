@@ -228,3 +228,7 @@ def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, c
         ko.KeypointDetector(
             load_backend(model_folder, rig=four, layout="1x4"), Tokens.load(tmp_path / "cached" / "tokens.safetensors")
         )
+    four.unlink()
+    assert command("detect", tmp_path / "cached", pictures / "0.png", "--out", tmp_path / "gone") == 2
+    assert "these tokens were discovered with the cameras in" in (said := capsys.readouterr().err)
+    assert "--rig FILE.json" in said

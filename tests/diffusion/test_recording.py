@@ -105,7 +105,7 @@ def test_objects_are_taken_a_batch_at_a_time(backend, objects):
 def test_objects_that_do_not_fit_are_named_in_a_batch_too(backend, objects):
     config = RecordConfig(("*",), "logits", PrepareConfig().settled(300))
     short = replace(objects[1], name="short", views=objects[1].views[:4], masks=None)
-    with pytest.raises(InputError, match=r"^short has 4 views; the model has 6$"):
+    with pytest.raises(InputError, match=r"^short has 4 views; the model has 6: give objects with 6, or .*--layout"):
         list(record_each(with_generators([objects[0], short]), backend, config, 2))
     with pytest.raises(InputError, match="batch must be 1 or more, not 0"):
         list(record_each(with_generators(objects), backend, config, 0))

@@ -296,7 +296,7 @@ def test_a_checkpoint_without_the_newer_settings_is_gone_on_with(stable_diffusio
     save_checkpoint(path, tensors, about, digest=True)
     assert len(discover(stable_diffusion, pictures, config, tmp_path / "run", resume=True)) == 2
     other = replace(config, single_view=SingleViewWeights(subjects=2))
-    with pytest.raises(InputError, match=r"other settings \(single_view\)"):
+    with pytest.raises(InputError, match=r"other settings \(single_view.subjects\)"):
         discover(stable_diffusion, pictures, other, tmp_path / "run", resume=True)
 
 

@@ -197,7 +197,7 @@ def test_sizes_that_do_not_fit_are_refused():
 
 def test_the_table_has_every_rig():
     table = (Path(__file__).parents[2] / "docs" / "layouts.md").read_text(encoding="utf-8")
-    rows = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
+    rows = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `") and line.count("|") == 8}
     assert set(rows) == set(NAMES)
     for name, row in rows.items():
         assert ("scale unknown" in row) == (not rig(name).scale_known)

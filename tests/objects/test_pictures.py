@@ -272,7 +272,10 @@ def test_what_is_left_out_of_a_folder_is_counted_in_one_line(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n", "a pointer of Git LFS, not the file itself: run .*git lfs pull"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n",
+            "a pointer of Git LFS, not the file itself: run .*git lfs pull",
+        ),
         (b"\xef\xbb\xbf\n<!DOCTYPE html>", "a web page, not the file itself: download it anew"),
         (b"<svg xmlns='a'>", "text such as a web page or an SVG; save the picture itself"),
         (b"%PDF-1.7", "of no kind that is known here; save it as JPEG or PNG"),

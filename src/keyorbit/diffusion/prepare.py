@@ -85,9 +85,17 @@ def object_cameras(thing: ObjectViews, backend: Backend) -> Cameras | None:
     count = backend.layout.num_views
     if thing.views is None or count == 1:
         return backend.cameras
-    if len(thing.views) != count:
-        raise InputError(f"{thing.name} has {len(thing.views)} views; the model has {count}")
+    check_views(thing, count)
     return thing.cameras or backend.cameras
+
+
+def check_views(thing: ObjectViews, count: int) -> None:
+    """Raise InputError where an object has views, and not as many as the model."""
+    if thing.views is not None and len(thing.views) != count:
+        raise InputError(
+            f"{thing.name} has {len(thing.views)} views; the model has {count}: give objects with {count}, or load a "
+            "model with as many views as these have (--layout and --rig; layout= and rig=)"
+        )
 
 
 def model_image(thing: ObjectViews, backend: Backend) -> Image.Image:

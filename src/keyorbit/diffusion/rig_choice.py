@@ -17,15 +17,31 @@ def check_rig(rig: str) -> None:
     """
     if rig in RIGS:
         return
-    try:
-        there = Path(rig).is_file()
-    except (OSError, ValueError):  # no file has a name that the system does not allow
-        there = False
-    if not there:
+    if not _is_file(rig):
         raise InputError(
             f"the cameras of {short(rig)} are unknown: give one of {', '.join(RIGS)}, or a JSON file of cameras"
         )
     rig_file(Path(rig))
+
+
+def check_rig_of(rig: str) -> None:
+    """Whether the cameras that tokens name are still to be had; tokens keep the name of a file, and not what is in it.
+
+    Raises:
+        InputError: they are not.
+    """
+    if rig not in RIGS and not _is_file(rig):
+        raise InputError(
+            f"these tokens were discovered with the cameras in {short(rig)}, and there is no such file: give the file "
+            "where it is now, --rig FILE.json (rig=)"
+        )
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # no file has a name that the system does not allow
+        return False
 
 
 def rig_file(path: Path) -> CameraMatrices:

@@ -64,6 +64,7 @@ class DiscoveryRun(ABC):
         self.tokens = initial_tokens(source.facts.text_rows, config).to(source.device)
         self.optimizer = torch.optim.Adam(self.tokens.parameters(), lr=config.rate)
         self.known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.moved: dict[int, Tensor] = {}
 
     @abstractmethod
     def begin(self, progress: Callable[[int, int], None]) -> None:
@@ -129,10 +130,19 @@ class DiscoveryRun(ABC):
     @final
     def warps(self, objects: Sequence[int]) -> Float[Tensor, "object version view 2 3"]:
         """How each version's views are warped, where no silhouettes are needed."""
-        device, versions, views = self.source.device, self.source.versions, self.source.facts.layout.num_views
-        mine = [(place, number) for place, number in enumerate(objects) if self.ranks.owns(number)]
-        found = {place: self.source.shown(number).warps.to(device) for place, number in mine}
+        versions, views = self.source.versions, self.source.facts.layout.num_views
+        found = {place: self._warps(number) for place, number in enumerate(objects) if self.ranks.owns(number)}
         return self._together(len(objects), found, (versions, views, 2, 3))
+
+    @final
+    def _warps(self, number: int) -> Float[Tensor, "version view 2 3"]:
+        """The warps of one of our objects, brought to the device once."""
+        if number in self.moved:
+            return self.moved[number]
+        found = self.source.shown(number).warps.to(self.source.device)
+        if len(self.moved) < KEPT:
+            self.moved[number] = found
+        return found
 
     @final
     def outlines(

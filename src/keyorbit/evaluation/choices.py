@@ -13,7 +13,7 @@ from keyorbit.errors import InputError
 from keyorbit.values import Amount, Count, Seed, check_fields
 
 # Pixels.
-ProtocolMapSide = Annotated[int, Meta(ge=1, le=8192)]
+ProtocolMapSide = Annotated[int, Meta(ge=2, le=8192)]
 
 # Those of evaluation/readers; the first is a dataset folder of our own.
 PLAIN_DATASETS = (

@@ -11,7 +11,7 @@ from torch import Tensor
 from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.config import SettledPrepare
-from keyorbit.diffusion.prepare import object_views, warped_versions
+from keyorbit.diffusion.prepare import check_views, object_views, warped_versions
 from keyorbit.diffusion.scores import without_autocast
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
@@ -77,8 +77,7 @@ def check_objects(objects: Objects, backend: Zero123PlusBackend) -> None:
     for thing in objects:
         if thing.views is None:
             raise InputError(f"{thing.name} has no views: training needs the true ones (grid.png or view_0.png …)")
-        if len(thing.views) != backend.layout.num_views:
-            raise InputError(f"{thing.name} has {len(thing.views)} views; the model has {backend.layout.num_views}")
+        check_views(thing, backend.layout.num_views)
 
 
 def sample_generator(seed: int, sample: int) -> torch.Generator:

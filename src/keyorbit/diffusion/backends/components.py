@@ -97,8 +97,10 @@ def load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
     """A ControlNet stored in the layout of ``sudo-ai/controlnet-zp11-depth-v1``.
 
     Raises:
-        InputError: as :func:`load_component`.
+        InputError: the folder is not that of one network, or as :func:`load_component`.
     """
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder} holds no ControlNet: one has a config.json, and its weights beside that")
     return load_component(folder, "ControlNet", ControlNetModel, dtype)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from keyorbit.diffusion.backends.folders import INDEX
 from keyorbit.diffusion.backends.loading import parts_of
 from keyorbit.diffusion.backends.pickles import convert_file
-from keyorbit.diffusion.backends.weight_files import as_safetensors, file_names, weight_files
+from keyorbit.diffusion.backends.weight_files import as_safetensors, file_names, pickles, weight_files
 from keyorbit.diffusion.hub_access import fetched
 from keyorbit.errors import InputError
-from keyorbit.storage.content import json_of
+from keyorbit.storage.content import json_of, stand_in
 from keyorbit.storage.files import make_folder, whole_file
 from keyorbit.storage.outputs import CONVERTED, replaced_folder
 
@@ -74,8 +74,10 @@ def _converted_part(folder: Path, target: Path, with_weights: bool) -> list[str]
         return []
     safe, pickled = weight_files(names), weight_files(names, ".bin")
     if not safe.names and not pickled.names:
-        raise InputError(f"{folder} holds no weights, or not all of their shards")
+        raise InputError(f"{folder} holds no weights, or not all of their shards{_others(folder, names)}")
     for name in safe.names:
+        if why := stand_in(folder / name):
+            raise InputError(f"{folder / name} cannot be copied: {why}")
         shutil.copyfile(folder / name, target / name)
     for name in () if safe.names else pickled.names:
         convert_file(folder / name, target / as_safetensors(name))
@@ -84,6 +86,13 @@ def _converted_part(folder: Path, target: Path, with_weights: bool) -> list[str]
         if _lists_weights(name) and len(chosen) > 1:
             _copy_list(folder / name, target, chosen)
     return [] if safe.names else list(pickled.names)
+
+
+def _others(folder: Path, names: Sequence[str]) -> str:
+    """What to do with a pickle whose name the libraries do not know, and which is no shard; empty for none."""
+    found = [name for name in pickles(names) if "-of-" not in name]
+    known = "pytorch_model.bin" if folder.name.endswith("encoder") else "diffusion_pytorch_model.bin"
+    return f": {found[0]} is taken if its name is {known}" if found else ""
 
 
 def _lists_weights(name: str) -> bool:

@@ -33,7 +33,7 @@ from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice, check_dtype
 from keyorbit.diffusion.model_places import check_there
 from keyorbit.diffusion.paths import check_model
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
-from keyorbit.diffusion.rig_choice import check_rig
+from keyorbit.diffusion.rig_choice import check_rig, check_rig_of
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
@@ -75,6 +75,8 @@ def load_backend_of(
     """
     if model is None:
         check_there(tokens.info.model, tokens.info.model_fingerprint)
+    if views.rig is None and tokens.info.cameras_of:
+        check_rig_of(tokens.info.cameras_of)
     views, name = views.over(tokens.info.cameras_of, tokens.info.layout), model or tokens.info.model or "tiny"
     return load_backend(name, device, dtype, unet, rig=views.rig, compile=compile, layout=views.layout)
 

@@ -104,7 +104,8 @@ def state_dict(content: Any, source: Path) -> dict[str, torch.Tensor]:
                 f"{source} is no state dict: it holds a {type(value).__name__} under the name {name!r:.100}"
             )
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise InputError(f"{source} cannot be stored as safetensors: {name:.100} is not a dense tensor")
+            without = "has no values (device meta)" if value.is_meta else "is not a dense tensor"
+            raise InputError(f"{source} cannot be stored as safetensors: {name:.100} {without}")
     return {name: value.detach().resolve_conj() for name, value in content.items()}
 
 
