@@ -28,6 +28,10 @@ SLOW_FOLDERS = {"benchmarks", "recipes"}
 SLOW_FIXTURES = {"model_folder", "stable_diffusion_folder", "run_here", "command"}
 
 
+# Files of tests that take a minute or more.
+LONGEST = ("test_other_device.py", "test_launchers.py", "test_ranks.py")
+
+
 def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="leave out what needs a model, a command or a process")
     parser.addoption(
@@ -80,6 +84,8 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(config, items):
+    # Files go to the processes in this order: what takes longest begins first, so that they end together.
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("quick"):
         slow = [item for item in items if SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=slow)
