@@ -29,7 +29,7 @@ SLOW_FIXTURES = {"model_folder", "stable_diffusion_folder", "run_here", "command
 
 
 # Files of tests that take a minute or more.
-LONGEST = ("test_other_device.py", "test_launchers.py", "test_ranks.py")
+LONGEST = ("test_other_device.py", "test_launchers.py", "test_ranks.py", "test_training.py")
 
 
 def pytest_addoption(parser):

@@ -276,3 +276,13 @@ def test_the_command_line_says_it_in_one_sentence(stable_diffusion_folder, known
     assert said.sentence
     assert "web page" in said.said
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HF_HUB_ETAG_TIMEOUT", "60s"), ("HF_HUB_DOWNLOAD_TIMEOUT", ""), ("HF_ENDPOINT", "http://h.org:99999")],
+)
+def test_variables_at_which_the_library_would_stop_are_told(name, value, command, monkeypatch, capsys):
+    monkeypatch.setenv(name, value)
+    assert command("dataset", "list") == 2
+    assert f"the variable {name} cannot be '{value}'" in capsys.readouterr().err

@@ -2,12 +2,14 @@
 
 import io
 import logging
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
@@ -30,6 +32,7 @@ from keyorbit.errors import InputError
 from keyorbit.ranks import first_launched, launched
 from keyorbit.storage.folder_names import readable
 from keyorbit.storage.lock import in_use
+from keyorbit.values import short
 
 log = logging.getLogger(__name__)
 # Commands whose --out is a folder that no other process may write meanwhile.
@@ -119,6 +122,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         _check_words(sys.argv[1:])
+        _check_environment(os.environ)
         sys.exit(new_app()(standalone_mode=False))
     except InputError as error:
         _fail(str(error), several)
@@ -148,6 +152,17 @@ def _check_words(words: Sequence[str]) -> None:
         option = word[:-1] or (before if before.startswith("-") else "an argument")
         if option != "--skeleton":  # which may be empty
             raise InputError(f"{option} is empty; give a value, or leave it out")
+
+
+def _check_environment(values: Mapping[str, str]) -> None:
+    """Raise InputError for variables of the Hub's library that would stop it with a traceback when it is imported."""
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        if not (value := values.get(name, "0")).strip().isdecimal():
+            raise InputError(f"the variable {name} cannot be {short(value)}; it must be a whole number of seconds")
+    try:
+        urlsplit(values.get("HF_ENDPOINT", "")).port  # noqa: B018
+    except ValueError as error:
+        raise InputError(f"the variable HF_ENDPOINT cannot be {short(values['HF_ENDPOINT'])}: {error}") from error
 
 
 def _usage(error: Exception) -> str:
