@@ -1,30 +1,12 @@
 """Whether a model has the weights that tokens, a run or a cache were made with."""
 
 import logging
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
+from keyorbit.diffusion.backends.base import Weighed
 from keyorbit.diffusion.tokens import TokensInfo
 from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Weighed(Protocol):
-    """What has weights: a backend, or a model's facts."""
-
-    @property
-    def name(self) -> str:
-        """Of the model."""
-
-    @property
-    def fingerprint(self) -> str:
-        """As :func:`keyorbit.diffusion.backends.fingerprint.fingerprint` gives it."""
-
-    @property
-    def older_fingerprint(self) -> Callable[[], str]:
-        """Gives it as earlier versions did; an empty text where there are no files."""
 
 
 def same_weights(mark: str, model: Weighed) -> bool:

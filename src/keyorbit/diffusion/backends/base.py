@@ -70,8 +70,8 @@ def first_parameter(module: nn.Module) -> Tensor:
 
 
 @runtime_checkable
-class Backend(Protocol):
-    """A frozen diffusion model whose cross-attention is read."""
+class Weighed(Protocol):
+    """What has weights: a backend, or a model's facts."""
 
     @property
     def name(self) -> str:
@@ -79,11 +79,16 @@ class Backend(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Tells two sets of weights apart."""
+        """Tells two sets of weights apart; as :func:`keyorbit.diffusion.backends.fingerprint.fingerprint` gives it."""
 
     @property
     def older_fingerprint(self) -> Callable[[], str]:
         """Gives the fingerprint as earlier versions did; an empty text where there are no files."""
+
+
+@runtime_checkable
+class Backend(Weighed, Protocol):
+    """A frozen diffusion model whose cross-attention is read."""
 
     @property
     def unet(self) -> Any:

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, Weighed
 from keyorbit.diffusion.model_facts import model_facts
 from keyorbit.diffusion.model_places import seen_from
 from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.recording import Recording, check_recordings, layer_outlines, record_each, settled_batch
-from keyorbit.diffusion.weights import Weighed, same_weights
+from keyorbit.diffusion.weights import same_weights
 from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
 from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
 from keyorbit.discovery.choices import CACHE, check_cache_place
