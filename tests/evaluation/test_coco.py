@@ -63,7 +63,7 @@ LAYOUTS = {
     "Label Studio 1.16": ("result.json", "..\\..\\ls\\media\\upload\\4\\0a1b2c3d-a.png", "images/0a1b2c3d-a.png"),
     "Label Studio, own pictures": ("result.json", "images/0a1b2c3d-a.png", "images/a.png"),
     "Label Studio's storage": ("result.json", "data/local-files/?d=x/a.png", "images/a.png"),
-    "an absolute path": ("annotations/test.json", "/home/me/a.png", "images/a.png"),
+    "an absolute path": ("annotations/test.json", "/data/set/a.png", "images/a.png"),
     "an address": ("a.json", "https://example.org/x/a.png", "a.png"),
     "Label Studio's storage, quoted": ("result.json", "data/local-files/?d=x/my%20%C3%A4.png", "images/my ä.png"),
     "a signed address": ("a.json", "https://example.org/x/a.png?Expires=1&Signature=b", "a.png"),
