@@ -33,8 +33,8 @@ def encode_phrases(tokenizer: Any, text_encoder: Any, phrases: Sequence[str]) ->
 def check_phrase(tokenizer: Any, phrase: str) -> None:
     """Check that a model can read a phrase: some of its words are among those that the tokenizer was made of.
 
-    A word that has no entry of its own in the tokenizer's vocabulary is told in the log. One that is cut into more pieces
-    than half its letters besides, is spelled, and not known.
+    A word that has no entry of its own in the tokenizer's vocabulary is told in the log. One that is also cut into more
+    pieces than half its letters is spelled, and not known.
 
     Raises:
         InputError: the phrase is empty, longer than the model reads, or has no word that is known.
