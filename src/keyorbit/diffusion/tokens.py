@@ -55,6 +55,8 @@ class TokensInfo:
             covariance; see :mod:`keyorbit.geometry.alignment`.
         cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of: the
             name of a rig, or a file of cameras.
+        cameras_mark: a short hash of these cameras, if they are from a file, which may change. Empty for others, and in
+            tokens of earlier versions.
         layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
             view.
 
@@ -78,6 +80,7 @@ class TokensInfo:
     form: tuple[_Point, ...] = ()
     cameras_of: str = ""
     layout: str = ""
+    cameras_mark: str = ""
 
     def __post_init__(self) -> None:
         if self.layout:
@@ -86,9 +89,9 @@ class TokensInfo:
             raise InputError(f"form has {len(self.form)} rows; it has 4, the mean and the covariance, or none")
 
     def plain(self) -> dict[str, Any]:
-        """As files have it: a layout is written only where there is one, as by versions that knew no other."""
+        """As files have it: what later versions added is written only where there is something to tell."""
         values = asdict(self)
-        return values if self.layout else {name: value for name, value in values.items() if name != "layout"}
+        return {name: value for name, value in values.items() if value or name not in ("layout", "cameras_mark")}
 
 
 @dataclass(frozen=True)
