@@ -149,6 +149,7 @@ WRONG = [
     ([*GENERATE, "--steps", "1001"], "--steps cannot be 1001; it must be a whole number >= 1 and <= 1000"),
     ([*GENERATE, "--guidance", "nan"], "--guidance cannot be nan; it must be a number >= 0 and <= 1000"),
     (["generate", "@/none.png", "--out", "@/new"], "there is no file or folder at"),
+    (["convert", "@/none.bin", "@/new"], "there is no file of weights at"),
     ([*EVALUATE, "--limit", "0"], "--limit cannot be 0; it must be a whole number >= 1"),
     ([*EVALUATE, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),
     ([*DETECT, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),

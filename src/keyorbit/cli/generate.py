@@ -26,7 +26,7 @@ from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
 from keyorbit.diffusion.paths import check_model
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import check_picture, object_paths
-from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.storage.outputs import VIEWS, check_output
 from keyorbit.values import Count, NotNegative, Seed
 
 # Of v1.1 and of v1.2.
@@ -93,7 +93,7 @@ def generate_command(
     things = [replace(thing, recentre=recentre) for path in pictures for thing in load_all(path)]
     folders = object_folders(out, things, num)
     for folder in folders:
-        check_output(folder, OBJECT, overwrite)
+        check_output(folder, VIEWS, overwrite)
     given = load_depths(Path(depth)) if depth and depth != AUTO else depth
     control = Control(given, normals, control_scale) if depth or normals else None
     backend = load_model(model, use_device(device, deterministic), dtype, unet, view_choice, compile, controlnet)

@@ -26,6 +26,8 @@ from keyorbit.values import Amount, from_values, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
 _FORMATS = "keyorbit-tokens-"
+# What later versions added to what tokens tell of themselves.
+_ADDED = ("names", "layout", "cameras_mark", "statistics")
 # Above what any model attends to: 65,536 tokens of width 4096.
 _MOST, _LARGEST = 2**16, 2**30
 # In radii of what the views see, and their squares: beyond this nothing is seen, and float32 ends.
@@ -59,6 +61,8 @@ class TokensInfo:
         cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of: the
             name of a rig, or a file of cameras.
         names: of the keypoints, in their order; empty where they have none.
+        cameras_mark: a short hash of these cameras, if they are from a file, which may change. Empty for others, and in
+            tokens of earlier versions.
         layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
             view.
 
@@ -83,6 +87,7 @@ class TokensInfo:
     cameras_of: str = ""
     names: tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] = ()
     layout: str = ""
+    cameras_mark: str = ""
 
     def __post_init__(self) -> None:
         if self.layout:
@@ -91,8 +96,8 @@ class TokensInfo:
             raise InputError(f"form has {len(self.form)} rows; it has 4, the mean and the covariance, or none")
 
     def plain(self) -> dict[str, Any]:
-        """As files have it: names and a layout are written only where there are some, as earlier versions wrote it."""
-        return {name: value for name, value in asdict(self).items() if value or name not in ("names", "layout")}
+        """As files have it: what later versions added is written only where there is something to tell."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _ADDED}
 
 
 @dataclass(frozen=True)

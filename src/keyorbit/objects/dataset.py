@@ -113,11 +113,18 @@ class ObjectViews:
         return cut(self.input_image, how.seen, how.ground) if how.recentred else self.input_image
 
 
-class ObjectDataset:
-    """A sequence of objects, each read or rendered on access by ``make(i)``."""
+# An object by its number, cut out or mirrored in another way with other random numbers.
+Draw = Callable[[int, torch.Generator], ObjectViews]
 
-    def __init__(self, count: int, make: Callable[[int], ObjectViews]) -> None:
-        self._count, self._make = count, make
+
+class ObjectDataset:
+    """A sequence of objects, each read or rendered on access by ``make(i)``.
+
+    Where a data set's published code moves or mirrors pictures at random, ``draw(i, generator)`` makes such an object.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], ObjectViews], draw: Draw | None = None) -> None:
+        self._count, self._make, self._draw = count, make, draw
 
     def __len__(self) -> int:
         return self._count
@@ -129,14 +136,25 @@ class ObjectDataset:
     def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
         chosen = range(self._count)[index]
         if isinstance(chosen, range):
-            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]))
+            draw = self._draw
+            drawn = None if draw is None else lambda i, generator: draw(chosen[i], generator)
+            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]), drawn)
         return self._make(chosen)
 
     def __iter__(self) -> Iterator[ObjectViews]:
         return (self._make(i) for i in range(self._count))
 
+    def drawn(self, index: int, generator: torch.Generator) -> ObjectViews:
+        """The object as it is drawn for one use; where nothing is drawn, as it is."""
+        return self._make(index) if self._draw is None else self._draw(index, generator)
+
 
 Objects = Sequence[ObjectViews] | ObjectDataset
+
+
+def drawn(objects: Objects, index: int, generator: torch.Generator) -> ObjectViews:
+    """:meth:`ObjectDataset.drawn`; of other sequences, the object as it is."""
+    return objects.drawn(index, generator) if isinstance(objects, ObjectDataset) else objects[index]
 
 
 def load_dataset(path: str | Path) -> ObjectDataset:
