@@ -73,7 +73,7 @@ def evaluate_command(
                 object_paths(folder)
 
     from keyorbit.cli.loading import load_tokens, run_backend, use_device, without_views
-    from keyorbit.cli.tables import objects_table, summary_table
+    from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.discovery.config import config_from_settings
     from keyorbit.discovery.initial import untrained
@@ -109,3 +109,5 @@ def evaluate_command(
         write_json(json_file, scores)
     console.print(objects_table(results))
     console.print(summary_table(scores))
+    for line in wrong_turn_lines(scores):
+        console.print(line, markup=False, highlight=False)

@@ -23,7 +23,7 @@ from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
-from keyorbit.objects.description import Description, read_description
+from keyorbit.objects.description import Description, Symmetry, read_description
 from keyorbit.objects.framing import Framing, cut, frame
 from keyorbit.objects.paths import left_out, object_paths
 from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
@@ -75,6 +75,8 @@ class ObjectViews:
         caption: a description; default empty.
         truth: ground truth; None if there is none.
         input_elevation_deg: elevation of the input picture's camera, −90…90 degrees; None if not known.
+        symmetry: how many turns about the vertical bring the object onto itself, or "round". Default 1: none but a
+            whole one.
         recentre: whether an object that is small or off-centre in the input picture is brought to its middle before a
             model of several views is shown it (:mod:`keyorbit.objects.framing`).
     """
@@ -88,6 +90,7 @@ class ObjectViews:
     truth: Truth | None = None
     input_elevation_deg: float | None = None
     recentre: bool = True
+    symmetry: Symmetry = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))

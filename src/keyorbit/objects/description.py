@@ -21,6 +21,8 @@ Place = tuple[Coordinate, Coordinate]
 AnyPlace = tuple[float, float]
 AnyPoint = tuple[float, float, float]
 Point = tuple[Coordinate, Coordinate, Coordinate]
+# How many turns about the vertical bring an object onto itself.
+Symmetry = Annotated[int, Meta(ge=1, le=360)] | Literal["round"]
 
 
 @dataclass(frozen=True)
