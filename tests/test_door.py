@@ -104,6 +104,8 @@ WRONG = [
     ([*DISCOVER, "--mode", "x"], "--mode cannot be 'x'; it must be 'alone' or 'isolated' or 'joint'"),
     ([*DISCOVER, "--tokens", "0"], "--tokens cannot be 0; it must be a whole number >= 1"),
     ([*DISCOVER, "--steps", "-1"], "--steps cannot be -1; it must be a whole number >= 0"),
+    ([*EVALUATE, "--symmetry", "0"], "--symmetry cannot be 0; it must be a whole number >= 1 and <= 360 or 'round'"),
+    ([*EVALUATE, "--symmetry", "square"], "--symmetry cannot be 'square'; it must be a whole number >= 1"),
     ([*TRAIN, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),
     ([*TRAIN, "--save-every", "0"], "--save-every cannot be 0; it must be a whole number >= 1"),
     ([*TRAIN, "--keypoint", "nan"], "--keypoint cannot be nan; it must be a number >= 0"),

@@ -73,13 +73,17 @@ def report_command(
 
 def page_figures(scores: dict[str, Any]) -> list[Any]:
     """What ``keyorbit evaluate --json`` wrote, as the page shows it."""
-    from keyorbit.evaluation.figures import told
+    from keyorbit.evaluation.figures import told, wrongly_turned
     from keyorbit.output.page.report import Figure
 
-    return [
+    figures = [
         Figure(figure.title, texts.get("discovered") or "–", texts.get("untrained"), figure.better == "less")
         for figure, texts in told(scores)
     ]
+    names = {name: ", ".join(wrongly_turned(one)) for name, one in scores.items()}
+    if any(names.values()):
+        figures.append(Figure("turned the wrong way", names["discovered"] or "none", names.get("untrained"), True))
+    return figures
 
 
 def _count(scores: dict[str, Any]) -> int:

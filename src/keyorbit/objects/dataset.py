@@ -23,12 +23,13 @@ from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
-from keyorbit.objects.description import Description, read_description
+from keyorbit.objects.description import Description, Symmetry, read_description
 from keyorbit.objects.framing import Framing, cut, frame
 from keyorbit.objects.paths import left_out, object_paths
 from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
+from keyorbit.values import from_values
 
 FORMAT = "keyorbit-object-1"
 # Pixels of one of several views, which are all in memory as floats, four times as large.
@@ -75,6 +76,8 @@ class ObjectViews:
         caption: a description; default empty.
         truth: ground truth; None if there is none.
         input_elevation_deg: elevation of the input picture's camera, −90…90 degrees; None if not known.
+        symmetry: how many turns about the vertical bring the object onto itself, or "round". Default 1: none but a
+            whole one.
         recentre: whether an object that is small or off-centre in the input picture is brought to its middle before a
             model of several views is shown it (:mod:`keyorbit.objects.framing`).
     """
@@ -88,6 +91,7 @@ class ObjectViews:
     truth: Truth | None = None
     input_elevation_deg: float | None = None
     recentre: bool = True
+    symmetry: Symmetry = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
@@ -202,8 +206,10 @@ def load_object(folder: Path) -> ObjectViews:
     if cameras is not None:
         check_given_cameras(cameras, str(folder / "meta.json"), [views.shape[-1] / views.shape[-2]] * len(views))
         cameras = cameras.to(dtype=torch.float32)
-    picture, caption, truth = load_image(folder / "cond.png"), readable(told.caption or ""), _truth(told)
-    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, told.input_elevation_deg)
+    picture, caption = load_image(folder / "cond.png"), readable(told.caption or "")
+    truth = _truth(told, cameras, str(folder / "meta.json"))
+    elevation, symmetry = told.input_elevation_deg, told.symmetry
+    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry)
 
 
 def as_cameras(matrices: CameraMatrices) -> Cameras:
@@ -259,7 +265,7 @@ def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
     truths: list[Truth] = []
     for thing in objects:
         if thing.truth is None:
-            raise InputError(f"{thing.name} has no ground truth (keypoints_2d in its meta.json)")
+            raise InputError(f"{thing.name} has no ground truth (keypoints_3d or keypoints_2d in its meta.json)")
         truths.append(thing.truth)
         if (count := len(thing.truth.names)) != (first := len(truths[0].names)):
             raise InputError(f"{thing.name} has {count} landmarks, and others have {first}: all need the same ones")
@@ -298,20 +304,64 @@ def _cut(image: Image.Image, layout: Layout, size: tuple[int, int]) -> Iterator[
         yield reduced(image.crop((left, top, left + width, top + height)), smaller)
 
 
-def _truth(told: Description) -> Truth | None:
-    if told.keypoints_2d is None:
+def _truth(told: Description, cameras: Cameras | None, where: str) -> Truth | None:
+    """Return the ground truth of a description; None if it has none.
+
+    Where it has points in space only, they are projected into the views, and into the input view if its camera is
+    known; else no landmark counts there. Whether something hides a landmark is not known then: it counts as seen where
+    it is in the picture. ``where`` names the file.
+    """
+    if told.known is None or (told.keypoints_2d is None and not told.keypoints_3d):
         return None
-
-    def floats(values: Sequence[Sequence[float]] | None) -> Tensor | None:
-        return None if values is None else torch.tensor(values, dtype=torch.float32)
-
-    return Truth(
-        tuple(readable(str(name)) for name in told.keypoint_names or ()),
-        told.pairs or (),
-        floats(told.keypoints_3d),
-        torch.tensor(told.known, dtype=torch.bool),
-        torch.tensor(told.keypoints_2d, dtype=torch.float32),
-        torch.tensor(told.visible, dtype=torch.bool),
-        floats(told.boxes),
-        floats(told.surface),
+    known = torch.tensor(told.known, dtype=torch.bool)
+    points = None
+    if told.keypoints_3d is not None:
+        unknown = (float("nan"),) * 3
+        points = torch.tensor([point or unknown for point in told.keypoints_3d], dtype=torch.float32)
+        points = torch.where(known[:, None], points, points.nan_to_num(0.0, 0.0, 0.0))
+    if told.keypoints_2d is not None:
+        nowhere = (float("nan"),) * 2
+        flat = torch.tensor([[place or nowhere for place in row] for row in told.keypoints_2d], dtype=torch.float32)
+        visible = torch.tensor(told.visible, dtype=torch.bool)
+    elif points is not None:
+        flat, visible = _seen(told, points, known, cameras, where)
+    boxes, surface = (
+        None if values is None else torch.tensor(values, dtype=torch.float32) for values in (told.boxes, told.surface)
     )
+    names = tuple(readable(str(name)) for name in told.keypoint_names or ())
+    boxes = None if boxes is None else boxes[: len(flat)]
+    return Truth(names, told.pairs or (), points, known, flat, visible, boxes, surface)
+
+
+def _seen(
+    told: Description, points: Tensor, known: Tensor, cameras: Cameras | None, where: str
+) -> tuple[Float[Tensor, "all_views landmark 2"], Bool[Tensor, "all_views landmark"]]:
+    """Places in the input view and the other views, and which of them are in the picture."""
+    count = len(points)
+    flat, visible = torch.zeros(1, count, 2), torch.zeros(1, count, dtype=torch.bool)
+    if told.input_camera is not None:
+        matrices = from_values(CameraMatrices, told.input_camera, f"{where}: input_camera", others=True)
+        if len(matrices.intrinsics) != 1:
+            raise InputError(f"{where}: input_camera has {len(matrices.intrinsics)} views; it must have one")
+        flat, visible = _projected(as_cameras(matrices), points)
+    if cameras is not None:
+        there, shown = _projected(cameras, points)
+        flat, visible = torch.cat([flat, there]), torch.cat([visible, shown])
+        if bool(known.any()) and not bool((shown & known).any()):
+            raise InputError(
+                f"{where}: keypoints_3d are outside of every view; they must be in the world of the cameras, as "
+                "`keyorbit dataset make` writes them"
+            )
+        for name, rows in (("visible", told.visible), ("boxes", told.boxes)):
+            if rows is not None and len(rows) != len(flat):
+                raise InputError(
+                    f"{where}: {name} has {len(rows)} entries for the input view and the {len(cameras)} views"
+                )
+    if told.visible is not None:
+        visible = visible & torch.tensor(told.visible, dtype=torch.bool)[: len(flat)]
+    return flat, visible & known
+
+
+def _projected(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
+    xy, before = cameras.to(dtype=torch.float32).project(points), cameras.to(dtype=torch.float32).depth(points) > 0
+    return xy, ((xy >= 0) & (xy <= 1)).all(-1) & (before | cameras.orthographic)
