@@ -76,8 +76,8 @@ def joined(parts: Sequence[Part]) -> tuple[Float[ndarray, "vertex 3"], Int[ndarr
 
 
 def _corners(
-    given: Sequence[Float[ndarray, "face 3 number"] | None], sizes: Sequence[int], numbers: int, default: float
-) -> Float[ndarray, "face 3 number"] | None:
+    given: Sequence[Float[ndarray, "_ 3 _"] | None], sizes: Sequence[int], numbers: int, default: float
+) -> Float[ndarray, "face 3 {numbers}"] | None:
     if all(one is None for one in given):
         return None
     empty = (np.full((size, 3, numbers), default, np.float32) for size in sizes)

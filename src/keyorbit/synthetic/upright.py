@@ -53,7 +53,7 @@ def _features(
     """Return what speaks for an axis as the upward one; the longest side is 1."""
     others = [i for i in range(3) if i != axis]
     low, high = vertices[:, axis].min(), vertices[:, axis].max()
-    base, shadow = vertices[vertices[:, axis] < low + _BOTTOM], _hull_area(points[:, others])
+    base, shadow = vertices[vertices[:, axis] < low + _BOTTOM], _hull_area(vertices[:, others])
     width = _hull_area(base[:, others]) / shadow if shadow > 0 else 0.0
     flipped = points.copy()
     flipped[:, axis] = low + high - flipped[:, axis]
