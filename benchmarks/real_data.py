@@ -39,6 +39,9 @@ from keyorbit.synthetic.shapes import rotation_about
 ELEVATION_DEG = 20.0
 SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")
 KNOWN = Path(__file__).with_name("real_meshes.json")
+_ABOUT = json.loads(KNOWN.read_text(encoding="utf-8"))
+# The kinds whose tokens and phrases are nearest to a kind.
+NEAREST: dict[str, str] = {kind: told["tokens"] for kind, told in _ABOUT["kinds"].items() if "tokens" in told}
 # Vertices within this share of the box of the utmost one are one place: an edge has two or more.
 _EDGE = 0.04
 
@@ -86,7 +89,7 @@ def some_heading(mesh: RealMesh) -> float:
 
 
 def sample(mesh: RealMesh, heading: float, size: int) -> Sample:
-    """A mesh seen from the input camera and the six others, ``heading`` degrees round from its front, with its truth."""
+    """A mesh seen from the input camera and the six others, ``heading`` degrees round from its front; with truth."""
     surface, spread, places, known = _loaded(mesh)
     turn = rotation_about("z", -heading)
     shown = replace(surface, mesh=surface.mesh.copy())
@@ -180,7 +183,7 @@ def _names(meshes: Sequence[RealMesh]) -> tuple[str, ...]:
 
 
 def _by_kind(folder: Path) -> dict[str, list[RealMesh]]:
-    about, found = json.loads(KNOWN.read_text(encoding="utf-8")), {}
+    about, found = _ABOUT, {}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         joints = folder / f"{place.name}.keypoints.json"
         told = json.loads(joints.read_text(encoding="utf-8"))["keypoints"] if joints.is_file() else {}
@@ -192,9 +195,7 @@ def _by_kind(folder: Path) -> dict[str, list[RealMesh]]:
             # A round mesh has no utmost corner, nor has a kind with joints use for one.
             directions = {} if told or symmetry == 0 else of_kind.get("utmost", {})
             turned = own.get("heading", 0)
-            meshes.append(
-                RealMesh(place.name, file.stem, file, turned, symmetry, told.get(file.stem, {}), directions)
-            )
+            meshes.append(RealMesh(place.name, file.stem, file, turned, symmetry, told.get(file.stem, {}), directions))
         if meshes:
             found[place.name] = meshes
     return found
