@@ -22,8 +22,8 @@ from keyorbit.geometry.hull import SURFACE_SPACING, in_sight, sampled, surface_p
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.geometry.views import split_views
 
-# The second of the decoder's blocks, DIFT's up_ft_index 1; cosines' temperature, between 0.02 and 0.1 hardly matters.
-_BLOCK, _TEMPERATURE = 1, 0.05
+# The last but one of the decoder's blocks, whose resolution is the latent's; the temperature of cosines.
+_BLOCK, _TEMPERATURE = -2, 0.05
 _SIDE = 32
 
 

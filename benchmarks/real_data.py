@@ -194,7 +194,7 @@ def _by_kind(folder: Path) -> dict[str, list[RealMesh]]:
             symmetry = own.get("symmetry", of_kind.get("symmetry", 1))
             # A round mesh has no utmost corner, nor has a kind with joints use for one.
             directions = {} if told or symmetry == 0 else of_kind.get("utmost", {})
-            turned = own.get("heading", 0)
+            turned = float(own.get("heading", 0))
             meshes.append(RealMesh(place.name, file.stem, file, turned, symmetry, told.get(file.stem, {}), directions))
         if meshes:
             found[place.name] = meshes
