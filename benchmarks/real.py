@@ -15,9 +15,9 @@ same settings goes on from them.
 """
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 
@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import keyorbit as ko
@@ -41,39 +42,71 @@ from keyorbit.geometry.keypoints import Keypoints3D
 from matching import features, matched, points_of
 from phrases import PHRASES, phrase_tokens
 from quality import Figures, blank_backend, cell, keep, resumed
-from real_data import NEAREST, RealMesh, headings, meshes_of, seen, some_heading, split
+from real_data import NEAREST, RealMesh, headings, landmarks_of, meshes_of, seen, some_heading, split, unseen
 from shared_work import SharedWork
 
 FEWEST = 4
 WRONG_DEG = 45.0
 SHOWN = (
     *("landmark_3d", "landmark_3d_median", "wrong_turns", "dual_alignment", "reprojection", "same_place"),
-    *("same_place_worst", "seconds"),
+    "same_place_worst",
 )
 # Every turn looks alike on a round object: so many are tried.
 _ANY_TURN = 72
 
 
+class Work(SharedWork):
+    """Recordings that rows share, and the UNet's features of each object, by the model and the object's name."""
+
+    def clear(self) -> None:
+        super().clear()
+        self.maps: dict[tuple[str, str], Tensor] = {}
+
+    def recording(self, detector: ko.KeypointDetector, thing: ko.ObjectViews) -> Recording:
+        with features(detector.backend) as maps:
+            found: Recording = super().recording(detector, thing)
+        if maps:  # it was not there yet
+            self.maps[detector.backend.fingerprint, thing.name] = maps[0]
+        return found
+
+
 @dataclass(frozen=True)
 class World:
-    """A kind's objects, and what its rows share. Of the test: a row a mesh, with the mesh at every heading."""
+    """A kind's meshes, those of the test at every heading, and what its rows share."""
 
     kind: str
     backend: Zero123PlusBackend
     blank: Zero123PlusBackend
-    meshes: list[RealMesh]
+    discovery: list[RealMesh]
+    tested: list[RealMesh]
     headings: list[float]
-    train: list[ko.ObjectViews]
-    test: list[list[ko.ObjectViews]]
-    work: SharedWork
+    work: Work
     runs: Path | None
     kept: Path | None
+
+    @cached_property
+    def train(self) -> list[ko.ObjectViews]:
+        """The discovery's meshes, each at one heading."""
+        return [seen(mesh, some_heading(mesh), self.backend.view_size) for mesh in self.discovery]
+
+    @cached_property
+    def test(self) -> list[list[ko.ObjectViews]]:
+        """A row a mesh, with the mesh at every heading."""
+        size = self.backend.view_size
+        return [[seen(mesh, turn, size) for turn in self.headings] for mesh in self.tested]
 
     @property
     def angles(self) -> list[Float[Tensor, " angle"]]:
         """Of each test mesh, the turns in radians that look alike."""
-        counts = [mesh.symmetry or _ANY_TURN for mesh in self.meshes]
+        counts = [mesh.symmetry or _ANY_TURN for mesh in self.tested]
         return [torch.arange(count) * (2 * torch.pi / count) for count in counts]
+
+    def keep_in(self, name: str) -> Path | None:
+        """A file in the folder of what is kept of this kind."""
+        if self.kept is None:
+            return None
+        (self.kept / self.kind).mkdir(parents=True, exist_ok=True)
+        return self.kept / self.kind / name
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,55 +115,36 @@ class Found:
 
     fit: Float[Tensor, "item keypoint 3"]
     points: Float[Tensor, "mesh heading keypoint 3"]
-    reprojection: float
+    reprojection: Float[Tensor, ""]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method: what gives its figures for a seed; None where a kind lacks what it needs.
+    """One method: what it finds for a seed; None where a kind lacks what it needs.
 
     ``seeded``: whether the seed changes anything.
     """
 
     name: str
-    run: Callable[[World, ko.DiscoverConfig], Figures | None]
+    run: Callable[[World, ko.DiscoverConfig], Found | Figures | None]
     seeded: bool = True
-
-
-def world_of(
-    kind: str,
-    meshes: Sequence[RealMesh],
-    turns: list[float],
-    models: tuple[Zero123PlusBackend, Zero123PlusBackend],
-    work: SharedWork,
-    runs: Path | None = None,
-    kept: Path | None = None,
-) -> World:
-    """The objects of a kind, rendered."""
-    discovery, test = split(meshes)
-    size = models[0].view_size
-    train = [seen(mesh, some_heading(mesh), size) for mesh in discovery]
-    shown = [[seen(mesh, turn, size) for turn in turns] for mesh in test]
-    return World(kind, *models, test, turns, train, shown, work, runs, kept)
 
 
 def figures(world: World, found: Found) -> Figures:
     """Everything that is told of keypoints."""
     shares = [same_place(points, angles) for points, angles in zip(found.points, world.angles, strict=True)]
-    told: Figures = {"reprojection": found.reprojection, "same_place": fmean(shares), "same_place_worst": min(shares)}
-    truths = [[thing.truth for thing in row] for row in world.test]
-    if not any(truth is not None and bool(truth.known.any()) for row in truths for truth in row):
+    told: Figures = {"reprojection": float(found.reprojection)}
+    told |= {"same_place": fmean(shares), "same_place_worst": min(shares)}
+    fit = [landmarks_of(mesh, some_heading(mesh)) for mesh in world.discovery]
+    test = [landmarks_of(mesh, 0.0) for mesh in world.tested]
+    landmarks, known = (torch.stack(parts) for parts in zip(*test, strict=True))
+    if not bool(known.any()):
         return told
-    fit = [thing.truth for thing in world.train]
-    fitted = Judged(
-        found.fit, torch.stack([truth.keypoints_3d for truth in fit]), torch.stack([truth.known for truth in fit])
+    fitted = Judged(found.fit, *(torch.stack(parts) for parts in zip(*fit, strict=True)))
+    count = len(world.headings)
+    judged = Judged(
+        found.points.flatten(0, 1), landmarks.repeat_interleave(count, 0), known.repeat_interleave(count, 0)
     )
-    known = torch.stack([row[0].known for row in truths])
-    landmarks = torch.stack(
-        [back(truth.keypoints_3d, turn) for row in truths for truth, turn in zip(row, world.headings, strict=True)]
-    ).unflatten(0, found.points.shape[:2])
-    every = known[:, None].expand(*landmarks.shape[:-1])
-    judged = Judged(found.points.flatten(0, 1), landmarks.flatten(0, 1), every.flatten(0, 1))
     predicted = predict_landmarks(judged, fitted).unflatten(0, found.points.shape[:2])
     rows = zip(predicted, landmarks, known, world.angles, found.points, strict=True)
     each = [judged_mesh(*row) for row in rows if bool(row[2].any())]
@@ -138,9 +152,9 @@ def figures(world: World, found: Found) -> Figures:
     told |= {"landmark_3d": fmean(errors), "landmark_3d_median": median(errors)}
     told["wrong_turns"] = fmean(wrong for mesh in each for wrong in mesh.wrong)
     if len(each) > 1:
+        there = known.any(-1)
         turned = torch.stack([mesh.points for mesh in each], 1)
-        true, there = torch.stack([landmarks[i] for i in range(len(known)) if known[i].any()], 1), known[known.any(-1)]
-        scores = [dual_alignment_score(one, other, there) for one, other in zip(turned, true, strict=True)]
+        scores = [dual_alignment_score(one, landmarks[there], known[there]) for one in turned]
         told["dual_alignment"] = fmean(map(float, scores))
     return told
 
@@ -156,17 +170,17 @@ class JudgedMesh:
 
 def judged_mesh(
     predicted: Float[Tensor, "heading landmark 3"],
-    landmarks: Float[Tensor, "heading landmark 3"],
+    landmarks: Float[Tensor, "landmark 3"],
     known: Bool[Tensor, " landmark"],
     angles: Float[Tensor, " angle"],
     points: Float[Tensor, "heading keypoint 3"],
 ) -> JudgedMesh:
     """Landmarks against the truth, under the best of the turns that look alike."""
     turned = torch.einsum("aij,hlj->hali", turns_by(angles), predicted[:, known])
-    errors = (turned - landmarks[:, None, known]).norm(dim=-1).mean(-1)
+    errors = (turned - landmarks[known]).norm(dim=-1).mean(-1)
     best = errors.min(-1)
     fitting = turned[torch.arange(len(turned)), best.indices]
-    off = [turn_between(one, other) for one, other in zip(fitting, landmarks[:, known], strict=True)]
+    off = [turn_between(one, landmarks[known]) for one in fitting]
     own = torch.einsum("hij,hkj->hki", turns_by(angles[best.indices]), points)
     return JudgedMesh(best.values.tolist(), [abs(angle) > WRONG_DEG for angle in off], own)
 
@@ -198,74 +212,69 @@ def read(world: World, reader: Callable[[ko.ObjectViews], Keypoints3D]) -> Found
         torch.stack([back(found.xyz, turn) for found, turn in zip(row, world.headings, strict=True)]) for row in rows
     ]
     errors = torch.cat([found.reprojection_error for row in rows for found in row])
-    return Found(torch.stack(fit), torch.stack(points), float(errors.median()))
+    return Found(torch.stack(fit), torch.stack(points), errors.median())
 
 
-def judge(world: World, tokens: ko.Tokens, backend: Zero123PlusBackend | None = None) -> Figures:
-    """The figures of tokens."""
+def read_tokens(world: World, tokens: ko.Tokens, backend: Zero123PlusBackend | None = None) -> Found:
+    """What tokens find."""
     detector = ko.KeypointDetector(backend or world.backend, tokens)
-
-    def reader(thing: ko.ObjectViews) -> Keypoints3D:
-        return world.work.detect_all(detector, [thing])[0].keypoints_3d
-
-    return figures(world, read(world, reader))
+    return read(world, lambda thing: world.work.detect_all(detector, [thing])[0].keypoints_3d)
 
 
-def discovered(world: World, config: ko.DiscoverConfig, blank: bool = False) -> Figures:
+def discovered(world: World, config: ko.DiscoverConfig, blank: bool = False) -> Found:
     """Discovery as it is, by default with the trained model."""
     backend = world.blank if blank else world.backend
-    began = time.monotonic()
+    path = None if blank else world.keep_in(f"tokens_{config.seed}.safetensors")
+    if path is not None and path.is_file():
+        return read_tokens(world, ko.Tokens.load(path))
     tokens = world.work.discover(backend, world.train, config)
-    seconds = time.monotonic() - began
-    if world.kept is not None and not blank:
-        place = world.kept / world.kind
-        place.mkdir(parents=True, exist_ok=True)
-        tokens.save(place / f"tokens_{config.seed}.safetensors")
-    return judge(world, tokens, backend) | {"seconds": seconds}
+    if path is not None:
+        tokens.save(path)
+    return read_tokens(world, tokens, backend)
 
 
-def nearest_neighbours(world: World, config: ko.DiscoverConfig) -> Figures:
+def nearest_neighbours(world: World, config: ko.DiscoverConfig) -> Found:
     """Features of points of one of the discovery's objects, matched on all others."""
     detector = ko.KeypointDetector(world.backend, untrained(world.backend, config))
 
     def looked(thing: ko.ObjectViews) -> tuple[Recording, Tensor]:
-        with features(world.backend) as maps:
-            return detector.record(thing), maps[0]
+        return world.work.recording(detector, thing), world.work.maps[world.backend.fingerprint, thing.name]
 
     points = points_of(*looked(world.train[config.seed % len(world.train)]), config.num_tokens)
-    return figures(world, read(world, lambda thing: matched(points, *looked(thing))))
+    return read(world, lambda thing: matched(points, *looked(thing)))
 
 
-def shipped(world: World, config: ko.DiscoverConfig) -> Figures | None:
+def shipped(world: World, config: ko.DiscoverConfig) -> Found | None:
     """Tokens that were discovered on procedural objects of the nearest kind; those of chairs ship with the package."""
     near = NEAREST.get(world.kind, world.kind)
     path = None if world.runs is None else world.runs / near / "tokens.safetensors"
     if path is None or not path.is_file():
         path = EXAMPLES / "tokens.safetensors" if near == "chair" else None
-    return None if path is None else judge(world, ko.Tokens.load(path))
+    return None if path is None else read_tokens(world, ko.Tokens.load(path))
 
 
-def told_by_phrases(world: World, config: ko.DiscoverConfig) -> Figures | None:
+def told_by_phrases(world: World, config: ko.DiscoverConfig) -> Found | None:
     """Phrases that the model's training tied to parts, where it has any of the nearest kind."""
     near = NEAREST.get(world.kind, world.kind)
-    return judge(world, phrase_tokens(world.backend, near, config)) if near in PHRASES else None
+    return read_tokens(world, phrase_tokens(world.backend, near, config)) if near in PHRASES else None
 
 
 def shape(turned: bool) -> Callable[[World, ko.DiscoverConfig], Figures | None]:
     """The mean landmarks of the discovery's objects, as every object's answer."""
 
     def run(world: World, _: ko.DiscoverConfig) -> Figures | None:
-        everything = [thing for row in world.test for thing in row]
-        if not any(thing.truth is not None and bool(thing.truth.known.any()) for thing in everything):
+        train = [unseen(mesh, some_heading(mesh)) for mesh in world.discovery]
+        test = [unseen(mesh, turn) for mesh in world.tested for turn in world.headings]
+        if not any(bool(thing.truth.known.any()) for thing in test):
             return None
-        return {"landmark_3d": mean_shape(world.train, everything, turned)}
+        return {"landmark_3d": mean_shape(train, test, turned)}
 
     return run
 
 
 ROWS = (
     Row("discovered", discovered),
-    Row("random tokens", lambda world, config: judge(world, untrained(world.backend, config))),
+    Row("random tokens", lambda world, config: read_tokens(world, untrained(world.backend, config))),
     Row("nearest neighbours of features", nearest_neighbours),
     Row("tokens of the nearest procedural kind", shipped, False),
     Row("phrases, no discovery", told_by_phrases, False),
@@ -273,6 +282,19 @@ ROWS = (
     Row("mean shape, heading known", shape(True), False),
     Row("untrained UNet", lambda world, config: discovered(world, config, True)),
 )
+
+
+def found_by(row: Row, world: World, config: ko.DiscoverConfig) -> Figures | None:
+    """The figures of a row; keypoints that were kept are not sought again."""
+    path = world.keep_in(f"{row.name.replace(' ', '_')}_{config.seed}.safetensors")
+    if path is not None and path.is_file():
+        return figures(world, Found(**load_file(path)))
+    found = row.run(world, config)
+    if not isinstance(found, Found):
+        return found
+    if path is not None:
+        save_file({name: value.contiguous() for name, value in vars(found).items()}, path)
+    return figures(world, found)
 
 
 def main() -> None:
@@ -285,14 +307,14 @@ def main() -> None:
     parser.add_argument("--headings", type=int, default=12)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--runs", type=Path, help="procedural tokens: RUNS/KIND/tokens.safetensors")
-    parser.add_argument("--keep", type=Path, help="where tokens that are discovered are kept")
+    parser.add_argument("--keep", type=Path, help="where tokens and keypoints that are found are kept, and taken from")
     parser.add_argument("--json", type=Path, help="figures; a run with the same settings goes on from them")
     parser.add_argument("--markdown", type=Path, help="the table")
     args = parser.parse_args()
     models = ko.load_backend(args.model), blank_backend(0)
     settings = {"model": args.model, "steps": args.steps, "headings": args.headings}
     settings["fingerprint"] = models[0].fingerprint
-    results, kinds, work = resumed(args.json, settings), meshes_of(args.meshes), SharedWork()
+    results, kinds, work = resumed(args.json, settings), meshes_of(args.meshes), Work()
     rows = [row for row in ROWS if args.rows is None or row.name in args.rows]
     for kind in args.kinds or [kind for kind, meshes in kinds.items() if len(meshes) >= FEWEST]:
         of_kind, world = results.setdefault(kind, {}), None
@@ -303,8 +325,9 @@ def main() -> None:
                     continue
                 if world is None:
                     work.clear()
-                    world = world_of(kind, kinds[kind], headings(args.headings), models, work, args.runs, args.keep)
-                found = row.run(world, ko.DiscoverConfig(steps=args.steps, seed=seed))
+                    parts = split(kinds[kind])
+                    world = World(kind, *models, *parts, headings(args.headings), work, args.runs, args.keep)
+                found = found_by(row, world, ko.DiscoverConfig(steps=args.steps, seed=seed))
                 if found is not None:
                     done[str(seed)] = found
                     keep(args.json, settings, results)

@@ -22,7 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from PIL import Image
+from torch import Tensor
 
 import keyorbit as ko
 from keyorbit.evaluation.readers.keypointnet import CLASSES
@@ -92,10 +94,7 @@ def sample(mesh: RealMesh, heading: float, size: int) -> Sample:
     """A mesh seen from the input camera and the six others, ``heading`` degrees round from its front; with truth."""
     surface, spread, places, known = _loaded(mesh)
     turn = rotation_about("z", -heading)
-    shown = replace(surface, mesh=surface.mesh.copy())
-    homogeneous = np.eye(4)
-    homogeneous[:3, :3] = turn
-    shown.mesh.apply_transform(homogeneous)
+    shown = _turned(surface, turn)
     input_camera, cameras = orbit_cameras([0.0], [ELEVATION_DEG]), zero123plus_cameras("v1.2")
     everything = input_camera.join(cameras)
     pictures, points = render(shown, everything, size, supersample=3), places @ turn.T
@@ -139,6 +138,21 @@ def seen(mesh: RealMesh, heading: float, size: int) -> ko.ObjectViews:
     )
 
 
+def landmarks_of(mesh: RealMesh, heading: float) -> tuple[Float[Tensor, "landmark 3"], Bool[Tensor, " landmark"]]:
+    """The landmarks of a mesh at a heading, and which are known."""
+    _, _, places, known = _loaded(mesh)
+    return torch.from_numpy(places @ rotation_about("z", -heading).T).float(), torch.from_numpy(known)
+
+
+def unseen(mesh: RealMesh, heading: float) -> ko.ObjectViews:
+    """A mesh's landmarks in space without any picture of it."""
+    points, known = landmarks_of(mesh, heading)
+    nowhere = torch.zeros(1, len(points), 2)
+    return ko.ObjectViews(
+        mesh.name, Image.new("RGB", (1, 1)), truth=Truth(mesh.names, (), points, known, nowhere, nowhere[..., 0] > 0)
+    )
+
+
 @lru_cache(maxsize=64)
 def _read(file: Path) -> tuple[Surface, np.ndarray, float]:
     """The surface, and the middle and the factor with which it was brought into the unit sphere."""
@@ -149,14 +163,24 @@ def _read(file: Path) -> tuple[Surface, np.ndarray, float]:
     return surface, *fit_sphere(vertices, str(file))
 
 
+@lru_cache(maxsize=64)
+def _placed(file: Path, heading: float) -> Surface:
+    """The surface with its front towards +x."""
+    surface, _, _ = _read(file)
+    return _turned(surface, rotation_about("z", -heading))
+
+
+def _turned(surface: Surface, turn: np.ndarray) -> Surface:
+    mesh, homogeneous = surface.mesh.copy(), np.eye(4)
+    homogeneous[:3, :3] = turn
+    mesh.apply_transform(homogeneous)
+    return replace(surface, mesh=mesh)
+
+
 def _loaded(mesh: RealMesh) -> tuple[Surface, np.ndarray, np.ndarray, np.ndarray]:
     """Surface, points on it, landmarks and which are known, all with the front towards +x."""
-    surface, centre, scale = _read(mesh.file)
-    turn = rotation_about("z", -mesh.heading)
-    surface = replace(surface, mesh=surface.mesh.copy())
-    homogeneous = np.eye(4)
-    homogeneous[:3, :3] = turn
-    surface.mesh.apply_transform(homogeneous)
+    _, centre, scale = _read(mesh.file)
+    surface, turn = _placed(mesh.file, mesh.heading), rotation_about("z", -mesh.heading)
     told = {
         name: turn @ ((np.asarray(at, float)[[2, 0, 1]] - centre) * scale) for name, at in mesh.landmarks.items()
     } | {name: utmost(surface.mesh.vertices, direction) for name, direction in mesh.utmost.items()}

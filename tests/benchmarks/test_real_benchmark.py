@@ -59,7 +59,12 @@ def test_every_baseline_is_a_row_and_a_second_run_goes_on(real, meshes, model_fo
     assert (tmp_path / "kept" / "car" / "tokens_0.safetensors").is_file()
     assert "| car | random tokens |" in (tmp_path / "r.md").read_text()
     before = (tmp_path / "r.json").read_bytes()
-    monkeypatch.setattr(real, "judge", lambda *args: pytest.fail("a row was run again"))
+    (tmp_path / "r.json").unlink()
+    with monkeypatch.context() as patched:  # what was found is there still
+        patched.setattr(real, "read", lambda *args: pytest.fail("keypoints were sought again"))
+        call("--keep", tmp_path / "kept")
+    assert (tmp_path / "r.json").read_bytes() == before
+    monkeypatch.setattr(real, "found_by", lambda *args: pytest.fail("a row was run again"))
     call("--rows", "discovered", "mean shape")
     assert (tmp_path / "r.json").read_bytes() == before
     assert "mean shape" in capsys.readouterr().out
@@ -115,10 +120,10 @@ def test_turns_that_look_alike_are_the_same_place_and_others_are_not(real):
     assert real.same_place(half, torch.tensor([0.0])) < 1
     assert real.same_place(half, torch.tensor([0.0, torch.pi])) == 1
     known, zero = torch.ones(6, dtype=torch.bool), torch.tensor([0.0])
-    turned = real.judged_mesh(half, points.expand(2, -1, -1), known, zero, half)
+    turned = real.judged_mesh(half, points, known, zero, half)
     assert turned.wrong == [False, True]
     assert turned.errors[0] == 0
-    alike = real.judged_mesh(half, points.expand(2, -1, -1), known, torch.tensor([0.0, torch.pi]), half)
+    alike = real.judged_mesh(half, points, known, torch.tensor([0.0, torch.pi]), half)
     assert alike.wrong == [False, False]
     assert max(alike.errors) < 1e-5
     assert torch.allclose(alike.points[1], points, atol=1e-5)
