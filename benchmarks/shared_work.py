@@ -46,9 +46,10 @@ class SharedWork:
 
     def detect_all(self, detector: KeypointDetector, objects: Objects) -> list[Detection]:
         """As `keyorbit.evaluation.evaluate.detect_all`."""
-        return [detector.read(self._recording(detector, thing)) for thing in objects]
+        return [detector.read(self.recording(detector, thing)) for thing in objects]
 
-    def _recording(self, detector: KeypointDetector, thing: ko.ObjectViews) -> Any:
+    def recording(self, detector: KeypointDetector, thing: ko.ObjectViews) -> Any:
+        """As `KeypointDetector.record`."""
         key = (detector.backend.fingerprint, thing.name, detector.recording)
         return self.recordings.get_or_make(key, lambda: detector.record(thing))
 
