@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, label
 
 from keyorbit.errors import InputError
-from keyorbit.objects.background import CutBy
-from keyorbit.objects.matte import cut_by
+from keyorbit.objects.background import INSTALL, CutBy
+from keyorbit.objects.matte import cut_by, cut_size
 from keyorbit.objects.pictures import load_silhouette
-from keyorbit.objects.removers import INSTALL, object_mask
+from keyorbit.objects.removers import object_mask
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class CutOut:
     """An object that was cut out of its picture.
 
     Attributes:
-        image: RGBA, of the picture's size.
+        image: RGBA, of the picture's size, or of 2048 pixels a side if that is larger.
         by: what told the object from the background: ``mask``, which a user gave, ``rembg``, or ``grabcut``.
         share: of the picture that the object covers, 0…1.
     """
@@ -67,29 +67,37 @@ def read_mask(path: Path, picture: Path) -> Image.Image:
 
 
 def check_mask_size(mask: Image.Image, image: Image.Image, name: str, of: str) -> None:
-    """Raise an error unless a mask has the size of the picture that it belongs to.
+    """Raise an error unless a mask has the size of the picture that it belongs to, or of its cut-out.
 
     Raises:
         InputError: it has another.
     """
-    if mask.size != image.size:
+    if mask.size not in (image.size, cut_size(image.size)):
         sides = [f"{one.width}x{one.height}" for one in (mask, image)]
         raise InputError(f"{name} is {sides[0]} pixels, and {of} {sides[1]} when upright: give a mask of that size")
 
 
-def cut_out(image: Image.Image, mask: Image.Image | None = None, name: str = "a picture") -> CutOut | None:
+def cut_out(
+    image: Image.Image, mask: Image.Image | None = None, name: str = "a picture", required: bool = False
+) -> CutOut | None:
     """Cut the object out of a picture; None, with a warning in the log, where none is found or nothing can find it.
 
     Args:
-        image: the picture; transparency in it is kept.
+        image: the picture.
         mask: of the object, in mode L and of the picture's size. Default None: rembg tells where the object is, or
             GrabCut (:mod:`keyorbit.objects.removers`).
         name: of the picture, for the log.
+        required: raise an error where nothing can find objects. Default False.
+
+    Raises:
+        InputError: ``required``, and neither rembg nor OpenCV can be used.
     """
     if mask is not None:
         return _made(image, np.asarray(mask, float) / 255, "mask")
     found = object_mask(image)
     if found is None:
+        if required:
+            raise InputError(f"the background of {name} cannot be removed without rembg or OpenCV: {INSTALL}")
         log.warning(
             "%s has things behind the object, and nothing is installed to cut it out: %s; the background is kept",
             name,
@@ -103,7 +111,9 @@ def cut_out(image: Image.Image, mask: Image.Image | None = None, name: str = "a 
         log.warning("%s shows %s (%s); the background is kept: %s", name, what, by, "give --mask")
         return None
     if (count := _things(values > 0.5)) > 1:
-        log.warning("%s shows %d separate things (%s), which are all taken for the object: %s", name, count, by, _REMEDY)
+        log.warning(
+            "%s shows %d separate things (%s), which are all taken for the object: %s", name, count, by, _REMEDY
+        )
     return _made(image, values, by)
 
 

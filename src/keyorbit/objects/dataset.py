@@ -109,7 +109,11 @@ class ObjectViews:
 
     @cached_property
     def cut_out(self) -> CutOut | None:
-        """The object without its background; None where the background is kept."""
+        """The object without its background; None where the background is kept.
+
+        Raises:
+            InputError: it is to be removed, and neither rembg nor OpenCV can be used.
+        """
         if self.mask is None:
             if self.background == "keep":
                 return None
@@ -118,7 +122,7 @@ class ObjectViews:
             known = self.views is not None or self.truth is not None
             if self.background == "auto" and (known or object_is_known(self.input_image)):
                 return None
-        return cut_out(self.input_image, self.mask, self.name)
+        return cut_out(self.input_image, self.mask, self.name, self.background == "remove")
 
     def shown_image(self, several: bool = True) -> Image.Image:
         """The input picture as a model reads it, before its square is cut: without its background, or as it is.
@@ -180,7 +184,7 @@ Objects = Sequence[ObjectViews] | ObjectDataset
 
 
 def load_dataset(
-    path: str | Path, background: Background = "auto", mask: str | Path | None = None
+    path: str | Path, background: Background = "auto", mask: str | Path | Mapping[Path, Path] | None = None
 ) -> ObjectDataset:
     """Read the objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture.
 
@@ -190,8 +194,8 @@ def load_dataset(
     Args:
         path: the folder or picture.
         background: what is done with the pictures' backgrounds; see :class:`ObjectViews`. Default ``auto``.
-        mask: the mask of the only object, or a folder of masks (:func:`keyorbit.objects.background.mask_files`).
-            Default None: none.
+        mask: the mask of the only object, or a folder of masks, or the masks by the paths of their objects
+            (:func:`keyorbit.objects.background.mask_files`). Default None: none.
 
     Raises:
         InputError: the path holds neither objects nor pictures; or masks are missing, cannot be read, mark nothing or
@@ -199,11 +203,11 @@ def load_dataset(
     """
     paths = object_paths(Path(path))
     names = _picture_names(paths)
-    masks = [None] * len(paths) if mask is None else mask_files(Path(mask), paths)
+    masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
     log.info("objects in %s: %d", path, len(paths))
     if Path(path).is_file():
         image = load_image(Path(path))  # a damaged picture is reported here, not when the object is read
-        alone = _with_mask(ObjectViews(names[0], image, background=background), masks[0], Path(path))
+        alone = _with_mask(ObjectViews(names[0], image, background=background), masks.get(paths[0]), paths[0])
         return ObjectDataset(1, lambda _: replace(alone, input_image=image.copy()))
     if paths[0].is_file() and (left := left_out(Path(path))):
         log.warning("%s: %s", path, left)
@@ -211,7 +215,7 @@ def load_dataset(
     def read(i: int) -> ObjectViews:
         place = paths[i]
         thing = load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
-        return _with_mask(replace(thing, background=background), masks[i], place)
+        return _with_mask(replace(thing, background=background), masks.get(place), place)
 
     return ObjectDataset(len(paths), read)
 

@@ -6,40 +6,58 @@ from numpy import ndarray
 from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-# Longer side in pixels up to which the edge follows the picture's own: models look at some hundred a side.
-_LARGEST = 1024
+from keyorbit.objects.pictures import on_grey
+
+# Longer side in pixels of a cut-out at most: of a smaller object in it a model still sees all that it can.
+LARGEST = 2048
+# The same where edges and colours are found.
+_FINE = 640
 # Of the guided filter: the least variance of a colour that counts as an edge, of values 0…1.
 _EVEN = 1e-3
 # How much steeper the edge is than the filter leaves it.
 _STEEP = 1.6
+# From this alpha on, of 255, a pixel keeps the picture's own colour.
+_OPAQUE = 250
+
+
+def cut_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return width and height of the cut-out of a picture of that width and height."""
+    return _at_most(size, LARGEST)
 
 
 def cut_by(image: Image.Image, mask: Float[ndarray, "height width"], soft: bool) -> Image.Image:
-    """Return the picture as RGBA, transparent where the mask is 0.
+    """Return the picture as RGBA, transparent where the mask is 0, and reduced to :func:`cut_size`.
 
     Args:
-        image: the picture.
+        image: the picture; it is drawn on grey where it is transparent itself.
         mask: how much of each pixel is the object's, 0…1; of any size, to which it is stretched.
         soft: whether the edge is to be found anew in the picture, for a mask that has none or is coarse. False keeps
             the mask's values.
     """
-    rgb = image.convert("RGB")
-    factor = min(1.0, _LARGEST / max(rgb.size))
-    size = max(1, round(rgb.width * factor)), max(1, round(rgb.height * factor))
-    small = np.asarray(rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BOX), float) / 255
+    rgb = on_grey(image)
+    if cut_size(rgb.size) != rgb.size:
+        rgb = rgb.resize(cut_size(rgb.size), Image.Resampling.BOX)
+    size = _at_most(rgb.size, _FINE)
+    small = np.asarray(rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BOX), np.float32) / 255
     alpha = _stretched(mask, size)
     if soft:
         alpha = _edge(small, alpha, max(1, round(size[0] / mask.shape[1])))
-    colors = _own_colors(small, alpha, max(size) / 200)
-    whole = Image.fromarray((colors * 255).round().astype(np.uint8))
+    colors = Image.fromarray((_own_colors(small, alpha, max(size) / 200) * 255).round().astype(np.uint8))
     band = Image.fromarray((alpha * 255).round().astype(np.uint8))
     if size != rgb.size:
         # Within the object its pixels stay as they are; in the band about its edge the colours are smooth anyway.
-        whole, band = whole.resize(rgb.size, Image.Resampling.BICUBIC), band.resize(rgb.size, Image.Resampling.BICUBIC)
-    inside = band.point([255 if value >= 250 else 0 for value in range(256)])
-    whole.paste(rgb, mask=inside)
-    whole.putalpha(band)
-    return whole
+        colors = colors.resize(rgb.size, Image.Resampling.BICUBIC)
+        band = band.resize(rgb.size, Image.Resampling.BICUBIC)
+        if not soft:
+            band = Image.fromarray((_stretched(mask, rgb.size) * 255).round().astype(np.uint8))
+    colors.paste(rgb, mask=band.point([255 if value >= _OPAQUE else 0 for value in range(256)]))
+    colors.putalpha(band)
+    return colors
+
+
+def _at_most(size: tuple[int, int], side: int) -> tuple[int, int]:
+    factor = min(1.0, side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _stretched(mask: Float[ndarray, "height width"], size: tuple[int, int]) -> Float[ndarray, "rows columns"]:
@@ -47,7 +65,7 @@ def _stretched(mask: Float[ndarray, "height width"], size: tuple[int, int]) -> F
     if image.size != size:
         smaller = size[0] < image.width
         image = image.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR)
-    return np.asarray(image, float) / 255
+    return np.asarray(image, np.float32) / 255
 
 
 def _edge(

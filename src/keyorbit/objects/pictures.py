@@ -100,7 +100,7 @@ def load_silhouette(path: Path) -> Image.Image:
     stored, orientation = _decode(path, LARGEST)
     if has_alpha(stored):
         alpha = stored.convert("RGBA").getchannel("A")
-        if alpha.getextrema()[0] < 255:
+        if np.asarray(alpha).min() < 255:
             return _turned(alpha, orientation)
     return _turned(_silhouette(stored), orientation)
 

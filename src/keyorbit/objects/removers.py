@@ -12,12 +12,11 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
-from keyorbit.objects.background import CutBy
+from keyorbit.objects.background import INSTALL, CutBy
 from keyorbit.objects.grabcut import grabcut_mask
 
 log = logging.getLogger(__name__)
 
-INSTALL = "pip install 'keyorbit[photos]'"
 # U²-Net (Qin et al., Pattern Recognition 2020), Apache-2.0, as the demonstrations of InstantMesh and TripoSR take it.
 # Not rembg's own default, which changed over its versions to a network that may not be used commercially.
 _NETWORK = "u2net"
