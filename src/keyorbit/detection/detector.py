@@ -100,7 +100,7 @@ class Detection:
 
     Attributes:
         name: of the object.
-        input_image: its input picture.
+        input_image: its input picture, without its background if the object was cut out.
         views: 0…1, [view 3 height width].
         masks: True on the object.
         heatmaps: of every keypoint on every view; each sums to 1.
@@ -304,7 +304,7 @@ class KeypointDetector:
         log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)
         return Detection(
             thing.name,
-            thing.input_image,
+            thing.shown_image(len(views) > 1),
             views.cpu(),
             silhouette.mask.cpu(),
             heatmaps.cpu(),

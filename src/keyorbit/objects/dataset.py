@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -23,8 +23,10 @@ from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
+from keyorbit.objects.background import Background, mask_files
+from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out, read_mask
 from keyorbit.objects.description import Description, Symmetry, read_description
-from keyorbit.objects.framing import Framing, cut, frame
+from keyorbit.objects.framing import Framing, cut, frame, is_transparent, object_is_known
 from keyorbit.objects.paths import left_out, object_paths
 from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
 from keyorbit.storage.folder_names import name_of, readable
@@ -80,6 +82,15 @@ class ObjectViews:
             whole one.
         recentre: whether an object that is small or off-centre in the input picture is brought to its middle before a
             model of several views is shown it (:mod:`keyorbit.objects.framing`).
+        background: what is done with the input picture's background before a model is shown it. ``auto`` (default): for
+            a model of several views, the object is cut out of a photograph, that is a picture without views or truth
+            whose object is not known by an alpha channel or a plain background. ``remove``: the object is cut out for
+            every model, unless the picture has an alpha channel. ``keep``: never.
+        mask: of the object in the input picture, which is then cut out by it, whatever ``background`` says; mode L, of
+            that picture's size. Default None: it is looked for (:mod:`keyorbit.objects.cutout`).
+
+    Raises:
+        InputError: the mask has another size than the picture.
     """
 
     name: str
@@ -92,9 +103,41 @@ class ObjectViews:
     input_elevation_deg: float | None = None
     recentre: bool = True
     symmetry: Symmetry = 1
+    background: Background = "auto"
+    mask: Image.Image | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
+        if self.mask is not None:
+            check_mask_size(self.mask, self.input_image, f"the mask of {self.name}", "its picture")
+
+    @cached_property
+    def cut_out(self) -> CutOut | None:
+        """The object without its background; None where the background is kept.
+
+        Raises:
+            InputError: it is to be removed, and neither rembg nor OpenCV can be used.
+        """
+        if self.mask is None:
+            if self.background == "keep":
+                return None
+            if self.background == "remove" and is_transparent(self.input_image):
+                return None
+            known = self.views is not None or self.truth is not None
+            if self.background == "auto" and (known or object_is_known(self.input_image)):
+                return None
+        return cut_out(self.input_image, self.mask, self.name, self.background == "remove")
+
+    def shown_image(self, several: bool = True) -> Image.Image:
+        """The input picture as a model reads it, before its square is cut: without its background, or as it is.
+
+        Args:
+            several: whether the model has several views. Those of a single view are trained on photographs, so ``auto``
+                leaves the background. Default True.
+        """
+        asked = several or self.mask is not None or self.background == "remove"
+        found = self.cut_out if asked else None
+        return self.input_image if found is None else found.image
 
     @cached_property
     def framing(self) -> Framing:
@@ -104,7 +147,8 @@ class ObjectViews:
             InputError: the picture is transparent everywhere.
         """
         name = f"the input picture of {self.name}"
-        return frame(self.input_image, self.recentre, name, self.views is not None)
+        framing = frame(self.shown_image(), self.recentre, name, self.views is not None)
+        return framing if self.cut_out is None else replace(framing, cut_out_by=self.cut_out.by)
 
     @property
     def framed_image(self) -> Image.Image:
@@ -114,7 +158,7 @@ class ObjectViews:
             InputError: the picture is transparent everywhere.
         """
         how = self.framing
-        return cut(self.input_image, how.seen, how.ground) if how.recentred else self.input_image
+        return cut(self.shown_image(), how.seen, how.ground) if how.recentred else self.shown_image()
 
 
 # An object by its number, cut out or mirrored in another way with other random numbers.
@@ -161,29 +205,49 @@ def drawn(objects: Objects, index: int, generator: torch.Generator) -> ObjectVie
     return objects.drawn(index, generator) if isinstance(objects, ObjectDataset) else objects[index]
 
 
-def load_dataset(path: str | Path) -> ObjectDataset:
+def load_dataset(
+    path: str | Path, background: Background = "auto", mask: str | Path | Mapping[Path, Path] | None = None
+) -> ObjectDataset:
     """Read the objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture.
 
     They are sorted by name. The name of a picture is that of its file without the suffix, or with the suffix where two
     pictures would have the same name.
 
+    Args:
+        path: the folder or picture.
+        background: what is done with the pictures' backgrounds; see :class:`ObjectViews`. Default ``auto``.
+        mask: the mask of the only object, or a folder of masks, or the masks by the paths of their objects
+            (:func:`keyorbit.objects.background.mask_files`). Default None: none.
+
     Raises:
-        InputError: the path holds neither objects nor pictures.
+        InputError: the path holds neither objects nor pictures; or masks are missing, cannot be read, mark nothing or
+            everything, or have another size than their pictures.
     """
     paths = object_paths(Path(path))
     names = _picture_names(paths)
+    masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
     log.info("objects in %s: %d", path, len(paths))
     if Path(path).is_file():
         image = load_image(Path(path))  # a damaged picture is reported here, not when the object is read
-        return ObjectDataset(1, lambda _: ObjectViews(names[0], image.copy()))
+        alone = _with_mask(ObjectViews(names[0], image, background=background), masks.get(paths[0]), paths[0])
+        return ObjectDataset(1, lambda _: replace(alone, input_image=image.copy()))
     if paths[0].is_file() and (left := left_out(Path(path))):
         log.warning("%s: %s", path, left)
 
     def read(i: int) -> ObjectViews:
         place = paths[i]
-        return load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
+        thing = load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
+        return _with_mask(replace(thing, background=background), masks.get(place), place)
 
     return ObjectDataset(len(paths), read)
+
+
+def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
+    if mask is None:
+        return thing
+    read = read_mask(mask, place)
+    check_mask_size(read, thing.input_image, str(mask), str(place))
+    return replace(thing, mask=read)
 
 
 def _picture_names(paths: Sequence[Path]) -> list[str]:

@@ -66,6 +66,7 @@ def keypoints_dict(
         if framing is not None:
             boxes = {"square": framing.shares(framing.shown), "seen": framing.shares(framing.seen)}
             given |= boxes | {"recentred": framing.recentred}
+            given |= {} if framing.cut_out_by is None else {"cut_out_by": framing.cut_out_by}
     return {
         "format": FORMAT,
         "object": name,

@@ -244,8 +244,9 @@ def object_fingerprint(thing: ObjectViews, several: bool = True) -> str:
 
     ``several``: whether the model has several views, and so the input picture may be recentred.
     """
-    digest = hashlib.sha256(f"{thing.input_image.mode} {thing.input_image.size}".encode())
-    digest.update(thing.input_image.tobytes())
+    picture = thing.shown_image(several)
+    digest = hashlib.sha256(f"{picture.mode} {picture.size}".encode())
+    digest.update(picture.tobytes())
     if several and thing.framing.recentred:
         digest.update(f"{thing.framing.seen}".encode())
     for tensor in (thing.views, thing.masks):
