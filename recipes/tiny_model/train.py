@@ -219,6 +219,8 @@ def train_vae(
     with learning(modules):
         stage = Stage("vae", out, config.seed, until=until, again=AGAIN)
         done = optimise(stage, modules, loss_of, config.vae, accelerator)
+    if not config.vae.steps:  # the factor of the model that it began from is the one that its UNet knows
+        return done
     with torch.no_grad():
         sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)])
         latents = vae.encode(sample).latent_dist.mean
