@@ -219,7 +219,7 @@ def _sheet(shown: Sequence[Case], made: Mapping[str, Sequence[Tensor]], size: in
     """A row for each picture: the input, the true views where there are some, and each model's."""
     rows = []
     for i, case in enumerate(shown):
-        source = to_tensor(case.picture.convert("RGB").resize((size, size)))[0]
+        source = to_tensor(case.picture.resize((size, size)))[0]
         true = (
             torch.full((6, 3, size, size), GREY) if case.thing is None or case.thing.views is None else case.thing.views
         )

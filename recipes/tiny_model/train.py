@@ -32,17 +32,21 @@ from keyorbit.training.choices import MODEL
 from keyorbit.training.optimise import Draw, Stage, Watch, learning, optimise
 from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.sheets import png_bytes, sample_sheet
+from tiny_model.carry import pack, unpack
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.meshes import MeshSpec, mesh_specs
 from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
+from tiny_model.preflight import check
 from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
 from tiny_model.training_data import (
     AGAIN,
+    Heading,
     Rendered,
     Stock,
     encode_training_set,
     kinds,
+    load_meshes,
     render_meshes,
     render_training_set,
     together,
@@ -142,9 +146,12 @@ def _train(
         out / "data.safetensors",
         config.variety,
     )
-    meshes = config.meshes.specs(config.seed, model.view_size)
-    if meshes:
-        data = together(data, render_meshes(meshes, config.workers, out / "meshes.safetensors"))
+    if specs_of_meshes := config.meshes.specs(config.seed, model.view_size):
+        render_meshes(specs_of_meshes, config.workers, out / "meshes.safetensors")
+    meshes = list[Heading]()
+    if (out / "meshes.safetensors").is_file():  # or it was carried here
+        pictures, meshes = load_meshes(out / "meshes.safetensors")
+        data = together(data, pictures)
     parts = make_tiny(model, config.seed)
     if init is not None:
         init_from(parts, init)
@@ -330,6 +337,11 @@ def main(
     mesh_share: Annotated[float, typer.Option(help="Share of meshes in what a step shows.")] = MeshConfig.share,
     vision_rate: Annotated[float, typer.Option(help="Learning rate of the vision encoder alone.")] = 1e-3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    carry: Annotated[Path | None, typer.Option(help="Unpack the archives of this folder into OUT first.")] = None,
+    back: Annotated[
+        Path | None, typer.Option(help="Pack the model and the log into this folder at the end, in small parts.")
+    ] = None,
+    only_check: Annotated[bool, typer.Option("--check", help="Say what is missing on this machine, and stop.")] = False,
     smoke: Annotated[bool, typer.Option(help="A few steps of everything, to see that it runs.")] = False,
 ) -> None:
     """Train the tiny Zero123++; run the same command again to resume."""
@@ -365,20 +377,25 @@ def main(
         ),
     )
     config = _smoke(config) if smoke else config
-    accelerator = Accelerator(mixed_precision=precision, cpu=_on_cpu(device))
+    if carry is not None:
+        log.info("carried: %s", ", ".join(unpack(carry, out)))
+    # Which files a run makes if they are not there.
+    files = ["data.safetensors", "places.safetensors"]
+    files += ["meshes.safetensors"] if meshes else []
+    files += ["looks.safetensors"] if vision_steps else []
+    check(out, files, device, init, meshes)
+    if only_check:
+        sys.stdout.write("Nothing is missing.\n")
+        return
+    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu" or not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)
     model = TinyConfig(fine_attention=fine_attention)
     with in_use(out):
         note_config(out / "log.jsonl", config)
-        train(config, out, folder or out / "model", model, init, minutes=minutes, accelerator=accelerator)
-
-
-def _on_cpu(device: str) -> bool:
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device is {device}; it must be auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU; give --device cpu, or install torch for CUDA")
-    return device == "cpu" or not torch.cuda.is_available()
+        folder = folder or out / "model"
+        train(config, out, folder, model, init, minutes=minutes, accelerator=accelerator)
+        if back is not None:
+            pack("model", [path for path in (folder, out / "log.jsonl") if path.exists()], back)
 
 
 def note_config(path: Path, config: TrainTinyConfig) -> None:

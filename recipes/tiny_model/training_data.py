@@ -21,12 +21,13 @@ from keyorbit.geometry.views import merge_views
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.synthetic.render import composite, object_surface, render
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, make_sample, scene_of
-from tiny_model.meshes import MeshSpec, Seen, see_mesh
+from tiny_model.meshes import MeshSpec, Seen, mesh_azimuth, see_mesh
 from tiny_model.variety import ground, light, recoloured
 
 log = logging.getLogger(__name__)
 AGAIN = "the same command goes on from it"  # after a failure
 Made = tuple[dict[str, Tensor], dict[str, Any]]
+Heading = tuple[str, float]  # a kind, and the azimuth of its input view about the object's front, in degrees
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +69,9 @@ def training_specs(categories: tuple[str, ...], objects: int, seed: int, size: i
     return [SampleSpec(kind, training_seed(seed, i), size) for i in range(objects) for kind in kinds(categories)]
 
 
-def all_kinds(categories: tuple[str, ...], meshes: list[MeshSpec]) -> tuple[str, ...]:
+def all_kinds(categories: tuple[str, ...], meshes: Sequence[Heading]) -> tuple[str, ...]:
     """The different categories, then the kinds of meshes that are none of these."""
-    return tuple(dict.fromkeys((*categories, *(spec.kind for spec in meshes))))
+    return tuple(dict.fromkeys((*categories, *(kind for kind, _ in meshes))))
 
 
 class Stock:
@@ -153,13 +154,25 @@ def render_training_set(
     return _rendered(partial(_see, variety=variety), specs, workers, path, recipe)
 
 
-def render_meshes(specs: list[MeshSpec], workers: int, path: Path) -> Rendered:
-    """The pictures of meshes, kept in ``path``.
+def render_meshes(specs: list[MeshSpec], workers: int, path: Path) -> None:
+    """Keep the pictures of meshes in ``path``.
 
     Raises:
-        InputError: ``path`` holds other ones, or a mesh cannot be read.
+        InputError: it holds other ones, or a mesh cannot be read.
     """
-    return _rendered(see_mesh, specs, workers, path, recipe_of(specs))
+    shown = [(spec.kind, mesh_azimuth(spec)) for spec in specs]
+    _rendered(see_mesh, specs, workers, path, recipe_of(specs), {"shown": shown})
+
+
+def load_meshes(path: Path) -> tuple[Rendered, list[Heading]]:
+    """The pictures of meshes that are kept in ``path``; on another machine than theirs too.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    tensors, metadata = load_checkpoint(path)
+    shown = [(str(kind), float(azimuth)) for kind, azimuth in metadata["shown"]]
+    return Rendered(tensors["inputs"], tensors["views"], metadata["captions"]), shown
 
 
 def together(*sets: Rendered) -> Rendered:
@@ -168,7 +181,14 @@ def together(*sets: Rendered) -> Rendered:
     return Rendered(torch.cat([one.inputs for one in sets]), torch.cat([one.views for one in sets]), captions)
 
 
-def _rendered(see: Callable[[Any], Seen], specs: list[Any], workers: int, path: Path, recipe: object) -> Rendered:
+def _rendered(
+    see: Callable[[Any], Seen],
+    specs: list[Any],
+    workers: int,
+    path: Path,
+    recipe: object,
+    more: dict[str, Any] | None = None,
+) -> Rendered:
     def make() -> Made:
         inputs, views, captions = [], [], []
         for count, seen in enumerate(in_parallel(see, specs, workers), 1):
@@ -178,7 +198,7 @@ def _rendered(see: Callable[[Any], Seen], specs: list[Any], workers: int, path: 
             captions.append(list(seen.captions))
             if count % 1000 == 0:
                 log.info("rendered %d of %d objects", count, len(specs))
-        return {"inputs": torch.stack(inputs), "views": torch.stack(views)}, {"captions": captions}
+        return {"inputs": torch.stack(inputs), "views": torch.stack(views)}, {"captions": captions, **(more or {})}
 
     tensors, metadata = made_once(path, "pictures of", recipe, make)
     return Rendered(tensors["inputs"], tensors["views"], metadata["captions"])

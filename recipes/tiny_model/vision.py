@@ -6,6 +6,7 @@ the few thousand pictures that are shown at those timesteps. Nor can the objects
 learns them by heart. A *look* is the input picture of another object, which costs a third of a whole sample to render.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,10 @@ from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, s
 from keyorbit.training.optimise import Draw, Stage, learning, optimise
 from keyorbit.training.schedule import OptimiseConfig
 from tiny_model.compiling import maybe_compiled
-from tiny_model.meshes import MeshSpec, mesh_azimuth
 from tiny_model.training_data import (
     AGAIN,
     Encoded,
+    Heading,
     Made,
     Stock,
     VisionInput,
@@ -146,7 +147,7 @@ class VisionTask:
     Args:
         stock: draws of ``data``.
         data: on the backend's device.
-        specs: those of ``data``, meshes behind the others.
+        specs: those of ``data``; behind them it has meshes.
         path: where the looks are kept.
     """
 
@@ -158,7 +159,7 @@ class VisionTask:
         stock: Stock,
         data: Encoded,
         specs: list[SampleSpec],
-        meshes: list[MeshSpec],
+        meshes: Sequence[Heading],
         backend: Zero123PlusBackend,
         path: Path,
         workers: int,
@@ -172,7 +173,7 @@ class VisionTask:
         # The training set's, then the looks'.
         shown = [
             *((spec.category, input_azimuth(spec)) for spec in specs),
-            *((spec.kind, mesh_azimuth(spec)) for spec in meshes),
+            *meshes,
             *((spec.category, input_azimuth(spec)) for spec in look_specs),
         ]
         self.kind = torch.tensor([names.index(kind) for kind, _ in shown]).to(self.device)
