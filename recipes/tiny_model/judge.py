@@ -211,7 +211,7 @@ def table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
     return "\n".join(lines)
 
 
-def _said(value: float | None, form: str) -> str:
+def _said(value: float | int | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 

@@ -75,7 +75,7 @@ def held_out(path: Path) -> bool:
 
 
 def mesh_files(folder: Path, kinds: Sequence[str] = ()) -> dict[str, list[Path]]:
-    """The mesh files of each kind (default: of each that has a folder), in the order of their names.
+    """The mesh files of each kind (default: of each folder that has some), in the order of their names.
 
     Raises:
         InputError: there is no such folder, or a kind has no meshes.
@@ -86,6 +86,7 @@ def mesh_files(folder: Path, kinds: Sequence[str] = ()) -> dict[str, list[Path]]
     found = {
         kind: sorted(path for path in (folder / kind).glob("*") if path.suffix.lower() in SUFFIXES) for kind in names
     }
+    found = {kind: paths for kind, paths in found.items() if paths or kind in kinds}
     empty = [kind for kind, paths in found.items() if not paths]
     if empty or not found:
         raise InputError(f"{folder} has no meshes of: {', '.join(empty) or 'any kind'} ({', '.join(SUFFIXES)})")
