@@ -1,7 +1,7 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import Amount, from_values, short
+from keyorbit.values import Amount, Count, Finite, NotNegative, from_values, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
 _FORMATS = "keyorbit-tokens-"
@@ -28,6 +28,35 @@ _MOST, _LARGEST = 2**16, 2**30
 # In radii of what the views see, and their squares: beyond this nothing is seen, and float32 ends.
 _Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Point = tuple[_Coordinate, _Coordinate, _Coordinate]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How tokens read the objects that they were found on: what a detection is compared with.
+
+    Attributes:
+        objects: how many were read.
+        evidence: of each keypoint, mean over these objects, nats a view
+            (:attr:`keyorbit.geometry.evidence.Evidence.strength`).
+        stray: distance of each keypoint from its place, mean over these objects, radii.
+        fit: of the best turn, mean over these objects, nats a token (:class:`keyorbit.geometry.constellation.Reading`).
+        margin: the same of the turn's margin.
+    """
+
+    objects: Count
+    evidence: tuple[Finite, ...]
+    stray: tuple[NotNegative, ...]
+    fit: Finite
+    margin: Finite
+
+    def __post_init__(self) -> None:
+        if len(self.stray) != len(self.evidence):
+            raise InputError(f"evidence is of {len(self.evidence)} keypoints, and stray of {len(self.stray)}")
+
+    def select(self, numbers: Sequence[int]) -> "Statistics":
+        """Those of some keypoints, in that order."""
+        chosen = {name: tuple(getattr(self, name)[i] for i in numbers) for name in ("evidence", "stray")}
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True)
@@ -57,6 +86,8 @@ class TokensInfo:
             name of a rig, or a file of cameras.
         layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
             view.
+        statistics: of the keypoints on the objects that they were found on; None for tokens that have no constellation,
+            or of versions that kept none.
 
     Raises:
         InputError: the form has neither 4 rows nor none, or the layout is none.
@@ -78,6 +109,7 @@ class TokensInfo:
     form: tuple[_Point, ...] = ()
     cameras_of: str = ""
     layout: str = ""
+    statistics: Statistics | None = None
 
     def __post_init__(self) -> None:
         if self.layout:
@@ -86,9 +118,9 @@ class TokensInfo:
             raise InputError(f"form has {len(self.form)} rows; it has 4, the mean and the covariance, or none")
 
     def plain(self) -> dict[str, Any]:
-        """As files have it: a layout is written only where there is one, as by versions that knew no other."""
+        """As files have it: layout and statistics are written only where there are some, as by versions without."""
         values = asdict(self)
-        return values if self.layout else {name: value for name, value in values.items() if name != "layout"}
+        return {name: value for name, value in values.items() if value or name not in ("layout", "statistics")}
 
 
 @dataclass(frozen=True)
@@ -161,7 +193,10 @@ class Tokens(nn.Module, HubTokens):
         renumbered = {old: new for new, old in enumerate(numbers)}
         pairs = tuple((renumbered[a], renumbered[b]) for a, b in self.info.pairs if {a, b} <= renumbered.keys())
         places = tuple(self.info.places[i] for i in numbers) if self.info.places else ()
-        info = replace(self.info, pairs=pairs, places=places + self.info.places[len(self) :])
+        known = self.info.statistics
+        statistics = None if known is None else known.select(numbers)
+        places += self.info.places[len(self) :]
+        info = replace(self.info, pairs=pairs, places=places, statistics=statistics)
         return Tokens(self.embedding.detach()[indices], info, self.helpers)
 
     def save(self, path: str | Path) -> None:
@@ -220,6 +255,11 @@ class Tokens(nn.Module, HubTokens):
             raise InputError(
                 f"{path} holds {len(info.places)} places for {len(embedding)} tokens and {len(helpers)} helpers: there "
                 "must be one for each, or none"
+            )
+        if info.statistics is not None and len(info.statistics.evidence) != len(embedding):
+            raise InputError(
+                f"{path} holds statistics of {len(info.statistics.evidence)} keypoints for {len(embedding)} tokens: "
+                "there must be those of each, or none"
             )
         place = found_from(path, info.model, header.model_folder, info.model_fingerprint)
         return cls(embedding, replace(info, model=place), helpers)
