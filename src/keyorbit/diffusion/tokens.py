@@ -55,8 +55,8 @@ class Statistics:
 
     def select(self, numbers: Sequence[int]) -> "Statistics":
         """Those of some keypoints, in that order."""
-        chosen = {name: tuple(getattr(self, name)[i] for i in numbers) for name in ("evidence", "stray")}
-        return replace(self, **chosen)
+        evidence, stray = (tuple(values[i] for i in numbers) for values in (self.evidence, self.stray))
+        return replace(self, evidence=evidence, stray=stray)
 
 
 @dataclass(frozen=True)

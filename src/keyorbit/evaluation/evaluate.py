@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.errors import InputError
 from keyorbit.evaluation.landmarks import (
     Judged,

@@ -6,7 +6,7 @@ object is its turn about the vertical. All turns are tried, and the one in which
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from einops import einsum
@@ -38,6 +38,10 @@ class Reading(Evidence):
     fit: Float[Tensor, ""]
     margin: Float[Tensor, ""]
     stray: Float[Tensor, " keypoint"]
+
+    def cpu(self) -> "Reading":
+        """The same on the CPU."""
+        return Reading(**{field.name: getattr(self, field.name).cpu() for field in fields(self)})
 
 
 def turns(count: int) -> Float[Tensor, "{count} 3 3"]:
