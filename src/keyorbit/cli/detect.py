@@ -42,7 +42,7 @@ from keyorbit.output.choices import (
 )
 from keyorbit.storage.folder_names import readable
 from keyorbit.storage.outputs import check_output
-from keyorbit.values import Amount, Count, Seed
+from keyorbit.values import Amount, Count, Seed, Share
 
 
 def detect_command(
@@ -65,6 +65,11 @@ def detect_command(
         str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map."), Peak
     ] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(help="Withhold keypoints that are less likely than this at their part, 0 to 1."),
+        Share,
+    ] = None,
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
     background: BackgroundOption = None,
     mask: MaskOption = None,
@@ -104,13 +109,17 @@ def detect_command(
 
     from keyorbit.cli.loading import load_all, load_tokens, run_backend, show_cut_outs, use_device
     from keyorbit.cli.tables import input_line
-    from keyorbit.detection.detector import DetectConfig, KeypointDetector
+    from keyorbit.detection.confidence import NO_CONFIDENCE
+    from keyorbit.detection.config import DetectConfig
+    from keyorbit.detection.detector import KeypointDetector
     from keyorbit.evaluation.evaluate import SEEN, detect_all
     from keyorbit.evaluation.figures import percent
     from keyorbit.objects.captures import load_capture
     from keyorbit.output.write import find_skeleton, write_detections
 
     tokens = load_tokens(run)
+    if min_confidence is not None and tokens.info.statistics is None:
+        raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
     check_edges(edges or (), len(tokens))
     objects = [] if views else [thing for path in pictures for thing in load_all(path, background, masks)]
     backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
@@ -123,6 +132,8 @@ def detect_command(
     detector = KeypointDetector(backend, tokens, config, force)
     with progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
+    if min_confidence is not None:
+        found = [detection.withholding(min_confidence) for detection in found]
     edges = find_skeleton(found) if edges is None else edges
     places = write_detections(out, found, chosen, edges, overwrite)
     table = Table("object", "keypoints", "reprojection, % of side", "written to")
@@ -130,13 +141,22 @@ def detect_command(
         points = detection.keypoints_3d
         error = None if points is None else float(points.reprojection_error.median())
         score = detection.keypoints_2d.score[0] if points is None else points.score
-        table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), readable(str(place)))
+        told = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
+        table.add_row(detection.name, *told, readable(str(place)))
     console.print(table)
     show_cut_outs(objects, backend.layout.num_views > 1, CUT_OUT_FILE)
     for detection in found:
+        if (trust := detection.confidence) is not None:
+            said = f"{detection.name}: {trust.words}"
+            console.print(said, style=trust.color, markup=False, highlight=False, soft_wrap=True)
+        if detection.withheld:
+            numbers = ", ".join(map(str, detection.withheld))
+            console.print(f"{detection.name}: withheld, below {min_confidence:g}: {numbers}", soft_wrap=True)
         if detection.framing is not None and detection.framing.recentred:
             console.print(f"{detection.name}: {detection.framing.words}", markup=False, soft_wrap=True)
         if detection.input_camera is not None:
             console.print(f"{detection.name}: {input_line(detection.input_camera)}", markup=False, soft_wrap=True)
+    if any(detection.confidence is None and detection.keypoints_3d is not None for detection in found):
+        console.print(f"Confidence: {NO_CONFIDENCE}.", markup=False, soft_wrap=True)
     if any(detection.keypoints_3d is None for detection in found):
         console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")

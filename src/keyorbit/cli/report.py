@@ -55,7 +55,8 @@ def report_command(
         object_paths(data)
 
     from keyorbit.cli.loading import run_backend, use_device
-    from keyorbit.detection.detector import Detection, KeypointDetector
+    from keyorbit.detection.detector import KeypointDetector
+    from keyorbit.detection.found import Detection
     from keyorbit.evaluation.evaluate import detect_all
     from keyorbit.output.page.report import read_run, report_html, run_objects
 

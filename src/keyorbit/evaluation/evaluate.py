@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.errors import InputError
 from keyorbit.evaluation import metrics
 from keyorbit.evaluation.input_scores import InputScores, drawn_back, input_scores

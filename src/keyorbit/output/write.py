@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
@@ -93,6 +93,8 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
             detection.input_camera,
             detection.pairs,
             detection.framing,
+            detection.confidence,
+            detection.withheld,
         )
         write_json(folder / "keypoints.json", found)
     if "csv" in formats:
@@ -123,4 +125,7 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     camera, crosses = detection.input_camera, None
     if camera is not None and points is not None and float(camera.score) > 0:
         crosses = camera.cameras.project(points.xyz)[0]
-    save_figure(draw_keypoints(pictures, places, scores, titles, crosses=crosses), folder / "overlay.png")
+    heading = ("", "") if detection.confidence is None else (detection.confidence.words, detection.confidence.color)
+    hollow, hidden = not detection.trusted, detection.withheld
+    figure = draw_keypoints(pictures, places, scores, titles, crosses, heading, hollow, hidden)
+    save_figure(figure, folder / "overlay.png")
