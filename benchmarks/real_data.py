@@ -33,8 +33,8 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.pictures import GREY
 from keyorbit.synthetic.dataset import WHITE, write_sample
-from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
-from keyorbit.synthetic.render import Surface, composite, load_surface, render, sample_surface, visible
+from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, Sample
 from keyorbit.synthetic.shapes import rotation_about
 
@@ -156,11 +156,8 @@ def unseen(mesh: RealMesh, heading: float) -> ko.ObjectViews:
 @lru_cache(maxsize=64)
 def _read(file: Path) -> tuple[Surface, np.ndarray, float]:
     """The surface, and the middle and the factor with which it was brought into the unit sphere."""
-    vertices = np.asarray(read_mesh(file).vertices, float)[:, [2, 0, 1]]
-    surface = load_surface(file, "y")
-    if file.suffix in (".glb", ".gltf") and surface.texture is None:  # a glTF's colours are linear
-        surface = replace(surface, face_colors=_srgb(surface.face_colors))
-    return surface, *fit_sphere(vertices, str(file))
+    upright = load_mesh(file, "y")
+    return upright.surface, upright.centre, upright.scale
 
 
 @lru_cache(maxsize=64)
@@ -196,10 +193,6 @@ def utmost(vertices: np.ndarray, direction: Sequence[float]) -> np.ndarray:
     reach = ((vertices - (low + high) / 2) / np.maximum((high - low) / 2, 1e-9)) @ towards
     best = vertices[reach >= reach.max() - 2 * _EDGE * np.abs(towards).sum()]
     return (best.min(0) + best.max(0)) / 2
-
-
-def _srgb(linear: np.ndarray) -> np.ndarray:
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
 
 
 def _names(meshes: Sequence[RealMesh]) -> tuple[str, ...]:

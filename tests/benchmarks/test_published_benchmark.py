@@ -29,7 +29,26 @@ def test_rows_are_written_beside_ours(published, backend, tmp_path, monkeypatch,
     monkeypatch.setattr(single_view_run, "VOTERS", 2)
     monkeypatch.setattr(ko, "load_backend", lambda name: backend)
     rows, path = ["ours", "draws", "alone", "reading", "all of them"], tmp_path / "p.json"
-    words = "--train 2 --test 1 --keypoints 2 --tokens 4 --batch 1 --warps 1 --steps 1 --seeds 0 1 --rows".split()
+    words = [
+        "--train",
+        "2",
+        "--test",
+        "1",
+        "--keypoints",
+        "2",
+        "--tokens",
+        "4",
+        "--batch",
+        "1",
+        "--warps",
+        "1",
+        "--steps",
+        "1",
+        "--seeds",
+        "0",
+        "1",
+        "--rows",
+    ]
     words += [*rows, "--json", str(path), "--markdown", str(tmp_path / "p.md")]
     monkeypatch.setattr(sys, "argv", ["published.py", *words])
     published.main()

@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.objects.dataset import Objects, Truth
 
 

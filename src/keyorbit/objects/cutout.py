@@ -58,7 +58,8 @@ def read_mask(path: Path, picture: Path) -> Image.Image:
         InputError: it cannot be read, or marks nothing, or everything.
     """
     mask = load_silhouette(path)
-    least, most = mask.getextrema()
+    values = np.asarray(mask)
+    least, most = int(values.min()), int(values.max())
     if not most:
         raise InputError(f"{path} marks no object in {picture}: it is black or transparent everywhere; paint it white")
     if least == most:
