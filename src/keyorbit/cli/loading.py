@@ -25,6 +25,7 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.emptiness import check_seen
 from keyorbit.ranks import first_launched
 
 
@@ -49,8 +50,11 @@ def show_place(what: str, device: torch.device, precision: Precision | None = No
 
 
 def load_all(path: Path) -> list[ObjectViews]:
-    """Every object read now, so that a damaged file is found before any work is done."""
-    return list(load_dataset(path))
+    """Every object read now, so that a damaged file is found before any work is done, and an empty picture too."""
+    found = list(load_dataset(path))
+    for thing in found:
+        check_seen(thing)
+    return found
 
 
 def without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
