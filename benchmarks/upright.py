@@ -1,7 +1,8 @@
 """How often the upward axis of a mesh is judged right by its shape: ``python benchmarks/upright.py MESHES``.
 
-MESHES has a folder of glTF files for each kind. Their format tells the axis, y; it is judged without that, for each mesh
-alone and for the kind's folder at once, of the meshes as they are and with z upward (the front along −y, and along x).
+MESHES has a folder of glTF files for each kind. Their format tells the axis, y; it is judged without that, for each
+mesh alone and for the kind's folder at once, of the meshes as they are and with z upward (the front along −y, and
+along x).
 """
 
 import argparse
