@@ -29,8 +29,9 @@ def test_rows_are_written_beside_ours(published, backend, tmp_path, monkeypatch,
     monkeypatch.setattr(single_view_run, "VOTERS", 2)
     monkeypatch.setattr(ko, "load_backend", lambda name: backend)
     rows, path = ["ours", "draws", "all of them"], tmp_path / "p.json"
-    words = "--train 2 --test 1 --keypoints 2 --tokens 4 --batch 1 --warps 1 --steps 1 --seeds 0 --rows".split()
-    words += [*rows, "--json", str(path), "--markdown", str(tmp_path / "p.md")]
+    few = {"train": 2, "test": 1, "keypoints": 2, "tokens": 4, "batch": 1, "warps": 1, "steps": 1, "seeds": 0}
+    words = [str(word) for name, value in few.items() for word in (f"--{name}", value)]
+    words += ["--rows", *rows, "--json", str(path), "--markdown", str(tmp_path / "p.md")]
     monkeypatch.setattr(sys, "argv", ["published.py", *words])
     published.main()
     told = json.loads(path.read_text())
