@@ -66,6 +66,8 @@ that have a constellation, on upright views |
 
     Attributes:
         noises: draws of noise that are averaged; more give steadier keypoints, and cost as much more time.
+        blind: so many of the draws of noise are without the input picture, fewer than ``noises``; 0 for all other
+            models than Zero123++'s. A model that takes a front for a rear in the picture sees it right in the views.
         warps: warped versions that are averaged besides.
         peak: a view's place: ``soft`` is the expected position, ``window`` the expected position near the peak,
             ``argmax`` the peak's pixel. None is ``soft``, but ``window`` for the attention of a single view, which is
@@ -84,6 +86,7 @@ that have a constellation, on upright views |
 
     noises: Count = NOISES
     warps: Amount = WARPS
+    blind: Amount = 0
     peak: Peak | None = None
     window: Window = 0.12
     seed: Seed = 0
@@ -92,6 +95,8 @@ that have a constellation, on upright views |
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.blind >= self.noises:
+            raise InputError(f"blind is {self.blind}; of {self.noises} noises it may be up to {self.noises - 1}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +229,8 @@ class KeypointDetector:
                 shown, **{name: getattr(found.prepare, name) for name in ("rotation_deg", "scale", "shift")}
             )
         prepare = shown.settled(found.prepare.timestep, published=self.published)
-        return RecordConfig(found.layers, found.maps, prepare, condition=True)
+        blind = config.blind if self.backend.has_condition_pass else 0
+        return RecordConfig(found.layers, found.maps, prepare, condition=True, blind=blind)
 
     def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
         """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D if it can."""
@@ -285,7 +291,8 @@ class KeypointDetector:
             everything = normalize(averaged(grid, warp))
         heatmaps, condition = everything[:, : len(self.tokens)], None
         if "condition" in recording.queries:
-            condition = self._heatmaps(recording, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
+            sighted = self._heatmaps(recording, "condition", Layout(1, 1))[self.recording.sighted]
+            condition = sighted.mean(0)[0, : len(self.tokens)]
             if self.published:
                 condition = resize(condition, (self.backend.view_size, self.backend.view_size))
         silhouette = recording.shown.silhouette
