@@ -30,11 +30,13 @@ import keyorbit as ko
 from keyorbit.evaluation.readers.keypointnet import CLASSES
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
-from keyorbit.objects.dataset import Truth
+from keyorbit.objects.dataset import Truth, write_object
+from keyorbit.objects.description import Symmetry
 from keyorbit.objects.pictures import GREY
-from keyorbit.synthetic.dataset import WHITE, write_sample
-from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
-from keyorbit.synthetic.render import Surface, composite, load_surface, render, sample_surface, visible
+from keyorbit.synthetic.grids import LAYOUT, grid_of
+from keyorbit.synthetic.mesh_objects import WHITE
+from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, Sample
 from keyorbit.synthetic.shapes import rotation_about
 
@@ -68,6 +70,11 @@ class RealMesh:
     landmarks: Mapping[str, Sequence[float]] = field(default_factory=dict)
     utmost: Mapping[str, Sequence[float]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+
+    @property
+    def turns(self) -> Symmetry:
+        """The symmetry as objects' folders tell it."""
+        return self.symmetry or "round"
 
 
 def meshes_of(folder: Path) -> dict[str, list[RealMesh]]:
@@ -121,6 +128,25 @@ def sample(mesh: RealMesh, heading: float, size: int) -> Sample:
     )
 
 
+def write(folder: Path, mesh: RealMesh, heading: float, size: int) -> None:
+    """Write the same as an object folder."""
+    made = sample(mesh, heading, size)
+    meta = {
+        "mesh": mesh.file.name,
+        "category": mesh.kind,
+        "cameras": made.cameras.to_dict(),
+        "input_camera": made.input_camera.to_dict(),
+        "input_azimuth_deg": made.input_azimuth_deg,
+        "input_elevation_deg": made.input_elevation_deg,
+        "symmetry": mesh.turns,
+        "surface": made.surface.round(4).tolist(),
+    }
+    if mesh.names:
+        meta |= {"keypoint_names": list(mesh.names), "pairs": []}
+        meta |= {name: getattr(made, name).tolist() for name in ("known", "keypoints_3d", "keypoints_2d", "visible")}
+    write_object(folder, Image.fromarray(composite(made.input_image, WHITE)), grid_of(made.views), LAYOUT, meta)
+
+
 def seen(mesh: RealMesh, heading: float, size: int) -> ko.ObjectViews:
     """The same as the object that :func:`keyorbit.load_dataset` would read."""
     made = sample(mesh, heading, size)
@@ -135,6 +161,7 @@ def seen(mesh: RealMesh, heading: float, size: int) -> ko.ObjectViews:
         made.cameras,
         truth=truth,
         input_elevation_deg=ELEVATION_DEG,
+        symmetry=mesh.turns,
     )
 
 
@@ -156,11 +183,8 @@ def unseen(mesh: RealMesh, heading: float) -> ko.ObjectViews:
 @lru_cache(maxsize=64)
 def _read(file: Path) -> tuple[Surface, np.ndarray, float]:
     """The surface, and the middle and the factor with which it was brought into the unit sphere."""
-    vertices = np.asarray(read_mesh(file).vertices, float)[:, [2, 0, 1]]
-    surface = load_surface(file, "y")
-    if file.suffix in (".glb", ".gltf") and surface.texture is None:  # a glTF's colours are linear
-        surface = replace(surface, face_colors=_srgb(surface.face_colors))
-    return surface, *fit_sphere(vertices, str(file))
+    upright = load_mesh(file, "y")
+    return upright.surface, upright.centre, upright.scale
 
 
 @lru_cache(maxsize=64)
@@ -196,10 +220,6 @@ def utmost(vertices: np.ndarray, direction: Sequence[float]) -> np.ndarray:
     reach = ((vertices - (low + high) / 2) / np.maximum((high - low) / 2, 1e-9)) @ towards
     best = vertices[reach >= reach.max() - 2 * _EDGE * np.abs(towards).sum()]
     return (best.min(0) + best.max(0)) / 2
-
-
-def _srgb(linear: np.ndarray) -> np.ndarray:
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
 
 
 def _names(meshes: Sequence[RealMesh]) -> tuple[str, ...]:
@@ -264,7 +284,7 @@ def main() -> None:
     kinds = meshes_of(args.meshes)
     chosen = {kind: kinds[kind] for kind in args.kinds or kinds}
     for folder, mesh, heading in _planned(chosen, args.headings):
-        write_sample(args.out / folder, sample(mesh, heading, args.size))
+        write(args.out / folder, mesh, heading, args.size)
         print(args.out / folder, flush=True)
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import keyorbit as ko
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.discover import discover_from
