@@ -35,8 +35,9 @@ from keyorbit.app.calls import EXAMPLES
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import Recording
 from keyorbit.discovery.initial import untrained
-from keyorbit.evaluation.landmarks import Judged, predict_landmarks
-from keyorbit.evaluation.metrics import dual_alignment_score
+from keyorbit.evaluation.landmarks import Judged, fit_weights
+from keyorbit.evaluation.metrics import apply_landmark_weights, dual_alignment_score
+from keyorbit.evaluation.symmetry import order_of, symmetric_turns
 from keyorbit.geometry.alignment import turns_by
 from keyorbit.geometry.keypoints import Keypoints3D
 from matching import features, matched, points_of
@@ -51,8 +52,6 @@ SHOWN = (
     *("landmark_3d", "landmark_3d_median", "wrong_turns", "dual_alignment", "reprojection", "same_place"),
     "same_place_worst",
 )
-# Every turn looks alike on a round object: so many are tried.
-_ANY_TURN = 72
 
 
 class Work(SharedWork):
@@ -96,10 +95,9 @@ class World:
         return [[seen(mesh, turn, size) for turn in self.headings] for mesh in self.tested]
 
     @property
-    def angles(self) -> list[Float[Tensor, " angle"]]:
-        """Of each test mesh, the turns in radians that look alike."""
-        counts = [mesh.symmetry or _ANY_TURN for mesh in self.tested]
-        return [torch.arange(count) * (2 * torch.pi / count) for count in counts]
+    def alike(self) -> list[Float[Tensor, "turn 3 3"]]:
+        """Of each test mesh, the turns that look alike."""
+        return [symmetric_turns(order_of(mesh.turns), torch.zeros(1)) for mesh in self.tested]
 
     def keep_in(self, name: str) -> Path | None:
         """A file in the folder of what is kept of this kind."""
@@ -132,21 +130,19 @@ class Row:
 
 def figures(world: World, found: Found) -> Figures:
     """Everything that is told of keypoints."""
-    shares = [same_place(points, angles) for points, angles in zip(found.points, world.angles, strict=True)]
+    shares = [same_place(points, alike) for points, alike in zip(found.points, world.alike, strict=True)]
     told: Figures = {"reprojection": float(found.reprojection)}
     told |= {"same_place": fmean(shares), "same_place_worst": min(shares)}
-    fit = [landmarks_of(*one) for one in world.discovery]
+    fit, orders = [landmarks_of(*one) for one in world.discovery], [order_of(mesh.turns) for mesh, _ in world.discovery]
     test = [landmarks_of(mesh, 0.0) for mesh in world.tested]
     landmarks, known = (torch.stack(parts) for parts in zip(*test, strict=True))
     if not bool(known.any()):
         return told
-    fitted = Judged(found.fit, *(torch.stack(parts) for parts in zip(*fit, strict=True)))
-    count = len(world.headings)
-    judged = Judged(
-        found.points.flatten(0, 1), landmarks.repeat_interleave(count, 0), known.repeat_interleave(count, 0)
+    weights, _ = fit_weights(
+        Judged(found.fit, *(torch.stack(parts) for parts in zip(*fit, strict=True)), torch.tensor(orders))
     )
-    predicted = predict_landmarks(judged, fitted).unflatten(0, found.points.shape[:2])
-    rows = zip(predicted, landmarks, known, world.angles, found.points, strict=True)
+    predicted = apply_landmark_weights(weights, found.points)
+    rows = zip(predicted, landmarks, known, world.alike, found.points, strict=True)
     each = [judged_mesh(*row) for row in rows if bool(row[2].any())]
     errors = [error for mesh in each for error in mesh.errors]
     told |= {"landmark_3d": fmean(errors), "landmark_3d_median": median(errors)}
@@ -172,16 +168,16 @@ def judged_mesh(
     predicted: Float[Tensor, "heading landmark 3"],
     landmarks: Float[Tensor, "landmark 3"],
     known: Bool[Tensor, " landmark"],
-    angles: Float[Tensor, " angle"],
+    alike: Float[Tensor, "turn 3 3"],
     points: Float[Tensor, "heading keypoint 3"],
 ) -> JudgedMesh:
     """Landmarks against the truth, under the best of the turns that look alike."""
-    turned = torch.einsum("aij,hlj->hali", turns_by(angles), predicted[:, known])
+    turned = torch.einsum("aij,hlj->hali", alike, predicted[:, known])
     errors = (turned - landmarks[known]).norm(dim=-1).mean(-1)
     best = errors.min(-1)
     fitting = turned[torch.arange(len(turned)), best.indices]
     off = [turn_between(one, landmarks[known]) for one in fitting]
-    own = torch.einsum("hij,hkj->hki", turns_by(angles[best.indices]), points)
+    own = torch.einsum("hij,hkj->hki", alike[best.indices], points)
     return JudgedMesh(best.values.tolist(), [abs(angle) > WRONG_DEG for angle in off], own)
 
 
@@ -191,10 +187,10 @@ def turn_between(one: Float[Tensor, "point 3"], other: Float[Tensor, "point 3"])
     return float(torch.rad2deg(torch.atan2((x * v - y * u).sum(), (x * u + y * v).sum())))
 
 
-def same_place(points: Float[Tensor, "heading keypoint 3"], angles: Float[Tensor, " angle"]) -> float:
+def same_place(points: Float[Tensor, "heading keypoint 3"], alike: Float[Tensor, "turn 3 3"]) -> float:
     """Share of keypoints that lie where another heading has them, over all pairs, in the best turn that looks alike."""
     one, other = torch.triu_indices(len(points), len(points), 1)
-    turned = torch.einsum("aij,pkj->paki", turns_by(angles), points[one])
+    turned = torch.einsum("aij,pkj->paki", alike, points[one])
     near = (turned - points[other][:, None]).norm(dim=-1) <= NEAR
     return float(near.float().mean(-1).amax(-1).mean())
 

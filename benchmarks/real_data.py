@@ -30,9 +30,11 @@ import keyorbit as ko
 from keyorbit.evaluation.readers.keypointnet import CLASSES
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
-from keyorbit.objects.dataset import Truth
+from keyorbit.objects.dataset import Truth, write_object
+from keyorbit.objects.description import Symmetry
 from keyorbit.objects.pictures import GREY
-from keyorbit.synthetic.dataset import WHITE, write_sample
+from keyorbit.synthetic.grids import LAYOUT, grid_of
+from keyorbit.synthetic.mesh_objects import WHITE
 from keyorbit.synthetic.mesh_surface import load_mesh
 from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, Sample
@@ -68,6 +70,11 @@ class RealMesh:
     landmarks: Mapping[str, Sequence[float]] = field(default_factory=dict)
     utmost: Mapping[str, Sequence[float]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+
+    @property
+    def turns(self) -> Symmetry:
+        """The symmetry as objects' folders tell it."""
+        return self.symmetry or "round"
 
 
 def meshes_of(folder: Path) -> dict[str, list[RealMesh]]:
@@ -121,6 +128,25 @@ def sample(mesh: RealMesh, heading: float, size: int) -> Sample:
     )
 
 
+def write(folder: Path, mesh: RealMesh, heading: float, size: int) -> None:
+    """Write the same as an object folder."""
+    made = sample(mesh, heading, size)
+    meta = {
+        "mesh": mesh.file.name,
+        "category": mesh.kind,
+        "cameras": made.cameras.to_dict(),
+        "input_camera": made.input_camera.to_dict(),
+        "input_azimuth_deg": made.input_azimuth_deg,
+        "input_elevation_deg": made.input_elevation_deg,
+        "symmetry": mesh.turns,
+        "surface": made.surface.round(4).tolist(),
+    }
+    if mesh.names:
+        meta |= {"keypoint_names": list(mesh.names), "pairs": []}
+        meta |= {name: getattr(made, name).tolist() for name in ("known", "keypoints_3d", "keypoints_2d", "visible")}
+    write_object(folder, Image.fromarray(composite(made.input_image, WHITE)), grid_of(made.views), LAYOUT, meta)
+
+
 def seen(mesh: RealMesh, heading: float, size: int) -> ko.ObjectViews:
     """The same as the object that :func:`keyorbit.load_dataset` would read."""
     made = sample(mesh, heading, size)
@@ -135,6 +161,7 @@ def seen(mesh: RealMesh, heading: float, size: int) -> ko.ObjectViews:
         made.cameras,
         truth=truth,
         input_elevation_deg=ELEVATION_DEG,
+        symmetry=mesh.turns,
     )
 
 
@@ -257,7 +284,7 @@ def main() -> None:
     kinds = meshes_of(args.meshes)
     chosen = {kind: kinds[kind] for kind in args.kinds or kinds}
     for folder, mesh, heading in _planned(chosen, args.headings):
-        write_sample(args.out / folder, sample(mesh, heading, args.size))
+        write(args.out / folder, mesh, heading, args.size)
         print(args.out / folder, flush=True)
 
 

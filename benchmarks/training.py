@@ -99,7 +99,7 @@ def main() -> None:
         ko.discover(backend, train, config, args.out / "discover", resume=True).save(start)
     tokens = ko.Tokens.load(start)
 
-    world = World(backend, backend, train, test, args.train, SharedWork())
+    world = World(args.category, backend, backend, train, test, args.train, SharedWork())
 
     def judged(name: str, model: Zero123PlusBackend, found: ko.Tokens, seconds: float) -> None:
         scores = judge(world, found, model)

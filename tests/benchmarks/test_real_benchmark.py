@@ -117,13 +117,13 @@ def test_the_utmost_place_is_the_middle_of_the_edge_that_lies_furthest(data):
 def test_turns_that_look_alike_are_the_same_place_and_others_are_not(real):
     points = torch.rand(6, 3)
     half = torch.stack([points, points @ turns_by(torch.tensor(torch.pi)).T])
-    assert real.same_place(half, torch.tensor([0.0])) < 1
-    assert real.same_place(half, torch.tensor([0.0, torch.pi])) == 1
-    known, zero = torch.ones(6, dtype=torch.bool), torch.tensor([0.0])
+    assert real.same_place(half, turns_by(torch.tensor([0.0]))) < 1
+    assert real.same_place(half, turns_by(torch.tensor([0.0, torch.pi]))) == 1
+    known, zero = torch.ones(6, dtype=torch.bool), turns_by(torch.tensor([0.0]))
     turned = real.judged_mesh(half, points, known, zero, half)
     assert turned.wrong == [False, True]
     assert turned.errors[0] == 0
-    alike = real.judged_mesh(half, points, known, torch.tensor([0.0, torch.pi]), half)
+    alike = real.judged_mesh(half, points, known, turns_by(torch.tensor([0.0, torch.pi])), half)
     assert alike.wrong == [False, False]
     assert max(alike.errors) < 1e-5
     assert torch.allclose(alike.points[1], points, atol=1e-5)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
+from keyorbit.errors import InputError
 from keyorbit.values import Amount, Count, Seed, check_fields
 
 
@@ -21,6 +22,9 @@ that have a constellation, on upright views |
 
     Attributes:
         noises: draws of noise that are averaged; more give steadier keypoints, and cost as much more time.
+        blind: so many of the draws of noise are without the input picture, fewer than ``noises``; default 0. Where the
+            model takes a front for a rear in the picture, it often sees it right in the views. Models without a
+            condition pass have no use for it.
         warps: warped versions that are averaged besides.
         peak: a view's place: ``soft`` is the expected position, ``window`` the expected position near the peak,
             ``argmax`` the peak's pixel. None is ``soft``, but ``window`` for the attention of a single view, which is
@@ -39,6 +43,7 @@ that have a constellation, on upright views |
 
     noises: Count = NOISES
     warps: Amount = WARPS
+    blind: Amount = 0
     peak: Peak | None = None
     window: Window = 0.12
     seed: Seed = 0
@@ -47,3 +52,5 @@ that have a constellation, on upright views |
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.blind >= self.noises:
+            raise InputError(f"blind is {self.blind}: of {self.noises} noises it may be 0 to {self.noises - 1}")

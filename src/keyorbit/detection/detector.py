@@ -140,7 +140,8 @@ class KeypointDetector:
                 shown, **{name: getattr(found.prepare, name) for name in ("rotation_deg", "scale", "shift")}
             )
         prepare = shown.settled(found.prepare.timestep, published=self.published)
-        return RecordConfig(found.layers, found.maps, prepare, condition=True)
+        blind = config.blind if self.backend.has_condition_pass else 0
+        return RecordConfig(found.layers, found.maps, prepare, condition=True, blind=blind)
 
     def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
         """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D if it can."""
@@ -203,7 +204,8 @@ class KeypointDetector:
             everything = normalize(averaged(grid, warp))
         heatmaps, condition = everything[:, : len(self.tokens)], None
         if "condition" in recording.queries:
-            condition = self._heatmaps(recording, "condition", Layout(1, 1)).mean(0)[0, : len(self.tokens)]
+            sighted = self._heatmaps(recording, "condition", Layout(1, 1))[self.recording.sighted]
+            condition = sighted.mean(0)[0, : len(self.tokens)]
             if self.published:
                 condition = resize(condition, (self.backend.view_size, self.backend.view_size))
         silhouette = recording.shown.silhouette

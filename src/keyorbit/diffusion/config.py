@@ -94,9 +94,17 @@ class RecordConfig:
             normalizer; ``attention`` keeps every layer with the normalizer of its text tokens.
         prepare: the versions in which the object is shown.
         condition: also the pass on the input picture, for models that have one. Default: the grid of views alone.
+        blind: of the draws of noise of each version, the last so many are without the input picture. Default 0.
     """
 
     layers: tuple[str, ...]
     maps: MapKind
     prepare: SettledPrepare
     condition: bool = False
+    blind: int = 0
+
+    @property
+    def sighted(self) -> list[int]:
+        """The versions in which the model is shown the input picture."""
+        noises = self.prepare.noises
+        return [i for i in range(self.prepare.versions) if i % noises < noises - self.blind]

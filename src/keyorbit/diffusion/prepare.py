@@ -205,10 +205,12 @@ def prepare_together(
     backend: Backend,
     config: SettledPrepare,
     generators: Sequence[torch.Generator],
+    blind: int = 0,
 ) -> list[tuple[Prepared, Seen]]:
     """The same of several objects, with a generator for each: what one draws does not depend on its neighbours.
 
-    Their views are generated together, and their input pictures encoded together.
+    Their views are generated together, and their input pictures encoded together. The last ``blind`` draws of noise of
+    each version are without the input picture.
 
     Raises:
         InputError: an object has another number of views than the model.
@@ -228,6 +230,9 @@ def prepare_together(
         timestep = repeat(noisiness, "t -> (n t k)", n=len(grids), k=config.noises)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         condition = conditions.select(i).repeat(len(clean))
+        if blind:
+            hidden = torch.arange(len(clean), device=backend.device) % config.noises >= config.noises - blind
+            condition = condition.where(hidden, backend.empty_condition(1))
         condition_noise = torch.randn(condition.latent.shape, generator=generator).to(condition.latent)
         prepared = Prepared(
             backend.add_noise(clean, noise, timestep),

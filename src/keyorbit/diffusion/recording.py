@@ -149,7 +149,7 @@ def record_together(
     Raises:
         InputError: an object does not fit the model.
     """
-    found = prepare_together(things, backend, config.prepare, generators)
+    found = prepare_together(things, backend, config.prepare, generators, config.blind)
     if context is not None:
         found = [(prepared.reading(context), seen) for prepared, seen in found]
     at_once = max(AT_ONCE, 2 * len(found))

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
@@ -24,6 +24,11 @@ class Condition:
     def join(self, other: "Condition") -> "Condition":
         """This batch, then the other."""
         return Condition(torch.cat([self.latent, other.latent]), torch.cat([self.context, other.context]))
+
+    def where(self, chosen: Bool[Tensor, " batch"], other: "Condition") -> "Condition":
+        """This batch, with the other's one item wherever ``chosen`` is True."""
+        latent = torch.where(chosen[:, None, None, None], other.latent, self.latent)
+        return Condition(latent, torch.where(chosen[:, None, None], other.context, self.context))
 
     def select(self, item: int) -> "Condition":
         """One item as a batch of its own."""
@@ -153,6 +158,9 @@ class Backend(Weighed, Protocol):
 
     def encode_condition(self, images: Sequence[Image.Image]) -> Condition:
         """What the model is told about each picture; the latent has no channels where there is no condition pass."""
+
+    def empty_condition(self, count: int) -> Condition:
+        """What the model is told where it is shown no input picture."""
 
     def encode_images(
         self, images: Float[Tensor, "batch 3 height width"]

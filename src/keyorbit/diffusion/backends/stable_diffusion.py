@@ -117,8 +117,12 @@ class StableDiffusionBackend:
 
     def encode_condition(self, images: Sequence[Image.Image]) -> Condition:
         """The empty prompt for each picture, and a latent without channels: there is no condition pass."""
-        context = self.encode_prompts([""]).expand(len(images), -1, -1)
-        return Condition(context.new_zeros(len(images), 0, 1, 1), context)
+        return self.empty_condition(len(images))
+
+    def empty_condition(self, count: int) -> Condition:
+        """The same as of any picture: the empty prompt."""
+        context = self.encode_prompts([""]).expand(count, -1, -1)
+        return Condition(context.new_zeros(count, 0, 1, 1), context)
 
     def encode_images(
         self, images: Float[Tensor, "batch 3 height width"]
