@@ -8,13 +8,12 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from keyorbit.detection.choices import NEAR_NAME
 from keyorbit.detection.detector import DetectConfig, KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
-
-NEAR = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Name:
     """What a keypoint is called.
 
     Attributes:
-        phrase: the phrase that it got; empty where none agrees by :data:`NEAR`, or all that do mark other keypoints
+        phrase: the phrase that it got; empty where none agrees by ``near``, or all that do mark other keypoints
             better.
         agreement: of the two maps, 0…1: the Bhattacharyya coefficient, mean over views and objects.
         runner_up: the phrase that agrees best of the others.
@@ -63,14 +62,16 @@ def agreements(
 
 
 def choose_names(
-    agreement: Float[Tensor, "token phrase"], phrases: Sequence[str], near: float = NEAR
+    agreement: Float[Tensor, "token phrase"], phrases: Sequence[str], near: float = NEAR_NAME
 ) -> tuple[Name, ...]:
     """Give each token at most one phrase and each phrase at most one token, so that the sum of agreements is largest.
 
-    What agrees less than ``near`` (0…1, default :data:`NEAR`) is no name.
+    What agrees less than ``near`` (0…1, default 0.5) is no name.
     """
     useful = torch.where(agreement >= near, agreement, 0.0)
-    chosen = dict(zip(*(numbers.tolist() for numbers in linear_sum_assignment(useful.numpy(), maximize=True)), strict=True))
+    chosen = dict(
+        zip(*(numbers.tolist() for numbers in linear_sum_assignment(useful.numpy(), maximize=True)), strict=True)
+    )
     names = []
     for token, row in enumerate(agreement):
         best = chosen.get(token)
