@@ -82,8 +82,8 @@ def name_command(
     objects = list(run_objects(read_run(run), data, limit))
     backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice)
     with progress() as tick:
-        told = (tick("objects", i, len(objects), {}) or thing for i, thing in enumerate(objects, 1))
-        names = choose_names(agreements(backend, tokens, phrases, told, force=force), phrases, near)
+        read = agreements(backend, tokens, phrases, objects, lambda i, n: tick("objects", i, n, {}), force=force)
+    names = choose_names(read, phrases, near)
     Tokens(tokens.embedding, replace(tokens.info, names=tuple(name.phrase for name in names)), tokens.helpers).save(
         file
     )

@@ -1,6 +1,6 @@
 """Names for keypoints that were found without any: the phrase whose map agrees best with a token's."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,13 +39,15 @@ def agreements(
     backend: Backend,
     tokens: Tokens,
     phrases: Sequence[str],
-    objects: Iterable[ObjectViews],
+    objects: Sequence[ObjectViews],
+    tell: Callable[[int, int], None] = lambda done, total: None,
     config: DetectConfig | None = None,
     force: bool = False,
 ) -> Float[Tensor, "token phrase"]:
     """How well each token's maps agree with each phrase's, 0…1, mean over views and objects.
 
-    Both are read from the same passes of the UNet, at the tokens' own layers and timestep.
+    Both are read from the same passes of the UNet, at the tokens' own layers and timestep. ``tell`` is called after each
+    object, with how many are done and how many there are.
 
     Raises:
         InputError: there is no object, a phrase cannot be read (:meth:`Tokens.from_phrases`), or the tokens are another
@@ -55,9 +57,12 @@ def agreements(
     rows = torch.cat([tokens.embedding.detach(), Tokens.from_phrases(backend, phrases).embedding.detach()])
     both = Tokens(rows, replace(tokens.info, names=(), pairs=(), places=(), form=()))
     detector = KeypointDetector(backend, both, config, force)
-    found = [_agreement(detector.detect_object(thing).heatmaps, count) for thing in objects]
-    if not found:
+    if not objects:
         raise InputError("names are found on objects: give at least one")
+    found = []
+    for done, thing in enumerate(objects, 1):
+        found.append(_agreement(detector.detect_object(thing).heatmaps, count))
+        tell(done, len(objects))
     return torch.stack(found).mean(0)
 
 
