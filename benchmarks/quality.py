@@ -21,7 +21,8 @@ from rich.table import Table
 
 import keyorbit as ko
 from baselines import mean_shape, optimise, shape_analysis_losses, sift_words, single_view_losses
-from keyorbit.detection.detector import Detection, Space
+from keyorbit.detection.choices import Space
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.discovery.initial import untrained
 from keyorbit.discovery.weights import LossWeights

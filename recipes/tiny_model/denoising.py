@@ -22,7 +22,7 @@ from tiny_model.compiling import maybe_compiled
 from tiny_model.grounding import Phrases, Places, draw_phrases, grounding_loss
 from tiny_model.reading import RowReader
 from tiny_model.texts import Captions, Texts, different
-from tiny_model.training_data import AGAIN, Encoded, VisionInput, draw_items, kinds, named_kinds
+from tiny_model.training_data import AGAIN, Encoded, Stock, VisionInput
 from tiny_model.vision import Lesson, VisionTask
 
 _CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
@@ -63,12 +63,16 @@ class Said:
 
 @dataclass(frozen=True, eq=False)
 class Sought:
-    """Phrases about items, as the text encoder reads them, and what their pictures show: see :class:`Places`."""
+    """Phrases about items, as the text encoder reads them, and what their pictures show: see :class:`Places`.
+
+    named: False for an item whose parts have no names, a mesh: nothing is true of it, and it does not count.
+    """
 
     said: Said
     phrases: Phrases
     part: UInt8[Tensor, "item view side side"]
     position: UInt8[Tensor, "item view side side 3"]
+    named: Bool[Tensor, " item"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +99,7 @@ class DenoisingTask:
     """What a step shows, :meth:`draw`, and its :meth:`loss`; all of it where the backend is, without a look at a value.
 
     Args:
-        categories: as they are drawn, see :func:`~tiny_model.training_data.draw_items`.
+        stock: draws of ``data``.
         data: on the backend's device, as ``places``.
         vision: what the vision encoder goes on learning beside; without it, it learns from the UNet alone.
         fixed: each text is encoded as often as it is said, so that all steps have the same shapes; else once.
@@ -104,7 +108,7 @@ class DenoisingTask:
     def __init__(
         self,
         config: DenoisingConfig,
-        categories: tuple[str, ...],
+        stock: Stock,
         data: Encoded,
         places: Places,
         vision: VisionTask | None,
@@ -114,7 +118,7 @@ class DenoisingTask:
         self.config, self.data, self.places = config, data, places
         self.vision, self.backend, self.fixed = vision, backend, fixed
         self.device = backend.device
-        self.named, self.kinds = named_kinds(categories).to(self.device), len(kinds(categories))
+        self.stock = stock
         self.seen = VisionInput(backend)
         self.captions = Captions.numbered(data.captions, backend.parts.tokenizer).to(self.device)
         phrases = places.phrases()  # some are the same: the "front" of a seat, and a "front seat"
@@ -139,7 +143,7 @@ class DenoisingTask:
         # What the host has to know is drawn there.
         host = draw.generator()
         generator = host if device.type == "cpu" else draw.generator(device)
-        picked = draw_items(self.named, self.kinds, len(data.grids), count, generator)
+        picked = self.stock.draw(count, generator)
         ground = torch.randint(2, (count,), generator=generator, device=device)
         coarse = bool(torch.rand((), generator=host) < config.coarse)
         kind = torch.bucketize(torch.rand(count, generator=generator, device=device), self.shares[coarse])
@@ -190,9 +194,9 @@ class DenoisingTask:
         if sought is None:
             return {"loss": denoising, "coarse denoising": denoising}
         on_input, on_grid = self._grounding(sought, condition, noised)
-        signal = alpha.flatten().sqrt()  # in noise nothing can be found
+        signal = alpha.flatten().sqrt() * sought.named  # in noise nothing can be found
         pictured_signal = signal * shown.pictured
-        grounding = (on_grid * signal).sum() / signal.sum()
+        grounding = (on_grid * signal).sum() / signal.sum().clamp_min(1e-6)
         on_input = (on_input * pictured_signal).sum() / pictured_signal.sum().clamp_min(1e-6)
         loss = denoising + self.config.grounding * (grounding + _INPUT_SHARE * on_input)
         return {"loss": loss, "denoising": denoising, "grounding": grounding, "input grounding": on_input}
@@ -218,7 +222,9 @@ class DenoisingTask:
         phrases = draw_phrases(self.places, picked, self.config.phrases, generator)
         number, texts = self.text_of_phrase[phrases.number.flatten()], self.phrases
         said = Said(texts.ids[number], None) if self.fixed else _once(texts, number, trimmed=True)
-        return Sought(said, phrases, self.places.part[picked], self.places.position[picked])
+        return Sought(
+            said, phrases, self.places.part[picked], self.places.position[picked], self.places.named()[picked]
+        )
 
 
 def train_denoising(

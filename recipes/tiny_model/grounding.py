@@ -9,6 +9,7 @@ parts are used, never its landmarks.
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,20 @@ class Places:
         moved = {key: getattr(self, key).to(device) for key in ("part", "position", "boxes", "parts", "wholes")}
         return replace(self, **moved)
 
+    def named(self) -> Bool[Tensor, " item"]:
+        """Which items have parts with names; of the others, meshes, nothing can be said."""
+        return (self.boxes[:, :, 0] <= self.boxes[:, :, 1]).all(-1).any(-1)
+
+    def with_unnamed(self, count: int) -> "Places":
+        """With so many items more, behind the others, whose parts have no names."""
+        blank = {"part": NOTHING, "position": 0, "boxes": 0, "parts": 0, "wholes": 0}
+        more = {key: torch.full_like(getattr(self, key)[:1], value) for key, value in blank.items()}
+        more["boxes"][:, :, 0] = 255
+        joined: dict[str, Any] = {
+            key: torch.cat([getattr(self, key), value.expand(count, *value.shape[1:])]) for key, value in more.items()
+        }
+        return replace(self, **joined)
+
     def phrases(self) -> list[str]:
         """All that :func:`draw_phrases` can say, in the order of :attr:`Phrases.number`."""
         return [f"{place} {name}".lstrip() for name in self.names for place in _PLACES]
@@ -100,7 +115,8 @@ class Phrases:
         at = (position.float() / 255 - 0.5)[:, None]
         near = -(at - target).square().sum(-1) / (2 * _REACH**2)
         score = torch.where(middle, near, (at * target).sum(-1) / _REACH).masked_fill(~on, -torch.inf)
-        return (score - score.amax((2, 3, 4), keepdim=True)).exp()
+        greatest = score.amax((2, 3, 4), keepdim=True)
+        return (score - torch.where(greatest.isfinite(), greatest, 0)).exp()  # of an item without parts nothing is true
 
 
 def object_places(spec: SampleSpec) -> _ObjectPlaces:
@@ -168,6 +184,7 @@ def draw_phrases(places: Places, items: Int[Tensor, " item"], count: int, genera
     shape, device = (len(items), count), places.boxes.device
     low, high = (places.boxes[items].float() / 255 - 0.5).unbind(2)
     shown = (low <= high).all(-1)
+    shown = shown | ~shown.any(-1, keepdim=True)  # an item without parts: what is drawn is true nowhere
     which = torch.multinomial(shown.float(), count, replacement=True, generator=generator)
     uniform = torch.rand((*shape, 3), generator=generator, device=device).unbind(-1)
     whole, middle, of_noun = (drawn < share for drawn, share in zip(uniform, _SHARES, strict=True))

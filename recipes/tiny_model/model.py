@@ -161,7 +161,7 @@ def _build(config: TinyConfig) -> Components:
 
 
 def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
-    """Start from a model folder: weights of the same name and shape, and the text embeddings word by word.
+    """Start from a model folder: weights of the same name and shape, the scale of latents, and words' embeddings.
 
     A context that is k times wider is filled with k copies of the narrow one: every output stays what it was
     (Chen et al. 2016, Net2Net), while tokens that need not be copies have k times as many dimensions to choose from.
@@ -187,6 +187,7 @@ def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
             for key in own.keys() - other.keys():
                 if ".proj_out." in key:
                     own[key].zero_()
+    parts.vae.register_to_config(scaling_factor=source.vae.config.scaling_factor)
     ours, theirs = parts.tokenizer.get_vocab(), source.tokenizer.get_vocab()
     shared = [word for word in ours if word in theirs]
     rows = parts.text_encoder.get_input_embeddings().weight.data

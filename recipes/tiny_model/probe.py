@@ -72,7 +72,7 @@ def landmark_probe(backend: Zero123PlusBackend, objects: ProbeObjects, config: P
     """
     config = config or ProbeConfig()
     test = objects.test
-    tokens = _fit(backend, objects.train, config)
+    tokens = fit_tokens(backend, objects.train, config)
     with torch.no_grad():
         heatmaps = _heatmaps(
             _cache(backend, test, config), backend, tokens, torch.arange(len(test)), config.temperature
@@ -106,7 +106,7 @@ def true_places(
     return xy, seen
 
 
-def _fit(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> Tensor:
+def fit_tokens(backend: Zero123PlusBackend, objects: Sequence[ObjectViews], config: ProbeConfig) -> Tensor:
     """One token per landmark: cross-entropy between its heatmaps and Gaussians at the true places."""
     cache = _cache(backend, objects, config)
     xy, seen = (x.to(backend.device) for x in true_places(objects))

@@ -32,11 +32,26 @@ from keyorbit.training.choices import MODEL
 from keyorbit.training.optimise import Draw, Stage, Watch, learning, optimise
 from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.sheets import png_bytes, sample_sheet
+from tiny_model.carry import pack, unpack
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
+from tiny_model.meshes import MeshSpec, mesh_specs
 from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
+from tiny_model.preflight import check
 from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
-from tiny_model.training_data import AGAIN, Rendered, encode_training_set, kinds, render_training_set, training_specs
+from tiny_model.training_data import (
+    AGAIN,
+    Heading,
+    Rendered,
+    Stock,
+    encode_training_set,
+    kinds,
+    load_meshes,
+    render_meshes,
+    render_training_set,
+    together,
+    training_specs,
+)
 from tiny_model.vision import VisionConfig, VisionTask, train_vision
 
 log = logging.getLogger(__name__)
@@ -44,9 +59,28 @@ TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """Meshes among the training objects, see :mod:`tiny_model.meshes`.
+
+    ``views``: renderings of each kind; ``share``: of these among the objects that a step shows; ``kinds``: names of
+    folders, by default all.
+    """
+
+    folder: str | None = None
+    views: int = 600
+    share: float = 0.25
+    kinds: tuple[str, ...] = ()
+
+    def specs(self, seed: int, size: int) -> list[MeshSpec]:
+        """What to render; nothing without a folder."""
+        return mesh_specs(Path(self.folder), self.views, seed, size, self.kinds) if self.folder else []
+
+
+@dataclass(frozen=True)
 class TrainTinyConfig:
     """The recipe. objects: of each category; one that is named twice is drawn twice as often.
 
+    ``variety``: the share of objects in other colours and lights than data sets have, see :mod:`tiny_model.variety`.
     ``compiled``: the losses of the vision encoder's and the UNet's stages, see :mod:`tiny_model.compiling`.
     """
 
@@ -60,6 +94,8 @@ class TrainTinyConfig:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     workers: int = 2
     compiled: bool = False
+    variety: float = 0.0
+    meshes: MeshConfig = field(default_factory=MeshConfig)
 
 
 def train(
@@ -102,8 +138,20 @@ def _train(
     check_output(folder, MODEL, overwrite=True)
     out.mkdir(parents=True, exist_ok=True)
     data = render_training_set(
-        config.categories, config.objects, config.seed, model.view_size, config.workers, out / "data.safetensors"
+        config.categories,
+        config.objects,
+        config.seed,
+        model.view_size,
+        config.workers,
+        out / "data.safetensors",
+        config.variety,
     )
+    if specs_of_meshes := config.meshes.specs(config.seed, model.view_size):
+        render_meshes(specs_of_meshes, config.workers, out / "meshes.safetensors")
+    meshes = list[Heading]()
+    if (out / "meshes.safetensors").is_file():  # or it was carried here
+        pictures, meshes = load_meshes(out / "meshes.safetensors")
+        data = together(data, pictures)
     parts = make_tiny(model, config.seed)
     if init is not None:
         init_from(parts, init)
@@ -118,17 +166,28 @@ def _train(
     if done:
         encoded = encode_training_set(data, backend, out / "encoded.safetensors").to(accelerator.device)
         specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
+        stock = Stock(config.categories, config.objects, accelerator.device, len(meshes), config.meshes.share)
         vision = None
         if config.vision.optimise.steps:
             looks = out / "looks.safetensors"
             vision = VisionTask(
-                config.vision, config.categories, config.seed, encoded, specs, backend, looks, config.workers
+                config.vision,
+                config.categories,
+                config.seed,
+                stock,
+                encoded,
+                specs,
+                meshes,
+                backend,
+                looks,
+                config.workers,
             )
             done = train_vision(vision, config.seed, out, accelerator, until, config.compiled)
         if done:
-            places = render_places(specs, config.workers, out / "places.safetensors").to(accelerator.device)
+            places = render_places(specs, config.workers, out / "places.safetensors")
+            places = places.with_unnamed(len(meshes)).to(accelerator.device)
             fixed = config.compiled or accelerator.device.type != "cpu"
-            task = DenoisingTask(config.denoising, config.categories, encoded, places, vision, backend, fixed)
+            task = DenoisingTask(config.denoising, stock, encoded, places, vision, backend, fixed)
             watch = _watch(config, backend, out)
             done = train_denoising(task, config.seed, out, accelerator, until, watch, config.compiled)
         with replaced_folder(folder, MODEL, overwrite=True) as partial:
@@ -167,6 +226,8 @@ def train_vae(
     with learning(modules):
         stage = Stage("vae", out, config.seed, until=until, again=AGAIN)
         done = optimise(stage, modules, loss_of, config.vae, accelerator)
+    if not config.vae.steps:  # the factor of the model that it began from is the one that its UNet knows
+        return done
     with torch.no_grad():
         sample = _shown_to_vae(pictures[:: max(1, len(pictures) // 512)])
         latents = vae.encode(sample).latent_dist.mean
@@ -265,6 +326,22 @@ def main(
     ] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
+    variety: Annotated[
+        float, typer.Option(help="Share of objects in other colours, lights and grounds than data sets have.")
+    ] = 0.0,
+    meshes: Annotated[
+        Path | None, typer.Option(help="A folder of meshes, a folder each kind; a third of them is held out.")
+    ] = None,
+    mesh_kinds: Annotated[str | None, typer.Option(help="Kinds of meshes, with commas; default all.")] = None,
+    mesh_views: Annotated[int, typer.Option(help="Renderings of each kind of mesh.")] = MeshConfig.views,
+    mesh_share: Annotated[float, typer.Option(help="Share of meshes in what a step shows.")] = MeshConfig.share,
+    vision_rate: Annotated[float, typer.Option(help="Learning rate of the vision encoder alone.")] = 1e-3,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    carry: Annotated[Path | None, typer.Option(help="Unpack the archives of this folder into OUT first.")] = None,
+    back: Annotated[
+        Path | None, typer.Option(help="Pack the model and the log into this folder at the end, in small parts.")
+    ] = None,
+    only_check: Annotated[bool, typer.Option("--check", help="Say what is missing on this machine, and stop.")] = False,
     smoke: Annotated[bool, typer.Option(help="A few steps of everything, to see that it runs.")] = False,
 ) -> None:
     """Train the tiny Zero123++; run the same command again to resume."""
@@ -279,7 +356,9 @@ def main(
         objects,
         seed,
         vae=OptimiseConfig(vae_steps, 2e-3),
-        vision=VisionConfig(vision_batch, looks, optimise=OptimiseConfig(vision_steps, 1e-3, save_every=save_every)),
+        vision=VisionConfig(
+            vision_batch, looks, optimise=OptimiseConfig(vision_steps, vision_rate, save_every=save_every)
+        ),
         denoising=DenoisingConfig(
             unet_batch,
             coarse,
@@ -289,14 +368,34 @@ def main(
         probe=ProbeConfig(every=probe_every),
         workers=workers,
         compiled=compiled,
+        variety=variety,
+        meshes=MeshConfig(
+            None if meshes is None else str(meshes),
+            mesh_views,
+            mesh_share,
+            tuple(mesh_kinds.split(",") if mesh_kinds else ()),
+        ),
     )
     config = _smoke(config) if smoke else config
-    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    if carry is not None:
+        log.info("carried: %s", ", ".join(unpack(carry, out)))
+    # Which files a run makes if they are not there.
+    files = ["data.safetensors", "places.safetensors"]
+    files += ["meshes.safetensors"] if meshes else []
+    files += ["looks.safetensors"] if vision_steps else []
+    check(out, files, device, init, meshes)
+    if only_check:
+        sys.stdout.write("Nothing is missing.\n")
+        return
+    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu" or not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)
     model = TinyConfig(fine_attention=fine_attention)
     with in_use(out):
         note_config(out / "log.jsonl", config)
-        train(config, out, folder or out / "model", model, init, minutes=minutes, accelerator=accelerator)
+        folder = folder or out / "model"
+        train(config, out, folder, model, init, minutes=minutes, accelerator=accelerator)
+        if back is not None:
+            pack("model", [path for path in (folder, out / "log.jsonl") if path.exists()], back)
 
 
 def note_config(path: Path, config: TrainTinyConfig) -> None:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import merge_views
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.synthetic.render import composite
-from keyorbit.synthetic.samples import SampleSpec, make_samples
+from keyorbit.synthetic.render import composite, object_surface, render
+from keyorbit.synthetic.samples import SampleSpec, in_parallel, input_azimuth, make_sample, scene_of
+from tiny_model.meshes import MeshSpec, Seen, mesh_azimuth, see_mesh
+from tiny_model.variety import ground, light, recoloured
 
 log = logging.getLogger(__name__)
 AGAIN = "the same command goes on from it"  # after a failure
 Made = tuple[dict[str, Tensor], dict[str, Any]]
+Heading = tuple[str, float]  # a kind, and the azimuth of its input view about the object's front, in degrees
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,27 +69,50 @@ def training_specs(categories: tuple[str, ...], objects: int, seed: int, size: i
     return [SampleSpec(kind, training_seed(seed, i), size) for i in range(objects) for kind in kinds(categories)]
 
 
-def named_kinds(categories: tuple[str, ...]) -> Int[Tensor, " category"]:
-    """The number of each category among the different ones."""
-    return torch.tensor([kinds(categories).index(category) for category in categories])
+def all_kinds(categories: tuple[str, ...], meshes: Sequence[Heading]) -> tuple[str, ...]:
+    """The different categories, then the kinds of meshes that are none of these."""
+    return tuple(dict.fromkeys((*categories, *(kind for kind, _ in meshes))))
 
 
-def draw_items(
-    named: Int[Tensor, " category"], different: int, items: int, count: int, generator: torch.Generator
-) -> Int[Tensor, " count"]:
-    """``count`` random ones of ``items`` that stand in the order of :func:`training_specs`, drawn where ``named`` is.
+class Stock:
+    """Draws items of a training set: :func:`training_specs`, then meshes. All draws are made where ``device`` is.
 
-    ``named``: :func:`named_kinds`, of ``different`` kinds. One that is named twice is drawn twice as often.
+    Args:
+        categories: one that is named twice is drawn twice as often.
+        objects: of each of the different ones.
+        meshes: how many items of meshes there are; as many of each kind, so that each kind is drawn as often.
+        share: of meshes among what is drawn. Without meshes nothing is drawn for it.
     """
-    device = named.device
-    category = torch.randint(len(named), (count,), generator=generator, device=device)
-    of_kind = torch.randint(items // different, (count,), generator=generator, device=device)
-    return different * of_kind + named[category]
+
+    def __init__(
+        self,
+        categories: tuple[str, ...],
+        objects: int,
+        device: torch.device | str = "cpu",
+        meshes: int = 0,
+        share: float = 0.0,
+    ) -> None:
+        self.different, self.objects, self.meshes = len(kinds(categories)), objects, meshes
+        self.share = share if meshes else 0.0
+        self.named = torch.tensor([kinds(categories).index(category) for category in categories]).to(device)
+
+    def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+        """``count`` random items."""
+        device = self.named.device
+        category = torch.randint(len(self.named), (count,), generator=generator, device=device)
+        of_kind = torch.randint(self.objects, (count,), generator=generator, device=device)
+        items = self.different * of_kind + self.named[category]
+        if not self.share:
+            return items
+        mesh = torch.randint(self.meshes, (count,), generator=generator, device=device)
+        picked = torch.rand(count, generator=generator, device=device) < self.share
+        return torch.where(picked, self.different * self.objects + mesh, items)
 
 
-def recipe_of(specs: list[SampleSpec]) -> str:
-    """What tells one list of specs from another."""
-    return hashlib.sha256(json.dumps([astuple(spec) for spec in specs]).encode()).hexdigest()[:16]
+def recipe_of(specs: Sequence[SampleSpec | MeshSpec]) -> str:
+    """What tells one list of specs from another; a mesh is told by its file's name, wherever that lies."""
+    named = [replace(spec, path=Path(spec.path).name) if isinstance(spec, MeshSpec) else spec for spec in specs]
+    return hashlib.sha256(json.dumps([astuple(spec) for spec in named]).encode()).hexdigest()[:16]
 
 
 def made_once(path: Path, what: str, recipe: object, make: Callable[[], Made]) -> Made:
@@ -105,34 +132,97 @@ def made_once(path: Path, what: str, recipe: object, make: Callable[[], Made]) -
 
 
 def render_training_set(
-    categories: tuple[str, ...], objects: int, seed: int, size: int, workers: int, path: Path
+    categories: tuple[str, ...],
+    objects: int,
+    seed: int,
+    size: int,
+    workers: int,
+    path: Path,
+    variety: float = 0.0,
 ) -> Rendered:
     """``objects`` of each kind, in turn, kept in ``path``: a run that is resumed finds them there.
+
+    ``variety``: the share of them in other colours, lights and grounds than data sets have; their captions then say no
+    colours.
 
     Raises:
         InputError: ``path`` holds another training set.
     """
     recipe = {"categories": list(kinds(categories)), "objects": objects, "seed": seed, "size": size}
+    recipe |= {"variety": variety} if variety else {}
+    specs = training_specs(categories, objects, seed, size)
+    return _rendered(partial(_see, variety=variety), specs, workers, path, recipe)
 
+
+def render_meshes(specs: list[MeshSpec], workers: int, path: Path) -> None:
+    """Keep the pictures of meshes in ``path``.
+
+    Raises:
+        InputError: it holds other ones, or a mesh cannot be read.
+    """
+    shown = [(spec.kind, mesh_azimuth(spec)) for spec in specs]
+    _rendered(see_mesh, specs, workers, path, recipe_of(specs), {"shown": shown})
+
+
+def load_meshes(path: Path) -> tuple[Rendered, list[Heading]]:
+    """The pictures of meshes that are kept in ``path``; on another machine than theirs too.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    tensors, metadata = load_checkpoint(path)
+    shown = [(str(kind), float(azimuth)) for kind, azimuth in metadata["shown"]]
+    return Rendered(tensors["inputs"], tensors["views"], metadata["captions"]), shown
+
+
+def together(*sets: Rendered) -> Rendered:
+    """One training set of several, in their order."""
+    captions = [own for one in sets for own in one.captions]
+    return Rendered(torch.cat([one.inputs for one in sets]), torch.cat([one.views for one in sets]), captions)
+
+
+def _rendered(
+    see: Callable[[Any], Seen],
+    specs: list[Any],
+    workers: int,
+    path: Path,
+    recipe: object,
+    more: dict[str, Any] | None = None,
+) -> Rendered:
     def make() -> Made:
-        specs = training_specs(categories, objects, seed, size)
         inputs, views, captions = [], [], []
-        for count, sample in enumerate(make_samples(specs, workers), 1):
-            both = [composite(sample.input_image, sample.background), composite(sample.input_image)]
+        for count, seen in enumerate(in_parallel(see, specs, workers), 1):
+            both = [composite(seen.input_image, seen.background), composite(seen.input_image)]
             inputs.append(torch.from_numpy(np.stack(both)))
-            views.append(torch.from_numpy(composite(sample.views)))
-            captions.append(list(sample.captions))
+            views.append(torch.from_numpy(composite(seen.views)))
+            captions.append(list(seen.captions))
             if count % 1000 == 0:
                 log.info("rendered %d of %d objects", count, len(specs))
-        return {"inputs": torch.stack(inputs), "views": torch.stack(views)}, {"captions": captions}
+        return {"inputs": torch.stack(inputs), "views": torch.stack(views)}, {"captions": captions, **(more or {})}
 
     tensors, metadata = made_once(path, "pictures of", recipe, make)
     return Rendered(tensors["inputs"], tensors["views"], metadata["captions"])
 
 
+def _see(spec: SampleSpec, variety: float) -> Seen:
+    rng = np.random.default_rng([3, spec.seed])
+    if not rng.random() < variety:
+        sample = make_sample(spec)
+        azimuth = sample.input_azimuth_deg
+        return Seen(sample.input_image, sample.views, sample.background, sample.captions, azimuth)
+    scene = scene_of(spec)
+    surface = recoloured(object_surface(scene.thing), rng)
+    pictures = render(surface, scene.all_cameras, spec.size, light(rng))
+    return Seen(pictures[0], pictures[1:], ground(rng), scene.thing.captions[:2], input_azimuth(spec))
+
+
 @torch.no_grad()
 def encode_training_set(data: Rendered, backend: Zero123PlusBackend, path: Path, batch: int = 50) -> Encoded:
-    """The rendered set through the VAE, kept in ``path``: it takes minutes on a CPU."""
+    """The rendered set through the VAE, kept in ``path``: it takes minutes on a CPU.
+
+    Raises:
+        InputError: ``path`` holds another number of objects.
+    """
     if not path.exists():
         grids, conditions = [], []
         for start in range(0, len(data.inputs), batch):
@@ -146,6 +236,9 @@ def encode_training_set(data: Rendered, backend: Zero123PlusBackend, path: Path,
                 log.info("encoded %d of %d objects", start, len(data.inputs))
         save_checkpoint(path, {"grids": torch.cat(grids), "conditions": torch.cat(conditions)}, {}, digest=True)
     tensors, _ = load_checkpoint(path)
+    if len(tensors["grids"]) != len(data.inputs):
+        count = len(tensors["grids"])
+        raise InputError(f"{path} holds {count} objects, not {len(data.inputs)}: remove it, it is made again")
     return Encoded(tensors["grids"], tensors["conditions"], data.inputs, data.captions)
 
 

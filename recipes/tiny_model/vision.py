@@ -6,6 +6,7 @@ the few thousand pictures that are shown at those timesteps. Nor can the objects
 learns them by heart. A *look* is the input picture of another object, which costs a third of a whole sample to render.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,12 +30,12 @@ from tiny_model.compiling import maybe_compiled
 from tiny_model.training_data import (
     AGAIN,
     Encoded,
+    Heading,
     Made,
+    Stock,
     VisionInput,
-    draw_items,
-    kinds,
+    all_kinds,
     made_once,
-    named_kinds,
     recipe_of,
     training_specs,
 )
@@ -144,9 +145,9 @@ class VisionTask:
     pictures to keep what it knows.
 
     Args:
-        categories: as they are drawn, see :func:`~tiny_model.training_data.draw_items`.
+        stock: draws of ``data``.
         data: on the backend's device.
-        specs: those of ``data``.
+        specs: those of ``data``; behind them it has meshes.
         path: where the looks are kept.
     """
 
@@ -155,22 +156,28 @@ class VisionTask:
         config: VisionConfig,
         categories: tuple[str, ...],
         seed: int,
+        stock: Stock,
         data: Encoded,
         specs: list[SampleSpec],
+        meshes: Sequence[Heading],
         backend: Zero123PlusBackend,
         path: Path,
         workers: int,
     ) -> None:
-        self.config, self.data, self.device = config, data, backend.device
+        self.config, self.stock, self.data, self.device = config, stock, data, backend.device
         self.encoder, self.seen = backend.parts.vision_encoder, VisionInput(backend)
-        names = kinds(categories)
+        names = all_kinds(categories, meshes)
         look_specs = training_specs(categories, config.looks, seed, backend.view_size)
         self.looks = render_looks(look_specs, workers, path).to(self.device)
-        self.named, self.different = named_kinds(categories).to(self.device), len(names)
+        self.looked = Stock(categories, config.looks, self.device)
         # The training set's, then the looks'.
-        shown = specs + look_specs
-        self.kind = torch.tensor([names.index(spec.category) for spec in shown]).to(self.device)
-        self.azimuth = torch.tensor([input_azimuth(spec) for spec in shown]).deg2rad().to(self.device)
+        shown = [
+            *((spec.category, input_azimuth(spec)) for spec in specs),
+            *meshes,
+            *((spec.category, input_azimuth(spec)) for spec in look_specs),
+        ]
+        self.kind = torch.tensor([names.index(kind) for kind, _ in shown]).to(self.device)
+        self.azimuth = torch.tensor([azimuth for _, azimuth in shown]).deg2rad().to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             readout = ReadOut(self.encoder.config.projection_dim, data.grids.shape[1:], len(names))
@@ -179,9 +186,9 @@ class VisionTask:
     def draw(self, generator: torch.Generator) -> Lesson:
         """As many random objects as looks; the generator is of the backend's device."""
         count, items = self.config.batch, len(self.data.grids)
-        picked = draw_items(self.named, self.different, items, count, generator)
+        picked = self.stock.draw(count, generator)
         ground = torch.randint(2, (count,), generator=generator, device=self.device)
-        looked = draw_items(self.named, self.different, len(self.looks), count, generator)
+        looked = self.looked.draw(count, generator)
         seen, azimuth = varied(self.looks[looked], self.azimuth[items + looked], generator)
         return Lesson(
             torch.cat([self.data.inputs[picked, ground], seen]),

@@ -25,7 +25,7 @@ from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.model import make_tiny
 from tiny_model.texts import below
-from tiny_model.training_data import encode_training_set, render_training_set, training_specs
+from tiny_model.training_data import Stock, encode_training_set, render_training_set, training_specs
 from tiny_model.vision import VisionConfig, VisionTask
 
 DEVICE = pretend_device.NAME
@@ -161,9 +161,10 @@ def test_the_recipe_neither_reads_nor_writes_between_the_lines_of_its_log(tmp_pa
     specs = training_specs(CATEGORIES, 2, 0, SMALL.view_size // 2)
     places = render_places(specs, 1, tmp_path / "places.safetensors").to(device)
     looks = tmp_path / "looks.safetensors"
-    vision = VisionTask(VisionConfig(2, looks=2), CATEGORIES, 0, encoded, specs, backend, looks, 1)
+    stock = Stock(CATEGORIES, 2, device)
+    vision = VisionTask(VisionConfig(2, looks=2), CATEGORIES, 0, stock, encoded, specs, [], backend, looks, 1)
     few = OptimiseConfig(9, 1e-3, save_every=100, log_every=100)
-    task = DenoisingTask(DenoisingConfig(2, optimise=few), CATEGORIES, encoded, places, vision, backend, fixed=True)
+    task = DenoisingTask(DenoisingConfig(2, optimise=few), stock, encoded, places, vision, backend, fixed=True)
     kinds = []
 
     def draw(draw):

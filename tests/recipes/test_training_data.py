@@ -6,12 +6,12 @@ import torch
 from keyorbit.synthetic.choices import MAX_OBJECTS
 from keyorbit.synthetic.objects import CATEGORIES, make_object
 from tiny_model.model import WORDS
-from tiny_model.training_data import draw_items, named_kinds, training_seed, training_specs
+from tiny_model.training_data import Stock, training_seed, training_specs
 
 
 def test_a_category_that_is_named_twice_trains_twice_as_often(generator):
     specs = training_specs(("chair", "car"), 50, 0, 16)
-    drawn = draw_items(named_kinds(("chair", "car", "car")), 2, len(specs), 6000, generator)
+    drawn = Stock(("chair", "car", "car"), 50).draw(6000, generator)
     shares = torch.bincount(drawn, minlength=100) / 6000
     assert all(spec.category == ("chair", "car")[i % 2] for i, spec in enumerate(specs))
     assert abs(shares[0::2].sum() - 1 / 3) < 0.03

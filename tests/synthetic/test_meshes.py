@@ -7,9 +7,9 @@ from PIL import Image
 
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
-from keyorbit.synthetic.dataset import render_mesh
 from keyorbit.synthetic.mesh_files import read_mesh
-from keyorbit.synthetic.render import load_surface
+from keyorbit.synthetic.mesh_objects import render_mesh
+from keyorbit.synthetic.mesh_surface import PLAIN, load_mesh
 
 
 def test_a_meshs_texture_of_sixteen_bits_is_not_white(tmp_path):
@@ -18,7 +18,7 @@ def test_a_meshs_texture_of_sixteen_bits_is_not_white(tmp_path):
     material = trimesh.visual.material.PBRMaterial(baseColorTexture=deep)
     plane.visual = trimesh.visual.TextureVisuals([[0, 0], [1, 0], [0, 1]], material=material)
     plane.export(tmp_path / "a.glb")
-    assert np.unique(load_surface(tmp_path / "a.glb").texture * 255).tolist() == [128]
+    assert np.unique(load_mesh(tmp_path / "a.glb").surface.look.materials[0].texture[..., :3]).tolist() == [128]
 
 
 def test_a_textured_mesh_keeps_its_colours(tmp_path):
@@ -45,7 +45,7 @@ def test_unusable_meshes_are_named(tmp_path):
 
 
 MATERIALS = {
-    "none": ("", (0.4, 0.4, 0.4)),
+    "none": ("", (PLAIN, PLAIN, PLAIN)),
     "colour": ("newmtl m\nKd 1.0 0.0 0.0\n", (1.0, 0.0, 0.0)),
     "missing texture": ("newmtl m\nKd 1.0 0.0 0.0\nmap_Kd nowhere.png\n", (1.0, 0.0, 0.0)),
 }
@@ -56,7 +56,7 @@ def test_a_mesh_without_texture_coordinates_has_its_materials_colour(kind, tmp_p
     text, color = MATERIALS[kind]
     (tmp_path / "m.mtl").write_text(text)
     (tmp_path / "m.obj").write_text("mtllib m.mtl\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\n")
-    surface = load_surface(tmp_path / "m.obj")
+    surface = load_mesh(tmp_path / "m.obj").surface
     assert surface.face_colors.shape == (2, 3)
     np.testing.assert_allclose(surface.face_colors, np.tile(color, (2, 1)), atol=0.01)
 

@@ -16,7 +16,8 @@ from keyorbit.app.calls import EXAMPLES
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.app.uploads import Limits
 from keyorbit.app.visits import Errand, Left, Visits
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend_of
 from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice

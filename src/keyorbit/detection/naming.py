@@ -9,7 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from keyorbit.detection.choices import NEAR_NAME
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import DetectConfig
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
@@ -46,8 +47,8 @@ def agreements(
 ) -> Float[Tensor, "token phrase"]:
     """How well each token's maps agree with each phrase's, 0…1, mean over views and objects.
 
-    Both are read from the same passes of the UNet, at the tokens' own layers and timestep. ``tell`` is called after each
-    object, with how many are done and how many there are.
+    Both are read from the same passes of the UNet, at the tokens' own layers and timestep. ``tell`` is called after
+    each object, with how many are done and how many there are.
 
     Raises:
         InputError: there is no object, a phrase cannot be read (:meth:`Tokens.from_phrases`), or the tokens are another

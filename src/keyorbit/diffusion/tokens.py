@@ -22,15 +22,46 @@ from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import Amount, from_values, short
+from keyorbit.values import Amount, Count, Finite, NotNegative, from_values, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
 _FORMATS = "keyorbit-tokens-"
+# What later versions added to what tokens tell of themselves.
+_ADDED = ("names", "layout", "cameras_mark", "statistics")
 # Above what any model attends to: 65,536 tokens of width 4096.
 _MOST, _LARGEST = 2**16, 2**30
 # In radii of what the views see, and their squares: beyond this nothing is seen, and float32 ends.
 _Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Point = tuple[_Coordinate, _Coordinate, _Coordinate]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How tokens read the objects that they were found on: what a detection is compared with.
+
+    Attributes:
+        objects: how many were read.
+        evidence: of each keypoint, mean over these objects, nats a view
+            (:attr:`keyorbit.geometry.evidence.Evidence.strength`).
+        stray: distance of each keypoint from its place, mean over these objects, radii.
+        fit: of the best turn, mean over these objects, nats a token (:class:`keyorbit.geometry.constellation.Reading`).
+        margin: the same of the turn's margin.
+    """
+
+    objects: Count
+    evidence: tuple[Finite, ...]
+    stray: tuple[NotNegative, ...]
+    fit: Finite
+    margin: Finite
+
+    def __post_init__(self) -> None:
+        if len(self.stray) != len(self.evidence):
+            raise InputError(f"evidence is of {len(self.evidence)} keypoints, and stray of {len(self.stray)}")
+
+    def select(self, numbers: Sequence[int]) -> "Statistics":
+        """Those of some keypoints, in that order."""
+        evidence, stray = (tuple(values[i] for i in numbers) for values in (self.evidence, self.stray))
+        return replace(self, evidence=evidence, stray=stray)
 
 
 @dataclass(frozen=True)
@@ -60,8 +91,12 @@ class TokensInfo:
             name of a rig, or a file of cameras.
         names: of the keypoints, in their order, an empty one where a keypoint has none; none at all where nobody gave
             them.
+        cameras_mark: a short hash of these cameras, if they are from a file, which may change. Empty for others, and in
+            tokens of earlier versions.
         layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
             view.
+        statistics: of the keypoints on the objects that they were found on; None for tokens that have no constellation,
+            or of versions that kept none.
 
     Raises:
         InputError: the form has neither 4 rows nor none, or the layout is none.
@@ -84,6 +119,8 @@ class TokensInfo:
     cameras_of: str = ""
     names: tuple[Annotated[str, Meta(max_length=200)], ...] = ()
     layout: str = ""
+    cameras_mark: str = ""
+    statistics: Statistics | None = None
 
     def __post_init__(self) -> None:
         if self.layout:
@@ -92,8 +129,8 @@ class TokensInfo:
             raise InputError(f"form has {len(self.form)} rows; it has 4, the mean and the covariance, or none")
 
     def plain(self) -> dict[str, Any]:
-        """As files have it: names and a layout are written only where there are some, as earlier versions wrote it."""
-        return {name: value for name, value in asdict(self).items() if value or name not in ("names", "layout")}
+        """As files have it: what later versions added is written only where there is something to tell."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _ADDED}
 
 
 @dataclass(frozen=True)
@@ -200,7 +237,10 @@ class Tokens(nn.Module, HubTokens):
         pairs = tuple((renumbered[a], renumbered[b]) for a, b in self.info.pairs if {a, b} <= renumbered.keys())
         places = tuple(self.info.places[i] for i in numbers) if self.info.places else ()
         names = tuple(self.info.names[i] for i in numbers) if self.info.names else ()
-        info = replace(self.info, pairs=pairs, places=places + self.info.places[len(self) :], names=names)
+        known = self.info.statistics
+        statistics = None if known is None else known.select(numbers)
+        places += self.info.places[len(self) :]
+        info = replace(self.info, pairs=pairs, places=places, names=names, statistics=statistics)
         return Tokens(self.embedding.detach()[indices], info, self.helpers)
 
     def save(self, path: str | Path) -> None:
@@ -263,6 +303,11 @@ class Tokens(nn.Module, HubTokens):
         if len(info.names) not in (0, len(embedding)):
             raise InputError(
                 f"{path} holds {len(info.names)} names for {len(embedding)} tokens: there must be one for each, or none"
+            )
+        if info.statistics is not None and len(info.statistics.evidence) != len(embedding):
+            raise InputError(
+                f"{path} holds statistics of {len(info.statistics.evidence)} keypoints for {len(embedding)} tokens: "
+                "there must be those of each, or none"
             )
         place = found_from(path, info.model, header.model_folder, info.model_fingerprint)
         return cls(embedding, replace(info, model=place), helpers)

@@ -1,7 +1,8 @@
 """Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keyorbit.errors import InputError
@@ -21,6 +22,9 @@ _UNREAD = (
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _KIND = "of a kind that is not read here"
 _NAMED = 3
+MESH_SUFFIXES = (".glb", ".gltf", ".vrm", ".obj", ".off", ".ply", ".stl", ".dae", ".3mf")
+# Levels of folders below a given one in which meshes are looked for: links may lead round in a circle.
+_DEEPEST_MESH = 5
 # Levels of folders below that of the photographs that are looked into: links may lead round in a circle.
 _DEEPEST = 3
 
@@ -76,6 +80,74 @@ def check_mesh(path: Path) -> None:
     """Raise InputError where there is no mesh file."""
     if not path.is_file():
         raise InputError(f"no mesh file at {path}")
+
+
+def mesh_paths(given: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return mesh files, each once, with the folder under which each was found.
+
+    Args:
+        given: mesh files; folders, in which they are looked for by their suffixes, up to five levels below; and
+            patterns such as ``meshes/*.glb``.
+
+    Raises:
+        InputError: one of them names none.
+    """
+    found: dict[Path, tuple[Path, Path]] = {}
+    for path in given:
+        for mesh, folder in _meshes(path):
+            found.setdefault(mesh.resolve(), (mesh, folder))
+    return list(found.values())
+
+
+def _meshes(path: Path) -> list[tuple[Path, Path]]:
+    if path.is_file():
+        return [(path, path.parent)]
+    if path.is_dir():
+        found = [(mesh, path) for mesh in _meshes_below(path, _DEEPEST_MESH)]
+        if not found:
+            raise InputError(f"{path} holds no mesh files ({', '.join(MESH_SUFFIXES)}); give archives one by one")
+        return found
+    if any(letter in str(path) for letter in "*?["):
+        root = Path(path.anchor or ".")
+        pattern = str(path.relative_to(path.anchor)) if path.anchor else str(path)
+        matched = [one for one in sorted(root.glob(pattern)) if not _hidden(one)]
+        if not matched:
+            raise InputError(f"nothing matches {path}")
+        return [pair for one in matched for pair in _meshes(one)]
+    check_mesh(path)
+    return []
+
+
+def _meshes_below(folder: Path, levels: int) -> list[Path]:
+    try:
+        inside = [path for path in sorted(folder.iterdir()) if not _hidden(path)]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+    found = [path for path in inside if path.is_file() and _suffix(path) in MESH_SUFFIXES]
+    for inner in inside if levels else ():
+        if inner.is_dir():
+            found += _meshes_below(inner, levels - 1)
+    return found
+
+
+def mesh_names(meshes: Sequence[tuple[Path, Path]]) -> list[str]:
+    """Return a name for each mesh: that of its file; where several have it, with those of its folders, then its kind.
+
+    ``meshes`` are files with the folders under which they were found.
+    """
+    names = [mesh.stem for mesh, _ in meshes]
+    for longer in (_with_folders, _with_kind):
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        names = [longer(*pair) if name in twice else name for name, pair in zip(names, meshes, strict=True)]
+    return names
+
+
+def _with_folders(mesh: Path, folder: Path) -> str:
+    return "_".join((folder.name, *mesh.relative_to(folder).with_suffix("").parts)).lstrip("_")
+
+
+def _with_kind(mesh: Path, folder: Path) -> str:
+    return f"{_with_folders(mesh, folder)}_{_suffix(mesh)[1:]}"
 
 
 def photographs(folder: Path) -> list[Path]:

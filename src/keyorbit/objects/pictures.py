@@ -86,7 +86,26 @@ def load_mask(path: Path) -> Image.Image:
     Raises:
         InputError: the file is missing, empty, damaged, not a picture, or smaller than 8 pixels a side.
     """
-    stored, _ = _decode(path, None)
+    return _silhouette(_decode(path, None)[0])
+
+
+def load_silhouette(path: Path) -> Image.Image:
+    """Read a silhouette that belongs to a picture that :func:`load_image` reads: upright, and of that picture's size.
+
+    It is the alpha channel where parts of the file are transparent, else its brightness. Mode L.
+
+    Raises:
+        InputError: as for :func:`load_image`.
+    """
+    stored, orientation = _decode(path, LARGEST)
+    if has_alpha(stored):
+        alpha = stored.convert("RGBA").getchannel("A")
+        if np.asarray(alpha).min() < 255:
+            return _turned(alpha, orientation)
+    return _turned(_silhouette(stored), orientation)
+
+
+def _silhouette(stored: Image.Image) -> Image.Image:
     if stored.mode[0] not in "IF":
         return eight_bits(stored).convert("L")
     # Not by 65535: a mask of 0 and 1 may be stored in 16 bits too, and would be black.

@@ -1,6 +1,6 @@
 """Training and test samples: a procedural object seen from the input view and from the model's six views."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -21,6 +21,7 @@ from keyorbit.synthetic.paint import COLORS, Part
 from keyorbit.synthetic.render import composite, object_surface, random_light, render, sample_surface, visible
 from keyorbit.synthetic.shapes import Shape, rotation_about
 
+S = TypeVar("S")
 T = TypeVar("T")
 INPUT_ELEVATION_DEG = (-20.0, 60.0)
 SURFACE_POINTS = 2048
@@ -166,14 +167,14 @@ def make_samples(specs: list[SampleSpec], workers: int = 1) -> Iterator[Sample]:
     yield from in_parallel(make_sample, specs, workers)
 
 
-def in_parallel(make: Callable[[SampleSpec], T], specs: list[SampleSpec], workers: int) -> Iterator[T]:
-    """Yield ``make(spec)`` for each spec, in their order, computed by ``workers`` processes."""
+def in_parallel(make: Callable[[S], T], specs: Sequence[S], workers: int, chunk: int = 16) -> Iterator[T]:
+    """Yield ``make(spec)`` for each spec, in their order, computed by ``workers`` processes, each ``chunk`` at once."""
     if workers <= 1:
         yield from map(make, specs)
         return
     # spawn, not fork: torch's thread pools do not survive a fork.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(make, specs, chunksize=16)
+        yield from pool.map(make, specs, chunksize=chunk)
 
 
 def _one_thread() -> None:

@@ -1,0 +1,291 @@
+"""Whether a new model may replace the old one: ``python -m tiny_model.judge OLD NEW``.
+
+Both are shown the same pictures of objects that no model was trained on, with the same noise, and their six views are
+judged: how like the true ones they are, what kind of object they show and which way it faces, and how far from their
+true places the landmarks are that tokens fitted to landmarks find on them. The new model ships if it is at least as
+good by each figure on each kind; else the exit status is 1.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.choices import GUIDANCE, STEPS
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.errors import InputError
+from keyorbit.geometry.hull import silhouettes
+from keyorbit.geometry.views import split_views
+from keyorbit.objects.dataset import ObjectViews
+from keyorbit.objects.pictures import GREY, load_image, to_tensor, to_uint8
+from keyorbit.storage.files import write_text
+from keyorbit.synthetic.objects import CATEGORIES
+from keyorbit.synthetic.render import composite
+from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
+from tiny_model.kinds import Outlines, known_outlines, likeness, turned_by
+from tiny_model.meshes import MeshSpec, held_out, mesh_files, see_mesh
+from tiny_model.probe import ProbeConfig, fit_tokens, probe_objects
+
+# Objects that are in no training set, no data set and no probe.
+_JUDGED = 2 * 10**9 + 2 * 10**6
+_TURNED = 45.0  # degrees from which on an object faces the wrong way
+MOST_BYTES = 30 * 10**6
+# What names of pictures say, where they do not say the kind itself.
+_ALSO = {"horse": "animal", "fox": "animal", "dog": "animal", "corgi": "animal", "plane": "aeroplane"}
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """objects: of each kind. probe: how tokens are fitted; None: landmarks are not judged. steps: of sampling."""
+
+    kinds: tuple[str, ...] = ("chair", "car", "aeroplane", "animal")
+    objects: int = 16
+    probe: ProbeConfig | None = None
+    steps: int = STEPS
+    guidance: float = GUIDANCE
+    batch: int = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One picture to judge by. kind: what it is. azimuth_deg: its heading, and thing: its true views, where known."""
+
+    group: str
+    kind: str
+    picture: Image.Image
+    azimuth_deg: float | None = None
+    thing: ObjectViews | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The figures of one kind of one model; None where nothing is known to compare with.
+
+    psnr: of the generated views, dB, mean. kind, heading: how many show the right kind of object, and, of these, face
+    the right way within 45°. landmarks: mean 3D error of the landmarks that are found on them, % of the size.
+    """
+
+    pictures: int
+    psnr: float | None
+    kind: int
+    heading: int | None
+    landmarks: float | None = None
+
+
+def cases(config: JudgeConfig, size: int) -> list[Case]:
+    """Held-out procedural objects, seen from −20° to 60° as in training."""
+    specs = [SampleSpec(kind, _JUDGED + i, size) for kind in config.kinds for i in range(config.objects)]
+    return [
+        Case(s.category, s.category, as_object(s).input_image, s.input_azimuth_deg, as_object(s))
+        for s in make_samples(specs)
+    ]
+
+
+def mesh_cases(folder: Path, config: JudgeConfig, size: int) -> list[Case]:
+    """Two pictures of each held-out mesh of the kinds, from any heading and from −20° to 60°, in its own colours.
+
+    Raises:
+        InputError: as :func:`tiny_model.meshes.mesh_files`.
+    """
+    found = []
+    for kind in (kind for kind in config.kinds if (folder / kind).is_dir()):
+        for path in filter(held_out, mesh_files(folder, (kind,))[kind]):
+            for i in range(2):
+                seen = see_mesh(MeshSpec(str(path), kind, _JUDGED + i, size, plain=True))
+                views = torch.from_numpy(composite(seen.views)).movedim(-1, 1).float() / 255
+                picture = Image.fromarray(composite(seen.input_image, seen.background))
+                thing = ObjectViews(path.stem, picture, views)
+                found.append(Case(f"{kind} meshes", kind, picture, seen.azimuth_deg, thing))
+    return found
+
+
+def picture_cases(folder: Path, config: JudgeConfig) -> list[Case]:
+    """Cut-out pictures whose file's name says one of the kinds."""
+    found = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg")):
+        words = path.stem.lower()
+        said = [kind for word, kind in [*((k, k) for k in config.kinds), *_ALSO.items()] if word in words]
+        if said and said[0] in config.kinds:
+            thing = ObjectViews(path.stem, load_image(path))
+            found.append(Case("pictures", said[0], thing.framed_image, None, None))
+    return found
+
+
+def generated(
+    backend: Zero123PlusBackend, shown: Sequence[Case], config: JudgeConfig
+) -> list[Float[Tensor, "view 3 size size"]]:
+    """The six views of each picture; the noise is the picture's own, whatever the batch and the model."""
+    made = []
+    for start in range(0, len(shown), config.batch):
+        pictures = [case.picture for case in shown[start : start + config.batch]]
+        noise = [torch.Generator().manual_seed(start + i) for i in range(len(pictures))]
+        grids = backend.generate(pictures, noise, config.steps, config.guidance)
+        made += [split_views(grid, backend.layout).movedim(1, 0).cpu() for grid in grids]
+    return made
+
+
+def judge(
+    backend: Zero123PlusBackend, shown: Sequence[Case], known: Outlines, config: JudgeConfig
+) -> tuple[dict[str, Verdict], list[Float[Tensor, "view 3 size size"]]]:
+    """The figures of a model by group of pictures, and the views that it made."""
+    views = generated(backend, shown, config)
+    tokens = {kind: _tokens(backend, kind, config.probe) for kind in config.kinds} if config.probe else {}
+    verdicts = {}
+    for group in dict.fromkeys(case.group for case in shown):
+        own = [(case, made) for case, made in zip(shown, views, strict=True) if case.group == group]
+        like = [likeness(silhouettes(made), known) for _, made in own]
+        right = [found.kind == case.kind for found, (case, _) in zip(like, own, strict=True)]
+        headed = [
+            turned_by(found.azimuth_deg, case.azimuth_deg) < _TURNED
+            for found, (case, _), same in zip(like, own, right, strict=True)
+            if same and case.azimuth_deg is not None
+        ]
+        ratios = [psnr(made, case.thing.views) for case, made in own if case.thing and case.thing.views is not None]
+        errors = [_landmarks(backend, tokens[group], case.thing, made) for case, made in own if group in tokens]
+        verdicts[group] = Verdict(
+            len(own),
+            fmean(ratios) if ratios else None,
+            sum(right),
+            sum(headed) if own[0][0].azimuth_deg is not None else None,
+            fmean(errors) if errors else None,
+        )
+    return verdicts, views
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    """Peak signal-to-noise ratio of 0…1 pictures, dB."""
+    return float(-10 * torch.log10((first - second).square().mean().clamp_min(1e-10)))
+
+
+def _tokens(backend: Zero123PlusBackend, kind: str, probe: ProbeConfig) -> Tokens:
+    return Tokens(fit_tokens(backend, probe_objects(kind, probe, backend.view_size).train, probe).cpu())
+
+
+def _landmarks(backend: Zero123PlusBackend, tokens: Tokens, thing: ObjectViews | None, views: Tensor) -> float:
+    """Mean 3D error, % of the size: the sphere about an object has diameter 1."""
+    assert thing is not None
+    truth = thing.truth
+    assert truth is not None
+    assert truth.keypoints_3d is not None
+    found = KeypointDetector(backend, tokens).detect_object(ObjectViews(thing.name, thing.input_image, views))
+    assert found.keypoints_3d is not None
+    away = (found.keypoints_3d.xyz - truth.keypoints_3d).norm(dim=-1)
+    return 100 * float(away[truth.known].mean())
+
+
+def worse(old: Mapping[str, Verdict], new: Mapping[str, Verdict]) -> list[str]:
+    """Where the new model is worse than the old one, one line each."""
+    found = []
+    for group, before in old.items():
+        for name, sign in (("psnr", 1), ("kind", 1), ("heading", 1), ("landmarks", -1)):
+            first, second = getattr(before, name), getattr(new[group], name)
+            if first is not None and not sign * second >= sign * first:
+                found.append(f"{group}: {name} {first:.4g} becomes {second:.4g}")
+    return found
+
+
+def table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """Markdown: a row for each group, with a column for each figure of each model, in their order."""
+    groups = list(next(iter(verdicts.values())))
+    lines = ["| | pictures | PSNR, dB | right kind | right heading | 3D landmarks, % |", "|---|---|---|---|---|---|"]
+    for group in groups:
+        rows = [by_group[group] for by_group in verdicts.values()]
+        cells = [
+            ", ".join(_said(getattr(row, name), form) for row in rows)
+            for name, form in (("psnr", ".2f"), ("kind", "d"), ("heading", "d"), ("landmarks", ".1f"))
+        ]
+        lines.append(f"| {group} | {rows[0].pictures} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _said(value: float | int | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _sheet(shown: Sequence[Case], made: Mapping[str, Sequence[Tensor]], size: int) -> Image.Image:
+    """A row for each picture: the input, the true views where there are some, and each model's."""
+    rows = []
+    for i, case in enumerate(shown):
+        source = to_tensor(case.picture.resize((size, size)))[0]
+        true = (
+            torch.full((6, 3, size, size), GREY) if case.thing is None or case.thing.views is None else case.thing.views
+        )
+        for line in (true, *(views[i] for views in made.values())):
+            rows.append(np.concatenate([to_uint8(source), *map(to_uint8, line)], axis=1))
+    return Image.fromarray(np.concatenate(rows))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main(
+    old: Annotated[Path, typer.Argument(help="The model that ships: a folder.")],
+    new: Annotated[Path | None, typer.Argument(help="The model that may replace it; without it, OLD alone.")] = None,
+    kinds: Annotated[str, typer.Option(help="With commas.")] = ",".join(JudgeConfig.kinds),
+    objects: Annotated[int, typer.Option(help="Of each kind; 16 of four kinds are 64 pictures.")] = 16,
+    probe_objects: Annotated[
+        int, typer.Option(help="Objects on which tokens are fitted to landmarks; 0: landmarks are not judged.")
+    ] = 60,
+    meshes: Annotated[Path | None, typer.Option(help="A folder of meshes by kind: those held out are judged.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="A folder of cut-outs whose names say their kind.")] = None,
+    steps: Annotated[int, typer.Option(help="Of sampling.")] = STEPS,
+    threads: int = 2,
+    sheet: Annotated[Path | None, typer.Option(help="A picture of all that was made.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="The figures as a file.")] = None,
+) -> None:
+    """Compare two models on what neither has seen; the exit status is 1 where the new one is worse."""
+    torch.set_num_threads(threads)
+    names = tuple(kinds.split(","))
+    if unknown := [name for name in names if name not in CATEGORIES]:
+        raise InputError(f"no category {', '.join(unknown)}; known are: {', '.join(CATEGORIES)}")
+    probe = ProbeConfig(train_objects=probe_objects, test_objects=0) if probe_objects else None
+    config = JudgeConfig(names, objects, probe, steps)
+    known, found, made = known_outlines(names), dict[str, dict[str, Verdict]](), dict[str, list[Any]]()
+    shown: list[Case] = []
+    for name, folder in (("old", old), ("new", new)):
+        if folder is None:
+            continue
+        backend = load_backend(folder, "auto", "float32")
+        if not isinstance(backend, Zero123PlusBackend):
+            raise InputError(f"{folder} is not a Zero123++ model")
+        if not shown:
+            shown = cases(config, backend.view_size)
+            shown += mesh_cases(meshes, config, backend.view_size) if meshes else []
+            shown += picture_cases(pictures, config) if pictures else []
+        found[name], made[name] = judge(backend, shown, known, config)
+    sys.stdout.write(table(found) + "\n")
+    if sheet is not None:
+        _sheet(shown, made, shown[0].thing.views.shape[-1] if shown[0].thing else 64).save(sheet)  # type: ignore[union-attr]
+    if out is not None:
+        plain = {name: {group: vars(one) for group, one in groups.items()} for name, groups in found.items()}
+        write_text(out, json.dumps(plain, indent=2) + "\n")
+    if new is not None:
+        against = worse(found["old"], found["new"])
+        if (size := _size(new)) > MOST_BYTES:
+            against.append(f"{new} has {size:,} bytes; {MOST_BYTES:,} may ship")
+        if against:
+            sys.stdout.write("Not to be shipped:\n" + "".join(f"- {line}\n" for line in against))
+            raise typer.Exit(1)
+        sys.stdout.write("Nowhere worse: it may ship.\n")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.stderr.write(f"judge: {error}\n")
+        sys.exit(2)
