@@ -77,7 +77,7 @@ class World:
     kind: str
     backend: Zero123PlusBackend
     blank: Zero123PlusBackend
-    discovery: list[RealMesh]
+    discovery: list[tuple[RealMesh, float]]
     tested: list[RealMesh]
     headings: list[float]
     work: Work
@@ -86,8 +86,8 @@ class World:
 
     @cached_property
     def train(self) -> list[ko.ObjectViews]:
-        """The discovery's meshes, each at one heading."""
-        return [seen(mesh, some_heading(mesh), self.backend.view_size) for mesh in self.discovery]
+        """The discovery's meshes, each at its headings."""
+        return [seen(mesh, turn, self.backend.view_size) for mesh, turn in self.discovery]
 
     @cached_property
     def test(self) -> list[list[ko.ObjectViews]]:
@@ -135,7 +135,7 @@ def figures(world: World, found: Found) -> Figures:
     shares = [same_place(points, angles) for points, angles in zip(found.points, world.angles, strict=True)]
     told: Figures = {"reprojection": float(found.reprojection)}
     told |= {"same_place": fmean(shares), "same_place_worst": min(shares)}
-    fit = [landmarks_of(mesh, some_heading(mesh)) for mesh in world.discovery]
+    fit = [landmarks_of(*one) for one in world.discovery]
     test = [landmarks_of(mesh, 0.0) for mesh in world.tested]
     landmarks, known = (torch.stack(parts) for parts in zip(*test, strict=True))
     if not bool(known.any()):
@@ -263,7 +263,7 @@ def shape(turned: bool) -> Callable[[World, ko.DiscoverConfig], Figures | None]:
     """The mean landmarks of the discovery's objects, as every object's answer."""
 
     def run(world: World, _: ko.DiscoverConfig) -> Figures | None:
-        train = [unseen(mesh, some_heading(mesh)) for mesh in world.discovery]
+        train = [unseen(*one) for one in world.discovery]
         test = [unseen(mesh, turn) for mesh in world.tested for turn in world.headings]
         if not any(bool(thing.truth.known.any()) for thing in test):
             return None
@@ -305,6 +305,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--headings", type=int, default=12)
+    parser.add_argument("--shown", type=int, default=1, help="headings at which discovery sees each mesh")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--runs", type=Path, help="procedural tokens: RUNS/KIND/tokens.safetensors")
     parser.add_argument("--keep", type=Path, help="where tokens and keypoints that are found are kept, and taken from")
@@ -312,7 +313,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="the table")
     args = parser.parse_args()
     models = ko.load_backend(args.model), blank_backend(0)
-    settings = {"model": args.model, "steps": args.steps, "headings": args.headings}
+    settings = {"model": args.model, "steps": args.steps, "headings": args.headings, "shown": args.shown}
     settings["fingerprint"] = models[0].fingerprint
     results, kinds, work = resumed(args.json, settings), meshes_of(args.meshes), Work()
     rows = [row for row in ROWS if args.rows is None or row.name in args.rows]
@@ -325,8 +326,9 @@ def main() -> None:
                     continue
                 if world is None:
                     work.clear()
-                    parts = split(kinds[kind])
-                    world = World(kind, *models, *parts, headings(args.headings), work, args.runs, args.keep)
+                    shown, tested = split(kinds[kind])
+                    chosen = [(mesh, some_heading(mesh) + turn) for turn in headings(args.shown) for mesh in shown]
+                    world = World(kind, *models, chosen, tested, headings(args.headings), work, args.runs, args.keep)
                 found = found_by(row, world, ko.DiscoverConfig(steps=args.steps, seed=seed))
                 if found is not None:
                     done[str(seed)] = found

@@ -128,7 +128,7 @@ def seen(mesh: RealMesh, heading: float, size: int) -> ko.ObjectViews:
     known, visibility = torch.from_numpy(made.known), torch.from_numpy(made.visible)
     truth = Truth(mesh.names, (), floats[0], known, floats[1], visibility, surface=floats[2]) if mesh.names else None
     return ko.ObjectViews(
-        f"{mesh.name}_{heading:03.0f}",
+        f"{mesh.name}_{heading % 360:03.0f}",
         Image.fromarray(composite(made.input_image, made.background)),
         torch.from_numpy(composite(made.views, GREY)).movedim(-1, 1).float() / 255,
         torch.from_numpy(made.views[..., 3] > 127),

@@ -44,7 +44,10 @@ class RowReader:
         self._rows = rows
 
     def take(self, *sizes: tuple[int, int]) -> list[list[LayerMaps]]:
-        """The rows' logits, mean over the heads, by forward and layer; ``sizes``: of the forwards' latents.
+        """The rows' logits, mean over the heads, by forward; ``sizes``: of the forwards' latents.
+
+        Layers of one size are added, each with its share, so that the mean of what is returned is the mean of all
+        layers: what is to be resized later is half as many maps.
 
         Raises:
             RuntimeError: there were more forwards, or fewer.
@@ -53,12 +56,16 @@ class RowReader:
         self._rows, self._logits = None, []
         if len(found) != len(sizes) * count:
             raise RuntimeError(f"{len(found)} of {count} layers were read, not those of {len(sizes)} forwards")
+        return [self._by_size(found[i * count : (i + 1) * count], size) for i, size in enumerate(sizes)]
+
+    def _by_size(self, logits: list[Tensor], size: tuple[int, int]) -> list[LayerMaps]:
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, own in enumerate(logits):
+            groups.setdefault(grid_size(own.shape[2], *size), []).append(i)
+        share = len(groups) / len(logits)
         return [
-            [
-                LayerMaps(name, logits, grid_size(logits.shape[2], *size))
-                for name, logits in zip(self.names, found[i * count : (i + 1) * count], strict=True)
-            ]
-            for i, size in enumerate(sizes)
+            LayerMaps(" + ".join(self.names[i] for i in of), share * sum_of([logits[i] for i in of]), there)
+            for there, of in groups.items()
         ]
 
     def _keep_query(self, module: nn.Module, args: tuple[Any, ...], query: Tensor) -> None:
@@ -72,3 +79,11 @@ class RowReader:
         with without_autocast(query.device.type):
             logits, *_ = mean_of_heads(query, [key], 0, layer.heads, layer.scale, normalizer=False)
         self._logits.append(logits)
+
+
+def sum_of(tensors: list[Tensor]) -> Tensor:
+    """Their sum, by one addition less than there are."""
+    total = tensors[0]
+    for other in tensors[1:]:
+        total = total + other
+    return total

@@ -52,9 +52,11 @@ from tiny_model.training_data import (
     together,
     training_specs,
 )
-from tiny_model.vision import VisionConfig, VisionTask, train_vision
+from tiny_model.vision import VisionConfig, VisionTask, render_looks, train_vision
 
 log = logging.getLogger(__name__)
+# What is rendered once, in the folder of a run.
+DATA, MESHES, PLACES, LOOKS = (f"{name}.safetensors" for name in ("data", "meshes", "places", "looks"))
 TRAINED_CATEGORIES = ("chair", "car", "aeroplane", "animal")
 
 
@@ -137,21 +139,7 @@ def _train(
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     check_output(folder, MODEL, overwrite=True)
     out.mkdir(parents=True, exist_ok=True)
-    data = render_training_set(
-        config.categories,
-        config.objects,
-        config.seed,
-        model.view_size,
-        config.workers,
-        out / "data.safetensors",
-        config.variety,
-    )
-    if specs_of_meshes := config.meshes.specs(config.seed, model.view_size):
-        render_meshes(specs_of_meshes, config.workers, out / "meshes.safetensors")
-    meshes = list[Heading]()
-    if (out / "meshes.safetensors").is_file():  # or it was carried here
-        pictures, meshes = load_meshes(out / "meshes.safetensors")
-        data = together(data, pictures)
+    data, meshes = _pictures(config, out, model.view_size)
     parts = make_tiny(model, config.seed)
     if init is not None:
         init_from(parts, init)
@@ -169,7 +157,7 @@ def _train(
         stock = Stock(config.categories, config.objects, accelerator.device, len(meshes), config.meshes.share)
         vision = None
         if config.vision.optimise.steps:
-            looks = out / "looks.safetensors"
+            looks = out / LOOKS
             vision = VisionTask(
                 config.vision,
                 config.categories,
@@ -184,7 +172,7 @@ def _train(
             )
             done = train_vision(vision, config.seed, out, accelerator, until, config.compiled)
         if done:
-            places = render_places(specs, config.workers, out / "places.safetensors")
+            places = render_places(specs, config.workers, out / PLACES)
             places = places.with_unnamed(len(meshes)).to(accelerator.device)
             fixed = config.compiled or accelerator.device.type != "cpu"
             task = DenoisingTask(config.denoising, stock, encoded, places, vision, backend, fixed)
@@ -194,6 +182,36 @@ def _train(
             save_folder(parts, partial, model.view_size)
         log.info("the model is in %s", folder)
     return done
+
+
+def _pictures(config: TrainTinyConfig, out: Path, size: int) -> tuple[Rendered, list[Heading]]:
+    """The pictures of all training objects, and what the meshes among them show; those stand behind the others."""
+    data = render_training_set(
+        config.categories, config.objects, config.seed, size, config.workers, out / DATA, config.variety
+    )
+    if specs := config.meshes.specs(config.seed, size):
+        render_meshes(specs, config.workers, out / MESHES)
+    if not (out / MESHES).is_file():
+        return data, []
+    pictures, shown = load_meshes(out / MESHES)  # rendered here, or carried here
+    return together(data, pictures), shown
+
+
+def render_all(config: TrainTinyConfig, out: Path, size: int) -> list[Path]:
+    """Render all that a training will show, and nothing else; return the files, which another machine can begin with.
+
+    Raises:
+        InputError: ``out`` holds the data of another recipe, another process writes it, or a mesh cannot be read.
+    """
+    with in_use(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _pictures(config, out, size)
+        specs = training_specs(config.categories, config.objects, config.seed, size // 2)
+        render_places(specs, config.workers, out / PLACES)
+        if config.vision.optimise.steps:
+            looks = training_specs(config.categories, config.vision.looks, config.seed, size)
+            render_looks(looks, config.workers, out / LOOKS)
+    return [path for path in (out / name for name in (DATA, MESHES, PLACES, LOOKS)) if path.is_file()]
 
 
 def train_vae(
@@ -341,6 +359,9 @@ def main(
     back: Annotated[
         Path | None, typer.Option(help="Pack the model and the log into this folder at the end, in small parts.")
     ] = None,
+    render_only: Annotated[
+        bool, typer.Option(help="Render all objects, pack them into --back if it is given, and stop.")
+    ] = False,
     only_check: Annotated[bool, typer.Option("--check", help="Say what is missing on this machine, and stop.")] = False,
     smoke: Annotated[bool, typer.Option(help="A few steps of everything, to see that it runs.")] = False,
 ) -> None:
@@ -380,12 +401,16 @@ def main(
     if carry is not None:
         log.info("carried: %s", ", ".join(unpack(carry, out)))
     # Which files a run makes if they are not there.
-    files = ["data.safetensors", "places.safetensors"]
-    files += ["meshes.safetensors"] if meshes else []
-    files += ["looks.safetensors"] if vision_steps else []
+    files = [DATA, PLACES, *([MESHES] if meshes else []), *([LOOKS] if vision_steps else [])]
     check(out, files, device, init, meshes)
     if only_check:
         sys.stdout.write("Nothing is missing.\n")
+        return
+    if render_only:
+        made = render_all(config, out, TinyConfig.view_size)
+        parts = pack("data", made, back) if back is not None else []
+        total = sum(path.stat().st_size for path in parts)
+        sys.stdout.write(f"Rendered: {', '.join(path.name for path in made)}; packed: {total / 2**20:.1f} MiB\n")
         return
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu" or not torch.cuda.is_available())
     out.mkdir(parents=True, exist_ok=True)

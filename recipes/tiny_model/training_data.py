@@ -168,9 +168,11 @@ def load_meshes(path: Path) -> tuple[Rendered, list[Heading]]:
     """The pictures of meshes that are kept in ``path``; on another machine than theirs too.
 
     Raises:
-        InputError: it is damaged.
+        InputError: it is damaged, or an earlier version's.
     """
     tensors, metadata = load_checkpoint(path)
+    if "shown" not in metadata:
+        raise InputError(f"{path} does not say what its pictures show: remove it, it is made again")
     shown = [(str(kind), float(azimuth)) for kind, azimuth in metadata["shown"]]
     return Rendered(tensors["inputs"], tensors["views"], metadata["captions"]), shown
 

@@ -12,7 +12,7 @@ import trimesh
 import keyorbit as ko
 from keyorbit.geometry.alignment import turns_by
 from keyorbit.objects.dataset import load_dataset
-from keyorbit.synthetic.objects import make_object
+from keyorbit.synthetic.objects import CATEGORIES, make_object
 
 
 @pytest.fixture(scope="module")
@@ -136,4 +136,7 @@ def test_phrases_are_those_that_training_can_draw(benchmark_script):
         parts = {part.name for seed in range(12) for part in make_object(kind, seed).parts}
         possible = {f"{place} {part}".lstrip() for place in _PLACES for part in parts}
         assert len(set(phrases)) == 16
+        names = benchmark_script("phrases").same_names(kind)
+        assert set(names) <= set(phrases)
+        assert set(names.values()) <= set(CATEGORIES[kind].keypoint_names)
         assert set(phrases) <= possible

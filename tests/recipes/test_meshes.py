@@ -25,10 +25,7 @@ from tiny_model.vision import VisionConfig
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two kinds of four blocks each, and a folder without meshes.
-
-    A block is long from front to rear and has a red nose: glTF's front is +z.
-    """
+    """Two kinds of four blocks each, and a folder without meshes. A block is long, and its front, +z, is a red nose."""
     (tmp_path / "notes").mkdir()
     for kind in ("chair", "boat"):
         (tmp_path / kind).mkdir()

@@ -58,6 +58,17 @@ def test_a_texture_is_multiplied_as_light(tmp_path):
     assert middle(file, tmp_path) == [137, 188, 0, 255]  # a quarter of the light, and a half
 
 
+def test_its_own_light_is_added(tmp_path):
+    file = Gltf()
+    look = file.texture(png([[[255, 0, 0], [0, 255, 0]]] * 2))
+    use = file.told["materials"][look]["pbrMetallicRoughness"].pop("baseColorTexture")
+    file.told["materials"][look] |= {"emissiveFactor": [0.5, 0.5, 0.5], "emissiveTexture": use}
+    file.told["materials"][look]["pbrMetallicRoughness"]["baseColorFactor"] = [0, 0, 1, 1]
+    file.shown(material=look, TEXCOORD_0=file.array(SQUARE_UV))
+    seen = render(load_mesh(file.write(tmp_path / "a.glb")).surface, FRONT, 16, Light(ambient=0.5, diffuse=0.0))[0, 8]
+    np.testing.assert_allclose([seen[i] for i in (5, 10)], [[188, 0, 128, 255], [0, 188, 128, 255]], atol=1)
+
+
 @pytest.mark.parametrize("kind", ["f4", "u1", "u2", "forgotten"])
 def test_colours_of_vertices_are_linear(kind, tmp_path):
     light = np.tile(np.array(BROWN), (4, 1))

@@ -28,6 +28,7 @@ from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.emptiness import check_seen
 from keyorbit.ranks import first_launched
 from keyorbit.storage.files import make_folder
 from keyorbit.storage.folder_names import folder_names
@@ -54,8 +55,11 @@ def show_place(what: str, device: torch.device, precision: Precision | None = No
 
 
 def load_all(path: Path, background: str | None = None, masks: Mapping[Path, Path] | None = None) -> list[ObjectViews]:
-    """Every object read now, so that a damaged file is found before any work is done."""
-    return list(load_dataset(path, cast(Background, background or "auto"), masks or {}))
+    """Every object read now, so that a damaged file is found before any work is done, and an empty picture too."""
+    found = list(load_dataset(path, cast(Background, background or "auto"), masks or {}))
+    for thing in found:
+        check_seen(thing)
+    return found
 
 
 def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:

@@ -15,8 +15,8 @@ from keyorbit.diffusion.paths import check_model, check_unet
 from keyorbit.diffusion.rig_choice import check_rig
 from keyorbit.discovery.weights import Strategy, Subjects
 from keyorbit.errors import InputError
-from keyorbit.objects.background import Background, check_removal, mask_files
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.background import Background
+from keyorbit.objects.paths import check_removal, mask_files, object_paths
 from keyorbit.storage.settings import read_toml
 from keyorbit.values import Amount, Count, check_value, short
 
@@ -154,7 +154,7 @@ def checked_masks(paths: Sequence[Path], background: str | None, mask: Path | No
     """The masks of the objects at these paths, by ``--mask``, and whether ``--background`` can be done.
 
     Raises:
-        InputError: there are no objects there, or as :func:`keyorbit.objects.background.mask_files`.
+        InputError: there are no objects there, or as :func:`keyorbit.objects.paths.mask_files`.
     """
     found = [place for path in paths for place in object_paths(path)]
     check_removal(background)

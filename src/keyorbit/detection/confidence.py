@@ -89,9 +89,9 @@ def confidence_of(
     """How far to trust what was found; None where the tokens have no statistics or no constellation read it."""
     if statistics is None or reading is None or points is None:
         return None
-    logit = _weighed(object_clues(reading, points, statistics), OBJECT)
+    logit = weighed(object_clues(reading, points, statistics), OBJECT)
     own = keypoint_clues(reading, points, statistics, logit)
-    return Confidence(float(logit.sigmoid()), _weighed(own, KEYPOINT).sigmoid())
+    return Confidence(float(logit.sigmoid()), weighed(own, KEYPOINT).sigmoid())
 
 
 def object_clues(reading: Reading, points: Keypoints3D, statistics: Statistics) -> Float[Tensor, "4"]:
@@ -124,7 +124,8 @@ def keypoint_clues(
     )
 
 
-def _weighed(clues: Float[Tensor, "*batch clue"], weights: tuple[float, ...]) -> Float[Tensor, "*batch"]:
+def weighed(clues: Float[Tensor, "*batch clue"], weights: tuple[float, ...]) -> Float[Tensor, "*batch"]:
+    """The logit: the weighted sum of the clues; the last weight is the constant."""
     *each, constant = weights
     total: Tensor = clues @ clues.new_tensor(each) + constant
     return total

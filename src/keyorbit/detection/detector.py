@@ -39,6 +39,7 @@ from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.emptiness import check_seen
 from keyorbit.objects.framing import middle_square, on_object
 
 log = logging.getLogger(__name__)
@@ -157,9 +158,11 @@ class KeypointDetector:
         """The object as the model sees it, for :meth:`read` of this detector and of others with the same settings.
 
         Raises:
-            InputError: the picture cannot be read, or the object's views do not fit the model.
+            InputError: the picture cannot be read or is empty, or the object's views do not fit the model.
         """
-        return record(_as_object(picture), self.backend, self.recording, self._generator(), self.context)
+        thing = _as_object(picture)
+        check_seen(thing)
+        return record(thing, self.backend, self.recording, self._generator(), self.context)
 
     def record_each(self, objects: Iterable[ObjectViews], batch: int | None = None) -> Iterator[Recording]:
         """The same of many objects, ``batch`` at a time; each is drawn as if it were alone.
@@ -168,9 +171,9 @@ class KeypointDetector:
         :func:`keyorbit.diffusion.recording.record_each`.
 
         Raises:
-            InputError: ``batch`` is below 1, or an object's views do not fit the model.
+            InputError: ``batch`` is below 1, a picture is empty, or an object's views do not fit the model.
         """
-        items = ((thing, self._generator()) for thing in objects)
+        items = ((thing, self._generator()) for thing in _each_seen(objects))
         return record_each(items, self.backend, self.recording, batch, self.context)
 
     def _generator(self) -> torch.Generator:
@@ -283,6 +286,12 @@ def _same_rows(first: Tensor | None, second: Tensor | None) -> bool:
     if first is None or second is None:
         return first is second
     return first.shape == second.shape and bool(torch.equal(first.to(second), second))
+
+
+def _each_seen(objects: Iterable[ObjectViews]) -> Iterator[ObjectViews]:
+    for thing in objects:
+        check_seen(thing)
+        yield thing
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

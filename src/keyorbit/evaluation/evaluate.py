@@ -18,8 +18,10 @@ from keyorbit.evaluation import metrics
 from keyorbit.evaluation.input_scores import InputScores, drawn_back, input_scores
 from keyorbit.evaluation.landmarks import (
     Judged,
+    agreed,
     check_landmarks,
     judged,
+    nearest_turns,
     predict_landmarks,
     regress_landmarks,
     view_boxes,
@@ -37,7 +39,7 @@ from keyorbit.evaluation.measures import (
     motion_of,
 )
 from keyorbit.evaluation.metrics.iou import geodesic_distances
-from keyorbit.evaluation.symmetry import nearest_turns, turned_truth
+from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, Truth, stack_truths
 
@@ -193,12 +195,13 @@ def evaluate(
         rows = tuple(_row(d) for d in detections)
         return Evaluation(rows, reprojection, rate, None, None, None, None, given, measures)
     fit = judged(fit_detections, fit_objects) if fit_detections else None
+    whole, test, fit = test, agreed(test), None if fit is None else agreed(fit)
     predicted, kept = predict_landmarks(test, fit)
-    turns = nearest_turns(predicted, test.landmarks, test.known, test.orders) if test.spatial else None
     truths = stack_truths(objects)
-    if turns is not None:
+    if bool((test.orders > 1).any()):
+        turns = nearest_turns(predicted, whole)
+        test = whole.turned(turns)
         cameras = [d.keypoints_2d.cameras for d in detections]
-        test = test.turned(turns)
         truths = [turned_truth(*one) for one in zip(truths, turns, cameras, strict=True)]
     errors = torch.linalg.vector_norm(predicted - test.landmarks, dim=-1)
     if given is not None and test.spatial:
@@ -292,8 +295,7 @@ def _motion(
     if after is None or not (after.spatial and test.spatial):
         return {}
     if bool((after.orders > 1).any()):  # both in the turns that the same weights are nearest to
-        predicted = predict_landmarks(after, fit or test)[0]
-        after = after.turned(nearest_turns(predicted, after.landmarks, after.known, after.orders))
+        after = after.turned(nearest_turns(predict_landmarks(after, fit or test)[0], after))
     motion = motion_of(test.landmarks, after.landmarks, test.known & after.known)
     return measured(Moved(test.points, after.points, motion))
 

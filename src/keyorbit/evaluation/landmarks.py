@@ -16,10 +16,11 @@ from keyorbit.evaluation.metrics import (
     fit_landmark_weights,
     without_misfits,
 )
-from keyorbit.evaluation.symmetry import common_turns, nearest_turns, order_of
+from keyorbit.evaluation.symmetry import common_turns, order_of, turns_nearest
 from keyorbit.objects.dataset import ObjectViews, Truth, stack_truths
 
-_ROUNDS = 10
+# Times that weights and the turns of symmetric objects are fitted to each other; two or three are enough.
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,22 +91,27 @@ def judged(detections: Sequence[Detection], objects: Sequence[ObjectViews]) -> J
     )
 
 
+def agreed(some: Judged) -> Judged:
+    """Return the same with symmetric objects in turns in which keypoints and landmarks are related in one way."""
+    return some.turned(common_turns(some.points, some.orders)) if bool((some.orders > 1).any()) else some
+
+
+def nearest_turns(predicted: Float[Tensor, "item landmark dim"], some: Judged) -> Float[Tensor, "item 3 3"]:
+    """Compute the turns, of those that symmetry allows, in which the true landmarks are nearest to the predicted."""
+    return turns_nearest(predicted, some.landmarks, some.known, some.orders)
+
+
 def fit_weights(fit: Judged) -> tuple[Float[Tensor, "landmark keypoint"], Bool[Tensor, " item"]]:
     """Fit the weights with which keypoints predict landmarks, without misfits; and say which objects were kept.
 
-    Symmetric objects are first brought into the turns in which their keypoints agree, and then, until nothing changes,
-    into those that the fitted weights are nearest to.
+    Symmetric objects are brought into the turns that the fitted weights are nearest to, and it is fitted again.
     """
     symmetric = bool((fit.orders > 1).any())
-    turned = fit.turned(common_turns(fit.points, fit.orders)) if symmetric else fit
     for _ in range(_ROUNDS if symmetric else 1):
-        kept = without_misfits(
-            fit_landmark_weights, apply_landmark_weights, turned.points, turned.landmarks, turned.known
-        )
-        weights = fit_landmark_weights(turned.points, turned.landmarks, turned.known & kept[:, None])
+        kept = without_misfits(fit_landmark_weights, apply_landmark_weights, fit.points, fit.landmarks, fit.known)
+        weights = fit_landmark_weights(fit.points, fit.landmarks, fit.known & kept[:, None])
         if symmetric:
-            predicted = apply_landmark_weights(weights, fit.points)
-            turned = fit.turned(nearest_turns(predicted, fit.landmarks, fit.known, fit.orders))
+            fit = fit.turned(nearest_turns(apply_landmark_weights(weights, fit.points), fit))
     return weights, kept
 
 
@@ -115,7 +121,8 @@ def predict_landmarks(
     """Predict landmarks as fixed weighted means of the keypoints, which rotate with the object.
 
     The weights are fitted on ``fit``; or, if it is None, on each half of the objects for the other half. Objects that
-    the others' fit misses by far are left out of it (:func:`keyorbit.metrics.without_misfits`).
+    the others' fit misses by far are left out of it (:func:`keyorbit.metrics.without_misfits`). Symmetric objects of
+    both must be in turns that agree, see :func:`agreed`.
 
     Returns:
         The landmarks, and which objects the weights were fitted on, of ``fit`` or else of ``test``.
@@ -164,7 +171,8 @@ def _either_way(
     even = torch.arange(len(test.points)) % 2 == 0
     predicted, kept = torch.empty_like(test.landmarks), torch.empty_like(even)
     for half in (even, ~even):
-        predicted[half], kept[~half] = predict(test.select(~half), test.points[half])
+        predicted[half], found = predict(test.select(~half), test.points[half])
+        kept[~half] = found.cpu()
     return predicted, kept
 
 

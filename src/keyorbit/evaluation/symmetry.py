@@ -34,7 +34,7 @@ def symmetric_turns(order: int, like: Tensor) -> Float[Tensor, "order 3 3"]:
     return turns_by(torch.arange(order).to(like) * (2 * torch.pi / order))
 
 
-def nearest_turns(
+def turns_nearest(
     found: Float[Tensor, "item landmark 3"],
     truth: Float[Tensor, "item landmark 3"],
     known: Tensor,

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -13,7 +12,6 @@ from scipy.ndimage import binary_dilation, label
 from keyorbit.errors import InputError
 from keyorbit.objects.background import INSTALL, CutBy
 from keyorbit.objects.matte import cut_by, cut_size
-from keyorbit.objects.pictures import load_silhouette
 from keyorbit.objects.removers import object_mask
 
 log = logging.getLogger(__name__)
@@ -47,26 +45,6 @@ class CutOut:
         return f"cut out {how}: the object is {self.share:.0%} of the picture"
 
 
-def read_mask(path: Path, picture: Path) -> Image.Image:
-    """Read a user's mask of a picture, upright, in mode L; its brightest value becomes 255.
-
-    Args:
-        path: the mask: white on the object; or, if parts of it are transparent, opaque on the object.
-        picture: the picture's file, for error messages.
-
-    Raises:
-        InputError: it cannot be read, or marks nothing, or everything.
-    """
-    mask = load_silhouette(path)
-    values = np.asarray(mask)
-    least, most = int(values.min()), int(values.max())
-    if not most:
-        raise InputError(f"{path} marks no object in {picture}: it is black or transparent everywhere; paint it white")
-    if least == most:
-        raise InputError(f"{path} marks all of {picture} as the object: paint the background black, or use no mask")
-    return mask.point([round(value * 255 / most) for value in range(256)]) if most < 255 else mask
-
-
 def check_mask_size(mask: Image.Image, image: Image.Image, name: str, of: str) -> None:
     """Raise an error unless a mask has the size of the picture that it belongs to, or of its cut-out.
 
@@ -84,7 +62,7 @@ def cut_out(
     """Cut the object out of a picture; None, with a warning in the log, where none is found or nothing can find it.
 
     Args:
-        image: the picture.
+        image: the picture, on grey where it is transparent.
         mask: of the object, in mode L and of the picture's size. Default None: rembg tells where the object is, or
             GrabCut (:mod:`keyorbit.objects.removers`).
         name: of the picture, for the log.
@@ -109,7 +87,7 @@ def cut_out(
     share = float((values > 0.5).mean())
     if not _NOTHING <= share <= _EVERYTHING:
         what = "nothing that stands out from the background" if share < _NOTHING else "no background, only an object"
-        log.warning("%s shows %s (%s); the background is kept: %s", name, what, by, "give --mask")
+        log.warning("%s shows %s (%s); the background is kept: give --mask", name, what, by)
         return None
     if (count := _things(values > 0.5)) > 1:
         log.warning(

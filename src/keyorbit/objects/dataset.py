@@ -23,12 +23,21 @@ from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
-from keyorbit.objects.background import Background, mask_files
-from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out, read_mask
+from keyorbit.objects.background import Background
+from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out
 from keyorbit.objects.description import Description, Symmetry, read_description
 from keyorbit.objects.framing import Framing, cut, frame, is_transparent, object_is_known
-from keyorbit.objects.paths import left_out, object_paths
-from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
+from keyorbit.objects.paths import left_out, mask_files, object_paths
+from keyorbit.objects.pictures import (
+    LARGEST,
+    as_shown,
+    load_image,
+    load_silhouette,
+    on_grey,
+    reduced,
+    reduced_size,
+    to_tensor,
+)
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 from keyorbit.values import from_values
@@ -126,7 +135,7 @@ class ObjectViews:
             known = self.views is not None or self.truth is not None
             if self.background == "auto" and (known or object_is_known(self.input_image)):
                 return None
-        return cut_out(self.input_image, self.mask, self.name, self.background == "remove")
+        return cut_out(on_grey(self.input_image), self.mask, self.name, self.background == "remove")
 
     def shown_image(self, several: bool = True) -> Image.Image:
         """The input picture as a model reads it, before its square is cut: without its background, or as it is.
@@ -217,7 +226,7 @@ def load_dataset(
         path: the folder or picture.
         background: what is done with the pictures' backgrounds; see :class:`ObjectViews`. Default ``auto``.
         mask: the mask of the only object, or a folder of masks, or the masks by the paths of their objects
-            (:func:`keyorbit.objects.background.mask_files`). Default None: none.
+            (:func:`keyorbit.objects.paths.mask_files`). Default None: none.
 
     Raises:
         InputError: the path holds neither objects nor pictures; or masks are missing, cannot be read, mark nothing or
@@ -245,7 +254,7 @@ def load_dataset(
 def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
     if mask is None:
         return thing
-    read = read_mask(mask, place)
+    read = load_silhouette(mask, str(mask), str(place))
     check_mask_size(read, thing.input_image, str(mask), str(place))
     return replace(thing, mask=read)
 

@@ -6,8 +6,6 @@ from numpy import ndarray
 from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from keyorbit.objects.pictures import on_grey
-
 # Longer side in pixels of a cut-out at most: of a smaller object in it a model still sees all that it can.
 LARGEST = 2048
 # The same where edges and colours are found.
@@ -29,12 +27,12 @@ def cut_by(image: Image.Image, mask: Float[ndarray, "height width"], soft: bool)
     """Return the picture as RGBA, transparent where the mask is 0, and reduced to :func:`cut_size`.
 
     Args:
-        image: the picture; it is drawn on grey where it is transparent itself.
+        image: the picture; transparency in it is not heeded.
         mask: how much of each pixel is the object's, 0…1; of any size, to which it is stretched.
         soft: whether the edge is to be found anew in the picture, for a mask that has none or is coarse. False keeps
             the mask's values.
     """
-    rgb = on_grey(image)
+    rgb = image.convert("RGB")
     if cut_size(rgb.size) != rgb.size:
         rgb = rgb.resize(cut_size(rgb.size), Image.Resampling.BOX)
     size = _at_most(rgb.size, _FINE)

@@ -89,20 +89,28 @@ def load_mask(path: Path) -> Image.Image:
     return _silhouette(_decode(path, None)[0])
 
 
-def load_silhouette(path: Path) -> Image.Image:
-    """Read a silhouette that belongs to a picture that :func:`load_image` reads: upright, and of that picture's size.
+def load_silhouette(path: Path, name: str, of: str) -> Image.Image:
+    """Read the mask of an object in a picture that :func:`load_image` reads: upright, in mode L, 255 at its brightest.
 
-    It is the alpha channel where parts of the file are transparent, else its brightness. Mode L.
+    Args:
+        path: the mask: white on the object; or, if parts of it are transparent, opaque on the object.
+        name: of the mask, for error messages.
+        of: name of the picture.
 
     Raises:
-        InputError: as for :func:`load_image`.
+        InputError: as for :func:`load_image`; or it marks nothing, or everything.
     """
     stored, orientation = _decode(path, LARGEST)
-    if has_alpha(stored):
-        alpha = stored.convert("RGBA").getchannel("A")
-        if np.asarray(alpha).min() < 255:
-            return _turned(alpha, orientation)
-    return _turned(_silhouette(stored), orientation)
+    mask = stored.convert("RGBA").getchannel("A") if has_alpha(stored) else None
+    if mask is None or np.asarray(mask).min() == 255:
+        mask = _silhouette(stored)
+    values = np.asarray(mask)
+    least, most = int(values.min()), int(values.max())
+    if not most:
+        raise InputError(f"{name} marks no object in {of}: it is black or transparent everywhere; paint it white")
+    if 2 * least > most:
+        raise InputError(f"{name} marks all of {of} as the object: paint the background black, or use no mask")
+    return _turned(mask.point([min(255, round(value * 255 / most)) for value in range(256)]), orientation)
 
 
 def _silhouette(stored: Image.Image) -> Image.Image:

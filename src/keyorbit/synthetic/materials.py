@@ -23,6 +23,8 @@ class Material:
         mode: whether alpha is ignored, decides between there and not there, or mixes with what lies behind.
         cutoff: the alpha from which on a ``MASK`` is there.
         stated: whether the file says anything of its colour.
+        glow: red, green and blue of its own light, linear, which is added to what it reflects.
+        glow_texture: factors of it: sRGB, alpha is ignored. None without one.
     """
 
     color: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
@@ -32,6 +34,8 @@ class Material:
     mode: AlphaMode = "OPAQUE"
     cutoff: float = 0.5
     stated: bool = True
+    glow: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    glow_texture: UInt8[ndarray, "height2 width2 4"] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Appearance:
 def colors_at(
     look: Appearance, face: Int[ndarray, " ray"], weights: Float[ndarray, "ray 3"]
 ) -> Float[ndarray, "ray 4"]:
-    """Return sRGB and alpha of places on faces, given by the weights of the faces' corners."""
+    """Return sRGB and alpha of places on faces, given by the weights of the faces' corners; without their own light."""
     found = np.ones((len(face), 4))
     which = look.face_material[face]
     for i in np.unique(which):
@@ -69,7 +73,7 @@ def colors_at(
             value *= (look.corner_colors[face[here]] * weights[here, :, None]).sum(1)
         if material.texture is not None and look.corner_uv is not None:
             uv = (look.corner_uv[face[here]] * weights[here, :, None]).sum(1)
-            texel = _texels(material, uv)
+            texel = _texels(material.texture, material.wrap, uv)
             value[:, :3] *= srgb_to_linear(texel[:, :3]) if material.linear else texel[:, :3]
             value[:, 3] *= texel[:, 3]
         value = np.clip(value, 0, 1)
@@ -80,6 +84,21 @@ def colors_at(
         elif material.mode == "MASK":
             value[:, 3] = value[:, 3] >= material.cutoff
         found[here] = value
+    return found
+
+
+def glow_at(look: Appearance, face: Int[ndarray, " ray"], weights: Float[ndarray, "ray 3"]) -> Float[ndarray, "ray 3"]:
+    """Return the surface's own light at places on faces, as sRGB."""
+    found = np.zeros((len(face), 3))
+    which = look.face_material[face]
+    for i, material in enumerate(look.materials):
+        if not any(material.glow) or not (here := which == i).any():
+            continue
+        value = np.tile(np.asarray(material.glow, float), (int(here.sum()), 1))
+        if material.glow_texture is not None and look.corner_uv is not None:
+            uv = (look.corner_uv[face[here]] * weights[here, :, None]).sum(1)
+            value *= srgb_to_linear(_texels(material.glow_texture, material.wrap, uv)[:, :3])
+        found[here] = linear_to_srgb(np.clip(value, 0, 1))
     return found
 
 
@@ -106,14 +125,15 @@ def srgb_to_linear(value: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:
     return found
 
 
-def _texels(material: Material, uv: Float[ndarray, "place 2"]) -> Float[ndarray, "place 4"]:
+def _texels(
+    texture: UInt8[ndarray, "height width 4"], wrap: tuple[Wrap, Wrap], uv: Float[ndarray, "place 2"]
+) -> Float[ndarray, "place 4"]:
     """Return the texture's nearest values, 0…1."""
-    assert material.texture is not None
-    height, width = material.texture.shape[:2]
-    u, v = (_wrapped(uv[:, i], material.wrap[i]) for i in (0, 1))
+    height, width = texture.shape[:2]
+    u, v = (_wrapped(uv[:, i], wrap[i]) for i in (0, 1))
     row = np.clip(((1 - v) * height).astype(int), 0, height - 1)
     column = np.clip((u * width).astype(int), 0, width - 1)
-    found: ndarray = material.texture[row, column] / 255
+    found: ndarray = texture[row, column] / 255
     return found
 
 

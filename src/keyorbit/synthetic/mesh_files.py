@@ -3,6 +3,7 @@
 Files that a mesh names are read from its own folder alone, never from a network.
 """
 
+import io
 import logging
 import math
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from PIL import Image
 
 from keyorbit.errors import InputError, first_line
 from keyorbit.objects.paths import check_mesh
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 _GLTF = (".glb", ".gltf", ".vrm")
 # What trimesh reads with a library that need not be there.
 _NEEDS = {".dae": "pycollada", ".3mf": "lxml networkx"}
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".gif", ".webp")
 _UP_AXIS = re.compile(rb"<up_axis>\s*([XYZ])_UP")
 
 
@@ -57,6 +60,8 @@ def read_mesh(path: Path) -> MeshFile:
             no finite number, requires what is not read here, or needs more memory than the budgets.
     """
     check_mesh(path)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file, not a mesh")
     if words := stand_in(path):
         raise InputError(f"{path} cannot be read as a mesh: {words}")
     if not is_archive(path):
@@ -112,8 +117,11 @@ def _read(path: Path, where: str) -> MeshFile:
         else:
             reason = f"it is damaged or cut ({first_line(error)[:300]})"
         raise InputError(f"{where} cannot be read as a mesh: {reason}") from error
+    if beside.damaged:
+        raise InputError(f"{where} cannot be read as a mesh: {beside.damaged[0]}")
     if not any(len(part.faces) for part in parts):
-        raise InputError(f"{where} holds no triangles; or it is cut, and what it counts is not there")
+        words = "points and lines alone are no surface; or it is cut, and what it counts is not there"
+        raise InputError(f"{where} holds no triangles: {words}")
     for name in dict.fromkeys(beside.missing):
         log.warning("%s names %r, which is not in its folder: the mesh is read without it", where, name)
     return MeshFile([part for part in parts if len(part.faces)], _stated_up(path, kind))
@@ -152,7 +160,7 @@ def _other_parts(path: Path, beside: "_Beside", where: str) -> list[Part]:
 
 
 def _nodes(scene: Any) -> list[str]:
-    return list(scene.graph.nodes_geometry)
+    return sorted(scene.graph.nodes_geometry, key=str)  # else their order differs from run to run
 
 
 def _part(mesh: Any, matrix: Float[ndarray, "4 4"], where: str) -> Part:
@@ -210,28 +218,53 @@ def _check_numbering(path: Path, where: str) -> None:
 _ZEROS = (b"0", b"-0", b"+0", b"00")
 
 
+def _problems(data: bytes, path: Path) -> list[str]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception as error:  # whatever Pillow's decoders raise
+        return [f"the texture {path} cannot be read: {first_line(error)[:200]}"]
+    return []
+
+
 class _Beside:
-    """What trimesh's readers call for the files that a mesh names; it gives those in the mesh's own folder.
+    """What readers call for the files that a mesh names; it gives those in the mesh's own folder.
 
     Attributes:
         missing: names that it gave nothing for.
+        damaged: sentences about pictures that cannot be decoded; trimesh would leave them out without a word.
     """
 
     def __init__(self, mesh: Path) -> None:
         self.folder = mesh.absolute().parent
         self.file_name = mesh.name
         self.missing = list[str]()
+        self.damaged = list[str]()
 
     def get(self, name: str) -> bytes:
-        """Return the content of a file by its name, or by the last part of the name."""
+        """Return the content of a file by its name, or by the last part of the name.
+
+        A name may have Windows' backslashes, and before it the options that an MTL file gives a texture.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
         root = self.folder.resolve()
-        for candidate in dict.fromkeys((name.strip(), name.strip().lstrip("/"), name.strip().split("/")[-1])):
+        words = name.strip().split(" ")
+        plain = [" ".join(words[i:]) for i in range(len(words) if name.strip().startswith("-") else 1)]
+        slashed = [one.replace("\\", "/") for one in plain]
+        tried = [way for one in (*plain, *slashed) for way in (one, one.lstrip("/"), one.split("/")[-1])]
+        for candidate in dict.fromkeys(tried):
             try:
                 path = (root / candidate).resolve()
-                if candidate and path.is_relative_to(root) and path.is_file():
-                    return path.read_bytes()
+                found = bool(candidate) and path.is_relative_to(root) and path.is_file()
             except (OSError, ValueError, RuntimeError):  # no file can have that name
                 continue
+            if found:
+                data = path.read_bytes()
+                if path.suffix.lower() in _PICTURES:
+                    self.damaged += _problems(data, path)
+                return data
         self.missing.append(name)
         raise FileNotFoundError(name)
 

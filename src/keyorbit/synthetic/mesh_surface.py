@@ -89,7 +89,7 @@ def load_mesh(path: Path, up: str = AUTO_UP) -> Upright:
 
 def _says_no_colour(parts: Sequence[Part]) -> bool:
     """Whether all parts have one and the same colour that programs write where nobody chose one."""
-    if any(part.corner_colors is not None or part.material.texture is not None for part in parts):
+    if any(part.corner_colors is not None or part.corner_uv is not None or any(part.material.glow) for part in parts):
         return False
     materials = [part.material for part in parts]
     stated = {(material.color[:3], material.linear) for material in materials if material.stated}

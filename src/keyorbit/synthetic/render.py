@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.synthetic.materials import Appearance, colors_at
+from keyorbit.synthetic.materials import Appearance, colors_at, glow_at
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.shapes import join
@@ -236,19 +236,20 @@ def _shade(
     facing = np.sign(-(normal * directions).sum(1, keepdims=True))
     lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
     lit = light.ambient + light.diffuse * np.clip((normal * facing) @ lamp, 0, None)
-    alpha = np.ones((len(face), 1))
+    alpha, glow = np.ones((len(face), 1)), np.zeros((1, 3))
     if surface.look is not None:
         at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
         with np.errstate(all="ignore"):  # a triangle so thin that it has no inside
             weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
         weights = np.clip(np.nan_to_num(weights, nan=1 / 3), 0, 1)
-        rgba = colors_at(surface.look, face, weights / np.maximum(weights.sum(1, keepdims=True), 1e-9))
+        weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)
+        rgba, glow = colors_at(surface.look, face, weights), glow_at(surface.look, face, weights)
         color, alpha = rgba[:, :3], rgba[:, 3:]
     else:
         color = surface.face_colors[face]
         if surface.face_paint is not None:
             color = _patterned(surface, surface.face_paint[face], face, color, origins, directions)
-    return np.concatenate([np.clip(color * lit[:, None], 0, 1), alpha], axis=1)
+    return np.concatenate([np.clip(color * lit[:, None] + glow, 0, 1), alpha], axis=1)
 
 
 def _patterned(

@@ -148,6 +148,8 @@ class MaterialEntry:
     """What a surface looks like."""
 
     pbrMetallicRoughness: Rough = Rough()
+    emissiveFactor: Triple = (0.0, 0.0, 0.0)
+    emissiveTexture: TextureUse | None = None
     alphaMode: Literal["OPAQUE", "MASK", "BLEND"] = "OPAQUE"
     alphaCutoff: Finite = 0.5
     extensions: Extensions = field(default_factory=dict)

@@ -85,11 +85,23 @@ class Looks:
         if _GLOSSY in entry.extensions:
             glossy = from_values(_Glossy, entry.extensions[_GLOSSY], f"{self.arrays.where}: {_GLOSSY}", others=True)
             color, use = glossy.diffuseFactor, glossy.diffuseTexture
-        texture, wrap = (None, ("repeat", "repeat")) if use is None else self._texture(use.index)
-        coordinates, matrix = (0, np.eye(2, 3)) if use is None else self._moved(use)
-        stated = color is not None or texture is not None
-        color = color or (1.0, 1.0, 1.0, 1.0)
-        material = Material(color, texture, wrap, True, entry.alphaMode, entry.alphaCutoff, stated)
+        glowing = entry.emissiveTexture if any(entry.emissiveFactor) else None
+        texture, wrap = self._texture(use)
+        glow, glow_wrap = self._texture(glowing)
+        laid = use or glowing  # one set of coordinates for both
+        coordinates, matrix = (0, np.eye(2, 3)) if laid is None else self._moved(laid)
+        stated = color is not None or texture is not None or any(entry.emissiveFactor)
+        material = Material(
+            color or (1.0, 1.0, 1.0, 1.0),
+            texture,
+            glow_wrap if use is None else wrap,
+            True,
+            entry.alphaMode,
+            entry.alphaCutoff,
+            stated,
+            entry.emissiveFactor,
+            glow,
+        )
         return Look(material, coordinates, matrix)
 
     def _moved(self, use: TextureUse) -> tuple[int, Float[ndarray, "2 3"]]:
@@ -101,9 +113,11 @@ class Looks:
         matrix = np.concatenate([turned, np.array(told.offset)[:, None]], axis=1)
         return use.texCoord if told.texCoord is None else told.texCoord, matrix
 
-    def _texture(self, i: int) -> tuple[UInt8[ndarray, "height width 4"] | None, tuple[Wrap, Wrap]]:
+    def _texture(self, use: TextureUse | None) -> tuple[UInt8[ndarray, "height width 4"] | None, tuple[Wrap, Wrap]]:
+        if use is None:
+            return None, ("repeat", "repeat")
         arrays = self.arrays
-        texture = arrays.get("texture", arrays.told.textures, i)
+        texture = arrays.get("texture", arrays.told.textures, use.index)
         sources = [texture.source]
         for name in (*_KINDS, _KTX):
             if name in texture.extensions:

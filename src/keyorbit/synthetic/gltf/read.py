@@ -130,12 +130,13 @@ def _part(
 ) -> Part:
     safe = np.clip(faces, 0, max(len(vertices) - 1, 0))  # what is no vertex is found afterwards
     material, uv, colors = look.material, None, None
+    textured = material.texture is not None or material.glow_texture is not None
     laid = attributes.get(f"TEXCOORD_{look.coordinates}", np.zeros((0, 2)))
     if len(vertices) and len(laid) == len(vertices) and laid.shape[1] == 2:
         flat = laid.astype(float) @ look.matrix[:, :2].T + look.matrix[:, 2]
-        uv = (flat * (1, -1) + (0, 1)).astype(np.float32)[safe] if material.texture is not None else None
-    elif material.texture is not None:
-        material = replace(material, texture=None)
+        uv = (flat * (1, -1) + (0, 1)).astype(np.float32)[safe] if textured else None
+    elif textured:
+        material = replace(material, texture=None, glow_texture=None)
     given = attributes.get("COLOR_0", np.zeros((0, 4)))
     if len(vertices) and len(given) == len(vertices) and given.shape[1] in (3, 4):
         if given.dtype.kind in "iu":  # exporters forget to say that they stand for 0…1
