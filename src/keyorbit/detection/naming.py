@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from keyorbit.detection.choices import NEAR_NAME
+from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.detection.found import DetectConfig
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
