@@ -74,7 +74,8 @@ class TokensInfo:
             covariance; see :mod:`keyorbit.geometry.alignment`.
         cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of: the
             name of a rig, or a file of cameras.
-        names: of the keypoints, in their order; empty where they have none.
+        names: of the keypoints, in their order, an empty one where a keypoint has none; none at all where nobody gave
+            them.
         cameras_mark: a short hash of these cameras, if they are from a file, which may change. Empty for others, and in
             tokens of earlier versions.
         layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
@@ -101,7 +102,7 @@ class TokensInfo:
     places: tuple[_Point, ...] = ()
     form: tuple[_Point, ...] = ()
     cameras_of: str = ""
-    names: tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] = ()
+    names: tuple[Annotated[str, Meta(max_length=200)], ...] = ()
     layout: str = ""
     cameras_mark: str = ""
     statistics: Statistics | None = None
