@@ -9,10 +9,10 @@ have no landmarks, it is the keypoint's median place in the boxes of the kind's 
 chairs, whose files face anywhere, are turned by their backs, stools and aeroplanes have no truth. On objects of another
 kind no keypoint has a part.
 
-*Split.* The weights are fitted with the tokens of chairs and cars, which fit their own kind well and badly, on procedural
-objects (seed 3) and meshes with true views and from one picture, and on noise. Every figure of the second table is of
-what the fit has not seen: the tokens of aeroplanes, animals and people on everything, and photographs and cut-outs with
-any tokens. The tiny model was never trained on people.
+*Split.* The weights are fitted with the tokens of chairs and cars, which fit their own kind well and badly, on
+procedural objects (seed 3) and meshes with true views and from one picture, and on noise. Every figure of the second
+table is of what the fit has not seen: the tokens of aeroplanes, animals and people on everything, and photographs and
+cut-outs with any tokens. The tiny model was never trained on people.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
