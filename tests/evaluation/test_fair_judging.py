@@ -270,4 +270,8 @@ def test_what_is_seen_follows_the_turn():
     assert between.visible[2].all()
     assert between.visible[0].tolist() == [False] * 8 + [True]
     assert turned_truth(truth, torch.eye(3), CAMERAS) is truth
+    # Views without a camera are as the input picture.
+    for cameras, known in ((None, 1), (CAMERAS.select([0, 1]), 3)):
+        blind = turned_truth(truth, about_vertical(45.0), cameras)
+        assert blind.visible.sum(1).tolist() == [1] + [9] * (known - 1) + [1] * (7 - known)
     assert (order_of(3), order_of("round")) == (3, ROUND)
