@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from helpers.worlds import CAMERAS, make_world
+from keyorbit.cli.report import page_figures
+from keyorbit.cli.tables import wrong_turn_lines
 from keyorbit.detection.detector import Detection
 from keyorbit.evaluation import metrics
 from keyorbit.evaluation.evaluate import evaluate
@@ -16,6 +18,8 @@ from keyorbit.evaluation.symmetry import ROUND, order_of, turned_truth
 from keyorbit.geometry.alignment import turns_by
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.dataset import Truth
+from keyorbit.output.page.inputs import read_scores
+from keyorbit.storage.files import write_json
 
 
 def about_vertical(degrees):
@@ -158,7 +162,7 @@ def test_the_turn_about_the_vertical():
     assert metrics.vertical_turn(line, draw(1, 4, 3).float()).isnan().all()
 
 
-def test_wrong_turns_are_counted_and_named():
+def test_wrong_turns_are_counted_and_named(tmp_path):
     """44° is a bad heading, 46° a wrong turn; both are told."""
     things = make_world(24)
     found = with_wrong(detections(things), {2: 44.0, 7: 46.0, 11: 180.0, 20: -90.0})
@@ -167,6 +171,14 @@ def test_wrong_turns_are_counted_and_named():
     assert [round(scores.objects[i].turn_deg) for i in (2, 7, 20, 0)] == [-44, -46, 90, 0]
     plain = scores.to_dict()
     assert wrongly_turned(plain) == ["thing7", "thing11", "thing20"]
+    assert wrong_turn_lines({"found": plain, "none": {"objects": []}}) == [
+        "turned the wrong way, found: thing7, thing11, thing20"
+    ]
+    # The report reads the same from the file.
+    write_json(tmp_path / "scores.json", {"discovered": plain})
+    rows = {row.words: row for row in page_figures(read_scores(tmp_path / "scores.json"))}
+    named = rows["turned the wrong way"]
+    assert (named.discovered, named.untrained) == ("thing7, thing11, thing20", None)
     figures = {figure.title: texts["found"] for figure, texts in told({"found": plain})}
     assert figures["objects turned wrong (> 45° about the vertical), %"] == "12.5"
     mean, middle = (
@@ -258,4 +270,8 @@ def test_what_is_seen_follows_the_turn():
     assert between.visible[2].all()
     assert between.visible[0].tolist() == [False] * 8 + [True]
     assert turned_truth(truth, torch.eye(3), CAMERAS) is truth
+    # Views without a camera are as the input picture.
+    for cameras, known in ((None, 1), (CAMERAS.select([0, 1]), 3)):
+        blind = turned_truth(truth, about_vertical(45.0), cameras)
+        assert blind.visible.sum(1).tolist() == [1] + [9] * (known - 1) + [1] * (7 - known)
     assert (order_of(3), order_of("round")) == (3, ROUND)

@@ -146,7 +146,8 @@ def test_places_in_pictures_alone_are_ground_truth(folder):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"keypoints_3d": [[0, 40, 0]]}, "keypoints_3d are outside of every view; they must be in the world of the"),
+        ({"keypoints_3d": [[0, 40, 0]]}, "1 of 1 keypoints_3d are outside of every view; they must be in"),
+        ({"keypoints_3d": [[0, 0, 0], [90, 0, 0], [0, 0, 9]]}, "2 of 3 keypoints_3d are outside of every view"),
         ({"keypoint_names": ["a"]}, "keypoints_3d has 3 entries for the 1 landmarks in keypoint_names"),
         ({"known": [True]}, "known has 1 entries for the 3 landmarks in keypoints_3d"),
         ({"visible": [[True] * 3] * 6}, "visible has 6 entries for the input view and the 6 views"),

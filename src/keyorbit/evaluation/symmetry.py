@@ -22,6 +22,8 @@ from keyorbit.objects.description import Symmetry
 ROUND = 72
 # A landmark so near to the turned place of another, in sizes of the object, is its twin: they are seen together.
 _TWIN = 0.05
+# Objects that are tried as the one with which the others are compared.
+_REFERENCES = 50
 
 
 def order_of(symmetry: Symmetry) -> int:
@@ -55,14 +57,17 @@ def turns_nearest(
 def common_turns(points: Float[Tensor, "item keypoint 3"], orders: Int[Tensor, " item"]) -> Float[Tensor, "item 3 3"]:
     """Compute turns of the items' landmarks so that keypoints and landmarks are related in the same way on all items.
 
-    The keypoints of each are compared, in all turns that its order allows, with those of every item; the reference is
-    the item with the least sum of mean distances. An item whose keypoints lie on the reference's after a turn has its
-    landmarks turned by the inverse.
+    The keypoints of each are compared, in all turns that its order allows, with those of the first 50; the reference is
+    the one of these with the least sum of mean distances. An item whose keypoints lie on the reference's after a turn
+    has its landmarks turned by the inverse.
     """
     turns = torch.eye(3).to(points).repeat(len(points), 1, 1)
     turned = [points[i] @ symmetric_turns(int(order), points).mT for i, order in enumerate(orders.tolist())]
-    totals = [sum(float(distance_between(other, reference).mean(-1).min()) for other in turned) for reference in points]
-    reference = points[min(range(len(points)), key=totals.__getitem__)]
+    totals = [
+        sum(float(distance_between(other, reference).mean(-1).min()) for other in turned)
+        for reference in points[:_REFERENCES]
+    ]
+    reference = points[min(range(len(totals)), key=totals.__getitem__)]
     for i, order in enumerate(orders.tolist()):
         if order > 1:
             chosen = distance_between(turned[i], reference).mean(-1).argmin()
@@ -74,8 +79,8 @@ def turned_truth(truth: Truth, turn: Float[Tensor, "3 3"], cameras: Cameras | No
     """Return the truth after a turn about the vertical, in space and in its pictures.
 
     In the views the turned landmarks are projected. What is seen of one is told by its twin, the known landmark within
-    0.05 of its turned place; one without a twin counts as seen. On the input picture, whose camera is not known here,
-    only landmarks with a twin count.
+    0.05 of its turned place; one without a twin counts as seen. In pictures whose camera is not known, such as the
+    input picture, only landmarks with a twin count, and have its place.
     """
     places = truth.keypoints_3d
     if places is None or bool((turn == torch.eye(3).to(turn)).all()):
@@ -86,7 +91,7 @@ def turned_truth(truth: Truth, turn: Float[Tensor, "3 3"], cameras: Cameras | No
     twin = (away.amin(-1) <= _TWIN) & truth.known
     flat, visible = truth.keypoints_2d[:, nearest].clone(), truth.visible[:, nearest] | ~twin
     visible[0] &= twin
-    count = len(flat) - 1
-    if cameras is not None and count:
-        flat[1:] = cameras.to(flat.device, flat.dtype).project(went)[:count]
+    there = flat[:0] if cameras is None else cameras.to(flat.device, flat.dtype).project(went)[: len(flat) - 1]
+    flat[1 : 1 + len(there)] = there
+    visible[1 + len(there) :] &= twin
     return replace(truth, keypoints_3d=went, keypoints_2d=flat, visible=visible & truth.known)

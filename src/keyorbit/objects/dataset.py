@@ -420,10 +420,11 @@ def _seen(
     if cameras is not None:
         there, shown = _projected(cameras, points)
         flat, visible = torch.cat([flat, there]), torch.cat([visible, shown])
-        if bool(known.any()) and not bool((shown & known).any()):
+        lost = int((known & ~shown.any(0)).sum())
+        if 2 * lost > int(known.sum()):
             raise InputError(
-                f"{where}: keypoints_3d are outside of every view; they must be in the world of the cameras, as "
-                "`keyorbit dataset make` writes them"
+                f"{where}: {lost} of {int(known.sum())} keypoints_3d are outside of every view; they must be in the "
+                "world of the cameras, in its axes and unit"
             )
         for name, rows in (("visible", told.visible), ("boxes", told.boxes)):
             if rows is not None and len(rows) != len(flat):
