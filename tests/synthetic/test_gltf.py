@@ -146,6 +146,22 @@ def test_a_texture_goes_on_as_its_sampler_tells(wrap, offset, scale, seen, tmp_p
     assert " ".join(names[tuple(row[i, :3])] for i in there[[1, -2]]) == seen
 
 
+def test_a_texture_is_turned_as_in_the_extensions_own_example(tmp_path):
+    """It says: the lower left quarter of the picture, rotated by 90° clockwise."""
+    rows = np.zeros((4, 4, 3))
+    rows[2:, :2, 2] = 255
+    rows[2:, 0, 0] = 255  # the quarter's left column is purple, its right one blue
+    file = Gltf()
+    look = file.texture(png(rows))
+    use = file.told["materials"][look]["pbrMetallicRoughness"]["baseColorTexture"]
+    told = {"offset": [0, 1], "rotation": np.pi / 2, "scale": [0.5, 0.5]}
+    use["extensions"] = {"KHR_texture_transform": told}
+    file.shown(material=look, TEXCOORD_0=file.array(SQUARE_UV))
+    seen = picture(file, tmp_path)
+    there = np.flatnonzero(seen[:, 8, 3])
+    assert [seen[i, 8].tolist() for i in there[[1, -2]]] == [[255, 0, 255, 255], [0, 0, 255, 255]]
+
+
 def test_nodes_stand_where_their_parents_put_them(tmp_path):
     file = Gltf()
     child = file.shown()
@@ -349,7 +365,8 @@ BROKEN = {
     "index": (far, "face 0 has vertex 9; there are 4"),
     "ktx": (ktx, "KTX2 file"),
     "unknown": (changed({"extensionsRequired": ["ACME_voxels"]}), "requires ACME_voxels"),
-    "version": (changed({"asset": {"version": "1.0"}}), "glTF of version 1"),
+    "asset": (changed({"asset": [], "meshes": 3}), "meshes cannot be 3; it must be a list"),
+    "version": (changed({"asset": {"version": "1.0"}}), "glTF of version 1.0; save"),
     "too long": (changed({"count": 99}, "accessors", 0), "accessor 0 reads 1,188 bytes of the 48"),
     "no view": (changed({"bufferView": 9}, "accessors", 0), "names bufferView 9; there are 2"),
     "no array": (changed({"indices": 9}, "meshes", 0, "primitives", 0), "names accessor 9; there are 2"),

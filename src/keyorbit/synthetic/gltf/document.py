@@ -181,17 +181,9 @@ class Sampler:
 
 
 @dataclass(frozen=True)
-class Asset:
-    """Of which version the file is."""
-
-    version: str = "2.0"
-
-
-@dataclass(frozen=True)
 class Gltf:
     """All that is read of a glTF."""
 
-    asset: Asset = Asset()
     buffers: tuple[Buffer, ...] = ()
     bufferViews: tuple[View, ...] = ()
     accessors: tuple[Accessor, ...] = ()
@@ -214,9 +206,10 @@ def document_of(content: bytes, where: str) -> tuple[Gltf, bytes]:
         InputError: it is no glTF of version 2, or says of itself what the format does not have.
     """
     text, rest = _chunks(content, where) if content[:4] == GLB else (content, b"")
-    values = json_in(text.decode("utf-8-sig", "replace"), where)
-    if isinstance(values, dict) and str((values.get("asset") or {}).get("version", "2.0")).startswith(("0.", "1.")):
-        raise InputError(f"{where} is a glTF of version 1; save it as version 2.0")
+    values = json_in(text.decode("utf-8-sig", "replace"), where, infinite=True)  # bounds of empty arrays, unread here
+    asset = values.get("asset") if isinstance(values, dict) else None
+    if isinstance(asset, dict) and str(asset.get("version")).startswith(("0.", "1.")):
+        raise InputError(f"{where} is a glTF of version {str(asset['version'])[:9]}; save it as version 2.0")
     return from_values(Gltf, values, where, others=True), rest
 
 
