@@ -5,12 +5,14 @@ they are not there, and what each kind's tokens read on each object.
 
 *Within 10 % of its part.* A keypoint's part on an object is the landmark-weighted place of that keypoint, whose weights
 are fitted on other objects of the kind (seed 2); landmarks that not all of these have are left out. On meshes, which
-have no landmarks but a front, it is the keypoint's median place in the boxes of the kind's other meshes. On objects of
-another kind no keypoint has a part.
+have no landmarks, it is the keypoint's median place in the boxes of the kind's other meshes, in the files' own axes;
+chairs, whose files face anywhere, are turned by their backs, stools and aeroplanes have no truth. On objects of another
+kind no keypoint has a part.
 
-*Split.* The weights are fitted with the tokens of chairs and aeroplanes on procedural objects (seed 3) with true views
-and from one picture; every figure is of what the fit has not seen: the tokens of cars, animals and people, meshes,
-photographs, noise. People are a kind that the tiny model was never trained on.
+*Split.* The weights are fitted with the tokens of chairs and cars, which fit their own kind well and badly, on
+procedural objects (seed 3) and meshes with true views and from one picture, and on noise. Every figure of the second
+table is of what the fit has not seen: the tokens of aeroplanes, animals and people on everything, and photographs and
+cut-outs with any tokens. The tiny model was never trained on people.
 """
 
 import argparse
@@ -40,15 +42,21 @@ from keyorbit.synthetic.choices import MAX_OBJECTS
 from keyorbit.synthetic.dataset import render_mesh
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
 
-FITTED, TESTED = ("chair", "aeroplane"), ("car", "animal", "person")
+FITTED, TESTED = ("chair", "car"), ("aeroplane", "animal", "person")
 # Kinds that only serve as other kinds.
 OTHERS = ("lamp", "mug", "table")
+FIT_GROUPS = ("true", "generated", "mesh", "mesh generated", "noise")
 NEAR = 0.1
 BINS = 10
-# A little ridge: clues are strongly correlated.
-RIDGE = 1e-2
+# Chosen by fitting on one of the two kinds of FITTED and judging on the other, as were the clues: with fit and margin
+# of the turn and the evidence at the keypoints, which a discovery knows too, log-likelihood there was worse.
+RIDGE = 3e-3
 # No clue of an object or a keypoint may count against its meaning: 1 speaks for it, -1 against it.
-OBJECT_SIGNS, KEYPOINT_SIGNS = (1, 1, 1, 1), (1, -1, 1, 1)
+OBJECT_SIGNS, KEYPOINT_SIGNS = (-1, 1), (-1, 1, 1)
+# Kinds whose mesh files stand in one direction; chairs are turned by their backs.
+FACING = ("animal", "car", "person")
+# How far the top fifth of a chair is behind its middle, in world units, where it has a back.
+BACK = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,15 +238,25 @@ def cases(args: argparse.Namespace) -> list[Case]:
                 seen = detector.read(replace(recording, config=detector.recording))
                 truth = thing.truth
                 marks = None if truth is None else (truth.keypoints_3d, truth.known)
-                box = None if heading is None else _box(recording, heading)
+                box = None if heading is None or kind != tokens else _box(recording, heading, kind)
                 case = Case(tokens, kind, group, name, seen.reading, seen.keypoints_3d, marks, box)
                 torch.save(vars(case), path)
             found.append(Case(**torch.load(path, weights_only=False)))
     return found
 
 
-def _box(recording: Any, heading: float) -> tuple[Tensor, Tensor, float]:
+def _box(recording: Any, heading: float, kind: str) -> tuple[Tensor, Tensor, float] | None:
+    """The box of an object in its own axes; None where it is not known which way it faces."""
     surface = surface_points(recording.shown.distance, recording.cameras) @ _turn(heading).T
+    if kind == "chair":
+        low, high = surface.amin(0), surface.amax(0)
+        back = surface[surface[:, 2] > low[2] + 0.8 * (high[2] - low[2])].mean(0) - (low + high) / 2
+        if float(back[:2].norm()) < BACK:
+            return None
+        turn = math.pi - round(2 / math.pi * math.atan2(float(back[1]), float(back[0]))) * math.pi / 2
+        heading, surface = heading + turn, surface @ _turn(turn).T
+    elif kind not in FACING:
+        return None
     return surface.amin(0), surface.amax(0), heading
 
 
@@ -357,7 +375,7 @@ def main() -> None:
         found = cases(args)
     files = {kind: args.work / "tokens" / f"{kind}.safetensors" for kind in {case.tokens for case in found}}
     some = scored(found, {kind: ko.Tokens.load(path).info.statistics for kind, path in files.items()})
-    fit = [s for s in some if s.case.tokens in FITTED and s.case.group in ("true", "generated")]
+    fit = [s for s in some if s.case.tokens in FITTED and s.case.group in FIT_GROUPS]
     test = [s for s in some if s not in fit]
     console = Console(width=120)
     known, each = fitted(fit)

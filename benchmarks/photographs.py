@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
+from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.framing import has_alpha
 from keyorbit.objects.grabcut import grabcut_mask
 from keyorbit.objects.matte import cut_by
@@ -179,6 +180,17 @@ def judged(one: Photograph, way: Callable[[Image.Image], ndarray], soft: bool) -
     return {"iou": float(overlap), "error": float(error), "seconds": seconds}
 
 
+def sheet(made: list[Photograph], side: int = 160, columns: int = 4) -> Image.Image:
+    """Pairs of a photograph and what a model of several views is shown of it, in rows."""
+    pairs = []
+    for one in made:
+        thing = ObjectViews(one.name, one.picture)
+        both = (one.picture, on_grey(thing.framed_image))
+        pairs.append(np.concatenate([np.asarray(image.resize((side, side))) for image in both], 1))
+    rows = [pairs[i : i + columns] for i in range(0, len(pairs), columns)]
+    return Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows if len(row) == columns], 0))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=48)
@@ -186,10 +198,14 @@ def main() -> None:
     parser.add_argument("--grounds", type=Path, help="a folder of pictures, crops of which are grounds, too")
     parser.add_argument("--rendered", type=Path, help="a folder of RGBA pictures of further objects")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--sheet", type=Path, help="write the photographs with their cut-outs there, and nothing else")
     args = parser.parse_args()
     grounds = crops(args.grounds) if args.grounds else []
     views = [(path.stem, load_image(path)) for path in sorted(args.rendered.glob("*.png"))] if args.rendered else []
     made = list(photographs(args.objects, args.seed, grounds, views))
+    if args.sheet:
+        sheet(made).quantize(192).save(args.sheet, optimize=True)
+        return
     table = Table("way", "ground", "IoU, median", "10th percentile", "error on grey, %", "seconds")
     rows = []
     for way in ("rectangle", "grabcut"):

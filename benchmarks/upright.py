@@ -1,11 +1,11 @@
 """How often the upward axis of a mesh is judged right by its shape: ``python benchmarks/upright.py MESHES``.
 
 MESHES has a folder of glTF files for each kind. Their format tells the axis, y; it is judged without that, for each
-mesh alone and for the kind's folder at once, of the meshes as they are and with z upward (the front along −y, and
-along x).
+mesh alone and for the kind's folder at once, of the meshes as they are and with z up (the front along −y, and along x).
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,11 @@ TURNS = {
     "z, front −y": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]),
     "z, front x": np.eye(3)[[2, 0, 1]],
 }
+
+
+def judged_right(evidence: Sequence[float]) -> list[bool]:
+    """Whether the axis is right for each of the turns, by the evidence for y."""
+    return [upward_axis(value) == name[0] for name, value in zip(TURNS, evidence, strict=True)]
 
 
 def main() -> None:

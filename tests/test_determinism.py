@@ -58,4 +58,14 @@ def test_every_command_that_computes_offers_it():
     commands = dict(get_command(app).commands)
     commands |= commands["protocol"].commands
     offering = {name for name, c in commands.items() if any("--deterministic" in p.opts for p in c.params)}
-    assert offering == {"discover", "cache", "train", "detect", "evaluate", "report", "stablekeypoints", "generate"}
+    assert offering == {
+        "discover",
+        "cache",
+        "train",
+        "detect",
+        "evaluate",
+        "report",
+        "stablekeypoints",
+        "generate",
+        "name",
+    }

@@ -90,6 +90,7 @@ TRAIN = ["train", "@/data", "--out", "@/new"]
 DETECT = ["detect", "@/run", "@/data", "--out", "@/new"]
 GENERATE = ["generate", "@/data", "--out", "@/new"]
 EVALUATE = ["evaluate", "@/run", "@/data"]
+NAME = ["name", "@/run", "--objects", "@/data"]
 PROTOCOL = ["protocol", "stablekeypoints", "--data", "@/data", "--out", "@/new", "--model", "tiny", "--dataset"]
 MAKE = ["dataset", "make", "@/new"]
 # Wrong words, and what the sentence about them holds; @ is the folder above.
@@ -104,6 +105,10 @@ WRONG = [
     ([*DISCOVER, "--mode", "x"], "--mode cannot be 'x'; it must be 'alone' or 'isolated' or 'joint'"),
     ([*DISCOVER, "--tokens", "0"], "--tokens cannot be 0; it must be a whole number >= 1"),
     ([*DISCOVER, "--steps", "-1"], "--steps cannot be -1; it must be a whole number >= 0"),
+    ([*NAME], "give --words FILE, or --kind with one of aeroplane, animal, car, chair"),
+    ([*NAME, "--kind", "boat"], "--kind"),
+    ([*NAME, "--words", "@/none.txt"], "there is no file"),
+    ([*NAME, "--kind", "chair", "--near", "2"], "--near cannot be 2.0"),
     ([*EVALUATE, "--symmetry", "0"], "--symmetry cannot be 0; it must be a whole number >= 1 and <= 360 or 'round'"),
     ([*EVALUATE, "--symmetry", "square"], "--symmetry cannot be 'square'; it must be a whole number >= 1"),
     ([*TRAIN, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from einops import reduce
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
+from torch.nn import functional as F
 
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.synthetic.objects import make_object
@@ -63,8 +63,7 @@ def known_outlines(names: Sequence[str], objects: int = 12, headings: int = 24) 
 
 def likeness(masks: Bool[Tensor, "view height width"], known: Outlines) -> Likeness:
     """The known object whose outlines are most like these, by the mean over the views of intersection over union."""
-    side = known.masks.shape[-1]
-    small = reduce(masks.float(), "v (h a) (w b) -> v h w", "mean", h=side, w=side) >= 0.5
+    small = F.adaptive_avg_pool2d(masks.float(), known.masks.shape[-1]) >= 0.5
     both = (small & known.masks).sum((-2, -1))
     either = (small | known.masks).sum((-2, -1))
     overlap: Float[Tensor, " known"] = (both / either.clamp_min(1)).mean(1)

@@ -65,6 +65,7 @@ CALLS = {
     "generate": ["data", "--out", "new"],
     "evaluate": ["run", "data"],
     "protocol stablekeypoints": ["--dataset", "taichi", "--data", "data", "--out", "new", "--model", "tiny"],
+    "name": ["run", "--kind", "chair"],
     "report": ["run"],
     "app": ["run"],
     "inspect": [],

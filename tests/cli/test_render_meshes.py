@@ -57,6 +57,7 @@ def test_one_file_is_one_object(folder, tmp_path):
 
 
 def test_what_names_no_mesh_is_refused_before_anything_is_written(folder, tmp_path):
+    (folder / "other.json").write_text('{"keypoints": {"nobody": {"head": [0, 0, 0]}}}')
     for words, said in {
         ("gone.glb",): "no mesh file at",
         ("read me.txt",): "suffixes .glb",
@@ -64,6 +65,7 @@ def test_what_names_no_mesh_is_refused_before_anything_is_written(folder, tmp_pa
         ("cars", "gone.glb"): "no mesh file at",
         ("cars", "--landmarks", folder / "gone.json"): "there is no file",
         ("cars", "--up", "w"): "--up is auto or x or y",
+        ("cars", "--landmarks", "other.json"): "has landmarks of none of the meshes",
     }.items():
         given = [word if str(word).startswith("--") or word in ("w",) else folder / word for word in words]
         found = answer("dataset", "render", *given, "--out", tmp_path / "out", "--size", 8)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +14,11 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import Reading
 from keyorbit.geometry.keypoints import Keypoints3D
 
-KNOWN = Statistics(4, (5.0, 4.0), (0.1, 0.2), 6.0, 1.5)
+KNOWN = Statistics(4, (0.1, 0.2))
 
 
-def reading(fit=6.0, margin=1.5, evidence=(5.0, 4.0), stray=(0.1, 0.2)):
-    zeros = torch.zeros(2, 3)
-    values = (torch.tensor(evidence), torch.tensor(fit), torch.tensor(margin), torch.tensor(stray))
-    return Reading(zeros, torch.zeros(2, 3, 3), *values)
+def reading(*stray):
+    return Reading(torch.zeros(2, 3), torch.zeros(2, 3, 3), torch.ones(2), torch.tensor(stray or (0.1, 0.2)))
 
 
 def points(*score):
@@ -32,40 +31,38 @@ def sigmoid(x):
 
 
 def test_planted_clues_give_the_probabilities_of_the_slow_sums():
-    found = confidence_of(reading(5.0, 1.0, (4.5, 3.0), (0.2, 0.5)), points(), KNOWN)
-    a, b, c, d, e = OBJECT
-    logit = a * -1.0 + b * -0.5 + c * -0.75 + d * 0.8 + e
+    found = confidence_of(reading(0.2, 0.5), points(), KNOWN)
+    a, b, c = OBJECT
+    logit = a * 0.2 + b * 0.8 + c
     assert found.known == pytest.approx(sigmoid(logit), abs=1e-6)
-    a, b, c, d, e = KEYPOINT
-    own = [a * -0.5 + b * 0.1 + c * 0.9 + d * logit + e, a * -1.0 + b * 0.3 + c * 0.7 + d * logit + e]
+    a, b, c, d = KEYPOINT
+    own = [a * 0.1 + b * 0.9 + c * logit + d, a * 0.3 + b * 0.7 + c * logit + d]
     torch.testing.assert_close(found.keypoints, torch.tensor([sigmoid(x) for x in own]), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "worse",
-    [
-        (reading(fit=2.0), points()),
-        (reading(margin=0.5), points()),
-        (reading(evidence=(3.0, 2.0)), points()),
-        (reading(), points(0.5, 0.3)),
-    ],
-)
+@pytest.mark.parametrize("worse", [(reading(0.2, 0.4), points()), (reading(), points(0.8, 0.6))])
 def test_whatever_speaks_against_an_object_lowers_every_probability(worse):
     good, bad = confidence_of(reading(), points(), KNOWN), confidence_of(*worse, KNOWN)
     assert bad.known < good.known
     assert (bad.keypoints < good.keypoints).all()
 
 
-def test_a_keypoint_that_strays_is_less_likely_and_the_others_are_not():
-    good, bad = (confidence_of(reading(stray=s), points(), KNOWN) for s in ((0.1, 0.2), (0.6, 0.2)))
-    assert bad.keypoints[0] < good.keypoints[0]
-    assert bad.keypoints[1] == good.keypoints[1]
-    assert bad.known == good.known
+def test_of_keypoints_the_one_that_strays_or_has_the_lower_score_is_less_likely():
+    strays = confidence_of(reading(0.1, 0.4), points(0.8, 0.8), KNOWN).keypoints
+    scores = confidence_of(reading(), points(0.8, 0.5), KNOWN).keypoints
+    assert strays[0] > strays[1]
+    assert scores[0] > scores[1]
 
 
-def test_one_clue_counts_only_so_much():
-    far, further = (confidence_of(reading(fit=fit), points(), KNOWN) for fit in (-50.0, -5000.0))
+def test_a_keypoint_counts_only_so_much():
+    far, further = (confidence_of(reading(0.1, stray), points(), KNOWN) for stray in (50.0, 5000.0))
     assert far.known == further.known > 0
+
+
+def test_the_weights_are_those_that_docs_tell():
+    text = (Path(__file__).parents[2] / "docs" / "confidence.md").read_text(encoding="utf-8")
+    for weights in (OBJECT, KEYPOINT):
+        assert ", ".join(map(str, weights)) in text
 
 
 @pytest.mark.parametrize(
@@ -107,12 +104,10 @@ def test_statistics_are_kept_in_the_file_and_go_with_chosen_tokens(tmp_path):
     tokens.save(tmp_path / "t.safetensors")
     assert Tokens.load(tmp_path / "t.safetensors").info.statistics == KNOWN
     chosen = tokens.select(torch.tensor([1])).info.statistics
-    assert (chosen.evidence, chosen.stray, chosen.fit) == ((4.0,), (0.2,), 6.0)
+    assert chosen == Statistics(4, (0.2,))
 
 
 def test_statistics_of_another_number_of_keypoints_are_refused(tmp_path):
     Tokens(torch.zeros(3, 4), TokensInfo(statistics=KNOWN)).save(tmp_path / "t.safetensors")
     with pytest.raises(InputError, match="statistics of 2 keypoints for 3 tokens"):
         Tokens.load(tmp_path / "t.safetensors")
-    with pytest.raises(InputError, match="evidence is of 1 keypoints, and stray of 2"):
-        replace(KNOWN, evidence=(1.0,))

@@ -233,9 +233,8 @@ def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, c
     four.write_text(json.dumps(ko.orbit_cameras([0.0, 90.0, 180.0, 270.0], 10.0, 2.0).to_dict()))
     detect = ["detect", tmp_path / "cached", pictures / "0.png", "--noises", 1, "--out"]
     train = ["train", chairs, "--model", model_folder, "--tokens", tmp_path / "cached", "--out", tmp_path / "trained"]
-    for words in ([*detect, tmp_path / "gone"], [*train, "--cpu"]):
-        assert command(*words) == 2
-        assert f"with other cameras than are in {four} now" in capsys.readouterr().err
+    assert command(*detect, tmp_path / "gone") == 2
+    assert f"with other cameras than are in {four} now" in capsys.readouterr().err
     assert command(*detect, tmp_path / "asked", "--rig", four) == 0
     four.unlink()
     for words in ([*detect, tmp_path / "gone"], [*train, "--cpu"]):

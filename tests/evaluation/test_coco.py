@@ -171,6 +171,21 @@ def test_single_points_beside_skeletons_are_counted(tmp_path, caplog):
     assert caplog.messages == [f"{path}: skipped 1 of 2 annotations: 1 of categories that list no keypoints"]
 
 
+def test_keypoints_that_no_category_names_have_numbers(tmp_path):
+    """So MMPose writes 300-W, WFLW and others: a category "face" without names, and annotations with all points."""
+    picture(tmp_path / "a.png")
+    face = {"supercategory": "person", "id": 1, "name": "face", "keypoints": [], "skeleton": []}
+    path = write(tmp_path / "a.json", [MARKED, MARKED | {"id": 8, "keypoints": []}], [face])
+    for name in ("coco", "coco/face"):
+        (thing,) = read_dataset(name, path)
+        assert thing.truth.names == ("landmark 0", "landmark 1", "landmark 2")
+        torch.testing.assert_close(landmarks(thing, 2), AS_BOXED)
+    for points in ([1, 2, 2], POINTS[:6]):  # a single point is no skeleton, and two lengths are no list
+        rows = [MARKED | {"keypoints": points}] if len(points) == 3 else [MARKED, MARKED | {"keypoints": points}]
+        with pytest.raises(InputError, match="no category has keypoints"):
+            read_dataset("coco", write(path, rows, [face]))
+
+
 def test_shares_of_the_picture_are_no_pixels(tmp_path):
     picture(tmp_path / "a.png")
     path = write(tmp_path / "a.json", [MARKED | {"keypoints": [0.25, 0.25, 2, 0.75, 0.75, 1, 0, 0, 0]}])

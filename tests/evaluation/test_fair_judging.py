@@ -168,7 +168,7 @@ def test_wrong_turns_are_counted_and_named():
     plain = scores.to_dict()
     assert wrongly_turned(plain) == ["thing7", "thing11", "thing20"]
     figures = {figure.title: texts["found"] for figure, texts in told({"found": plain})}
-    assert figures["objects turned the wrong way (more than 45° about the vertical), %"] == "12.5"
+    assert figures["objects turned wrong (> 45° about the vertical), %"] == "12.5"
     mean, middle = (
         figures[f"3D landmark error ({name}), of object size, %"] for name in ("mean: MPJPE", "median object")
     )

@@ -106,3 +106,22 @@ def test_repeatability_of_a_known_motion():
     # It is the same asked backwards.
     backwards = metrics.repeatability(moved, keypoints, torch.linalg.inv(motion), 1e-6)
     assert backwards.item() == pytest.approx(2 / 3)
+
+
+def test_keypoints_in_one_spot_are_not_found_again_as_themselves():
+    """A collapsed set meets the same index within a threshold, and USIP's measure; it is not nearest to itself."""
+    motion = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
+    motion[:, :3, 3] = torch.tensor([0.3, -0.1, 0.2])
+    keypoints = 5 * torch.eye(6, 3, dtype=torch.float64).repeat(3, 1, 1) + torch.arange(6.0)[:, None]
+    moved = keypoints + motion[:, None, :3, 3]
+    assert metrics.distinct_repeatability(keypoints, moved, motion, 1e-9).item() == 1
+    moved[1, 4] += 0.2
+    assert metrics.distinct_repeatability(keypoints, moved, motion, 0.19).item() == pytest.approx(17 / 18)
+    assert metrics.distinct_repeatability(keypoints, moved, motion, 0.35).item() == 1
+    moved[2, [0, 1]] = moved[2, [1, 0]]
+    assert metrics.distinct_repeatability(keypoints, moved, motion, 99.0).item() == pytest.approx(16 / 18)
+    spot, again = (1e-3 * torch.rand(3, 6, 3, generator=torch.Generator().manual_seed(s)).double() for s in (0, 1))
+    again = again + motion[:, None, :3, 3]
+    went = spot + motion[:, None, :3, 3]
+    assert metrics.repeatability(spot, again, motion, 0.1).item() == metrics.pck(again, went, 0.1).item() == 1
+    assert metrics.distinct_repeatability(spot, again, motion, 0.1).item() < 0.5

@@ -69,6 +69,7 @@ UNITS = {
     "relative_pose_error_median": ("°", "less"),
     "relative_pose_error_mean": ("°", "less"),
     "usip_repeatability_0.1": ("%", "more"),
+    "distinct_repeatability_0.1": ("%", "more"),
     "same_index_repeatability_0.1": ("%", "more"),
 }
 # Those of the short table.
@@ -76,12 +77,14 @@ IN_TABLE = {
     *("reprojection_share", "wrong_turns_45", "pck3d_0.1", "spair_pck_per_point_0.1", "sc3k_inclusivity_0.05"),
     *("relative_pose_error_median", "relative_pose_error_mean", "usip_repeatability_0.1"),
     "same_index_repeatability_0.1",
+    "distinct_repeatability_0.1",
 }
 # The measures that have a threshold, in the world in space and in the pictures.
 IN_SPACE = (
     *("pck3d_0.1", "spair_pck_per_image_0.1", "spair_pck_per_point_0.1", "keypointnet_geodesic_iou_0.1"),
     *("skeleton_merger_snapped_iou_0.1", "keypointdetr_hungarian_iou_0.1", "landmark_coverage_0.1"),
     *("sc3k_inclusivity_0.05", "usip_repeatability_0.1", "same_index_repeatability_0.1"),
+    "distinct_repeatability_0.1",
 )
 IN_PICTURES = (
     *("spair_pck_per_image_0.1", "spair_pck_per_point_0.1", "keypointdetr_hungarian_iou_0.1"),
@@ -458,7 +461,7 @@ def slow_aligned(world, predicted, kind):
 
 
 def slow_motion(world, limit):
-    any_number, own_number = [], []
+    any_number, own_number, itself = [], [], []
     found, _ = moved(world)
     for i, detection in enumerate(found):
         turn, shift = motion(i)
@@ -466,7 +469,11 @@ def slow_motion(world, limit):
         here = array(detection.keypoints_3d.xyz)
         any_number.append(share(min(distance(q, p) for p in went) < limit for q in here))
         own_number += [distance(q, p) <= limit for q, p in zip(here, went, strict=True)]
-    return {"usip_repeatability_0.1": fmean(any_number), "same_index_repeatability_0.1": share(own_number)}
+        for k, q in enumerate(here):
+            away = [distance(q, p) for p in went]
+            itself.append(away[k] <= limit and away[k] == min(away))
+    shares = {"same_index_repeatability_0.1": share(own_number), "distinct_repeatability_0.1": share(itself)}
+    return {"usip_repeatability_0.1": fmean(any_number), **shares}
 
 
 def slow_box(detection, truth, view, mask):

@@ -55,7 +55,9 @@ def write_cub(root):
         "bounding_boxes.txt": [f"{i} 2.0 1.0 8.0 6.0" for i in (1, 2, 3)],
         "parts/parts.txt": [f"{p} part{p}" for p in range(1, 16)],
         "parts/part_locs.txt": [
-            f"{i} {p} {2.0 + p / 2} {1.0 + p / 3} {0 if p == 4 else 1}" for i in (1, 2, 3) for p in range(1, 16)
+            f"{i} {p} 0.0 0.0 0" if p == 4 else f"{i} {p} {2.0 + p / 2} {1.0 + p / 3} 1"
+            for i in (1, 2, 3)
+            for p in range(1, 16)
         ],
     }
     for name, rows in lines.items():
@@ -180,12 +182,16 @@ def write_keypointnet(root):
     (root / "pcds" / CHAIR / "b.pcd").write_text(header + rows + "\n")
 
     def keypoint(semantic, xyz):
-        return {"xyz": xyz, "rgb": [255, 0, 0], "semantic_id": semantic, "pcd_info": {"point_index": 0}}
+        on_mesh = {"face_index": 0, "face_uv": [0.2, 0.4, 0.4]}
+        pcd = {"point_index": 0}
+        return {"xyz": xyz, "rgb": [255, 0, 0], "semantic_id": semantic, "pcd_info": pcd, "mesh_info": on_mesh}
 
     front, top, right = [0.0, 0.0, -0.3], [0.0, 0.4, 0.0], [0.2, 0.0, 0.0]
+    circle = {"kp_indexes": [0, 1], "is_circle": False, "circle": {}}
+    symmetries = {"symmetries": {"reflection": [{"kp_indexes": [0, 1]}], "rotation": [circle]}}
     told = [
         {"class_id": CHAIR, "model_id": "a", "keypoints": [keypoint(0, front), keypoint(4, top), keypoint(7, right)]},
-        {"class_id": CHAIR, "model_id": "b", "keypoints": [keypoint(0, front), keypoint(4, top)]},
+        {"class_id": CHAIR, "model_id": "b", "keypoints": [keypoint(0, front), keypoint(4, top)]} | symmetries,
     ]
     (root / "annotations" / "chair.json").write_text(json.dumps(told))
     for name, models in (("train", "ab"), ("val", "a"), ("test", "b")):

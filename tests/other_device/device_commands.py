@@ -150,6 +150,17 @@ def evaluate(place, few, discovered, tmp_path, monkeypatch):
     place.run("evaluate", discovered, place.chairs, "--generate", "--limit", 1)
 
 
+def name(place, few, discovered, tmp_path, monkeypatch):
+    (tmp_path / "words.txt").write_text("seat\nback\nfront left leg\n")
+    told = []
+    for where in (DEVICE, "cpu"):
+        shutil.copytree(discovered, tmp_path / where)
+        words = ["--objects", place.chairs, "--words", tmp_path / "words.txt", "--json", tmp_path / f"{where}.json"]
+        place.run("name", tmp_path / where, *words, on=("--device", where))
+        told.append(json.loads((tmp_path / f"{where}.json").read_text()))
+    assert near(*told)
+
+
 def report(place, few, discovered, tmp_path, monkeypatch):
     place.run("report", discovered, place.chairs, "--objects", 1, "--out", tmp_path / "report.html")
     assert "<section" in (tmp_path / "report.html").read_text()
@@ -199,6 +210,7 @@ COMMANDS = {
     "detect": detect,
     "generate": generate,
     "evaluate": evaluate,
+    "name": name,
     "report": report,
     "protocol stablekeypoints": protocol,
     "inspect": inspect,

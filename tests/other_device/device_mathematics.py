@@ -214,6 +214,7 @@ TABLE = {
     "metrics.coverage": lambda f, to: f(to(POINTS), to(TRUE), 0.3, to(FEW_SEEN), to(SOME)),
     "metrics.extent_coverage": lambda f, to: f(to(POINTS), to(SURFACE), to(SOME)),
     "metrics.inclusivity": lambda f, to: f(to(POINTS), to(SURFACE), 0.3, to(SOME)),
+    "metrics.distinct_repeatability": lambda f, to: f(to(POINTS), to(OTHERS), to(POSE), 0.5),
     "metrics.vertical_turn": lambda f, to: f(to(POINTS), to(OTHERS), to(SOME)),
     "metrics.without_misfits": lambda f, to: f(
         metrics.fit_landmark_weights, metrics.apply_landmark_weights, to(POINTS), to(TRUE), to(FEW_SEEN)

@@ -117,6 +117,11 @@ def test_ply_is_z_up_with_numbers_names_and_colours(found, tmp_path):
     assert raw["keypoint"].ravel().tolist() == [0, 2, 3]
     np.testing.assert_allclose(raw["score"].ravel(), points.score[[0, 2, 3]], rtol=1e-5)
     assert "comment keypoint_02\n" in (tmp_path / "points.ply").read_text()
+    write_points(tmp_path / "points.ply", points, names=("seat", "back", "", "leg"))
+    comments = [line for line in (tmp_path / "points.ply").read_text().splitlines() if line.startswith("comment")]
+    assert comments[1:] == ["comment seat", "comment keypoint_02", "comment leg"]
+    write_points(tmp_path / "points.glb", points, names=("seat", "back", "", "leg"))
+    assert set(trimesh.load(tmp_path / "points.glb").geometry) == {"seat", "keypoint_02", "leg"}
 
 
 def test_what_cannot_be_written_is_refused(found, tmp_path):

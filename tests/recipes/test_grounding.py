@@ -10,14 +10,15 @@ from helpers.models import SMALL
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.text import encode_phrases
 from keyorbit.errors import InputError
-from keyorbit.synthetic.objects import make_object
+from keyorbit.synthetic.objects import CATEGORIES, make_object
 from keyorbit.synthetic.samples import SampleSpec, make_sample
 from tiny_model.grounding import NOTHING, draw_phrases, grounding_loss, object_places, render_places
 from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
 
 
-@pytest.mark.parametrize("category", ["chair", "aeroplane", "animal"])
+@pytest.mark.parametrize("category", CATEGORIES)
 def test_places_are_those_of_the_pictures(category):
+    """Of all kinds: grounding is there for each, whichever are trained."""
     spec = SampleSpec(category, 5, 48)
     places, sample, thing = object_places(spec), make_sample(spec), make_object(category, 5)
     on = places.part != NOTHING

@@ -25,15 +25,16 @@ from tiny_model.vision import VisionConfig
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two kinds of four blocks each, and a folder without meshes. A block is long, and its front, +z, is a red nose."""
+    """Two kinds of four blocks each, and a folder without meshes. A block is long, its front half, at +z, red."""
     (tmp_path / "notes").mkdir()
     for kind in ("chair", "boat"):
         (tmp_path / kind).mkdir()
         for name in "abcd":
-            block = trimesh.creation.box((0.2, 0.2, 1.0))
-            block.unmerge_vertices()  # glTF keeps colours of vertices
-            red = block.triangles_center[:, 2] > 0.49
-            block.visual.face_colors = np.where(red[:, None], (255, 0, 0, 255), (0, 0, 255, 255)).astype(np.uint8)
+            halves = [trimesh.creation.box((0.2, 0.2, 0.5)), trimesh.creation.box((0.2, 0.2, 0.5))]
+            for half, where, colour in zip(halves, (0.25, -0.25), ((255, 0, 0, 255), (0, 0, 255, 255)), strict=True):
+                half.apply_translation((0, 0, where))
+                half.visual.vertex_colors = colour
+            block = trimesh.util.concatenate(halves)
             block.export(tmp_path / kind / f"{kind}_{name}.glb")
     return tmp_path
 
@@ -70,7 +71,7 @@ def test_a_mesh_is_seen_from_where_its_spec_says(folder, monkeypatch):
     )
     assert redness(front.input_image) > 5 > 0.1 > redness(rear.input_image)
     assert front.captions == ("", "a boat")
-    assert (side.input_image[..., 3] > 0).sum() > 3 * (front.input_image[..., 3] > 0).sum()
+    assert (side.input_image[..., 3] > 0).sum() > 2 * (front.input_image[..., 3] > 0).sum()
     # From the left, +y, its front, +x, is on the left of the picture.
     columns = np.nonzero((side.input_image[..., 0] > 100) & (side.input_image[..., 3] > 0))[1]
     assert columns.max() < 16

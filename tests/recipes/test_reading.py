@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from keyorbit.diffusion.attention import capture_attention
+from keyorbit.diffusion.maps import view_maps
+from keyorbit.geometry.views import Layout
 from tiny_model.reading import RowReader
 
 
@@ -21,18 +23,22 @@ def test_rows_are_read_as_isolated_tokens_are(backend, generator):
             with RowReader(backend.unet) as reader:
                 reader.read(rows)
                 predicted = backend.denoise(*seen, text, pictures, picture_noise)
-                layers = [layer for forward in reader.take((8, 8), (24, 16)) for layer in forward]
+                layers = reader.take((8, 8), (24, 16))
         else:
             with capture_attention(backend.unet, heads="mean", normalizer=False) as record:
                 predicted = backend.denoise(*seen, torch.cat([text, rows], dim=1), pictures, picture_noise)
-                layers = [*record.token_logits("condition"), *record.token_logits("grid")]
-        sum(layer.maps.square().sum() for layer in layers).backward()
-        found.append((predicted, layers, rows.grad))
-    (predicted, layers, gradient), (expected, captured, expected_gradient) = found
+                layers = [record.token_logits("condition"), record.token_logits("grid")]
+        layouts = (Layout(1, 1), backend.layout)
+        maps = [view_maps(of, layout, (8, 8)) for of, layout in zip(layers, layouts, strict=True)]
+        sum(one.square().sum() for one in maps).backward()
+        found.append((predicted, layers, maps, rows.grad))
+    (predicted, layers, maps, gradient), (expected, captured, expected_maps, expected_gradient) = found
     assert torch.equal(predicted, expected)
-    assert [(a.name, a.size) for a in layers] == [(b.name, b.size) for b in captured]
-    for layer, other in zip(layers, captured, strict=True):
-        torch.testing.assert_close(layer.maps, other.maps)
+    for own, other, of, each in zip(maps, expected_maps, layers, captured, strict=True):
+        torch.testing.assert_close(own, other)
+        # One of each size: what is resized later is no more than that.
+        assert [layer.size for layer in of] == list(dict.fromkeys(layer.size for layer in each))
+        assert len(of) < len(each)
     torch.testing.assert_close(gradient, expected_gradient)
 
 

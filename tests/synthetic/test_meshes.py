@@ -145,3 +145,13 @@ def test_a_mesh_without_colours_differs_from_the_ground(factor, plain, tmp_path)
         shades = PLAIN * light.ambient, PLAIN * (light.ambient + light.diffuse)
         assert min(abs(shade - GREY) for shade in shades) > 0.09
         assert (shades[0] - GREY) * (shades[1] - GREY) > 0  # all of it is darker
+
+
+def test_parts_come_in_the_same_order_in_every_run(tmp_path):
+    """trimesh keeps them in a set, whose order differs from run to run."""
+    names = [f"m{i}" for i in range(8)]
+    (tmp_path / "m.mtl").write_text("".join(f"newmtl {name}\nKd 0 0 {i / 10}\n" for i, name in enumerate(names)))
+    faces = "".join(f"usemtl {name}\nf 1 2 3\n" for name in reversed(names))
+    (tmp_path / "m.obj").write_text(f"mtllib m.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\n{faces}")
+    blues = [part.material.color[2] for part in read_mesh(tmp_path / "m.obj").parts]
+    np.testing.assert_allclose(blues, np.arange(8) / 10, atol=0.01)

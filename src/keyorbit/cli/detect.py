@@ -19,7 +19,6 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RecentreOption,
     RigOption,
-    RunArgument,
     UnetOption,
     check_model_options,
     checked_masks,
@@ -46,10 +45,18 @@ from keyorbit.values import Amount, Count, Seed, Share
 
 
 def detect_command(
-    run: RunArgument,
+    run: Annotated[
+        Path, typer.Argument(help="The folder that 'keyorbit discover' wrote; with --name, the first picture.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the results go.")],
     pictures: Annotated[
         list[Path] | None, typer.Argument(help="Pictures, object folders or dataset folders.", show_default=False)
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", help="A keypoint in words, such as 'front left leg', instead of a run's; may be repeated."
+        ),
     ] = None,
     views: Annotated[
         Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
@@ -89,9 +96,10 @@ def detect_command(
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
 
     With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
+    With --name there is no run: keypoints are what the model's text encoder makes of the words.
     """
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
-    pictures = pictures or []
+    pictures = [run, *(pictures or [])] if name else pictures or []
     if (views is None) != (cameras is None):
         raise InputError("--views and --cameras belong together: give both, or neither")
     if len(pictures) > 1 if views else not pictures:
@@ -100,29 +108,38 @@ def detect_command(
         raise InputError("--mask is for pictures whose views are generated, and --views gives them: leave one out")
     view_choice = check_model_options(model, unet, rig, layout, dtype)
     check_output(out, DETECTION, overwrite)
-    tokens_file(run)
+    if not name:
+        tokens_file(run)
+    elif (run / "run.json").is_file() or run.suffix == ".safetensors":
+        raise InputError(f"{run} is a run, and --name gives keypoints in words instead of a run's: leave one out")
     masks = checked_masks(pictures, background, mask)
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
     from rich.table import Table
 
-    from keyorbit.cli.loading import load_all, load_tokens, run_backend, show_cut_outs, use_device
+    from keyorbit.cli.loading import load_all, load_model, load_tokens, run_backend, show_cut_outs, use_device
     from keyorbit.cli.tables import input_line
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
     from keyorbit.detection.detector import KeypointDetector
+    from keyorbit.diffusion.tokens import Tokens
     from keyorbit.evaluation.evaluate import SEEN, detect_all
     from keyorbit.evaluation.figures import percent
     from keyorbit.objects.captures import load_capture
     from keyorbit.output.write import find_skeleton, write_detections
 
-    tokens = load_tokens(run)
-    if min_confidence is not None and tokens.info.statistics is None:
+    given = None if name else load_tokens(run)
+    if min_confidence is not None and (given is None or given.info.statistics is None):
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
-    check_edges(edges or (), len(tokens))
+    check_edges(edges or (), len(name or given or ()))
     objects = [] if views else [thing for path in pictures for thing in load_all(path, background, masks)]
-    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
+    on = use_device(device, deterministic)
+    if given is None:
+        backend = load_model(model or "tiny", on, dtype, unet, view_choice, compile)
+        tokens = Tokens.from_phrases(backend, name or [])
+    else:
+        backend, tokens = run_backend(given, model, on, dtype, unet, view_choice, compile), given
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]

@@ -22,6 +22,7 @@ from keyorbit.cli.discover import discover_command
 from keyorbit.cli.evaluate import evaluate_command
 from keyorbit.cli.generate import generate_command
 from keyorbit.cli.inspect import inspect_command
+from keyorbit.cli.name import name_command
 from keyorbit.cli.options import checks_options
 from keyorbit.cli.protocol import protocol_command
 from keyorbit.cli.report import report_command
@@ -63,6 +64,7 @@ def new_app() -> typer.Typer:
         (app, "train", train_command),
         (app, "detect", detect_command),
         (app, "evaluate", evaluate_command),
+        (app, "name", name_command),
         (protocol, "stablekeypoints", protocol_command),
         (app, "report", report_command),
         (app, "app", app_command),

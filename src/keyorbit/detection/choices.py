@@ -9,5 +9,8 @@ Peak = Literal["soft", "window", "argmax"]
 PEAKS = get_args(Peak)
 # In sides of the view.
 Window = Annotated[float, Meta(ge=1e-3, le=10)]
+# How far the maps of a keypoint and of a phrase agree, and from where on one is the other's name.
+Agreement = Annotated[float, Meta(ge=0, le=1)]
+NEAR_NAME = 0.5
 # Draws of noise and warped versions that are averaged.
 NOISES, WARPS = 4, 0

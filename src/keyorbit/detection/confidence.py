@@ -1,10 +1,10 @@
 """How far to trust a detection: a probability for each keypoint, and one that the tokens know the object at all.
 
-Heatmaps of any tokens on any object have peaks, whose rays meet somewhere: scores and reprojection errors alone do not
-tell a chair from a cheetah. What does is how the whole object fits the tokens' constellation, beside how the objects
-did that they were found on (:class:`keyorbit.diffusion.tokens.Statistics`). Both probabilities are logistic regressions
-of a few such differences, whose weights are constants that ``benchmarks/calibration.py`` fitted; docs/confidence.md has
-their measurement. None grows with anything that speaks against the object.
+Heatmaps of any tokens on any object have peaks, whose rays meet somewhere: neither scores nor reprojection errors alone
+tell a chair from a cheetah. What does is how far the keypoints stray from their places in the tokens' constellation,
+beside how far they did on the objects that the tokens were found on (:class:`keyorbit.diffusion.tokens.Statistics`).
+Both probabilities are logistic regressions of that and of the 3D scores. Their weights are constants, which
+``benchmarks/calibration.py`` fitted; docs/confidence.md has what was measured.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from keyorbit.geometry.keypoints import Keypoints3D
 
 # The limits between the verdicts, as probabilities that the tokens know the object.
 SURE, KNOWN = 0.8, 0.5
-# What a clue counts at most, both ways: beyond it one clue would outweigh all others.
-_FIT, _MARGIN, _EVIDENCE, _STRAY = 8.0, 2.0, 4.0, 1.0
+# What the stray counts at most, radii: beyond it one keypoint would outweigh all others.
+_STRAY = 1.0
 
-# Of fit, margin and evidence beside the statistics, of the mean 3D score, and the constant.
-OBJECT = (0.9, 1.5, 1.0, 8.0, -2.0)
-# Of a keypoint's evidence and stray beside the statistics, of its 3D score, of the object's logit, and the constant.
-KEYPOINT = (0.5, -3.0, 2.0, 0.5, 0.0)
+# Of the mean stray beside the statistics, of the mean 3D score, and the constant.
+OBJECT = (-22.509, 5.076, 0.068)
+# Of a keypoint's stray beside the statistics, of its 3D score, of the object's logit, and the constant.
+KEYPOINT = (-6.096, 2.147, 0.891, -1.636)
 
 Verdict = Literal["known", "doubtful", "unknown"]
 _COLOURS: dict[Verdict, str] = {"known": "#007A55", "doubtful": "#8A5A00", "unknown": "#B3261E"}
@@ -94,34 +94,22 @@ def confidence_of(
     return Confidence(float(logit.sigmoid()), weighed(own, KEYPOINT).sigmoid())
 
 
-def object_clues(reading: Reading, points: Keypoints3D, statistics: Statistics) -> Float[Tensor, "4"]:
-    """Fit, margin and mean evidence beside the statistics, in nats, and the mean 3D score."""
-    evidence = reading.strength - reading.strength.new_tensor(statistics.evidence)
-    return torch.stack(
-        [
-            (reading.fit - statistics.fit).clamp(-_FIT, _FIT),
-            (reading.margin - statistics.margin).clamp(-_MARGIN, _MARGIN),
-            evidence.mean().clamp(-_EVIDENCE, _EVIDENCE),
-            points.score.mean(),
-        ]
-    )
+def object_clues(reading: Reading, points: Keypoints3D, statistics: Statistics) -> Float[Tensor, "2"]:
+    """Mean stray beside the statistics, in radii, and mean 3D score."""
+    return torch.stack([_stray(reading, statistics).mean(), points.score.mean()])
 
 
 def keypoint_clues(
     reading: Reading, points: Keypoints3D, statistics: Statistics, logit: Float[Tensor, ""]
-) -> Float[Tensor, "keypoint 4"]:
-    """Of each keypoint: evidence and stray beside the statistics, its 3D score, and the object's logit."""
-    evidence = reading.strength - reading.strength.new_tensor(statistics.evidence)
-    stray = reading.stray - reading.stray.new_tensor(statistics.stray)
-    return torch.stack(
-        [
-            evidence.clamp(-_EVIDENCE, _EVIDENCE),
-            stray.clamp(-_STRAY, _STRAY),
-            points.score,
-            logit.expand(len(evidence)),
-        ],
-        dim=-1,
-    )
+) -> Float[Tensor, "keypoint 3"]:
+    """Of each keypoint: stray beside the statistics, in radii, 3D score, and the object's logit."""
+    stray = _stray(reading, statistics)
+    return torch.stack([stray, points.score, logit.expand(len(stray))], dim=-1)
+
+
+def _stray(reading: Reading, statistics: Statistics) -> Float[Tensor, " keypoint"]:
+    beyond: Tensor = reading.stray - reading.stray.new_tensor(statistics.stray)
+    return beyond.clamp(-_STRAY, _STRAY)
 
 
 def weighed(clues: Float[Tensor, "*batch clue"], weights: tuple[float, ...]) -> Float[Tensor, "*batch"]:

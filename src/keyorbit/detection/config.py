@@ -22,9 +22,6 @@ that have a constellation, on upright views |
 
     Attributes:
         noises: draws of noise that are averaged; more give steadier keypoints, and cost as much more time.
-        blind: so many of the draws of noise are without the input picture, fewer than ``noises``; default 0. Where the
-            model takes a front for a rear in the picture, it often sees it right in the views. Models without a
-            condition pass have no use for it.
         warps: warped versions that are averaged besides.
         peak: a view's place: ``soft`` is the expected position, ``window`` the expected position near the peak,
             ``argmax`` the peak's pixel. None is ``soft``, but ``window`` for the attention of a single view, which is
@@ -36,6 +33,9 @@ that have a constellation, on upright views |
         space: see the table; None chooses between the first two.
         nearness: standard deviation of the Gaussian about the common point, in sides of the view. A view that marks
             something else has a low score there.
+        blind: so many of the draws of noise are without the input picture, fewer than ``noises``; default 0. Where the
+            model takes a front for a rear in the picture, it often sees it right in the views. Models without a
+            condition pass have no use for it.
 
     Raises:
         InputError: a value is out of its range.
@@ -43,12 +43,12 @@ that have a constellation, on upright views |
 
     noises: Count = NOISES
     warps: Amount = WARPS
-    blind: Amount = 0
     peak: Peak | None = None
     window: Window = 0.12
     seed: Seed = 0
     space: Space | None = None
     nearness: Window = 0.08
+    blind: Amount = 0
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -238,6 +238,7 @@ class KeypointDetector:
             framing,
             found.reading,
             confidence_of(found.reading, points, self.tokens.info.statistics),
+            names=self.tokens.info.names,
         )
 
     def _input_score(self, heatmaps: Float[Tensor, "token side side"], picture: Image.Image) -> Float[Tensor, " token"]:

@@ -33,6 +33,7 @@ class Detection:
             the input picture are told; None for a model of a single view.
         reading: how the object fits the tokens' constellation; None where it was not read by one.
         confidence: how far to trust all this; None where that is not known, see :mod:`keyorbit.detection.confidence`.
+        names: of the keypoints, an empty one where a keypoint has none; none at all where nobody gave them.
         withheld: keypoints that are kept out of pictures and files, by their numbers.
     """
 
@@ -50,6 +51,7 @@ class Detection:
     reading: Reading | None = None
     confidence: Confidence | None = None
     withheld: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def input_square(self) -> Image.Image:

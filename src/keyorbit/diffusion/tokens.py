@@ -22,7 +22,7 @@ from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import Amount, Count, Finite, NotNegative, from_values, short
+from keyorbit.values import Amount, Count, NotNegative, from_values, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
 _FORMATS = "keyorbit-tokens-"
@@ -41,27 +41,12 @@ class Statistics:
 
     Attributes:
         objects: how many were read.
-        evidence: of each keypoint, mean over these objects, nats a view
-            (:attr:`keyorbit.geometry.evidence.Evidence.strength`).
-        stray: distance of each keypoint from its place, mean over these objects, radii.
-        fit: of the best turn, mean over these objects, nats a token (:class:`keyorbit.geometry.constellation.Reading`).
-        margin: the same of the turn's margin.
+        stray: distance of each keypoint from its place, mean over these objects, radii
+            (:class:`keyorbit.geometry.constellation.Reading`).
     """
 
     objects: Count
-    evidence: tuple[Finite, ...]
     stray: tuple[NotNegative, ...]
-    fit: Finite
-    margin: Finite
-
-    def __post_init__(self) -> None:
-        if len(self.stray) != len(self.evidence):
-            raise InputError(f"evidence is of {len(self.evidence)} keypoints, and stray of {len(self.stray)}")
-
-    def select(self, numbers: Sequence[int]) -> "Statistics":
-        """Those of some keypoints, in that order."""
-        evidence, stray = (tuple(values[i] for i in numbers) for values in (self.evidence, self.stray))
-        return replace(self, evidence=evidence, stray=stray)
 
 
 @dataclass(frozen=True)
@@ -89,7 +74,8 @@ class TokensInfo:
             covariance; see :mod:`keyorbit.geometry.alignment`.
         cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of: the
             name of a rig, or a file of cameras.
-        names: of the keypoints, in their order; empty where they have none.
+        names: of the keypoints, in their order, an empty one where a keypoint has none; none at all where nobody gave
+            them.
         cameras_mark: a short hash of these cameras, if they are from a file, which may change. Empty for others, and in
             tokens of earlier versions.
         layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
@@ -116,7 +102,7 @@ class TokensInfo:
     places: tuple[_Point, ...] = ()
     form: tuple[_Point, ...] = ()
     cameras_of: str = ""
-    names: tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] = ()
+    names: tuple[Annotated[str, Meta(max_length=200)], ...] = ()
     layout: str = ""
     cameras_mark: str = ""
     statistics: Statistics | None = None
@@ -237,7 +223,7 @@ class Tokens(nn.Module, HubTokens):
         places = tuple(self.info.places[i] for i in numbers) if self.info.places else ()
         names = tuple(self.info.names[i] for i in numbers) if self.info.names else ()
         known = self.info.statistics
-        statistics = None if known is None else known.select(numbers)
+        statistics = None if known is None else replace(known, stray=tuple(known.stray[i] for i in numbers))
         places += self.info.places[len(self) :]
         info = replace(self.info, pairs=pairs, places=places, names=names, statistics=statistics)
         return Tokens(self.embedding.detach()[indices], info, self.helpers)
@@ -303,9 +289,9 @@ class Tokens(nn.Module, HubTokens):
             raise InputError(
                 f"{path} holds {len(info.names)} names for {len(embedding)} tokens: there must be one for each, or none"
             )
-        if info.statistics is not None and len(info.statistics.evidence) != len(embedding):
+        if info.statistics is not None and len(info.statistics.stray) != len(embedding):
             raise InputError(
-                f"{path} holds statistics of {len(info.statistics.evidence)} keypoints for {len(embedding)} tokens: "
+                f"{path} holds statistics of {len(info.statistics.stray)} keypoints for {len(embedding)} tokens: "
                 "there must be those of each, or none"
             )
         place = found_from(path, info.model, header.model_folder, info.model_fingerprint)

@@ -7,7 +7,7 @@ import torch
 from keyorbit.diffusion.tokens import Statistics, Tokens
 from keyorbit.discovery.run import DiscoveryRun
 from keyorbit.geometry.alignment import Form
-from keyorbit.geometry.constellation import Reading, read_constellation
+from keyorbit.geometry.constellation import read_constellation
 from keyorbit.geometry.heatmaps import normalize
 
 # Objects that are read at most: more do not change a mean.
@@ -28,20 +28,13 @@ def with_statistics(run: DiscoveryRun, tokens: Tokens) -> Tokens:
     form = Form.from_rows(torch.tensor(info.form, device=source.device)) if info.form else None
     rows = torch.cat([tokens.embedding.detach(), tokens.helpers]).to(source.device)
     unwarped = source.versions // (1 + run.config.prepare.warps)
-    found: list[Reading] = []
+    found = []
     for batch in run.batches(range(min(len(source), MOST))):
         maps = run.heatmaps(run.maps(batch, rows.expand(len(batch), -1, -1), run.config.temperature))
         _, _, distances = run.outlines(batch)
         for seen, distance in zip(normalize(maps[:, :unwarped].mean(1)), distances, strict=True):
             shape = run.config.constellation
-            found.append(read_constellation(seen, rig, places, distance, shape, count=len(tokens), form=form))
-    return Tokens(tokens.embedding, replace(info, statistics=statistics_of(found)), tokens.helpers)
-
-
-def statistics_of(readings: list[Reading]) -> Statistics:
-    """The means over some readings of the same tokens."""
-    evidence, stray = (
-        torch.stack([getattr(one, name) for one in readings]).mean(0).tolist() for name in ("strength", "stray")
-    )
-    fit, margin = (float(torch.stack([getattr(one, name) for one in readings]).mean()) for name in ("fit", "margin"))
-    return Statistics(len(readings), tuple(evidence), tuple(stray), fit, margin)
+            reading = read_constellation(seen, rig, places, distance, shape, count=len(tokens), form=form)
+            found.append(reading.stray)
+    statistics = Statistics(len(found), tuple(torch.stack(found).mean(0).tolist()))
+    return Tokens(tokens.embedding, replace(info, statistics=statistics), tokens.helpers)

@@ -21,22 +21,16 @@ from keyorbit.geometry.hull import search_volume, surface_points
 
 # Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
 _HOPELESS = 60.0
-# Turns further than this from the best one are others, and not the same one read less well. Degrees.
-_ANOTHER = 60.0
 
 
 @dataclass(frozen=True, eq=False)
 class Reading(Evidence):
-    """Keypoints in space, and how well the whole object fits the constellation.
+    """Keypoints in space, and how far each is from where the constellation has it.
 
     Attributes:
-        fit: log-likelihood of all tokens in the best turn, nats a token.
-        margin: by how much that exceeds the best turn that is more than 60° away, nats a token; 0 if none is tried.
-        stray: distance of each keypoint from its place on the constellation, radii.
+        stray: distance of each keypoint from its place, on an object of this form in the best turn, radii.
     """
 
-    fit: Float[Tensor, ""]
-    margin: Float[Tensor, ""]
     stray: Float[Tensor, " keypoint"]
 
     def cpu(self) -> "Reading":
@@ -118,8 +112,7 @@ def read_constellation(
     points, value = grid[likely], value[:, likely]
     rotations = turns(config.angles).to(points)
     under, places = turned((points - middle.to(points)) / radius, rotations), places.to(points)
-    scores = turn_scores(config.trust * value, under, places, config.wide, config.absent)
-    best = scores.argmax()
+    best = turn_scores(config.trust * value, under, places, config.wide, config.absent).argmax()
     own = places[:count]
     if config.stretch and form is not None and distance is not None:
         surface = (surface_points(distance, cameras) - middle.to(points)) / radius
@@ -128,14 +121,7 @@ def read_constellation(
     found = refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance)
     where = (found.xyz - middle.to(points)) / radius @ rotations[best].mT
     stray = torch.linalg.vector_norm(where - own.to(where), dim=-1)
-    return Reading(found.xyz, found.covariance, found.strength, scores.max(), _margin(scores, best), stray)
-
-
-def _margin(scores: Float[Tensor, " angle"], best: Int[Tensor, ""]) -> Float[Tensor, ""]:
-    steps = (torch.arange(len(scores), device=scores.device) - best).abs()
-    away = torch.minimum(steps, len(scores) - steps) * (360 / len(scores))
-    others = scores.masked_fill(away <= _ANOTHER, -torch.inf).max()
-    return torch.where(others.isfinite(), scores.max() - others, 0.0)
+    return Reading(found.xyz, found.covariance, found.strength, stray)
 
 
 def upright(cameras: Cameras) -> bool:

@@ -14,6 +14,8 @@ _FINE = 640
 _EVEN = 1e-3
 # How much steeper the edge is than the filter leaves it.
 _STEEP = 1.6
+# Pixels from which the colours of an edge are taken: first far, then near.
+_REACH = 8.0, 2.0
 # From this alpha on, of 255, a pixel keeps the picture's own colour.
 _OPAQUE = 250
 
@@ -40,7 +42,7 @@ def cut_by(image: Image.Image, mask: Float[ndarray, "height width"], soft: bool)
     alpha = _stretched(mask, size)
     if soft:
         alpha = _edge(small, alpha, max(1, round(size[0] / mask.shape[1])))
-    colors = Image.fromarray((_own_colors(small, alpha, max(size) / 200) * 255).round().astype(np.uint8))
+    colors = Image.fromarray((_own_colors(small, alpha) * 255).round().astype(np.uint8))
     band = Image.fromarray((alpha * 255).round().astype(np.uint8))
     if size != rgb.size:
         # Within the object its pixels stay as they are; in the band about its edge the colours are smooth anyway.
@@ -91,7 +93,7 @@ def _edge(
 
 
 def _own_colors(
-    rgb: Float[ndarray, "rows columns 3"], alpha: Float[ndarray, "rows columns"], reach: float
+    rgb: Float[ndarray, "rows columns 3"], alpha: Float[ndarray, "rows columns"]
 ) -> Float[ndarray, "rows columns 3"]:
     """The object's colours, also where it covers pixels in part: blur fusion (Forte, ICIP 2021), a wide and a narrow.
 
@@ -99,7 +101,7 @@ def _own_colors(
     of the pixel is shared between them.
     """
     colors = rgb
-    for width in (max(3.0, 3 * reach), max(1.0, reach)):
+    for width in _REACH:
         share = alpha[..., None]
         weight = gaussian_filter(alpha, width)[..., None]
         inner = gaussian_filter(colors * share, (width, width, 0)) / (weight + 1e-5)

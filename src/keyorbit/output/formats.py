@@ -37,16 +37,18 @@ def keypoints_dict(
     framing: Framing | None = None,
     confidence: Confidence | None = None,
     withheld: Sequence[int] = (),
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return one object's keypoints, in every view (unit square) and in 3D (world units), with the cameras.
 
     ``pairs`` are keypoints that mark mirror images of each other. ``framing`` tells which square of the input picture
     its places are in, and which one the model was shown. ``confidence`` tells how far to trust each keypoint and the
-    whole object. ``withheld`` are keypoints of too little of it. The other numbers are those of :class:`Keypoints3D`.
+    whole object. ``withheld`` are keypoints of too little of it. ``names`` are the keypoints' own, if they have some.
+    The other numbers are those of :class:`Keypoints3D`.
     """
     colors = palette(flat.xy.shape[1])
     keypoints: list[dict[str, Any]] = [
-        {"index": i, "name": keypoint_name(i), "color": color} for i, color in enumerate(colors)
+        {"index": i, "name": keypoint_name(i, names), "color": color} for i, color in enumerate(colors)
     ]
     if points is not None:
         for i, entry in enumerate(keypoints):
@@ -96,6 +98,7 @@ def coco_dict(
     items: Sequence[tuple[str, int, int, Float[Tensor, "keypoint 2"], Float[Tensor, " keypoint"]]],
     num_keypoints: int,
     skeleton: Sequence[Edge] = (),
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return pictures (file, width, height, xy, score) as the content of a COCO keypoint file.
 
@@ -136,7 +139,7 @@ def coco_dict(
         "id": 1,
         "name": "object",
         "supercategory": "",  # with one, Datumaro takes it for a part of another category
-        "keypoints": [keypoint_name(k) for k in range(num_keypoints)],
+        "keypoints": [keypoint_name(k, names) for k in range(num_keypoints)],
         "skeleton": [[first + 1, second + 1] for first, second in skeleton],
         "keypoint_colors": palette(num_keypoints),
     }
@@ -154,14 +157,19 @@ def _box(
 
 
 def write_csv(
-    folder: Path, name: str, flat: Keypoints2D, points: Keypoints3D | None, view_names: Sequence[str]
+    folder: Path,
+    name: str,
+    flat: Keypoints2D,
+    points: Keypoints3D | None,
+    view_names: Sequence[str],
+    names: Sequence[str] = (),
 ) -> None:
     """Write ``keypoints_2d.csv``, a row for each view and keypoint, and ``keypoints_3d.csv`` if there is 3D.
 
     A name that a spreadsheet would take for a formula begins with an apostrophe, which spreadsheets do not show.
 
     xy is in the unit square of the view, xyz in the world, and errors are in sides of the view, as in the JSON file.
-    The input picture is the view ``input``.
+    The input picture is the view ``input``. Where keypoints have ``names``, they are a last column.
 
     Raises:
         InputError: a file cannot be written.
@@ -169,16 +177,21 @@ def write_csv(
     views = list(zip(view_names, flat.xy, flat.score, strict=True))
     if flat.input_xy is not None and flat.input_score is not None:
         views.insert(0, ("input", flat.input_xy, flat.input_score))
+    named = [[keypoint_name(k, names)] if names else [] for k in range(flat.xy.shape[1])]
+    last = ["name"] if names else []
     rows = [
-        [name, view, k, *_rounded(xy[k]), _rounded(score[k])] for view, xy, score in views for k in range(len(score))
+        [name, view, k, *_rounded(xy[k]), _rounded(score[k]), *named[k]]
+        for view, xy, score in views
+        for k in range(len(score))
     ]
-    write_text(folder / "keypoints_2d.csv", _table(["object", "view", "keypoint", "x", "y", "score"], rows))
+    write_text(folder / "keypoints_2d.csv", _table(["object", "view", "keypoint", "x", "y", "score", *last], rows))
     if points is not None:
         columns = zip(points.xyz, points.score, points.reprojection_error, strict=True)
         rows = [
-            [name, k, *_rounded(xyz), _rounded(score), _rounded(error)] for k, (xyz, score, error) in enumerate(columns)
+            [name, k, *_rounded(xyz), _rounded(score), _rounded(error), *named[k]]
+            for k, (xyz, score, error) in enumerate(columns)
         ]
-        header = ["object", "keypoint", "x", "y", "z", "score", "reprojection_error"]
+        header = ["object", "keypoint", "x", "y", "z", "score", "reprojection_error", *last]
         write_text(folder / "keypoints_3d.csv", _table(header, rows))
 
 

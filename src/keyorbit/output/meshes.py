@@ -24,13 +24,18 @@ _PROPERTIES = "float x|float y|float z|uchar red|uchar green|uchar blue|uchar al
 
 
 def write_points(
-    path: Path, points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()
+    path: Path,
+    points: Keypoints3D,
+    cameras: Cameras | None = None,
+    skeleton: Sequence[Edge] = (),
+    names: Sequence[str] = (),
 ) -> None:
     """Write the 3D keypoints as ``.glb`` or ``.ply``. Points of score 0 are left out.
 
-    GLB, y up: a coloured sphere ``keypoint_03`` for each keypoint, line sets ``camera_view_2``, and ``skeleton`` if
-    edges are given. Sizes are relative to the object. The colour is a texture of one pixel, which glTF reads as sRGB; a
-    vertex colour would be read as linear light and look paler than in the other files.
+    GLB, y up: a coloured sphere for each keypoint, called ``keypoint_03`` or by its own of ``names``, line sets
+    ``camera_view_2``, and ``skeleton`` if edges are given. Sizes are relative to the object. The colour is a texture of
+    one pixel, which glTF reads as sRGB; a vertex colour would be read as linear light and look paler than in the other
+    files.
 
     PLY, z up: coloured points with the properties ``keypoint`` (number) and ``score``, and their names as comments. It
     has no edges, because trimesh drops a PLY's colours if there are any.
@@ -42,19 +47,19 @@ def write_points(
     check_edges(skeleton, len(points.score))
     kept = [k for k in range(len(points.score)) if float(points.score[k]) > 0]
     if path.suffix == ".ply":
-        write_bytes(path, _ply(points, kept).encode())
+        write_bytes(path, _ply(points, kept, names).encode())
     elif path.suffix == ".glb":
         if not kept and cameras is None:
             raise InputError(f"{path} would be empty: no keypoint has a score, and no cameras are given")
-        write_bytes(path, _scene(points, kept, cameras, skeleton).export(file_type="glb"))
+        write_bytes(path, _scene(points, kept, cameras, skeleton, names).export(file_type="glb"))
     else:
         raise InputError(f"{path} is neither .glb nor .ply")
 
 
-def _ply(points: Keypoints3D, kept: Sequence[int]) -> str:
+def _ply(points: Keypoints3D, kept: Sequence[int], names: Sequence[str]) -> str:
     colors = [rgb(color) for color in palette(len(points.score))]
     header = ["ply", "format ascii 1.0", "comment world of keyorbit: z up"]
-    header += [f"comment {keypoint_name(k)}" for k in kept]
+    header += [f"comment {keypoint_name(k, names)}" for k in kept]
     header += [f"element vertex {len(kept)}", *(f"property {name}" for name in _PROPERTIES.split("|")), "end_header"]
     rows = []
     for k in kept:
@@ -63,7 +68,13 @@ def _ply(points: Keypoints3D, kept: Sequence[int]) -> str:
     return "\n".join([*header, *rows, ""])
 
 
-def _scene(points: Keypoints3D, kept: Sequence[int], cameras: Cameras | None, skeleton: Sequence[Edge]) -> Any:
+def _scene(
+    points: Keypoints3D,
+    kept: Sequence[int],
+    cameras: Cameras | None,
+    skeleton: Sequence[Edge],
+    names: Sequence[str],
+) -> Any:
     import trimesh
 
     xyz = points.xyz.cpu().double().numpy()
@@ -72,7 +83,7 @@ def _scene(points: Keypoints3D, kept: Sequence[int], cameras: Cameras | None, sk
     for k in kept:
         place = np.eye(4)
         place[:3, 3] = xyz[k]
-        name = keypoint_name(k)
+        name = keypoint_name(k, names)
         ball = _ball(name, colors[k], _RADIUS * size)
         scene.add_geometry(ball, node_name=name, geom_name=name, transform=TO_Y_UP @ place)
     lines = {} if cameras is None else {f"camera_view_{i}": _frustum(cameras, i, size) for i in range(len(cameras))}

@@ -1,6 +1,7 @@
 """The colour and the name of each keypoint, the same in every picture, file and page."""
 
 import colorsys
+from collections.abc import Sequence
 
 # Okabe & Ito's eight colours, then eight found by search: any two of the sixteen are as far apart as the nearest of
 # the eight (0.075 in OKLab), to full colour vision and with protanopia, deuteranopia or tritanopia.
@@ -36,9 +37,10 @@ def luminance(color: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def keypoint_name(index: int) -> str:
-    """Return the name of a keypoint in every file, such as ``keypoint_03``."""
-    return f"keypoint_{index:02d}"
+def keypoint_name(index: int, names: Sequence[str] = ()) -> str:
+    """Return a keypoint's name in every file: its own of ``names``, or such as ``keypoint_03`` where it has none."""
+    own = names[index] if names else ""
+    return own or f"keypoint_{index:02d}"
 
 
 def _hex(*channels: float) -> str:

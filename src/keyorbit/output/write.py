@@ -95,13 +95,14 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
             detection.framing,
             detection.confidence,
             detection.withheld,
+            detection.names,
         )
         write_json(folder / "keypoints.json", found)
     if "csv" in formats:
-        write_csv(folder, detection.name, flat, points, names)
+        write_csv(folder, detection.name, flat, points, names, detection.names)
     if points is not None:
         for suffix in [name for name in ("glb", "ply") if name in formats]:
-            write_points(folder / f"points.{suffix}", points, flat.cameras, skeleton)
+            write_points(folder / f"points.{suffix}", points, flat.cameras, skeleton, detection.names)
         if "colmap" in formats:
             height, width = detection.views.shape[-2:]
             pictured = [f"{name}.png" for name in names]
@@ -120,7 +121,7 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
         Image.fromarray(picture).save(folder / f"{name}.png")
         items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
     if "coco" in formats:
-        write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton=skeleton))
+        write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton, detection.names))
     titles = [name.replace("_", " ") for name in names]
     camera, crosses = detection.input_camera, None
     if camera is not None and points is not None and float(camera.score) > 0:

@@ -89,6 +89,9 @@ def render(
         InputError: embreex, the ray caster, is not installed.
     """
     _require_embree()
+    if surface.look is not None and len(cameras) > 1:  # view by view: large pictures of files' textures fill the memory
+        each = (cameras.select([i]) for i in range(len(cameras)))
+        return np.concatenate([render(surface, one, size, light, supersample) for one in each])
     light = light or Light()
     origins, directions = _rays(cameras, size * supersample)
     if surface.look is not None and surface.look.see_through:
@@ -230,19 +233,13 @@ def _shade(
     light: Light,
 ) -> Float[ndarray, "ray 4"]:
     """Compute colours and alpha of the faces that the rays hit, with two-sided Lambert shading."""
-    import trimesh
-
     normal = surface.mesh.face_normals[face]
     facing = np.sign(-(normal * directions).sum(1, keepdims=True))
     lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
     lit = light.ambient + light.diffuse * np.clip((normal * facing) @ lamp, 0, None)
     alpha, glow = np.ones((len(face), 1)), np.zeros((1, 3))
     if surface.look is not None:
-        at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
-        with np.errstate(all="ignore"):  # a triangle so thin that it has no inside
-            weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
-        weights = np.clip(np.nan_to_num(weights, nan=1 / 3), 0, 1)
-        weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)
+        weights = _corner_weights(surface, surface.look, face, origins, directions)
         rgba, glow = colors_at(surface.look, face, weights), glow_at(surface.look, face, weights)
         color, alpha = rgba[:, :3], rgba[:, 3:]
     else:
@@ -250,6 +247,26 @@ def _shade(
         if surface.face_paint is not None:
             color = _patterned(surface, surface.face_paint[face], face, color, origins, directions)
     return np.concatenate([np.clip(color * lit[:, None] + glow, 0, 1), alpha], axis=1)
+
+
+def _corner_weights(
+    surface: Surface,
+    look: Appearance,
+    face: ndarray,
+    origins: Float[ndarray, "ray 3"],
+    directions: Float[ndarray, "ray 3"],
+) -> Float[ndarray, "ray 3"]:
+    """Return how near the places that rays hit are to the corners of their faces; where it matters."""
+    import trimesh
+
+    if look.corner_uv is None and look.corner_colors is None:
+        return np.full((len(face), 3), 1 / 3)
+    at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
+    with np.errstate(all="ignore"):  # a triangle so thin that it has no inside
+        weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
+    weights = np.clip(np.nan_to_num(weights, nan=1 / 3), 0, 1)
+    found: ndarray = weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)
+    return found
 
 
 def _patterned(

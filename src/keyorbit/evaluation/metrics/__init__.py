@@ -3,7 +3,12 @@
 Lengths are in the unit of the given points: sides of the view for xy, world units for 3D.
 """
 
-from keyorbit.evaluation.metrics.correspondence import dual_alignment_score, label_free_correspondence, repeatability
+from keyorbit.evaluation.metrics.correspondence import (
+    distinct_repeatability,
+    dual_alignment_score,
+    label_free_correspondence,
+    repeatability,
+)
 from keyorbit.evaluation.metrics.iou import geodesic_iou, hungarian_iou, snapped_iou
 from keyorbit.evaluation.metrics.landmarks import (
     apply_landmark_map,
@@ -50,6 +55,7 @@ __all__ = [
     "apply_landmark_weights",
     "best_rotation",
     "coverage",
+    "distinct_repeatability",
     "dual_alignment_score",
     "extent_coverage",
     "fit_landmark_map",

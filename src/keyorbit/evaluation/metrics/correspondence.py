@@ -91,3 +91,24 @@ def repeatability(
     went = keypoints @ motion[:, :3, :3].mT + motion[:, None, :3, 3]
     distance = nearest_distance(moved_keypoints, went, mask)
     return mean_of_means((distance < threshold).to(distance.dtype), moved_mask)
+
+
+def distinct_repeatability(
+    keypoints: Float[Tensor, "item keypoint 3"],
+    moved_keypoints: Float[Tensor, "item keypoint 3"],
+    motion: Float[Tensor, "item 4 4"],
+    threshold: float,
+) -> Float[Tensor, ""]:
+    """Compute the share of keypoints found again as themselves after a motion: near, and with no other nearer.
+
+    With the motion x ↦ Ax + b as in `repeatability`, keypoint k of the moved object, q_k, counts if
+    |q_k − (A·p_k + b)| ≤ `threshold` and no other keypoint's moved place A·p_j + b is nearer to q_k. In `repeatability`
+    any keypoint answers for any other, and `pck` of q and the moved p is met by keypoints that all lie in one spot,
+    since the object's middle is found again from everywhere; here these stand in one another's way. Ties go to the
+    smaller index.
+    """
+    went = keypoints @ motion[:, :3, :3].mT + motion[:, None, :3, 3]
+    distance = all_distances(moved_keypoints, went)
+    own = distance.diagonal(dim1=1, dim2=2)
+    nearest = distance.argmin(dim=2) == torch.arange(distance.shape[2], device=distance.device)
+    return ((own <= threshold) & nearest).to(distance.dtype).mean()

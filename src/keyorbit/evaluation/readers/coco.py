@@ -13,7 +13,7 @@ Studio measure them. COCO's own keypoints are numbers of pixels: they are half a
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +111,7 @@ def read_coco(path: Path, split: str, category: str = "") -> ObjectDataset:
     data = json_of(path, "COCO")
     check_format(data, path)
     told = from_values(_Coco, data, str(path), others=True)
-    landmarks = _landmarks(told.categories, category, path)
+    landmarks = _landmarks(_numbered(told), category, path)
     images = _images(told.images, path)
     skipped: Counter[str] = Counter()
     annotations = []
@@ -149,6 +149,27 @@ def _left_out(told: _Marked, place: tuple[int, int] | None, without: Set[str]) -
     if _key(told.category_id) in without and len(told.keypoints) != 3 * place[1]:
         return "of categories that list no keypoints"  # CVAT's single points, beside skeletons
     return "" if any(told.keypoints[2::3]) else "whose keypoints are all unmarked"
+
+
+def _numbered(told: _Coco) -> tuple[_Category, ...]:
+    """Return the categories with numbers for names where none of them lists keypoints, but its annotations have some.
+
+    So are the files of faces (300-W, WFLW, AFLW, COFW, LaPa) that MMPose trains on. A single point is no skeleton.
+    """
+    if any(kind.keypoints for kind in told.categories):
+        return told.categories
+    lengths = [{len(a.keypoints) for a in _of(kind, told) if a.keypoints} for kind in told.categories]
+    counts = [each.pop() // 3 if len(each) == 1 else 0 for each in lengths]
+    return tuple(
+        replace(kind, keypoints=tuple(f"landmark {i}" for i in range(count))) if count > 1 else kind
+        for kind, count in zip(told.categories, counts, strict=True)
+    )
+
+
+def _of(kind: _Category, told: _Coco) -> list[_Marked]:
+    """The annotations of a category; all of them where it is the only one."""
+    only = len(told.categories) == 1
+    return [marked for marked in told.annotations if only or _key(marked.category_id) == _key(kind.id)]
 
 
 def _landmarks(categories: Sequence[_Category], wanted: str, path: Path) -> _Landmarks:

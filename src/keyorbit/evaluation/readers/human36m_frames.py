@@ -50,7 +50,7 @@ def read_human36m_frames(folder: Path, split: str) -> ObjectDataset:
     if not frames:
         raise InputError(f"no picture of {_WHAT} is left to read: {folder} has none of {', '.join(ACTIONS)}")
 
-    def make(i: int, shift: Sequence[float] = (0.0, 0.0)) -> ObjectViews:
+    def make(i: int, shift: Sequence[int] = (0, 0)) -> ObjectViews:
         picture, xy = frames[i]
         camera, action = picture.parent, picture.parents[2]
         name = f"{action.parent.name}_{action.name}_{camera.name}_{picture.stem[4:]}".replace(" ", "_")
@@ -85,7 +85,7 @@ def _frames(action: Path) -> list[tuple[Path, Float[ndarray, "32 2"]]]:
     return each
 
 
-def person_square(xy: Float[ndarray, "32 2"], size: tuple[int, int], shift: Sequence[float] = (0.0, 0.0)) -> Box:
+def person_square(xy: Float[ndarray, "32 2"], size: tuple[int, int], shift: Sequence[int] = (0, 0)) -> Box:
     """The square about the joints with the margin, moved by the shift, as far as the picture of that size reaches."""
     low, high = xy.min(0), xy.max(0)
     side = (high - low).max()

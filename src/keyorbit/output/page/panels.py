@@ -42,6 +42,7 @@ class Mark:
         x: in percent of the picture's width.
         y: in percent of its height.
         score: 0…1.
+        name: its own, or its number's.
         hollow: whether it is drawn as an empty ring, since it means nothing.
     """
 
@@ -49,6 +50,7 @@ class Mark:
     x: float
     y: float
     score: float
+    name: str
     hollow: bool = False
 
     @property
@@ -83,12 +85,14 @@ class Row:
         score: 0…1.
         error: reprojection error in percent of a view's side; None without 3D.
         strip: its heatmaps as a data URL.
+        name: its own; empty without one.
     """
 
     index: int
     score: float
     error: float | None
     strip: str
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
     first = 0 if titles[0] == "input" or len(titles) == 1 else 1
     seen = [()] * len(pictures) if truth is None else _landmarks(truth, first, len(pictures))
     tiles = tuple(
-        Tile(title, data_url(picture), _marks(xy, score, not detection.trusted), landmarks)
+        Tile(title, data_url(picture), _marks(xy, score, detection), landmarks)
         for title, picture, xy, score, landmarks in zip(titles, pictures, places, scores, seen, strict=True)
     )
     rows = tuple(
@@ -138,6 +142,7 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
             float(flat.score[0, k] if points is None else points.score[k]),
             None if points is None else 100 * float(points.reprojection_error[k]),
             heat_strip(heat[:, k]),
+            detection.names[k] if detection.names else "",
         )
         for k in range(flat.xy.shape[1])
     )
@@ -193,9 +198,14 @@ def _encode(image: Image.Image, kind: str, **options: Any) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _marks(xy: Float[Tensor, "keypoint 2"], score: Float[Tensor, " keypoint"], hollow: bool) -> tuple[Mark, ...]:
-    values = zip((100 * xy).tolist(), score.tolist(), strict=True)
-    return tuple(Mark(k, round(x, 2), round(y, 2), round(value, 3), hollow) for k, ((x, y), value) in enumerate(values))
+def _marks(
+    xy: Float[Tensor, "keypoint 2"], score: Float[Tensor, " keypoint"], detection: Detection
+) -> tuple[Mark, ...]:
+    values, names, hollow = (100 * xy).tolist(), detection.names, not detection.trusted
+    return tuple(
+        Mark(k, round(x, 2), round(y, 2), round(value, 3), keypoint_name(k, names), hollow)
+        for k, ((x, y), value) in enumerate(zip(values, score.tolist(), strict=True))
+    )
 
 
 def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str, float, float], ...]]:
@@ -228,7 +238,13 @@ def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) 
         return None
     colors = palette(len(points.score))
     named = [
-        {"k": k, "name": keypoint_name(k), "color": color, "ink": ink(color), "xyz": _round(points.xyz[k].tolist())}
+        {
+            "k": k,
+            "name": keypoint_name(k, detection.names),
+            "color": color,
+            "ink": ink(color),
+            "xyz": _round(points.xyz[k].tolist()),
+        }
         | {"score": round(float(points.score[k]), 3), "faint": float(points.score[k]) < FAINT or not detection.trusted}
         for k, color in enumerate(colors)
     ]
