@@ -17,7 +17,7 @@ same settings goes on from them.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean, median
 
@@ -211,22 +211,26 @@ def read(world: World, reader: Callable[[ko.ObjectViews], Keypoints3D]) -> Found
     return Found(torch.stack(fit), torch.stack(points), errors.median())
 
 
-def read_tokens(world: World, tokens: ko.Tokens, backend: Zero123PlusBackend | None = None) -> Found:
+def read_tokens(
+    world: World, tokens: ko.Tokens, backend: Zero123PlusBackend | None = None, detect: ko.DetectConfig | None = None
+) -> Found:
     """What tokens find."""
-    detector = ko.KeypointDetector(backend or world.backend, tokens)
+    detector = ko.KeypointDetector(backend or world.backend, tokens, detect)
     return read(world, lambda thing: world.work.detect_all(detector, [thing])[0].keypoints_3d)
 
 
-def discovered(world: World, config: ko.DiscoverConfig, blank: bool = False) -> Found:
-    """Discovery as it is, by default with the trained model."""
+def discovered(
+    world: World, config: ko.DiscoverConfig, blank: bool = False, detect: ko.DetectConfig | None = None
+) -> Found:
+    """Discovery as it is, by default with the trained model and read as it is by default."""
     backend = world.blank if blank else world.backend
     path = None if blank else world.keep_in(f"tokens_{config.seed}.safetensors")
     if path is not None and path.is_file():
-        return read_tokens(world, ko.Tokens.load(path))
+        return read_tokens(world, ko.Tokens.load(path), detect=detect)
     tokens = world.work.discover(backend, world.train, config)
     if path is not None:
         tokens.save(path)
-    return read_tokens(world, tokens, backend)
+    return read_tokens(world, tokens, backend, detect)
 
 
 def nearest_neighbours(world: World, config: ko.DiscoverConfig) -> Found:
@@ -270,19 +274,20 @@ def shape(turned: bool) -> Callable[[World, ko.DiscoverConfig], Figures | None]:
 
 ROWS = (
     Row("discovered", discovered),
+    Row("discovered, half the draws without the picture", partial(discovered, detect=ko.DetectConfig(blind=2))),
     Row("random tokens", lambda world, config: read_tokens(world, untrained(world.backend, config))),
     Row("nearest neighbours of features", nearest_neighbours),
     Row("tokens of the nearest procedural kind", shipped, False),
     Row("phrases, no discovery", told_by_phrases, False),
     Row("mean shape", shape(False), False),
     Row("mean shape, heading known", shape(True), False),
-    Row("untrained UNet", lambda world, config: discovered(world, config, True)),
+    Row("untrained UNet", partial(discovered, blank=True)),
 )
 
 
 def found_by(row: Row, world: World, config: ko.DiscoverConfig) -> Figures | None:
     """The figures of a row; keypoints that were kept are not sought again."""
-    path = world.keep_in(f"{row.name.replace(' ', '_')}_{config.seed}.safetensors")
+    path = world.keep_in(f"{row.name.replace(' ', '_').replace(',', '')}_{config.seed}.safetensors")
     if path is not None and path.is_file():
         return figures(world, Found(**load_file(path)))
     found = row.run(world, config)

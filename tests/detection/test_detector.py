@@ -25,6 +25,7 @@ from keyorbit.evaluation.evaluate import detect_all
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy
 from keyorbit.geometry.hull import beside_silhouette, silhouette_distance
+from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.pictures import (
@@ -287,3 +288,16 @@ def test_objects_that_are_detected_together_are_those_detected_alone(backend, ob
 def test_tokens_of_another_width_are_refused(backend):
     with pytest.raises(InputError, match=r"these tokens have width 3, and the model .* takes \d+"):
         KeypointDetector(backend, Tokens(torch.zeros(4, 3)))
+
+
+def test_blind_draws_do_not_count_on_the_input_picture(backend, objects):
+    """Where they would show an empty one; and one draw at least sees it."""
+    tokens = untrained(backend, SMALL)
+    one, half = (KeypointDetector(backend, tokens, config) for config in (DetectConfig(1), DetectConfig(2, blind=1)))
+    alone, both = one.detect_object(objects[0]), half.detect_object(objects[0])
+    torch.testing.assert_close(both.input_heatmaps.sum((-2, -1)), torch.ones(3))
+    assert not torch.allclose(both.heatmaps, alone.heatmaps, atol=1e-3)
+    maps = half._heatmaps(half.record(objects[0]), "condition", Layout(1, 1))
+    torch.testing.assert_close(both.input_heatmaps, maps[0, 0, :3])
+    with pytest.raises(InputError, match="blind is 2: of 2 noises it may be 0 to 1"):
+        DetectConfig(2, blind=2)

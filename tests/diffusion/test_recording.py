@@ -134,3 +134,25 @@ def test_the_cache_gives_the_unets_own_maps(backend, objects, kind):
             same = [layer.maps.mean(1) for layer in direct if layer.size == ours.size]
             expected = torch.stack(same).sum(0) * len(cached) / len(direct)
             torch.testing.assert_close(ours.maps[:, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_blind_draws_are_those_of_the_negative_condition_and_the_others_stay(backend, objects):
+    """Of three draws of noise of each of two timesteps, the last one is without the input picture."""
+    shown = PrepareConfig(noises=3).settled((100, 300))
+    sighted = RecordConfig(("*",), "logits", shown, condition=True)
+    blind = replace(sighted, blind=1)
+    assert (sighted.sighted, blind.sighted) == ([*range(6)], [0, 1, 3, 4])
+    other = ObjectViews(objects[0].name, objects[1].input_image, objects[0].views, objects[0].masks)
+    found = {
+        name: record(thing, backend, config, object_generator(0, 0)).queries["grid"].layers[0].query
+        for name, thing, config in (
+            ("sighted", objects[0], sighted),
+            ("blind", objects[0], blind),
+            ("other picture", other, blind),
+        )
+    }
+    assert torch.equal(found["blind"][blind.sighted], found["sighted"][blind.sighted])
+    # What is not seen does not matter.
+    assert torch.equal(found["blind"][[2, 5]], found["other picture"][[2, 5]])
+    assert not torch.allclose(found["blind"][[2, 5]], found["sighted"][[2, 5]], atol=1e-3)
+    assert not torch.allclose(found["blind"][[0]], found["other picture"][[0]], atol=1e-3)
