@@ -10,7 +10,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 import keyorbit as ko
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import LayerMaps, token_maps
 from keyorbit.diffusion.prepare import object_views

@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 import keyorbit as ko
-from keyorbit.detection.detector import DetectConfig
+from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.peaks import peak_score
 from keyorbit.synthetic.samples import Sample, SampleSpec, as_object, make_samples
 

@@ -21,7 +21,8 @@ from torch import Tensor
 
 import keyorbit as ko
 from keyorbit.detection.averages import averaged, averaged_as_published
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.peaks import peak_xy
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.config import PrepareConfig

@@ -21,13 +21,15 @@ from rich.table import Table
 
 import keyorbit as ko
 from baselines import mean_shape, optimise, shape_analysis_losses, sift_words, single_view_losses
-from keyorbit.detection.detector import Detection, Space
+from keyorbit.detection.choices import Space
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.discovery.initial import untrained
 from keyorbit.discovery.weights import LossWeights
 from keyorbit.objects.dataset import Objects
 from keyorbit.synthetic.choices import MAX_OBJECTS
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
+from phrases import PHRASES, distance_of_same, phrase_tokens
 from shared_work import SharedWork
 from tiny_model.model import TinyConfig, make_tiny, save_folder
 from tiny_model.probe import ProbeConfig, landmark_probe, probe_objects
@@ -62,6 +64,7 @@ Figures = dict[str, float | None]
 class World:
     """What the rows of a category share."""
 
+    category: str
     backend: Zero123PlusBackend
     blank: Zero123PlusBackend
     train: Objects
@@ -148,6 +151,18 @@ def other_losses(name: str) -> Callable[[World, ko.DiscoverConfig], Figures]:
     return run
 
 
+def told_by_phrases(world: World, config: ko.DiscoverConfig) -> Figures:
+    """What the model was told of parts, read without discovery; nothing for a kind of which it was told nothing.
+
+    ``same_name_3d``: how far phrases lie from the landmarks whose names say the same; no landmark is fitted for it.
+    """
+    if world.category not in PHRASES:
+        return {}
+    detector = ko.KeypointDetector(world.backend, phrase_tokens(world.backend, world.category, config))
+    fitted, found = (world.work.detect_all(detector, group) for group in (world.train[: world.fit], world.test))
+    return figures(world, fitted, found) | {"same_name_3d": distance_of_same(world.category, found, world.test)}
+
+
 def classical(world: World, config: ko.DiscoverConfig) -> Figures:
     """SIFT features joined by visual words; nothing where OpenCV is not installed."""
     try:
@@ -166,6 +181,7 @@ BASELINES = (
     Row("shape analysis' losses", other_losses("shape analysis")),
     Row("shape analysis' losses, 2 × 3 split", other_losses("misread")),
     Row("StableKeypoints per view", other_losses("single view")),
+    Row("phrases, no discovery", told_by_phrases, False),
     Row("SIFT words, triangulated", classical),
     Row("mean shape", lambda world, _: {"landmark_3d": mean_shape(world.train, world.test, False)}, False),
     Row(
@@ -249,7 +265,7 @@ def main() -> None:
         work.clear()
         train = split(category, "train", args.train, backend.view_size, args.workers)
         test = split(category, args.split, args.test, backend.view_size, args.workers)
-        world = World(backend, blank, train, test, args.fit or args.train, work)
+        world = World(category, backend, blank, train, test, args.fit or args.train, work)
         of_kind = results.setdefault(category, {})
         for row in rows:
             for seed in args.seeds if row.seeded else args.seeds[:1]:

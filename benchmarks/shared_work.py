@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import keyorbit as ko
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.discover import discover_from
@@ -46,9 +47,10 @@ class SharedWork:
 
     def detect_all(self, detector: KeypointDetector, objects: Objects) -> list[Detection]:
         """As `keyorbit.evaluation.evaluate.detect_all`."""
-        return [detector.read(self._recording(detector, thing)) for thing in objects]
+        return [detector.read(self.recording(detector, thing)) for thing in objects]
 
-    def _recording(self, detector: KeypointDetector, thing: ko.ObjectViews) -> Any:
+    def recording(self, detector: KeypointDetector, thing: ko.ObjectViews) -> Any:
+        """As `KeypointDetector.record`."""
         key = (detector.backend.fingerprint, thing.name, detector.recording)
         return self.recordings.get_or_make(key, lambda: detector.record(thing))
 

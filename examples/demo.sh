@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job from start to end, on objects made here: about five minutes on two cores. What an earlier call left in the
+# The main job from start to end, on objects made here: about three minutes on two cores. What an earlier call left in the
 # folder is replaced; other files are never touched.
 set -eu
 out=${1:-build/demo}

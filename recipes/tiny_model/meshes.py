@@ -19,7 +19,8 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.synthetic.mesh_files import fit_sphere
-from keyorbit.synthetic.render import Light, Surface, load_surface, render
+from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.render import Light, Surface, render
 from keyorbit.synthetic.samples import INPUT_ELEVATION_DEG
 from keyorbit.synthetic.shapes import rotation_about
 from tiny_model.variety import ground, light, recoloured
@@ -113,12 +114,12 @@ def see_mesh(spec: MeshSpec) -> Seen:
     """Render a mesh: drawn are its heading and elevation, its proportions, colours, light and background.
 
     Raises:
-        InputError: as :func:`keyorbit.synthetic.render.load_surface`.
+        InputError: as :func:`keyorbit.synthetic.mesh_surface.load_mesh`.
     """
     azimuth, rng = _drawn(spec)
     drawn = float(rng.uniform(*INPUT_ELEVATION_DEG))
     elevation = drawn if spec.elevation_deg is None else spec.elevation_deg
-    surface = load_surface(Path(spec.path))
+    surface = load_mesh(Path(spec.path)).surface
     lamp = None
     if not spec.plain:
         surface, lamp = recoloured(surface, rng), light(rng)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from keyorbit.objects.pictures import GREY
+from keyorbit.synthetic.materials import Appearance, Material, linear_to_srgb
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.render import Light, Surface
 
@@ -23,8 +24,28 @@ def recoloured(surface: Surface, rng: np.random.Generator) -> Surface:
     paints: tuple[Paint, ...] = tuple(
         replace(paint, first=change(paint.first), second=change(paint.second)) for paint in surface.paints
     )
-    texture = None if surface.texture is None else change(surface.texture)
-    return replace(surface, face_colors=change(surface.face_colors), paints=paints, texture=texture)
+    look = None if surface.look is None else _looking(surface.look, change)
+    return replace(surface, face_colors=change(surface.face_colors), paints=paints, look=look)
+
+
+def _looking(look: Appearance, change: Callable[[ndarray], ndarray]) -> Appearance:
+    """A file's materials with their textures, or else their colours, changed as sRGB."""
+
+    def changed(material: Material) -> Material:
+        if material.texture is not None:
+            texels = material.texture.copy()
+            texels[..., :3] = np.round(255 * change(texels[..., :3] / 255))
+            return replace(material, texture=texels)
+        own = np.clip(np.array(material.color[:3]), 0, 1)
+        red, green, blue = change(linear_to_srgb(own) if material.linear else own)
+        return replace(material, color=(red, green, blue, material.color[3]), linear=False)
+
+    corners = look.corner_colors
+    if corners is not None:
+        linear = np.array([material.linear for material in look.materials])[look.face_material][:, None, None]
+        bare = np.where(linear, linear_to_srgb(np.clip(corners[..., :3], 0, 1)), corners[..., :3])
+        corners = np.concatenate([bare, corners[..., 3:]], -1)
+    return replace(look, materials=tuple(changed(material) for material in look.materials), corner_colors=corners)
 
 
 def _change(rng: np.random.Generator) -> Callable[[ndarray], ndarray]:

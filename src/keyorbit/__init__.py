@@ -6,7 +6,10 @@ from typing import Any
 # Where each public name is defined. Its module is imported at the first use of the name: `import keyorbit` alone does
 # not load torch. Editors and mypy read the same names from __init__.pyi.
 _MODULES = {
-    "keyorbit.detection.detector": ("DetectConfig", "Detection", "KeypointDetector"),
+    "keyorbit.detection.confidence": ("Confidence",),
+    "keyorbit.detection.config": ("DetectConfig",),
+    "keyorbit.detection.detector": ("KeypointDetector",),
+    "keyorbit.detection.found": ("Detection",),
     "keyorbit.diffusion.attention": ("capture_attention",),
     "keyorbit.diffusion.backends.loading": ("load_backend",),
     "keyorbit.diffusion.config": ("PrepareConfig",),

@@ -1,6 +1,9 @@
 """Types of the public names; __init__.py imports each at its first use."""
 
-from keyorbit.detection.detector import DetectConfig, Detection, KeypointDetector
+from keyorbit.detection.confidence import Confidence
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
@@ -28,6 +31,7 @@ from keyorbit.training.train import train
 
 __all__ = [
     "Cameras",
+    "Confidence",
     "DetectConfig",
     "Detection",
     "DiscoverConfig",

@@ -115,13 +115,13 @@ def test_who_waits_goes_first_when_another_gives_way():
 
 def test_two_visitors_at_once_get_what_each_would_get_alone(studio, pictures):
     alone = [
-        studio.detect(p.input_image, studio.tokens, studio.visits.errand("me"), lambda s, w: None)[2].keypoints_2d.xy
+        studio.detect(p, studio.tokens, studio.visits.errand("me"), lambda s, w: None)[2].keypoints_2d.xy
         for p in pictures
     ]
     got = [None, None]
 
     def visit(i):
-        found = studio.detect(pictures[i].input_image, studio.tokens, studio.visits.errand(str(i)), lambda s, w: None)
+        found = studio.detect(pictures[i], studio.tokens, studio.visits.errand(str(i)), lambda s, w: None)
         got[i] = found[2].keypoints_2d.xy
 
     job = studio.start(pictures, 2, 10)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,8 @@ HERE = "/scratch/a.png"
 FILE = {"path": HERE, "meta": {"_type": "gradio.FileData"}}
 GOOD = {
     "find": [FILE],
-    "dropped": [None],
+    "dropped": [None, "auto", None],
+    "corrected": [FILE, "keep", FILE],
     "example": [7],
     "source": [CHAIRS],
     "discover": [CHAIRS, [FILE], 12.0, 200],
@@ -51,9 +52,9 @@ def test_good_calls_pass_with_what_is_known_of_them_alone():
     assert GOOD.keys() == INPUTS.keys()
     for name, data in GOOD.items():
         assert checked({"data": data}, name) == "accepted"
-    call = {"data": [FILE | {"orig_name": "\ud800", "url": "http://127.0.0.1/"}, "state"], "session_hash": "a", "x": 1}
+    call = {"data": [FILE | {"orig_name": "\ud800", "url": "http://127.0.0.1/"}, None], "session_hash": "a", "x": 1}
     found = ENDPOINTS.call(call, "find", True)
-    assert found.values == {"data": [FILE, None], "fn_index": 0, "session_hash": "a"}
+    assert found.values == {"data": [FILE, None, None, None], "fn_index": 0, "session_hash": "a"}
     assert (found.session, found.files) == ("a", [HERE])
     assert ENDPOINTS.named({"picture": FILE, "token": None}, "attention").values == {"picture": FILE, "token": None}
 
@@ -66,8 +67,8 @@ def test_wrong_inputs_are_one_sentence(name, tally):
             answered = checked({"data": data}, name)
             assert answered in ANSWERS
             tally["app", "inputs of endpoints", answered] += 1
-    many = len(fields(INPUTS[name]))
-    for data in ([None] * (many + 2), [None] * (many - 1) if many else "a"):
+    many, needed = len(fields(INPUTS[name])), sum(item.default is MISSING for item in fields(INPUTS[name]))
+    for data in ([None] * (many + 2), [None] * (needed - 1) if needed else "a"):
         assert checked({"data": data}, name) == "one sentence"
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.hostile import WRONG, answer, hostile
-from keyorbit.detection.detector import DetectConfig
+from keyorbit.detection.config import DetectConfig
 from keyorbit.diffusion.config import PrepareConfig, SettledPrepare
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig
 from keyorbit.errors import InputError

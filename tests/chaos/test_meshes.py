@@ -13,7 +13,8 @@ from PIL import Image
 from helpers.damage import damaged, damages
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
-from keyorbit.synthetic.render import load_surface, render
+from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.render import render
 
 CAMERA = orbit_cameras([0.0], [20.0])
 
@@ -47,14 +48,14 @@ def test_a_damaged_mesh_is_read_or_named(kind, meshes, tmp_path, tally):
     (mesh,) = [path for path in folder.iterdir() if path.stem in ("box", "model") and path.suffix[1:] in kind]
     files = sorted(folder.iterdir(), key=lambda path: path != mesh)
 
-    load_surface(mesh)  # as it was, it is good
+    load_mesh(mesh)  # as it was, it is good
 
     @given(st.sampled_from(files), damages())
     def tried(path, damage):
         said = None
         with damaged(path, damage):
             try:
-                pictures = render(load_surface(mesh), CAMERA, 8)
+                pictures = render(load_mesh(mesh).surface, CAMERA, 8)
                 assert pictures.shape == (1, 8, 8, 4)
             except InputError as error:
                 said = str(error)

@@ -84,6 +84,7 @@ META = {
     "visible": [[True, False, True]] * 7,
     "boxes": [[0.5, 0.5]] * 7,
     "surface": [[0.1, 0.2, 0.3]] * 4,
+    "symmetry": 2,
     "mine": {"what": "others add"},
 }
 CAMERAS = {"cameras": RIG.to_dict()}
@@ -160,7 +161,7 @@ def test_a_description_is_whole_and_names_may_be_added(thing):
         ({"keypoints_2d": [[[0.5, 0.5]] * 2] * 7}, r"keypoints_2d\[0\] has 2 entries"),
         ({"keypoints_3d": []}, "keypoints_3d has 0 entries"),
         ({"boxes": [[0.5, 0.5]]}, "boxes has 1 entries for the 7 views"),
-        ({"keypoint_names": []}, "none of them empty"),
+        ({"keypoint_names": []}, "not empty, or left out"),
         ({"layout": [0, 2]}, r"layout\[0\] cannot be 0; it must be a whole number >= 1"),
         ({"layout": [2**31 - 1, 2]}, "does not divide"),
         ({"surface": [[0.1, 0.2, 0.3]]}, "surface has fewer than two points"),

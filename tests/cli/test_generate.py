@@ -78,6 +78,10 @@ def test_the_views_are_those_of_backend_generate_and_an_object_of_all_commands(
         views = [np.asarray(Image.open(folder / f"view_{i}.png")) for i in range(6)]
         assert (np.asarray(thing.views.permute(0, 2, 3, 1) * 255).round() == np.stack(views)).all()
     assert len(load_dataset(tmp_path / "out")) == 4
+    assert command(*words, "--num", 2, "--out", tmp_path / "out") == 2
+    assert "a_0 holds a set of views already: replace it (--overwrite)" in capsys.readouterr().err
+    assert command(*words, "--out", tmp_path / "out/a_0/grid.png") == 2
+    assert "grid.png is a file; give a folder for the set of views" in capsys.readouterr().err
 
 
 def test_detect_sees_the_same_views_with_the_same_seed(pictures, tmp_path, backend):

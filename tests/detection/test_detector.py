@@ -11,7 +11,8 @@ from PIL import Image
 
 from helpers.pictures import blocks, close, photograph
 from keyorbit.detection.averages import averaged
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens

@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 import torch
 
-from keyorbit.detection.detector import near
 from keyorbit.detection.peaks import Peak, peak_score, peak_xy
+from keyorbit.detection.reading import near
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from oracles.peaks import slow_peak
 

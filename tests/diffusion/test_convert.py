@@ -83,6 +83,11 @@ def test_a_controlnet_and_a_single_file(model_folder, tmp_path):
         convert(str(place / "diffusion_pytorch_model.bin"), tmp_path / "one.safetensors")
     with pytest.raises(InputError, match=r"must be one too, ending in .safetensors"):
         convert(str(place / "diffusion_pytorch_model.bin"), tmp_path / "one")
+    convert(str(place / "diffusion_pytorch_model.bin"), tmp_path / "a" / "b" / "one.safetensors")
+    (tmp_path / "bad.bin").write_bytes(b"no pickle")
+    with pytest.raises(InputError, match=r"bad\.bin is damaged"):
+        convert(str(tmp_path / "bad.bin"), tmp_path / "c" / "d" / "one.safetensors")
+    assert not (tmp_path / "c").exists()
 
 
 def test_what_cannot_be_converted_leaves_nothing(folder, tmp_path):

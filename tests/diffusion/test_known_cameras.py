@@ -208,6 +208,7 @@ def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, c
     assert command(*cached) == 0
     info = Tokens.load(tmp_path / "cached" / "tokens.safetensors").info
     assert (info.cameras_of, info.layout) == (str(four), "2x2")
+    assert len(info.cameras_mark) == 16
     assert (
         command(
             "detect",
@@ -228,7 +229,17 @@ def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, c
         ko.KeypointDetector(
             load_backend(model_folder, rig=four, layout="1x4"), Tokens.load(tmp_path / "cached" / "tokens.safetensors")
         )
+    # The file is another one now: nobody is given its cameras unless they ask for them.
+    four.write_text(json.dumps(ko.orbit_cameras([0.0, 90.0, 180.0, 270.0], 10.0, 2.0).to_dict()))
+    detect = ["detect", tmp_path / "cached", pictures / "0.png", "--noises", 1, "--out"]
+    train = ["train", chairs, "--model", model_folder, "--tokens", tmp_path / "cached", "--out", tmp_path / "trained"]
+    for words in ([*detect, tmp_path / "gone"], [*train, "--cpu"]):
+        assert command(*words) == 2
+        assert f"with other cameras than are in {four} now" in capsys.readouterr().err
+    assert command(*detect, tmp_path / "asked", "--rig", four) == 0
     four.unlink()
-    assert command("detect", tmp_path / "cached", pictures / "0.png", "--out", tmp_path / "gone") == 2
-    assert "these tokens were discovered with the cameras in" in (said := capsys.readouterr().err)
-    assert "--rig FILE.json" in said
+    for words in ([*detect, tmp_path / "gone"], [*train, "--cpu"]):
+        assert command(*words) == 2
+        assert "these tokens were discovered with the cameras in" in (said := capsys.readouterr().err)
+        assert "--rig FILE.json" in said
+    assert not (tmp_path / "gone").exists()

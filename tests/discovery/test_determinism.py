@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from helpers.unordered import Refused
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover

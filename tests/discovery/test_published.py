@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from keyorbit.detection.averages import averaged_as_published
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.prepare import prepare, prepare_together
 from keyorbit.discovery import published, single_view_run

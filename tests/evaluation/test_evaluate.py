@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from helpers.worlds import CAMERAS, detections, make_world, seen_by
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion import recording
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained

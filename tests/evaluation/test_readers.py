@@ -73,8 +73,9 @@ def test_cub_is_cropped_about_the_box(write, tmp_path):
     (bird,) = read_dataset("cub-001", tmp_path, "test")
     assert bird.name == "b_2"
     assert bird.input_image.mode == "RGB"
-    # The square about the box 2…10 × 1…7, 5 % wider all round: left 1.6, top -0.4, side 8.8, whole pixels.
-    torch.testing.assert_close(landmarks(bird)[0], torch.tensor([(2.5 - 2) / 8, (4 / 3 - 0) / 8]))
+    # The square about the pixels 2…10 × 1…7, 5 % wider all round: 2…10 × 0…8, as the published code rounds.
+    assert bird.input_image.size == (9, 9)
+    torch.testing.assert_close(landmarks(bird)[0], torch.tensor([(2.5 - 2) / 9, (4 / 3 - 0) / 9]))
     assert bird.truth.known.tolist() == [part != 3 for part in range(15)]
     assert [thing.name for thing in read_dataset("cub-all", tmp_path, "test")] == ["b_2", "c_3"]
     assert [thing.name for thing in read_dataset("cub-002", tmp_path, "test")] == ["c_3"]

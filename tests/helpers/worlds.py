@@ -3,7 +3,7 @@
 import torch
 from PIL import Image
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews, Truth

@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 from keyorbit.errors import InputError
+from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.views import Layout, merge_views
-from keyorbit.objects.dataset import load_dataset, load_image, load_object, stack_truths, to_tensor, write_object
+from keyorbit.objects.dataset import load_dataset, load_object, stack_truths, write_object
+from keyorbit.objects.pictures import load_image, to_tensor
 
 LAYOUT = Layout(3, 2)
 
@@ -94,6 +96,71 @@ def test_landmarks_that_are_not_seen_may_be_anywhere(folder):
     assert load_object(folder).truth.keypoints_2d[:, 1].max() == 80
 
 
+ALONE = {"cameras": zero123plus_cameras("v1.2").to_dict(), "keypoints_3d": [[-0.1, 0, 0], [0.1, 0.2, 0], [0, 0, 9]]}
+
+
+def read(folder, **content):
+    (folder / "meta.json").write_text(json.dumps({"format": "keyorbit-object-1", "layout": [3, 2], **content}))
+    return load_object(folder)
+
+
+def test_points_in_space_alone_are_ground_truth(folder):
+    """Names, flags, places and visibility follow; the third point is above all pictures."""
+    front = orbit_cameras([0.0], [12.5])
+    thing = read(folder, **ALONE, input_camera=front.to_dict())
+    truth, points = thing.truth, torch.tensor(ALONE["keypoints_3d"], dtype=torch.float32)
+    assert truth.names == ("0", "1", "2")
+    assert truth.known.tolist() == [True] * 3
+    torch.testing.assert_close(truth.keypoints_3d, points)
+    torch.testing.assert_close(truth.keypoints_2d, front.join(zero123plus_cameras("v1.2")).project(points))
+    assert truth.visible.tolist() == [[True, True, False]] * 7
+    assert (truth.boxes, thing.symmetry) == (None, 1)
+    assert stack_truths([thing, thing])[1] is thing.truth
+
+
+def test_without_an_input_camera_nothing_counts_on_the_input_picture(folder):
+    truth = read(folder, **ALONE, symmetry="round", keypoint_names=["a", "b", "c"], visible=[[1, 0, 1]] * 7).truth
+    assert truth.names == ("a", "b", "c")
+    assert truth.visible.tolist() == [[False] * 3] + [[True, False, False]] * 6
+    truth = read(folder, keypoints_3d=ALONE["keypoints_3d"]).truth  # the cameras are the model's own
+    assert (truth.visible.tolist(), truth.keypoints_3d.shape) == ([[False] * 3], (3, 3))
+
+
+@pytest.mark.parametrize("unknown", [None, [float("nan")] * 3, [0.0, float("inf"), 0.0]])
+def test_a_point_that_is_no_number_is_unknown(folder, unknown):
+    truth = read(folder, **ALONE | {"keypoints_3d": [[0, 0, 0], unknown]}).truth
+    assert truth.known.tolist() == [True, False]
+    assert truth.keypoints_3d.isfinite().all()
+    assert not truth.visible[:, 1].any()
+    with pytest.raises(InputError, match=r"keypoints_3d\[1\](\[.\])? cannot be (None|nan|inf); it must be"):
+        read(folder, **ALONE | {"keypoints_3d": [[0, 0, 0], unknown]}, known=[True, True])
+
+
+def test_places_in_pictures_alone_are_ground_truth(folder):
+    truth = read(folder, keypoints_2d=[[[0.25, 0.5], None, [1.2, 0.5]]]).truth
+    assert truth.visible.tolist() == [[True, False, False]]
+    assert truth.known.all()
+    assert truth.keypoints_3d is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"keypoints_3d": [[0, 40, 0]]}, "keypoints_3d are outside of every view; they must be in the world of the"),
+        ({"keypoint_names": ["a"]}, "keypoints_3d has 3 entries for the 1 landmarks in keypoint_names"),
+        ({"known": [True]}, "known has 1 entries for the 3 landmarks in keypoints_3d"),
+        ({"visible": [[True] * 3] * 6}, "visible has 6 entries for the input view and the 6 views"),
+        ({"boxes": [[1, 1]]}, "boxes has 1 entries for the input view"),
+        ({"input_camera": {}}, "input_camera lacks world_to_camera"),
+        ({"input_camera": ALONE["cameras"]}, "input_camera has 6 views; it must have one"),
+        ({"pairs": [[0, 3]]}, "the 3 landmarks are counted from 0"),
+    ],
+)
+def test_points_in_space_that_contradict_something_are_told(folder, change, says):
+    with pytest.raises(InputError, match=says):
+        read(folder, **ALONE | change)
+
+
 def test_separate_views_read_like_a_grid(folder):
     expected = load_object(folder)
     views, _ = pictures()
@@ -133,7 +200,9 @@ def test_what_a_path_may_be(folder, tmp_path):
         ({"format": "other"}, "format"),
         ({"layout": [3]}, r"layout cannot be \[3\]; it must be a list of length 2"),
         ({"layout": [2, 2]}, "cameras"),
-        ({"known": None}, "landmarks need keypoint_names, known, visible"),
+        ({"keypoints_2d": []}, "landmarks need keypoint_names, keypoints_3d and keypoints_2d not empty, or left out"),
+        ({"symmetry": 0}, "symmetry cannot be 0; it must be a whole number >= 1 and <= 360 or 'round'"),
+        ({"symmetry": "square"}, "symmetry cannot be 'square'"),
         ({"input_elevation_deg": "high"}, "input_elevation_deg cannot be 'high'"),
     ],
 )

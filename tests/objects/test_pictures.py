@@ -84,7 +84,7 @@ def test_the_command_line_detects_on_upright_pictures(model_folder, tokens, tmp_
     for suffix, orientations in stored.items():
         for orientation in orientations:
             photograph(folder / f"{suffix}_{orientation}.{suffix}", orientation)
-    options = ["--model", model_folder, "--noises", 1, "--format", "json,coco"]
+    options = ["--model", model_folder, "--noises", 1, "--format", "json,coco", "--background", "keep"]
     run_here(["detect", run, folder, "--out", tmp_path / "out", *options])
     for suffix, orientations in stored.items():
         found = [tmp_path / "out" / f"{suffix}_{orientation}" for orientation in orientations]

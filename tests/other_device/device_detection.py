@@ -11,7 +11,8 @@ from PIL import Image
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.app.studio import Studio
 from keyorbit.detection.choices import PEAKS
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.input_camera import search_input_camera
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.text import encode_phrases

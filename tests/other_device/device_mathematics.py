@@ -214,6 +214,10 @@ TABLE = {
     "metrics.coverage": lambda f, to: f(to(POINTS), to(TRUE), 0.3, to(FEW_SEEN), to(SOME)),
     "metrics.extent_coverage": lambda f, to: f(to(POINTS), to(SURFACE), to(SOME)),
     "metrics.inclusivity": lambda f, to: f(to(POINTS), to(SURFACE), 0.3, to(SOME)),
+    "metrics.vertical_turn": lambda f, to: f(to(POINTS), to(OTHERS), to(SOME)),
+    "metrics.without_misfits": lambda f, to: f(
+        metrics.fit_landmark_weights, metrics.apply_landmark_weights, to(POINTS), to(TRUE), to(FEW_SEEN)
+    ),
     "metrics.psnr": lambda f, to: f(*map(to, IMAGES)),
     "metrics.ssim": lambda f, to: f(*map(to, IMAGES)),
     "maps.view_maps": lambda f, to: f(to(LAYERS), Layout(3, 2), (4, 4)),

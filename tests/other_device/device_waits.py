@@ -7,7 +7,8 @@ import torch
 
 import pretend_device
 from helpers.counting import a_step_of
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.held import HeldCache
 from keyorbit.discovery.cache.index import plan_cache

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from helpers.worlds import seen_by
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.keypoints import Keypoints2D

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D

@@ -15,7 +15,8 @@ import torch
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend

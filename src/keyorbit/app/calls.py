@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from keyorbit.errors import InputError
+from keyorbit.objects.background import Background
 from keyorbit.values import Amount
 
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
@@ -47,9 +48,17 @@ class Upload:
 
 @dataclass(frozen=True)
 class Find:
-    """Keypoints of a picture. ``picture``: None for none yet, which is answered by a sentence."""
+    """Keypoints of a picture.
+
+    Attributes:
+        picture: None for none yet, which is answered by a sentence.
+        background: whether the object is cut out of it. Default None: ``auto``.
+        mask: white on the object. Default None: the object is looked for.
+    """
 
     picture: Upload | None
+    background: Background | None = None
+    mask: Upload | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,7 @@ class Stop:
 INPUTS: dict[str, type] = {
     "find": Find,
     "dropped": Find,
+    "corrected": Find,
     "example": Example,
     "source": Source,
     "discover": Discover,

@@ -1,7 +1,7 @@
 """What a call of the app's endpoints holds, checked against its types, and whether the files that it names are here."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 from keyorbit.app.calls import INPUTS, Call, Upload
@@ -83,7 +83,8 @@ class Endpoints:
         call = request(Call, values)
         endpoint = self._endpoint(None if by_name else call.fn_index, name)
         names = [item.name for item in fields(INPUTS[endpoint.name])]
-        if len(call.data) not in (len(names), len(names) + endpoint.states):
+        least = sum(item.default is MISSING for item in fields(INPUTS[endpoint.name]))
+        if not least <= len(call.data) <= len(names) + endpoint.states:
             listed = f" ({', '.join(names)})" if names else ""
             raise Refused(422, f"{endpoint.name} takes {len(names)} values{listed}, not {len(call.data)}")
         inputs, files = self._inputs(endpoint, dict(zip(names, call.data, strict=False)))

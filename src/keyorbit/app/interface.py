@@ -12,10 +12,11 @@ from keyorbit.app.calls import CHAIRS, FOLDER, KEYPOINTS, STEPS, example_picture
 from keyorbit.app.checks import endpoints
 from keyorbit.app.door import Door
 from keyorbit.app.studio import Job, Studio, loss_charts
-from keyorbit.app.uploads import open_picture, open_pictures
+from keyorbit.app.uploads import open_mask, open_picture, open_pictures
 from keyorbit.app.visits import Errand, Visits
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError, memory_shortage
+from keyorbit.objects.background import CUT_OUT_FILE, Background
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.output.page.panels import page_asset
 
@@ -184,34 +185,79 @@ def _keypoints_tab(gr: Any, studio: Studio, tokens: Any) -> None:
         with gr.Column(scale=1, min_width=260):
             picture = _picture(gr, "A picture of one object")
             start = gr.Button("Find keypoints", variant="primary", elem_id="find")
+            background, cut, mask = _cut_out_step(gr)
             _examples(gr, picture, "example")
             files = gr.Files(label="Downloads", interactive=False, elem_id="downloads")
         with gr.Column(scale=3, min_width=320):
             panel = gr.HTML("<p>Drop a picture, or pick an example.</p>", elem_id="panel", label="Keypoints")
 
     async def find(
-        picture: str | None, chosen: tuple[Tokens, ...], request: Any, progress: Any = gr.Progress()
-    ) -> tuple[str, list[str]]:
+        picture: str | None,
+        background: Background | None = "auto",
+        mask: str | None = None,
+        chosen: tuple[Tokens, ...] = (),
+        request: Any = None,
+        progress: Any = gr.Progress(),
+    ) -> tuple[str, list[str], str | None]:
         errand = studio.visits.errand(request.session_hash)
 
-        def work() -> tuple[str, list[str]]:
+        def work() -> tuple[str, list[str], str | None]:
             image = open_picture(picture, studio.limits)
+            own = open_mask(mask, image, studio.limits)
+            thing = ObjectViews("picture", image, background=background or "auto", mask=own)
             say = lambda share, words: progress(share, desc=words)  # noqa: E731
-            return studio.detect(image, _own(studio, chosen), errand, say)[:2]
+            shown, files, _ = studio.detect(thing, _own(studio, chosen), errand, say)
+            return shown, files, next((file for file in files if file.endswith(CUT_OUT_FILE)), None)
 
         return await _at_work(gr, errand, work)
 
-    async def dropped(
-        picture: str | None, chosen: tuple[Tokens, ...], request: Any, progress: Any = gr.Progress()
+    async def corrected(
+        picture: str | None,
+        background: Background | None,
+        mask: str | None,
+        chosen: tuple[Tokens, ...],
+        request: Any,
+        progress: Any = gr.Progress(),
     ) -> Any:
-        return gr.skip() if picture is None else await find(picture, chosen, request, progress)
+        return gr.skip() if picture is None else await find(picture, background, mask, chosen, request, progress)
 
-    inputs, outputs = [picture, tokens], [panel, files]
+    async def dropped(
+        picture: str | None,
+        background: Background | None,
+        mask: str | None,
+        chosen: tuple[Tokens, ...],
+        request: Any,
+        progress: Any = gr.Progress(),
+    ) -> Any:
+        if picture is None:
+            return gr.skip()
+        # The mask is of the picture before.
+        return *await find(picture, background, None, chosen, request, progress), None
+
+    inputs, outputs = [picture, background, mask, tokens], [panel, files, cut]
     options = {"concurrency_id": "model", "concurrency_limit": _AT_ONCE, "show_progress_on": panel}
     start.click(_told_who(gr, find), inputs, outputs, api_name="find", **options)
     # An example or a dropped picture needs no second step.
     listener = _told_who(gr, dropped)
-    picture.change(listener, inputs, outputs, api_name="dropped", api_visibility="private", **options)
+    picture.change(listener, inputs, [*outputs, mask], api_name="dropped", api_visibility="private", **options)
+    # Not on their changes, which come with another picture, too.
+    again = [background.input, mask.upload, mask.clear]
+    listener = _told_who(gr, corrected)
+    gr.on(again, listener, inputs, outputs, api_name="corrected", api_visibility="private", **options)
+
+
+def _cut_out_step(gr: Any) -> tuple[Any, Any, Any]:
+    """What was cut out of the picture, and the ways to correct it: the choice, the cut-out and the mask."""
+    choices = [("Cut it out of a photograph", "auto"), ("Always cut it out", "remove"), ("Keep the background", "keep")]
+    background = gr.Radio(choices, value="auto", label="The object", elem_id="background")
+    cut = gr.Image(label="As cut out", type="filepath", interactive=False, height=180, elem_id="cutout", buttons=[])
+    with gr.Accordion("Looks wrong?", open=False, elem_id="wrong"):
+        gr.Markdown(
+            "Keep the background, or give a mask of the picture's size: white on the object, or `cutout.png` of the "
+            "downloads with more or less of it transparent."
+        )
+        mask = _picture(gr, "A corrected mask")
+    return background, cut, mask
 
 
 def _discover_tab(gr: Any, studio: Studio, tokens: Any) -> None:

@@ -16,7 +16,8 @@ from keyorbit.app.calls import EXAMPLES
 from keyorbit.app.layers import attention_by_layer
 from keyorbit.app.uploads import Limits
 from keyorbit.app.visits import Errand, Left, Visits
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend_of
 from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
@@ -25,6 +26,7 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError, memory_shortage
 from keyorbit.geometry.heatmaps import resize
+from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.page.charts import charts
@@ -32,7 +34,7 @@ from keyorbit.output.page.panels import data_url, heat_strip, make_panel, render
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
 
-DOWNLOADS = ("keypoints.json", "coco.json", "points.glb")
+DOWNLOADS = ("keypoints.json", "coco.json", "points.glb", CUT_OUT_FILE)
 _LAYER_SIDE = 32
 # Seconds between two looks at whether it is still worth to wait.
 _GLANCE = 0.05
@@ -133,18 +135,20 @@ class Studio:
         return [ObjectViews(thing.name, thing.input_image) for thing in chairs]
 
     def detect(
-        self, picture: Image.Image, tokens: Tokens, errand: Errand, say: Callable[[float, str], None]
+        self, thing: ObjectViews, tokens: Tokens, errand: Errand, say: Callable[[float, str], None]
     ) -> tuple[str, list[str], Detection]:
-        """Detect keypoints; return the panel of the picture as HTML, and the files to download.
+        """Detect keypoints; return the panel of the object as HTML, and the files to download.
 
         Raises:
             Left: the visitor has left, or cancelled the request.
             InputError: others used the model for too long.
         """
+        say(0.05, "looking for the object")
+        thing.shown_image(self.backend.layout.num_views > 1)
         say(0.1, "waiting for a turn at the model")
         with self.lock.held(errand.over, self.limits.turn):
             say(0.2, "making the views and reading the keypoints")
-            found = KeypointDetector(self.backend, tokens).detect_object(ObjectViews("picture", picture))
+            found = KeypointDetector(self.backend, tokens).detect_object(thing)
         say(0.8, "writing the files")
         with errand.new_folder() as folder:
             write_detection(folder / "keypoints", found)

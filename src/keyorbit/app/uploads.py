@@ -7,9 +7,10 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from keyorbit.errors import InputError
+from keyorbit.objects.cutout import check_mask_size
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.paths import named_as_picture
-from keyorbit.objects.pictures import load_image
+from keyorbit.objects.pictures import load_image, load_silhouette
 
 # Of a picture of many.
 _SIDE = 1024
@@ -78,6 +79,22 @@ def open_picture(path: str | Path | None, limits: Limits, name: str = "That file
         raise InputError(
             f"{name} is damaged, has 32 bits a channel, or is smaller than 8 pixels a side; give another picture."
         ) from error
+
+
+def open_mask(path: str | Path | None, picture: Image.Image, limits: Limits) -> Image.Image | None:
+    """Read a visitor's mask of that picture; None for none.
+
+    Raises:
+        InputError: it is no picture within the limits, marks nothing or everything, or has another size. The message
+            does not contain a path.
+    """
+    if path is None:
+        return None
+    name, of = "That mask", "the picture"
+    open_picture(path, limits, name)
+    mask = load_silhouette(Path(path), name, of)
+    check_mask_size(mask, picture, name, of)
+    return mask
 
 
 def open_pictures(paths: Sequence[str] | None, limits: Limits) -> list[ObjectViews]:

@@ -1,11 +1,12 @@
 """``keyorbit cache``: the model's queries, kept for discovery."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from keyorbit.cli.options import (
+    BackgroundOption,
     BatchOption,
     CompileOption,
     DeterministicOption,
@@ -14,6 +15,7 @@ from keyorbit.cli.options import (
     LayersOption,
     LayoutOption,
     MapsOption,
+    MaskOption,
     ModelOption,
     NoisesOption,
     RigOption,
@@ -22,13 +24,14 @@ from keyorbit.cli.options import (
     WarpsOption,
     changed,
     check_model_options,
+    checked_masks,
     timesteps_of,
 )
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.devices import AUTO
 from keyorbit.discovery.choices import STORED_TYPES, check_cache_place, check_stored
 from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.background import Background
 from keyorbit.ranks import start_ranks
 from keyorbit.values import Seed
 
@@ -42,6 +45,8 @@ def cache_command(
     timestep: TimestepOption = None,
     warps: WarpsOption = None,
     noises: NoisesOption = None,
+    background: BackgroundOption = None,
+    mask: MaskOption = None,
     seed: Annotated[int, typer.Option(help="Of warps and noise."), Seed] = 0,
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
     batch: BatchOption = None,
@@ -60,7 +65,7 @@ def cache_command(
     prepare = changed(DiscoverConfig().prepare, timestep=timesteps, warps=warps, noises=noises)
     wanted = changed(DiscoverConfig(), layers=layers, maps=maps, seed=seed, prepare=prepare)
     check_cache_place(out)
-    object_paths(data)
+    masks = checked_masks([data], background, mask)
 
     from keyorbit.cli.loading import load_model, use_device
     from keyorbit.discovery.cache.build import begun, build_cache, check_room
@@ -69,7 +74,7 @@ def cache_command(
 
     device = use_device(device, deterministic)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
-    objects = load_dataset(data)
+    objects = load_dataset(data, cast(Background, background or "auto"), masks)
     backend = load_model(model, device, dtype, unet, view_choice, compile)
     with progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))

@@ -1,17 +1,23 @@
 """``keyorbit dataset``: objects with ground truth made, rendered and listed."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from keyorbit.cli.options import OverwriteOption, whole_numbers
-from keyorbit.cli.terminal import console, progress
-from keyorbit.errors import one_of
-from keyorbit.objects.paths import check_mesh, object_paths
+from keyorbit.cli.terminal import console, errors, progress
+from keyorbit.errors import InputError, one_of
+from keyorbit.objects.paths import mesh_names, mesh_paths, object_paths
+from keyorbit.storage.content import text_of
+from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import OBJECT, check_output
-from keyorbit.synthetic.choices import Degrees, Elevation, Objects, ObjectSeed, Shard, Side, Workers
+from keyorbit.synthetic.choices import AUTO_UP, UPS, Degrees, Elevation, Objects, ObjectSeed, Shard, Side, Workers
 from keyorbit.values import check_value
+
+if TYPE_CHECKING:
+    from keyorbit.synthetic.mesh_objects import Rendered
 
 
 def dataset_make(
@@ -46,23 +52,69 @@ def dataset_make(
 
 
 def dataset_render(
-    mesh: Annotated[Path, typer.Argument(help="A mesh file: OBJ, GLB, PLY, STL …")],
-    out: Annotated[Path, typer.Option(help="The object folder to write.")],
+    meshes: Annotated[list[Path], typer.Argument(help="Mesh files (GLB, glTF, OBJ, PLY, STL …), or folders of such.")],
+    out: Annotated[Path, typer.Option(help="The object folder to write; for several, that of their folders.")],
     size: Annotated[int, typer.Option(help="Pixels a view."), Side] = 320,
     elevation: Annotated[float, typer.Option(help="Of the input view, degrees."), Elevation] = 20.0,
     azimuth: Annotated[float, typer.Option(help="Of the input view, degrees."), Degrees] = 0.0,
-    up: Annotated[str, typer.Option(help="The file's upward axis, y or z.")] = "y",
+    up: Annotated[
+        str, typer.Option(help="The files' upward axis: x, y, z, -x, -y, -z; auto: what they tell, or their shapes.")
+    ] = AUTO_UP,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="True keypoints: a KeypointNet annotation file, or points by name; default: beside a mesh."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes, for several meshes."), Workers] = 1,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Render a mesh file: the input view and the model's six views."""
-    one_of("--up", up, ("y", "z"))
-    check_output(out, OBJECT, overwrite)
-    check_mesh(mesh)
+    """Render mesh files: the input view and the model's six views.
 
-    from keyorbit.synthetic.dataset import render_mesh
+    One file becomes the object folder --out; several, or folders, become OUT/NAME each, and what is there stays.
+    """
+    one_of("--up", up, UPS)
+    found = mesh_paths(meshes)
+    single = len(meshes) == 1 and meshes[0].is_file()
+    folders = [out] if single else [out / name for name in folder_names(mesh_names(found))]
+    for folder in folders:
+        check_output(folder, OBJECT, overwrite or not single)
+    if landmarks is not None:
+        text_of(landmarks)
 
-    render_mesh(mesh, out, size, elevation, azimuth, up, overwrite)
-    console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
+    from keyorbit.synthetic.mesh_objects import MeshView, render_meshes, write_mesh
+    from keyorbit.synthetic.mesh_plan import planned
+
+    view = MeshView(size, elevation, azimuth)
+    jobs = planned(found, folders, view, up, landmarks)
+    if single:
+        done = [write_mesh(jobs[0], overwrite)]
+        console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
+    else:
+        with progress() as tick:
+            done = render_meshes(jobs, workers, lambda i, n: tick("render", i, n, {}), overwrite)
+        there = sum(one.there for one in done)
+        made = sum(not one.problem for one in done)
+        console.print(f"{made} objects in {out}" + (f" ({there} of them were there already)" if there else ""))
+    for line in _told(done):
+        console.print(line, soft_wrap=True)
+    problems = [one.problem for one in done if one.problem]
+    for problem in problems[:-1]:
+        errors.print(f"left out: {readable(problem)}", markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        others = f"; so are {len(problems) - 1} others, above" if problems[1:] else ""
+        raise InputError(f"{len(problems)} of {len(done)} meshes are left out: {problems[-1]}{others}")
+
+
+def _told(done: "list[Rendered]") -> Iterator[str]:
+    """What was judged of meshes and not read in their files, each in a line."""
+    for axis in sorted({one.up for one in done if one.judged}):
+        which = [one.job.mesh.name for one in done if one.judged and one.up == axis]
+        yield f"judged by the shape, {axis} is up in {_named(which)}: --up y or --up z overrides"
+    if plain := [one.job.mesh.name for one in done if one.plain]:
+        yield f"no colours are in {_named(plain)}: drawn in a grey darker than the ground"
+
+
+def _named(names: list[str]) -> str:
+    return f"{readable(names[0])} and {len(names) - 1} others" if names[1:] else readable(names[0])
 
 
 def dataset_list(

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 import typer
 
 from keyorbit.cli.options import (
+    BackgroundOption,
     BatchOption,
     CompileOption,
     DeterministicOption,
@@ -14,20 +15,23 @@ from keyorbit.cli.options import (
     DtypeOption,
     ForceOption,
     LayoutOption,
+    MaskOption,
     OverwriteOption,
     RecentreOption,
     RigOption,
     RunArgument,
     UnetOption,
     check_model_options,
+    checked_masks,
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
+from keyorbit.objects.background import CUT_OUT_FILE, Background
 from keyorbit.objects.camera_files import check_camera_files
-from keyorbit.objects.paths import object_paths, photographs
+from keyorbit.objects.paths import photographs
 from keyorbit.output.choices import (
     DEFAULT_FORMATS,
     DETECTION,
@@ -38,7 +42,7 @@ from keyorbit.output.choices import (
 )
 from keyorbit.storage.folder_names import readable
 from keyorbit.storage.outputs import check_output
-from keyorbit.values import Amount, Count, Seed
+from keyorbit.values import Amount, Count, Seed, Share
 
 
 def detect_command(
@@ -61,7 +65,14 @@ def detect_command(
         str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map."), Peak
     ] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(help="Withhold keypoints that are less likely than this at their part, 0 to 1."),
+        Share,
+    ] = None,
     skeleton: Annotated[str, typer.Option(help="Edges such as 0-3,3-5, or 'auto': between co-moving keypoints.")] = "",
+    background: BackgroundOption = None,
+    mask: MaskOption = None,
     recentre: RecentreOption = True,
     seed: Annotated[int, typer.Option(), Seed] = 0,
     batch: BatchOption = None,
@@ -85,36 +96,44 @@ def detect_command(
         raise InputError("--views and --cameras belong together: give both, or neither")
     if len(pictures) > 1 if views else not pictures:
         raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
+    if views and mask is not None:
+        raise InputError("--mask is for pictures whose views are generated, and --views gives them: leave one out")
     view_choice = check_model_options(model, unet, rig, layout, dtype)
     check_output(out, DETECTION, overwrite)
     tokens_file(run)
-    for path in pictures:
-        object_paths(path)
+    masks = checked_masks(pictures, background, mask)
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
     from rich.table import Table
 
-    from keyorbit.cli.loading import load_all, load_tokens, run_backend, use_device
+    from keyorbit.cli.loading import load_all, load_tokens, run_backend, show_cut_outs, use_device
     from keyorbit.cli.tables import input_line
-    from keyorbit.detection.detector import DetectConfig, KeypointDetector
+    from keyorbit.detection.confidence import NO_CONFIDENCE
+    from keyorbit.detection.config import DetectConfig
+    from keyorbit.detection.detector import KeypointDetector
     from keyorbit.evaluation.evaluate import SEEN, detect_all
     from keyorbit.evaluation.figures import percent
     from keyorbit.objects.captures import load_capture
     from keyorbit.output.write import find_skeleton, write_detections
 
     tokens = load_tokens(run)
+    if min_confidence is not None and tokens.info.statistics is None:
+        raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
     check_edges(edges or (), len(tokens))
-    objects = [] if views else [thing for path in pictures for thing in load_all(path)]
+    objects = [] if views else [thing for path in pictures for thing in load_all(path, background, masks)]
     backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
     if views and cameras:
         picture = pictures[0] if pictures else None
         objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
-    objects = [replace(thing, recentre=recentre) for thing in objects]
+    wanted = cast(Background, background or "auto")
+    objects = [replace(thing, recentre=recentre, background=wanted) for thing in objects]
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
     with progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
+    if min_confidence is not None:
+        found = [detection.withholding(min_confidence) for detection in found]
     edges = find_skeleton(found) if edges is None else edges
     places = write_detections(out, found, chosen, edges, overwrite)
     table = Table("object", "keypoints", "reprojection, % of side", "written to")
@@ -122,12 +141,22 @@ def detect_command(
         points = detection.keypoints_3d
         error = None if points is None else float(points.reprojection_error.median())
         score = detection.keypoints_2d.score[0] if points is None else points.score
-        table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), readable(str(place)))
+        told = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
+        table.add_row(detection.name, *told, readable(str(place)))
     console.print(table)
+    show_cut_outs(objects, backend.layout.num_views > 1, CUT_OUT_FILE)
     for detection in found:
+        if (trust := detection.confidence) is not None:
+            said = f"{detection.name}: {trust.words}"
+            console.print(said, style=trust.color, markup=False, highlight=False, soft_wrap=True)
+        if detection.withheld:
+            numbers = ", ".join(map(str, detection.withheld))
+            console.print(f"{detection.name}: withheld, below {min_confidence:g}: {numbers}", soft_wrap=True)
         if detection.framing is not None and detection.framing.recentred:
             console.print(f"{detection.name}: {detection.framing.words}", markup=False, soft_wrap=True)
         if detection.input_camera is not None:
             console.print(f"{detection.name}: {input_line(detection.input_camera)}", markup=False, soft_wrap=True)
+    if any(detection.confidence is None and detection.keypoints_3d is not None for detection in found):
+        console.print(f"Confidence: {NO_CONFIDENCE}.", markup=False, soft_wrap=True)
     if any(detection.keypoints_3d is None for detection in found):
         console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")

@@ -8,12 +8,14 @@ from typing import Annotated, cast
 import typer
 
 from keyorbit.cli.options import (
+    BackgroundOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     LayersOption,
     LayoutOption,
     MapsOption,
+    MaskOption,
     NoisesOption,
     OverwriteOption,
     RigOption,
@@ -25,6 +27,7 @@ from keyorbit.cli.options import (
     base_settings,
     changed,
     check_model_options,
+    checked_masks,
     timesteps_of,
 )
 from keyorbit.cli.terminal import console, progress
@@ -34,7 +37,6 @@ from keyorbit.discovery.choices import RUN, SETTINGS, Method, Preset, index_file
 from keyorbit.discovery.config import DiscoverConfig, preset_config
 from keyorbit.discovery.ranges import Rate
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import object_paths
 from keyorbit.ranks import start_ranks
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import check_run
@@ -86,6 +88,8 @@ def discover_command(
     timestep: TimestepOption = None,
     warps: WarpsOption = None,
     noises: NoisesOption = None,
+    background: BackgroundOption = None,
+    mask: MaskOption = None,
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
@@ -102,7 +106,7 @@ def discover_command(
         raise InputError("give either DATA or --cache")
     if cache is not None:
         given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
-        given |= {"--rig": rig, "--layout": layout}
+        given |= {"--rig": rig, "--layout": layout, "--background": background, "--mask": mask}
         if besides := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{' and '.join(besides)} cannot be chosen any more: --cache was built with its own")
     view_choice = check_model_options(model, unet, rig, layout, dtype)
@@ -130,10 +134,17 @@ def discover_command(
     )
     if cache is not None:
         index_file(cache)
-    if data is not None:
-        object_paths(data)
+    masks = {} if data is None else checked_masks([data], background, mask)
 
-    from keyorbit.cli.loading import cache_of_model, load_all, load_model, show_place, use_device
+    from keyorbit.cli.loading import (
+        cache_of_model,
+        load_all,
+        load_model,
+        show_cut_outs,
+        show_place,
+        use_device,
+        write_cut_outs,
+    )
     from keyorbit.discovery.cache.disk import open_cache
     from keyorbit.discovery.discover import discover, discover_cached
 
@@ -146,13 +157,17 @@ def discover_command(
             show_place("queries", opened.device)
             count, found = len(opened), discover_cached(opened, wanted, out, resume, tick, ranks, overwrite)
         elif data is not None:
-            objects = load_all(data)
+            objects = load_all(data, background, masks)
             backend = load_model(model or "tiny", device, dtype, unet, view_choice)
-            count = len(objects)
+            count, several = len(objects), backend.layout.num_views > 1
+            if ranks.main:
+                show_cut_outs(objects, several, str(out / "cutouts"))
             found = discover(backend, objects, wanted, out, resume, tick, ranks, overwrite=overwrite)
     if not ranks.main:
         return
     found.save(out / "tokens.safetensors")
+    if data is not None:
+        write_cut_outs(out / "cutouts", objects, several)
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
     about |= {} if preset is None else {"preset": preset}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})

@@ -1,5 +1,6 @@
 """``keyorbit evaluate``: a run against ground truth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,11 @@ from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.evaluation.choices import DATASETS, check_dataset
+from keyorbit.objects.description import Symmetry
 from keyorbit.objects.paths import object_paths
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.outputs import check_file
-from keyorbit.values import Count
+from keyorbit.values import Count, check_value
 
 # What a file of scores begins with.
 SCORES_MARK = '"discovered": {'
@@ -48,6 +50,12 @@ def evaluate_command(
     dataset: Annotated[str, typer.Option(help=f"Layout of the folders: {', '.join(DATASETS)}.")] = "keyorbit",
     split: Annotated[str, typer.Option(help="Which part of a published data set DATA is judged on.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Judge no more objects than the first so many."), Count] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option(
+            help="How many turns about the vertical bring every object onto itself, or 'round'; default as each says."
+        ),
+    ] = None,
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
@@ -66,6 +74,7 @@ def evaluate_command(
         check_file(json_file, SCORES_MARK)
     tokens_file(run)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
+    turns = _symmetry(symmetry)
     for folder in (data, fit, moved):
         if folder is not None:
             check_dataset(dataset, folder)
@@ -73,7 +82,7 @@ def evaluate_command(
                 object_paths(folder)
 
     from keyorbit.cli.loading import load_tokens, run_backend, use_device, without_views
-    from keyorbit.cli.tables import objects_table, summary_table
+    from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.discovery.config import config_from_settings
     from keyorbit.discovery.initial import untrained
@@ -85,7 +94,8 @@ def evaluate_command(
     tokens = load_tokens(run)
 
     def load(folder: Path | None, part: str) -> list[ObjectViews]:
-        return [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
+        things = [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
+        return things if turns is None else [replace(thing, symmetry=turns) for thing in things]
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
     check_landmarks([*objects, *fit_objects, *moved_objects])
@@ -109,3 +119,14 @@ def evaluate_command(
         write_json(json_file, scores)
     console.print(objects_table(results))
     console.print(summary_table(scores))
+    for line in wrong_turn_lines(scores):
+        console.print(line, markup=False, highlight=False)
+
+
+def _symmetry(text: str | None) -> Symmetry | None:
+    if text is None:
+        return None
+    if text == "round":
+        return "round"
+    check_value("--symmetry", int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else text, Symmetry)
+    return int(text)

@@ -7,26 +7,29 @@ from typing import Annotated
 import typer
 
 from keyorbit.cli.options import (
+    BackgroundOption,
     BatchOption,
     CompileOption,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
     LayoutOption,
+    MaskOption,
     ModelOption,
     OverwriteOption,
     RecentreOption,
     RigOption,
     UnetOption,
     check_model_options,
+    checked_masks,
 )
 from keyorbit.cli.terminal import bars, console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
 from keyorbit.diffusion.paths import check_model
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import check_picture, object_paths
-from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.objects.paths import check_picture
+from keyorbit.storage.outputs import VIEWS, check_output
 from keyorbit.values import Count, NotNegative, Seed
 
 # Of v1.1 and of v1.2.
@@ -57,6 +60,8 @@ def generate_command(
     control_scale: Annotated[
         float | None, typer.Option(help="How much it weighs; default 0.75 for depths, 1 for normals."), NotNegative
     ] = None,
+    background: BackgroundOption = None,
+    mask: MaskOption = None,
     recentre: RecentreOption = True,
     batch: BatchOption = None,
     compile: CompileOption = False,
@@ -80,20 +85,20 @@ def generate_command(
         controlnet = NORMALS if normals else DEPTH
     if controlnet is not None:
         check_model(controlnet, f"no ControlNet at {controlnet}; give a folder, or a Hub id such as {DEPTH}")
-    for path in pictures:
-        object_paths(path)
+    masks = checked_masks(pictures, background, mask)
     if depth and depth != AUTO:
         check_picture(Path(depth))
 
-    from keyorbit.cli.loading import load_all, load_model, use_device
+    from keyorbit.cli.loading import load_all, load_model, show_cut_outs, use_device
     from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, generate_objects, object_folders
 
-    things = [replace(thing, recentre=recentre) for path in pictures for thing in load_all(path)]
+    read = [thing for path in pictures for thing in load_all(path, background, masks)]
+    things = [replace(thing, recentre=recentre) for thing in read]
     folders = object_folders(out, things, num)
     for folder in folders:
-        check_output(folder, OBJECT, overwrite)
+        check_output(folder, VIEWS, overwrite)
     given = load_depths(Path(depth)) if depth and depth != AUTO else depth
     control = Control(given, normals, control_scale) if depth or normals else None
     backend = load_model(model, use_device(device, deterministic), dtype, unet, view_choice, compile, controlnet)
@@ -106,6 +111,7 @@ def generate_command(
             tick("generate", done, total, {})
 
         generate_objects(folders, things, backend, how, control, batch, told, overwrite)
+    show_cut_outs(things, True, "cond.png")
     for thing in things:
         if thing.framing.recentred:
             bars.print(f"{thing.name}: {thing.framing.words}", soft_wrap=True, highlight=False)

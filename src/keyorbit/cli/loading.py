@@ -1,7 +1,9 @@
 """What commands load once their arguments are checked: objects, tokens and models; only commands at work import it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import diffusers
 import torch
@@ -24,8 +26,12 @@ from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
+from keyorbit.objects.background import Background
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.emptiness import check_seen
 from keyorbit.ranks import first_launched
+from keyorbit.storage.files import make_folder
+from keyorbit.storage.folder_names import folder_names
 
 
 def use_device(name: str, deterministic: bool) -> str:
@@ -48,9 +54,26 @@ def show_place(what: str, device: torch.device, precision: Precision | None = No
         bars.print(f"{what} on {device_words(device)}{words}", markup=False, highlight=False, soft_wrap=True)
 
 
-def load_all(path: Path) -> list[ObjectViews]:
-    """Every object read now, so that a damaged file is found before any work is done."""
-    return list(load_dataset(path))
+def load_all(path: Path, background: str | None = None, masks: Mapping[Path, Path] | None = None) -> list[ObjectViews]:
+    """Every object read now, so that a damaged file is found before any work is done, and an empty picture too."""
+    found = list(load_dataset(path, cast(Background, background or "auto"), masks or {}))
+    for thing in found:
+        check_seen(thing)
+    return found
+
+
+def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:
+    """What the objects were cut out by, a line each, and where the cut-outs are; nothing of those that were not."""
+    for thing in things:
+        if thing.shown_image(several) is not thing.input_image and thing.cut_out is not None:
+            bars.print(f"{thing.name}: {thing.cut_out.words}; see {where}, and correct it with --mask", soft_wrap=True)
+
+
+def write_cut_outs(folder: Path, things: Sequence[ObjectViews], several: bool) -> None:
+    """The objects that were cut out, each under its name; no folder where there are none."""
+    cut = [thing for thing in things if thing.shown_image(several) is not thing.input_image]
+    for name, thing in zip(folder_names([thing.name for thing in cut]), cut, strict=True):
+        thing.shown_image(several).save(make_folder(folder) / f"{name}.png", compress_level=1)
 
 
 def without_views(objects: list[ObjectViews]) -> list[ObjectViews]:

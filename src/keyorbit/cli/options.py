@@ -1,6 +1,6 @@
 """Options that several commands take, and their checks; no library is loaded for these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -15,6 +15,8 @@ from keyorbit.diffusion.paths import check_model, check_unet
 from keyorbit.diffusion.rig_choice import check_rig
 from keyorbit.discovery.weights import Strategy, Subjects
 from keyorbit.errors import InputError
+from keyorbit.objects.background import Background
+from keyorbit.objects.paths import check_removal, mask_files, object_paths
 from keyorbit.storage.settings import read_toml
 from keyorbit.values import Amount, Count, check_value, short
 
@@ -90,6 +92,17 @@ RecentreOption = Annotated[
         "--recentre/--no-recentre", help="Show the model a small or off-centre object in the picture's middle."
     ),
 ]
+BackgroundOption = Annotated[
+    str | None,
+    typer.Option(
+        help="auto (default): cut the object out of a photograph; remove: of all pictures without alpha; keep: never."
+    ),
+    Background,
+]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(help="A picture's mask, white on the object, to cut it out by; of several, a folder of their masks."),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier call of this command wrote there; no other files.")
 ]
@@ -135,6 +148,17 @@ def check_model_options(
     if rig is not None:
         check_rig(rig)
     return ViewChoice(rig, layout)
+
+
+def checked_masks(paths: Sequence[Path], background: str | None, mask: Path | None) -> dict[Path, Path]:
+    """The masks of the objects at these paths, by ``--mask``, and whether ``--background`` can be done.
+
+    Raises:
+        InputError: there are no objects there, or as :func:`keyorbit.objects.paths.mask_files`.
+    """
+    found = [place for path in paths for place in object_paths(path)]
+    check_removal(background)
+    return {} if mask is None else mask_files(mask, found)
 
 
 def whole_numbers(option: str, text: str, between: str = ",") -> tuple[int, ...]:

@@ -55,7 +55,8 @@ def report_command(
         object_paths(data)
 
     from keyorbit.cli.loading import run_backend, use_device
-    from keyorbit.detection.detector import Detection, KeypointDetector
+    from keyorbit.detection.detector import KeypointDetector
+    from keyorbit.detection.found import Detection
     from keyorbit.evaluation.evaluate import detect_all
     from keyorbit.output.page.report import read_run, report_html, run_objects
 
@@ -73,13 +74,17 @@ def report_command(
 
 def page_figures(scores: dict[str, Any]) -> list[Any]:
     """What ``keyorbit evaluate --json`` wrote, as the page shows it."""
-    from keyorbit.evaluation.figures import told
+    from keyorbit.evaluation.figures import told, wrongly_turned
     from keyorbit.output.page.report import Figure
 
-    return [
+    figures = [
         Figure(figure.title, texts.get("discovered") or "–", texts.get("untrained"), figure.better == "less")
         for figure, texts in told(scores)
     ]
+    names = {name: ", ".join(wrongly_turned(one)) for name, one in scores.items()}
+    if any(names.values()):
+        figures.append(Figure("turned the wrong way", names["discovered"] or "none", names.get("untrained"), True))
+    return figures
 
 
 def _count(scores: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.evaluation.evaluate import Evaluation
-from keyorbit.evaluation.figures import percent, told
+from keyorbit.evaluation.figures import percent, told, wrongly_turned
 
 if TYPE_CHECKING:  # it stands on the highest floor
     import keyorbit.evaluation.protocol
@@ -38,6 +38,12 @@ def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     for figure, texts in told(results):
         table.add_row(figure.title, *(text or "–" for text in texts.values()))
     return table
+
+
+def wrong_turn_lines(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each result with objects that were found the wrong way round: their names."""
+    named = {name: wrongly_turned(one) for name, one in results.items()}
+    return [f"turned the wrong way, {name}: {', '.join(names)}" for name, names in named.items() if names]
 
 
 def protocol_table(result: "keyorbit.evaluation.protocol.ProtocolResult") -> Table:

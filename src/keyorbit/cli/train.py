@@ -85,6 +85,7 @@ def train_command(
 
     from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
     from keyorbit.determinism import compute_deterministically
+    from keyorbit.diffusion.backends.loading import views_of_tokens
     from keyorbit.objects.dataset import load_dataset
     from keyorbit.training.train import make_accelerator, train
 
@@ -95,7 +96,7 @@ def train_command(
         compute_deterministically()
     accelerator = make_accelerator(settings, out, cpu)
     if start is not None:
-        view_choice = view_choice.over(start.info.cameras_of, start.info.layout)
+        view_choice = views_of_tokens(start.info, view_choice)
     backend = load_model(model, str(accelerator.device), "float32", unet, view_choice)  # trained weights stay so
     began = time.monotonic()
     with progress(accelerator.is_main_process) as tick:

@@ -3,20 +3,24 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from keyorbit.budget import check_budget
 from keyorbit.detection.averages import averaged, averaged_as_published
-from keyorbit.detection.choices import NOISES, WARPS, Peak, Space, Window
+from keyorbit.detection.choices import Peak
+from keyorbit.detection.confidence import confidence_of
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.found import Detection
 from keyorbit.detection.in_picture import in_picture
-from keyorbit.detection.input_camera import InputCamera, find_input_camera
-from keyorbit.detection.peaks import peak_score, peak_xy
+from keyorbit.detection.input_camera import find_input_camera
+from keyorbit.detection.peaks import peak_score
+from keyorbit.detection.reading import KeypointReader
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.captured import Pass
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
@@ -28,110 +32,22 @@ from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.diffusion.weights import check_weights
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError
-from keyorbit.geometry.alignment import Form
-from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.constellation import read_constellation, upright
-from keyorbit.geometry.evidence import GRID_POINTS, read_evidence
-from keyorbit.geometry.heatmaps import gaussian, normalize, resize
-from keyorbit.geometry.hull import grown_masks, search_volume
-from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
+from keyorbit.geometry.evidence import GRID_POINTS
+from keyorbit.geometry.heatmaps import normalize, resize
+from keyorbit.geometry.hull import grown_masks
+from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
-from keyorbit.objects.framing import Framing, cut, middle_square, on_object
-from keyorbit.values import Amount, Count, Seed, check_fields
+from keyorbit.objects.emptiness import check_seen
+from keyorbit.objects.framing import middle_square, on_object
 
 log = logging.getLogger(__name__)
 
-# Heat, against a flat map's, that a view has everywhere: where it sees nothing its place is the common one.
-_A_LITTLE = 0.01
 # Times that all maps are held while they are read.
 _COPIES = 4
 # Share of the grid's points that are searched.
 _LIKELY = 0.25
-
-
-@dataclass(frozen=True)
-class DetectConfig:
-    """How keypoints are read.
-
-    | space | a keypoint in space is | used for |
-    |---|---|---|
-    | ``constellation`` | where its heatmaps and its place on the common shape agree, all tokens together | tokens \
-that have a constellation, on upright views |
-    | ``evidence`` | where the product of its heatmaps is largest, within the visual hull | all others with cameras |
-    | ``triangulation`` | where the rays through its places in the views meet | comparison |
-
-    They are measured against each other in docs/research-log.md.
-
-    Attributes:
-        noises: draws of noise that are averaged; more give steadier keypoints, and cost as much more time.
-        warps: warped versions that are averaged besides.
-        peak: a view's place: ``soft`` is the expected position, ``window`` the expected position near the peak,
-            ``argmax`` the peak's pixel. None is ``soft``, but ``window`` for the attention of a single view, which is
-            0 nowhere and would pull to the middle of the picture. With a constellation and None, the place is read near
-            the common point.
-        window: half the side of the window, in sides of the view; the score is the heatmap's mass inside it, less a
-            flat map's.
-        seed: of noise, warps and generated views.
-        space: see the table; None chooses between the first two.
-        nearness: standard deviation of the Gaussian about the common point, in sides of the view. A view that marks
-            something else has a low score there.
-
-    Raises:
-        InputError: a value is out of its range.
-    """
-
-    noises: Count = NOISES
-    warps: Amount = WARPS
-    peak: Peak | None = None
-    window: Window = 0.12
-    seed: Seed = 0
-    space: Space | None = None
-    nearness: Window = 0.08
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Detection:
-    """What was found on one object, with the views it was found on. All tensors are on the CPU.
-
-    Attributes:
-        name: of the object.
-        input_image: its input picture.
-        views: 0…1, [view 3 height width].
-        masks: True on the object.
-        heatmaps: of every keypoint on every view; each sums to 1.
-        keypoints_2d: places and scores in the views and on the input picture.
-        keypoints_3d: points in space; None for a model of a single view.
-        input_camera: of the input picture; None without 3D or with cameras that are not the model's own.
-        input_heatmaps: on the input picture; None for a model that has no such pass.
-        pairs: keypoints that mark mirror images of each other, such as a left and a right leg.
-        framing: the square of the input picture that the model was shown, and the one in whose unit square places on
-            the input picture are told; None for a model of a single view.
-    """
-
-    name: str
-    input_image: Image.Image
-    views: Float[Tensor, "view 3 height width"]
-    masks: Bool[Tensor, "view height width"]
-    heatmaps: Float[Tensor, "view token map_height map_width"]
-    keypoints_2d: Keypoints2D
-    keypoints_3d: Keypoints3D | None
-    input_camera: InputCamera | None = None
-    input_heatmaps: Float[Tensor, "token map_height map_width"] | None = None
-    pairs: tuple[tuple[int, int], ...] = ()
-    framing: Framing | None = None
-
-    @property
-    def input_square(self) -> Image.Image:
-        """The square of the input picture that its places are told in: the middle one, if the object is in it."""
-        how = self.framing
-        if how is None or not how.recentred:
-            return self.input_image.crop(middle_square(self.input_image))
-        return cut(self.input_image, how.shown, how.ground)
 
 
 class KeypointDetector:
@@ -242,9 +158,11 @@ class KeypointDetector:
         """The object as the model sees it, for :meth:`read` of this detector and of others with the same settings.
 
         Raises:
-            InputError: the picture cannot be read, or the object's views do not fit the model.
+            InputError: the picture cannot be read or is empty, or the object's views do not fit the model.
         """
-        return record(_as_object(picture), self.backend, self.recording, self._generator(), self.context)
+        thing = _as_object(picture)
+        check_seen(thing)
+        return record(thing, self.backend, self.recording, self._generator(), self.context)
 
     def record_each(self, objects: Iterable[ObjectViews], batch: int | None = None) -> Iterator[Recording]:
         """The same of many objects, ``batch`` at a time; each is drawn as if it were alone.
@@ -253,9 +171,9 @@ class KeypointDetector:
         :func:`keyorbit.diffusion.recording.record_each`.
 
         Raises:
-            InputError: ``batch`` is below 1, or an object's views do not fit the model.
+            InputError: ``batch`` is below 1, a picture is empty, or an object's views do not fit the model.
         """
-        items = ((thing, self._generator()) for thing in objects)
+        items = ((thing, self._generator()) for thing in _each_seen(objects))
         return record_each(items, self.backend, self.recording, batch, self.context)
 
     def _generator(self) -> torch.Generator:
@@ -289,7 +207,9 @@ class KeypointDetector:
             if self.published:
                 condition = resize(condition, (self.backend.view_size, self.backend.view_size))
         silhouette = recording.shown.silhouette
-        keypoints, points = self._keypoints(everything, condition, silhouette.distance.to(heatmaps), cameras)
+        reader = KeypointReader(self.tokens, self.config, self.discovered.constellation, self.peak)
+        found = reader.read(everything, condition, silhouette.distance.to(heatmaps), cameras)
+        keypoints, points = found.flat, found.points
         camera, framing = None, thing.framing if len(views) > 1 else None
         given = None if condition is None else condition.cpu()
         # Azimuth 0 for the input picture is a convention of the model's own rig.
@@ -304,7 +224,7 @@ class KeypointDetector:
         log.info("%s: %d keypoints on %s, in %.1f s", thing.name, len(self.tokens), sight, time.monotonic() - began)
         return Detection(
             thing.name,
-            thing.input_image,
+            thing.shown_image(len(views) > 1),
             views.cpu(),
             silhouette.mask.cpu(),
             heatmaps.cpu(),
@@ -314,6 +234,8 @@ class KeypointDetector:
             given,
             self.tokens.info.pairs,
             framing,
+            found.reading,
+            confidence_of(found.reading, points, self.tokens.info.statistics),
         )
 
     def _input_score(self, heatmaps: Float[Tensor, "token side side"], picture: Image.Image) -> Float[Tensor, " token"]:
@@ -321,47 +243,6 @@ class KeypointDetector:
         known, size = on_object(picture.crop(middle_square(picture))), (heatmaps.shape[-2], heatmaps.shape[-1])
         covered = None if known is None else grown_masks(torch.from_numpy(known)[None, None], size)[0, 0]
         return peak_score(heatmaps, heatmaps, self.config.window, covered)
-
-    def _keypoints(
-        self,
-        everything: Float[Tensor, "view token_and_helper side side"],
-        condition: Float[Tensor, "token side side"] | None,
-        distance: Float[Tensor, "view height width"],
-        cameras: Cameras | None,
-    ) -> tuple[Keypoints2D, Keypoints3D | None]:
-        """The keypoints in the views, and in space where there are cameras."""
-        heatmaps = everything[:, : len(self.tokens)]
-        if cameras is None:
-            return self._read(heatmaps, condition, None), None
-        space, (middle, radius) = self._space(cameras), search_volume(cameras)
-        # A user's world may have its origin anywhere. Far from it, single precision is too coarse for the search.
-        origin = middle if middle.norm() > radius else torch.zeros_like(middle)
-        here = cameras.about(origin).to(heatmaps.device)
-        if space == "triangulation":
-            keypoints = self._read(heatmaps, condition, cameras)
-            return keypoints, keypoints.triangulate()
-        around = None
-        if space == "evidence":
-            xyz = read_evidence(heatmaps, here, distance).xyz
-        else:
-            info, shape = self.tokens.info, self.discovered.constellation
-            places = torch.tensor(info.places).to(heatmaps)
-            form = Form.from_rows(torch.tensor(info.form).to(heatmaps)) if info.form else None
-            xyz = read_constellation(everything, here, places, distance, shape, count=len(self.tokens), form=form).xyz
-            around = here.project(xyz) if self.config.peak is None else None
-        keypoints = self._read(heatmaps, condition, cameras, around)
-        return keypoints, keypoints.lift(xyz.cpu() + origin.cpu())
-
-    def _space(self, cameras: Cameras) -> Space:
-        """How points in space are found.
-
-        Raises:
-            InputError: by a constellation, which the tokens do not have.
-        """
-        able = len(self.tokens.info.places) == len(self.tokens) + len(self.tokens.helpers)
-        if self.config.space == "constellation" and not able:
-            raise InputError('these tokens have no constellation: discover them with method = "constellation"')
-        return self.config.space or ("constellation" if able and upright(cameras) else "evidence")
 
     def _heatmaps(
         self, recording: Recording, which: Pass, layout: Layout
@@ -378,21 +259,6 @@ class KeypointDetector:
         each = ([replace(layer, maps=layer.maps[i : i + 1]) for layer in layers] for i in versions)
         made = [read(one, layout, found.maps, side, found.temperature)[:, :, : len(self.tokens)] for one in each]
         return torch.cat(made)
-
-    def _read(
-        self, heatmaps: Tensor, condition: Tensor | None, cameras: Cameras | None, around: Tensor | None = None
-    ) -> Keypoints2D:
-        """Places and scores in the views, ``around`` the places [view token 2] that are given, and in the input."""
-        looked, peak, window = heatmaps, self.peak, self.config.window
-        if around is not None:
-            looked = near(heatmaps, around, self.config.nearness)
-        return Keypoints2D(
-            peak_xy(looked, peak, window).cpu(),
-            peak_score(heatmaps, looked, window).cpu(),
-            None if cameras is None else cameras.to("cpu"),
-            None if condition is None else peak_xy(condition, peak, window).cpu(),
-            None if condition is None else peak_score(condition, condition, window).cpu(),
-        )
 
 
 def _found_with(info: TokensInfo) -> DiscoverConfig:
@@ -416,19 +282,16 @@ def _peak(chosen: Peak | None, flat: bool) -> Peak:
     return chosen or ("window" if flat else "soft")
 
 
-def near(
-    heatmaps: Float[Tensor, "view token height width"], around: Float[Tensor, "view token 2"], nearness: float
-) -> Float[Tensor, "view token height width"]:
-    """Heatmaps times a Gaussian about given places, of standard deviation ``nearness`` in sides of the view."""
-    height, width = heatmaps.shape[-2:]
-    window = gaussian(around, height, width, nearness * width)
-    return normalize((heatmaps + _A_LITTLE / (height * width)) * window)
-
-
 def _same_rows(first: Tensor | None, second: Tensor | None) -> bool:
     if first is None or second is None:
         return first is second
     return first.shape == second.shape and bool(torch.equal(first.to(second), second))
+
+
+def _each_seen(objects: Iterable[ObjectViews]) -> Iterator[ObjectViews]:
+    for thing in objects:
+        check_seen(thing)
+        yield thing
 
 
 def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:

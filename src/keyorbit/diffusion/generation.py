@@ -99,7 +99,7 @@ def generate_objects(
             views = split_views(grid, backend.layout).movedim(1, 0)
             beside = {f"view_{i}.png": _picture(view) for i, view in enumerate(views)} | beside
             meta = _meta(backend, sampling, control, seed, thing)
-            write_object(folder, thing.input_image, _picture(grid), backend.layout, meta, overwrite, beside)
+            write_object(folder, thing.shown_image(), _picture(grid), backend.layout, meta, overwrite, beside)
     log.info("generated %d sets of views in %.1f s", len(folders), time.monotonic() - began)
 
 
@@ -174,6 +174,7 @@ def _meta(
     made: dict[str, Any] = {"model": backend.name, "model_fingerprint": backend.fingerprint}
     made |= {"dtype": backend.precision.dtype, "seed": seed, "steps": sampling.steps, "guidance": sampling.guidance}
     made["recentred"] = thing.framing.recentred
+    made |= {} if thing.framing.cut_out_by is None else {"cut_out_by": thing.framing.cut_out_by}
     if control is not None:
         made |= {"control": "normals" if control.normals else "depth", "control_scale": control.weight}
     return {"cameras": backend.cameras.to_dict(), "generated": made}

@@ -29,6 +29,7 @@ class ModelFacts:
         latent_side: of one view, latent pixels.
         text_rows: embeddings of random words, which tell how large the tokens should be at first.
         cameras_of: whose cameras it was loaded with, where somebody chose them.
+        cameras_mark: :func:`file_mark` of these, if they are from a file.
         dtype: type of numbers that it computes in; of a cache it is not known, nor does it matter there.
     """
 
@@ -42,6 +43,7 @@ class ModelFacts:
     cameras_of: str = ""
     dtype: str = "float32"
     older_fingerprint: Callable[[], str] = str
+    cameras_mark: str = ""
 
 
 def layout_told(layout: Layout) -> str:
@@ -54,10 +56,15 @@ def views_told(cameras_of: str, layout: Layout, cameras: Cameras | None) -> dict
 
     Cameras from a file are told by their numbers as well, since a file may change.
     """
-    numbers = None
-    if cameras_of and cameras_of not in RIGS and cameras is not None:
-        numbers = hashlib.sha256(json.dumps(cameras.to_dict()).encode()).hexdigest()[:16]
+    numbers = file_mark(cameras_of, cameras) or None
     return {"cameras_of": cameras_of or None, "layout": layout_told(layout) or None, "cameras": numbers}
+
+
+def file_mark(cameras_of: str, cameras: Cameras | None) -> str:
+    """A short hash of cameras that were read from a file, which may change; empty for others."""
+    if not cameras_of or cameras_of in RIGS or cameras is None:
+        return ""
+    return hashlib.sha256(json.dumps(cameras.to_dict()).encode()).hexdigest()[:16]
 
 
 def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras | None) -> ModelFacts:
@@ -76,4 +83,5 @@ def model_facts(backend: Backend, layers: str | Sequence[str], cameras: Cameras 
         backend.cameras_of,
         backend.precision.dtype,
         backend.older_fingerprint,
+        file_mark(backend.cameras_of, backend.cameras),
     )

@@ -26,6 +26,8 @@ def check_model(model: str, hint: str = "") -> None:
             raise InputError(f"{model} is a pickle, and pickles are never opened: {_convert(path)}")
         raise InputError(hint or f"{model} is a file; give the model's folder, or a checkpoint in a .safetensors file")
     if not is_hub_id(model):
+        if path.suffix.lower() in (".safetensors", *_PICKLES):
+            raise InputError(hint or f"there is no file of weights at {model}")
         where = " (a shell puts your home folder in place of ~ only where a word begins)" if model[0] == "~" else ""
         raise InputError(
             hint or f"no model folder at {model}{where}; give 'tiny', a folder, or a Hub id such as owner/name"

@@ -99,12 +99,12 @@ def check_views(thing: ObjectViews, count: int) -> None:
 
 
 def model_image(thing: ObjectViews, backend: Backend) -> Image.Image:
-    """The picture that the model is shown as its input: recentred, unless it looks at a single view, and so at all.
+    """The picture that the model is shown: cut out and recentred, unless it looks at a single view, and so at all.
 
     Raises:
         InputError: the picture is transparent everywhere.
     """
-    return thing.input_image if backend.layout.num_views == 1 else thing.framed_image
+    return thing.shown_image(False) if backend.layout.num_views == 1 else thing.framed_image
 
 
 @dataclass(frozen=True, eq=False)

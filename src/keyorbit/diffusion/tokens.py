@@ -1,7 +1,7 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,21 +13,55 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
+from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import Timesteps, TokensMode, layout_numbers
 from keyorbit.diffusion.hub import HubTokens
+from keyorbit.diffusion.layers import cross_attention_layers
+from keyorbit.diffusion.model_facts import layout_told
 from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import Amount, from_values, short
+from keyorbit.values import Amount, Count, Finite, NotNegative, from_values, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
 _FORMATS = "keyorbit-tokens-"
+# What later versions added to what tokens tell of themselves.
+_ADDED = ("names", "layout", "cameras_mark", "statistics")
 # Above what any model attends to: 65,536 tokens of width 4096.
 _MOST, _LARGEST = 2**16, 2**30
 # In radii of what the views see, and their squares: beyond this nothing is seen, and float32 ends.
 _Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Point = tuple[_Coordinate, _Coordinate, _Coordinate]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How tokens read the objects that they were found on: what a detection is compared with.
+
+    Attributes:
+        objects: how many were read.
+        evidence: of each keypoint, mean over these objects, nats a view
+            (:attr:`keyorbit.geometry.evidence.Evidence.strength`).
+        stray: distance of each keypoint from its place, mean over these objects, radii.
+        fit: of the best turn, mean over these objects, nats a token (:class:`keyorbit.geometry.constellation.Reading`).
+        margin: the same of the turn's margin.
+    """
+
+    objects: Count
+    evidence: tuple[Finite, ...]
+    stray: tuple[NotNegative, ...]
+    fit: Finite
+    margin: Finite
+
+    def __post_init__(self) -> None:
+        if len(self.stray) != len(self.evidence):
+            raise InputError(f"evidence is of {len(self.evidence)} keypoints, and stray of {len(self.stray)}")
+
+    def select(self, numbers: Sequence[int]) -> "Statistics":
+        """Those of some keypoints, in that order."""
+        evidence, stray = (tuple(values[i] for i in numbers) for values in (self.evidence, self.stray))
+        return replace(self, evidence=evidence, stray=stray)
 
 
 @dataclass(frozen=True)
@@ -55,8 +89,13 @@ class TokensInfo:
             covariance; see :mod:`keyorbit.geometry.alignment`.
         cameras_of: whose cameras the model was loaded with, where they were not those that its folder tells of: the
             name of a rig, or a file of cameras.
+        names: of the keypoints, in their order; empty where they have none.
+        cameras_mark: a short hash of these cameras, if they are from a file, which may change. Empty for others, and in
+            tokens of earlier versions.
         layout: rows x columns of the model's views, such as ``2x3``; empty for the 3 x 2 of Zero123++ and for a single
             view.
+        statistics: of the keypoints on the objects that they were found on; None for tokens that have no constellation,
+            or of versions that kept none.
 
     Raises:
         InputError: the form has neither 4 rows nor none, or the layout is none.
@@ -77,7 +116,10 @@ class TokensInfo:
     places: tuple[_Point, ...] = ()
     form: tuple[_Point, ...] = ()
     cameras_of: str = ""
+    names: tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] = ()
     layout: str = ""
+    cameras_mark: str = ""
+    statistics: Statistics | None = None
 
     def __post_init__(self) -> None:
         if self.layout:
@@ -86,9 +128,8 @@ class TokensInfo:
             raise InputError(f"form has {len(self.form)} rows; it has 4, the mean and the covariance, or none")
 
     def plain(self) -> dict[str, Any]:
-        """As files have it: a layout is written only where there is one, as by versions that knew no other."""
-        values = asdict(self)
-        return values if self.layout else {name: value for name, value in values.items() if name != "layout"}
+        """As files have it: what later versions added is written only where there is something to tell."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _ADDED}
 
 
 @dataclass(frozen=True)
@@ -140,6 +181,39 @@ class Tokens(nn.Module, HubTokens):
         noise = torch.randn(count, text.shape[1], generator=generator)
         return cls(text.mean(0) + text.std(0) * noise, info)
 
+    @classmethod
+    def from_phrases(cls, backend: Backend, phrases: Sequence[str]) -> "Tokens":
+        """Tokens that mark what phrases name, such as "front left leg": the text encoder's rows, without discovery.
+
+        How well a phrase is found depends on what the model's attention learned of words: see docs/named-keypoints.md.
+        They are read at the backend's own layers and timestep, and named by the phrases.
+
+        Raises:
+            InputError: there is none, two are equal but for case and spaces, or the backend cannot read one.
+        """
+        names = tuple(" ".join(phrase.split()) for phrase in phrases)
+        if not names:
+            raise InputError("give at least one phrase, such as 'front left leg'")
+        seen = dict[str, str]()
+        for name in names:
+            if name.casefold() in seen:
+                raise InputError(
+                    f"two phrases are equal, {short(seen[name.casefold()])} and {short(name)}: leave one out"
+                )
+            seen[name.casefold()] = name
+        rows = backend.encode_phrases(names).detach().float().cpu()
+        info = TokensInfo(
+            model=backend.name,
+            model_fingerprint=backend.fingerprint,
+            layers=tuple(cross_attention_layers(backend.unet, backend.default_layers)),
+            timestep=backend.default_timestep,
+            version=version("keyorbit"),
+            cameras_of=backend.cameras_of,
+            names=names,
+            layout=layout_told(backend.layout),
+        )
+        return cls(rows, info)
+
     def append_to(self, context: Float[Tensor, "batch text width"]) -> Float[Tensor, "batch all width"]:
         """The context followed by the tokens: ``[batch 77 width]`` → ``[batch 77+K width]``.
 
@@ -161,7 +235,11 @@ class Tokens(nn.Module, HubTokens):
         renumbered = {old: new for new, old in enumerate(numbers)}
         pairs = tuple((renumbered[a], renumbered[b]) for a, b in self.info.pairs if {a, b} <= renumbered.keys())
         places = tuple(self.info.places[i] for i in numbers) if self.info.places else ()
-        info = replace(self.info, pairs=pairs, places=places + self.info.places[len(self) :])
+        names = tuple(self.info.names[i] for i in numbers) if self.info.names else ()
+        known = self.info.statistics
+        statistics = None if known is None else known.select(numbers)
+        places += self.info.places[len(self) :]
+        info = replace(self.info, pairs=pairs, places=places, names=names, statistics=statistics)
         return Tokens(self.embedding.detach()[indices], info, self.helpers)
 
     def save(self, path: str | Path) -> None:
@@ -220,6 +298,15 @@ class Tokens(nn.Module, HubTokens):
             raise InputError(
                 f"{path} holds {len(info.places)} places for {len(embedding)} tokens and {len(helpers)} helpers: there "
                 "must be one for each, or none"
+            )
+        if len(info.names) not in (0, len(embedding)):
+            raise InputError(
+                f"{path} holds {len(info.names)} names for {len(embedding)} tokens: there must be one for each, or none"
+            )
+        if info.statistics is not None and len(info.statistics.evidence) != len(embedding):
+            raise InputError(
+                f"{path} holds statistics of {len(info.statistics.evidence)} keypoints for {len(embedding)} tokens: "
+                "there must be those of each, or none"
             )
         place = found_from(path, info.model, header.model_folder, info.model_fingerprint)
         return cls(embedding, replace(info, model=place), helpers)

@@ -21,7 +21,7 @@ CHECKPOINT, SETTINGS, LOSSES = "checkpoint.safetensors", "discover.toml", "losse
 RUN = OutputKind(
     "discovery run",
     # Of the commands discover, evaluate and report.
-    (CHECKPOINT, "tokens.safetensors", SETTINGS, LOSSES, "run.json", "scores.json", "report.html"),
+    (CHECKPOINT, "tokens.safetensors", SETTINGS, LOSSES, "run.json", "scores.json", "report.html", "cutouts/*.png"),
     CHECKPOINT,
 )
 CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))

@@ -30,6 +30,7 @@ from keyorbit.discovery.needs import step_needs
 from keyorbit.discovery.run import DiscoveryRun, Resumed, told
 from keyorbit.discovery.single_view_run import SingleViewRun
 from keyorbit.discovery.source import Source, check_shares
+from keyorbit.discovery.statistics import with_statistics
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.ranks import Ranks
@@ -220,10 +221,10 @@ def _to_end(run: DiscoveryRun, kept: Keeping, queries: str) -> Tokens:
         if kept.watch and done % config.save_every == 0:
             tokens = _chosen(run, queries)
             if not kept.watch(done, tokens):
-                return tokens
+                return with_statistics(run, tokens)
     journal.begin()  # where there was no step to do
     log.info("%d steps in %.1f s", config.steps - start, time.monotonic() - began)
-    return _chosen(run, queries)
+    return with_statistics(run, _chosen(run, queries))
 
 
 def read_together(device: torch.device) -> int:

@@ -50,4 +50,5 @@ def info_of(facts: ModelFacts, config: SettledConfig, queries: str = "float32") 
         queries=queries,
         cameras_of=facts.cameras_of,
         layout=layout_told(facts.layout),
+        cameras_mark=facts.cameras_mark,
     )

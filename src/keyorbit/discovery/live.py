@@ -1,21 +1,34 @@
-"""Objects that are prepared anew whenever a step asks for them: other warps and noise each time, and none is kept."""
+"""Objects that are prepared anew whenever a step asks for them: other warps and noise each time.
 
+Nothing is kept of them but views that the model had to generate, which would take far longer than all else.
+"""
+
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts, model_facts
-from keyorbit.diffusion.prepare import Shown, object_cameras, object_generator, prepare_together
+from keyorbit.diffusion.prepare import (
+    Shown,
+    model_image,
+    object_cameras,
+    object_generator,
+    prepare_together,
+    several_views,
+)
 from keyorbit.diffusion.recording import record, unet_maps
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.source import check_shares
-from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.objects.dataset import Objects, ObjectViews, drawn
 from keyorbit.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +36,14 @@ class LiveSource:
     """What is asked for by number are not objects but draws of them: 0, 1, … over shuffled passes through all objects.
 
     A draw is the same whenever it is asked for. Silhouettes are not known, which nothing here asks for.
+
+    Attributes:
+        facts: of the model.
+        backend: the model.
+        config: the settings.
+        objects: all of them.
+        recent: warps of the draws that were asked for last, by number.
+        generated: by number, the views of objects that come without, 8 bits a channel: the same in all draws.
     """
 
     facts: ModelFacts
@@ -30,6 +51,7 @@ class LiveSource:
     config: SettledConfig
     objects: Objects
     recent: dict[int, Tensor] = field(default_factory=dict)
+    generated: dict[int, UInt8[Tensor, "view 3 height width"]] = field(default_factory=dict)
 
     @property
     def versions(self) -> int:
@@ -43,10 +65,29 @@ class LiveSource:
         return len(self.objects)
 
     def draw(self, number: int) -> tuple[ObjectViews, torch.Generator]:
-        """The object of a draw, and the generator of its warps and noise."""
+        """The object of a draw, and the generator of its warps and noise.
+
+        For a model of a single view it is cut out and mirrored as its data set does, see :func:`drawn`.
+        """
         seed, count = self.config.prepare.seed, len(self.objects)
         order = torch.randperm(count, generator=object_generator(seed, number // count))
-        return self.objects[int(order[number % count])], object_generator(seed + 1, number)
+        chosen, generator = int(order[number % count]), object_generator(seed + 1, number)
+        if self.backend.layout.num_views == 1:
+            return drawn(self.objects, chosen, generator), generator
+        return self._with_views(self.objects[chosen], chosen), generator
+
+    def _with_views(self, thing: ObjectViews, chosen: int) -> ObjectViews:
+        """The object with views, its own or generated ones, beside the picture as the model was shown it."""
+        if thing.views is not None:
+            return thing
+        picture = model_image(thing, self.backend)
+        if chosen not in self.generated:
+            if thing.framing.recentred:
+                log.info("%s: %s", thing.name, thing.framing.words)
+            (seen,) = several_views([thing], self.backend, [object_generator(self.config.prepare.seed, chosen)])
+            self.generated[chosen] = (seen.views * 255).round().byte()
+        views = self.generated[chosen].float() / 255
+        return replace(thing, input_image=picture, views=views, masks=None, recentre=False)
 
     def shown(self, number: int) -> Shown:
         """The warps of a draw whose maps were computed last."""

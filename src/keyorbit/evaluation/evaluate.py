@@ -11,12 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyorbit.detection.detector import Detection, KeypointDetector
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
 from keyorbit.errors import InputError
+from keyorbit.evaluation import metrics
+from keyorbit.evaluation.input_scores import InputScores, drawn_back, input_scores
 from keyorbit.evaluation.landmarks import (
     Judged,
+    agreed,
     check_landmarks,
     judged,
+    nearest_turns,
     predict_landmarks,
     regress_landmarks,
     view_boxes,
@@ -33,8 +38,8 @@ from keyorbit.evaluation.measures import (
     measured,
     motion_of,
 )
-from keyorbit.evaluation.metrics import on_object_rate
 from keyorbit.evaluation.metrics.iou import geodesic_distances
+from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, Truth, stack_truths
 
@@ -52,6 +57,9 @@ class ObjectScores:
         reprojection: median reprojection error, in sides of the view.
         landmark_3d: mean error of the predicted landmarks, in sizes of the object.
         landmark_2d: the same for models of a single view, in sides of the view.
+        turn_deg: the turn about the vertical that brings the predicted landmarks nearest to the true ones, −180…180
+            degrees, at its largest for an object whose keypoints were found the wrong way round; see
+            :func:`keyorbit.metrics.vertical_turn`. None also where landmarks determine none.
     """
 
     name: str
@@ -59,30 +67,7 @@ class ObjectScores:
     reprojection: float | None
     landmark_3d: float | None
     landmark_2d: float | None = None
-
-
-@dataclass(frozen=True)
-class InputScores:
-    """The figures of the input pictures' cameras, each a median over the objects.
-
-    A camera that could not be estimated (score 0) counts as an infinite error. A median is None if half of the errors
-    or more are infinite, or if no object has the truth that it needs.
-
-    Attributes:
-        elevation_error_deg: error of the elevation, degrees.
-        reprojection: distance between the projected keypoints and their positions in the picture's own heatmaps, in
-            sides of the picture.
-        elevations: number of objects whose true elevation is known.
-        unknown: number of objects whose camera could not be estimated.
-        landmark_2d: distance between the predicted 3D landmarks, projected by the estimated camera, and their true
-            positions in the picture, in sides of the picture. Only landmarks that are visible there count.
-    """
-
-    elevation_error_deg: float | None
-    reprojection: float | None
-    elevations: int
-    unknown: int
-    landmark_2d: float | None = None
+    turn_deg: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,12 +82,16 @@ class Evaluation:
         reprojection: median reprojection error, in sides of the view.
         on_object: share of the keypoints on the object's silhouette, over all views.
         landmark_3d: mean error of the predicted landmarks, in sizes of the object.
+        landmark_3d_median: median over objects of the object's mean error: what a few wrong turns do not change.
         landmark_2d: mean distance, in every view, of the predicted 3D landmarks from the true positions of those that
             are visible there, in sides of the view.
+        landmark_2d_median: median over objects of the object's mean distance.
         dual_alignment: Skeleton Merger's dual alignment score, 0…1.
         coverage: share of the landmarks with a keypoint within a tenth of the object's size.
         input: figures of the input pictures' cameras; None if the model has none.
         measures: every figure by its unambiguous name, see :data:`keyorbit.evaluation.measures.MEASURES`.
+        misfits: names of the objects that were left out when the weights of the landmarks were fitted, because the fit
+            of the others misses them by far; see :func:`keyorbit.metrics.without_misfits`.
     """
 
     objects: tuple[ObjectScores, ...]
@@ -114,6 +103,9 @@ class Evaluation:
     coverage: float | None
     input: InputScores | None = None
     measures: dict[str, float | None] = field(default_factory=dict)
+    landmark_3d_median: float | None = None
+    landmark_2d_median: float | None = None
+    misfits: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -189,45 +181,67 @@ def evaluate(
     Raises:
         InputError: the moved objects are not the same, or objects differ in their number of landmarks.
     """
-    objects, began = list(objects), time.monotonic()
+    objects, fit_objects, began = list(objects), list(fit_objects), time.monotonic()
     check_landmarks([*objects, *fit_objects, *(moved[1] if moved else ())])
     points = [d.keypoints_3d for d in detections if d.keypoints_3d is not None]
     spatial = len(points) == len(detections)
     reprojection = float(torch.stack([p.reprojection_error for p in points]).median()) if spatial else None
-    given = _input_scores(detections, objects)
+    given = input_scores(detections, objects)
     rate = float(torch.stack([_on_object(d) for d in detections]).mean())
     measures: dict[str, float | None] = dict.fromkeys(MEASURES)
     measures |= _reprojection(detections, points) if spatial else {}
-    test = fit = None
-    if not any(thing.truth is None for thing in objects):
-        truths = stack_truths(objects)
-        test = judged(detections, truths)
+    test = None if any(thing.truth is None for thing in objects) else judged(detections, objects)
     if test is None:
-        rows = tuple(_row(d, None) for d in detections)
+        rows = tuple(_row(d) for d in detections)
         return Evaluation(rows, reprojection, rate, None, None, None, None, given, measures)
-    if fit_detections:
-        fit = judged(fit_detections, stack_truths(fit_objects))
-    predicted = predict_landmarks(test, fit)
+    fit = judged(fit_detections, fit_objects) if fit_detections else None
+    whole, test, fit = test, agreed(test), None if fit is None else agreed(fit)
+    predicted, kept = predict_landmarks(test, fit)
+    truths = stack_truths(objects)
+    if bool((test.orders > 1).any()):
+        turns = nearest_turns(predicted, whole)
+        test = whole.turned(turns)
+        cameras = [d.keypoints_2d.cameras for d in detections]
+        truths = [turned_truth(*one) for one in zip(truths, turns, cameras, strict=True)]
     errors = torch.linalg.vector_norm(predicted - test.landmarks, dim=-1)
     if given is not None and test.spatial:
-        given = replace(given, landmark_2d=_drawn_back(detections, truths, predicted))
+        given = replace(given, landmark_2d=drawn_back(detections, truths, predicted))
     in_pictures = _in_pictures(detections, truths, predicted)
-    measures |= _measures(test, fit, predicted, truths) | measured(in_pictures)
+    measures |= _measures(test, fit, predicted, truths) | measured(InPictures.joined(in_pictures))
     if moved is not None:
-        measures |= _motion(test, objects, *moved)
-    error = _known_mean(errors, test.known)
-    fitted = f"landmarks fitted on {len(fit_detections)} others" if fit is not None else "one half fitted on the other"
-    log.info("%d objects measured, %s, in %.1f s", len(objects), fitted, time.monotonic() - began)
+        measures |= _motion(test, fit, objects, *moved)
+    each = [_known_mean(e, k) for e, k in zip(errors, test.known, strict=True)]
+    in_views = [torch.linalg.vector_norm(one.predicted - one.truth, dim=-1) for one in in_pictures]
+    seen = [one.seen for one in in_pictures]
+    angles = (
+        metrics.vertical_turn(predicted, test.landmarks, test.known).tolist()
+        if test.spatial
+        else [math.nan] * len(each)
+    )
+    fitted = fit_objects if fit is not None else objects
+    misfits = tuple(thing.name for thing, one in zip(fitted, kept.tolist(), strict=True) if not one)
+    others = f"{len(fit_objects)} others" if fit is not None else "each half for the other"
+    spent = time.monotonic() - began
+    log.info(
+        "%d objects measured, landmarks fitted on %s without %d misfits, in %.1f s",
+        len(objects),
+        others,
+        len(misfits),
+        spent,
+    )
     return Evaluation(
-        tuple(_row(d, _known_mean(e, k)) for d, e, k in zip(detections, errors, test.known, strict=True)),
+        tuple(_row(*one) for one in zip(detections, each, angles, strict=True)),
         reprojection,
         rate,
-        error if test.spatial else None,
-        _known_mean(torch.linalg.vector_norm(in_pictures.predicted - in_pictures.truth, dim=-1), in_pictures.seen),
+        _known_mean(errors, test.known) if test.spatial else None,
+        _known_mean(torch.cat(in_views), torch.cat(seen)),
         measures["skeleton_merger_das"],
         measures[f"landmark_coverage_{NEAR}"],
         given,
         measures,
+        _known_median(each) if test.spatial else None,
+        _known_median([_known_mean(e, k) for e, k in zip(in_views, seen, strict=True)]),
+        misfits,
     )
 
 
@@ -253,9 +267,9 @@ def _reprojection(detections: Sequence[Detection], points: Sequence[Keypoints3D]
     return {name: fmean(float(one[name] or 0.0) for one in each) for name in each[0]}
 
 
-def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> InPictures:
-    """All views as items."""
-    rows = []
+def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> list[InPictures]:
+    """All views of each object as items."""
+    found = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
         cameras = detection.keypoints_2d.cameras
         # A truth begins with the input picture, where landmarks are that were not predicted in space.
@@ -264,18 +278,24 @@ def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predi
         views = slice(first, first + len(xy))
         boxes, flat = view_boxes(detection, truth, views), truth.keypoints_2d[views]
         # Not all views need be annotated.
-        rows.append((xy[: len(flat)], flat, truth.visible[views] & truth.known, boxes))
-    return InPictures(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+        found.append(InPictures(xy[: len(flat)], flat, truth.visible[views] & truth.known, boxes))
+    return found
 
 
 def _motion(
-    test: Judged, objects: Objects, moved_detections: Sequence[Detection], moved_objects: Objects
+    test: Judged,
+    fit: Judged | None,
+    objects: Objects,
+    moved_detections: Sequence[Detection],
+    moved_objects: Objects,
 ) -> dict[str, float | None]:
     if [thing.name for thing in moved_objects] != [thing.name for thing in objects]:
         raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
-    after = judged(moved_detections, stack_truths(moved_objects))
+    after = judged(moved_detections, list(moved_objects))
     if after is None or not (after.spatial and test.spatial):
         return {}
+    if bool((after.orders > 1).any()):  # both in the turns that the same weights are nearest to
+        after = after.turned(nearest_turns(predict_landmarks(after, fit or test)[0], after))
     motion = motion_of(test.landmarks, after.landmarks, test.known & after.known)
     return measured(Moved(test.points, after.points, motion))
 
@@ -284,50 +304,21 @@ def _known_mean(errors: Tensor, known: Tensor) -> float | None:
     return float(errors[known].mean()) if bool(known.any()) else None
 
 
-def _input_scores(detections: Sequence[Detection], objects: Objects) -> InputScores | None:
-    errors, residuals, unknown = [], [], 0
-    for detection, thing in zip(detections, objects, strict=True):
-        camera = detection.input_camera
-        if camera is None:
-            return None
-        known = float(camera.score) > 0
-        unknown += not known
-        residuals.append(float(camera.residual.median()) if known else math.inf)
-        if thing.input_elevation_deg is not None:
-            error = abs(float(camera.elevation_deg) - thing.input_elevation_deg)
-            errors.append(error if known else math.inf)
-    return InputScores(_finite_median(errors), _finite_median(residuals), len(errors), unknown)
+def _known_median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
-def _drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float | None:
-    """Compute the median over objects of the mean distance of predicted landmarks, projected by the input camera."""
-    distances = []
-    for detection, truth, points in zip(detections, truths, predicted, strict=True):
-        camera, seen = detection.input_camera, truth.visible[0] & truth.known
-        if camera is not None and bool(seen.any()):
-            scale, shift = (1.0, (0.0, 0.0)) if detection.framing is None else detection.framing.to_middle
-            places = camera.cameras.zoomed(scale, shift).project(points)[0]
-            away = torch.linalg.vector_norm(places - truth.keypoints_2d[0], dim=-1)
-            distances.append(float(away[seen].mean()) if float(camera.score) > 0 else math.inf)
-    return _finite_median(distances)
-
-
-def _finite_median(values: Sequence[float]) -> float | None:
-    middle = median(values) if values else math.inf
-    return middle if math.isfinite(middle) else None
-
-
-def _row(detection: Detection, error: float | None) -> ObjectScores:
+def _row(detection: Detection, error: float | None = None, angle: float = math.nan) -> ObjectScores:
     points = detection.keypoints_3d
     if points is None:
         seen = int((detection.keypoints_2d.score[0] > SEEN).sum())
         return ObjectScores(detection.name, seen, None, None, error)
-    return ObjectScores(
-        detection.name, int((points.score > SEEN).sum()), float(points.reprojection_error.median()), error
-    )
+    seen, middle = int((points.score > SEEN).sum()), float(points.reprojection_error.median())
+    return ObjectScores(detection.name, seen, middle, error, None, None if math.isnan(angle) else angle)
 
 
 def _on_object(detection: Detection) -> Tensor:
     cameras, points = detection.keypoints_2d.cameras, detection.keypoints_3d
     places = detection.keypoints_2d.xy if cameras is None or points is None else cameras.project(points.xyz)
-    return on_object_rate(places[None], detection.masks[None])
+    return metrics.on_object_rate(places[None], detection.masks[None])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from keyorbit.evaluation.measures import MEASURES
+from keyorbit.evaluation.measures import MEASURES, WRONG_TURN_DEG
 
 Unit = Literal["%", "px", "°", "0…1"]
 
@@ -40,8 +40,10 @@ class Figure:
 
 FIGURES = (
     Figure(("reprojection",), "reprojection error (median), of view side", "%", "less"),
-    Figure(("landmark_3d",), "3D landmark error (mean), of object size", "%", "less"),
+    Figure(("landmark_3d",), "3D landmark error (mean: MPJPE), of object size", "%", "less"),
+    Figure(("landmark_3d_median",), "3D landmark error (median object), of object size", "%", "less"),
     Figure(("landmark_2d",), "2D landmark error of visible ones (mean), of view side", "%", "less"),
+    Figure(("landmark_2d_median",), "2D landmark error of visible ones (median object), of view side", "%", "less"),
     Figure(("dual_alignment",), "dual alignment score (Skeleton Merger)", "0…1", "more"),
     Figure(("coverage",), "landmarks with a keypoint within a tenth of the size", "%", "more"),
     Figure(("on_object",), "keypoints on the object", "%", "more"),
@@ -55,6 +57,12 @@ FIGURES = (
 def percent(value: float | None) -> str:
     """Format a share in percent with one decimal; – for None."""
     return "–" if value is None else f"{100 * value:.1f}"
+
+
+def wrongly_turned(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return the names of the objects whose keypoints are turned by more than 45° about the vertical."""
+    turns = {row["name"]: row.get("turn_deg") for row in evaluation["objects"]}
+    return [name for name, turn in turns.items() if turn is not None and abs(turn) > WRONG_TURN_DEG]
 
 
 def told(evaluations: Mapping[str, Mapping[str, Any]]) -> list[tuple[Figure, dict[str, str | None]]]:

@@ -1,21 +1,26 @@
 """Stack detections and ground truth, from which the metrics are computed."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.errors import InputError
 from keyorbit.evaluation.metrics import (
     apply_landmark_map,
     apply_landmark_weights,
     fit_landmark_map,
     fit_landmark_weights,
+    without_misfits,
 )
-from keyorbit.objects.dataset import ObjectViews, Truth
+from keyorbit.evaluation.symmetry import common_turns, order_of, turns_nearest
+from keyorbit.objects.dataset import ObjectViews, Truth, stack_truths
+
+# Times that weights and the turns of symmetric objects are fitted to each other; two or three are enough.
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +31,13 @@ class Judged:
         points: the keypoints.
         landmarks: the true landmarks.
         known: False for landmarks that an object lacks, or that its input picture does not show.
+        orders: how many turns about the vertical bring each object onto itself; 1 in pictures.
     """
 
     points: Float[Tensor, "item keypoint dim"]
     landmarks: Float[Tensor, "item landmark dim"]
     known: Bool[Tensor, "item landmark"]
+    orders: Int[Tensor, " item"]
 
     @property
     def spatial(self) -> bool:
@@ -39,7 +46,11 @@ class Judged:
 
     def select(self, chosen: Bool[Tensor, " item"]) -> "Judged":
         """Return some of the objects."""
-        return Judged(self.points[chosen], self.landmarks[chosen], self.known[chosen])
+        return Judged(self.points[chosen], self.landmarks[chosen], self.known[chosen], self.orders[chosen])
+
+    def turned(self, turns: Float[Tensor, "item 3 3"]) -> "Judged":
+        """Return the same with the landmarks of each object turned."""
+        return replace(self, landmarks=self.landmarks @ turns.mT)
 
 
 def check_landmarks(objects: Iterable[ObjectViews]) -> None:
@@ -56,12 +67,18 @@ def check_landmarks(objects: Iterable[ObjectViews]) -> None:
         )
 
 
-def judged(detections: Sequence[Detection], truths: Sequence[Truth]) -> Judged | None:
-    """Stack in space if all detections and truths have 3D, else in the input pictures; None without keypoints."""
+def judged(detections: Sequence[Detection], objects: Sequence[ObjectViews]) -> Judged | None:
+    """Stack in space if all detections and truths have 3D, else in the input pictures; None without keypoints.
+
+    Raises:
+        InputError: an object has no truth, or they differ in the number of landmarks.
+    """
+    truths = stack_truths(objects)
     spaces = [d.keypoints_3d.xyz for d in detections if d.keypoints_3d is not None]
     places = [t.keypoints_3d for t in truths if t.keypoints_3d is not None]
     if len(spaces) == len(detections) and len(places) == len(truths):
-        return Judged(torch.stack(spaces), torch.stack(places), torch.stack([t.known for t in truths]))
+        orders = torch.tensor([order_of(thing.symmetry) for thing in objects])
+        return Judged(torch.stack(spaces), torch.stack(places), torch.stack([t.known for t in truths]), orders)
     pictures = [_in_picture(d) for d in detections]
     seen = [xy for xy in pictures if xy is not None]
     if len(seen) < len(pictures):
@@ -70,28 +87,65 @@ def judged(detections: Sequence[Detection], truths: Sequence[Truth]) -> Judged |
         torch.stack(seen),
         torch.stack([t.keypoints_2d[0] for t in truths]),
         torch.stack([t.known & t.visible[0] for t in truths]),
+        torch.ones(len(seen), dtype=torch.int64),
     )
 
 
-def predict_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item landmark dim"]:
+def agreed(some: Judged) -> Judged:
+    """Return the same with symmetric objects in turns in which keypoints and landmarks are related in one way."""
+    return some.turned(common_turns(some.points, some.orders)) if bool((some.orders > 1).any()) else some
+
+
+def nearest_turns(predicted: Float[Tensor, "item landmark dim"], some: Judged) -> Float[Tensor, "item 3 3"]:
+    """Compute the turns, of those that symmetry allows, in which the true landmarks are nearest to the predicted."""
+    return turns_nearest(predicted, some.landmarks, some.known, some.orders)
+
+
+def fit_weights(fit: Judged) -> tuple[Float[Tensor, "landmark keypoint"], Bool[Tensor, " item"]]:
+    """Fit the weights with which keypoints predict landmarks, without misfits; and say which objects were kept.
+
+    Symmetric objects are brought into the turns that the fitted weights are nearest to, and it is fitted again.
+    """
+    symmetric = bool((fit.orders > 1).any())
+    for _ in range(_ROUNDS if symmetric else 1):
+        kept = without_misfits(fit_landmark_weights, apply_landmark_weights, fit.points, fit.landmarks, fit.known)
+        weights = fit_landmark_weights(fit.points, fit.landmarks, fit.known & kept[:, None])
+        if symmetric:
+            fit = fit.turned(nearest_turns(apply_landmark_weights(weights, fit.points), fit))
+    return weights, kept
+
+
+def predict_landmarks(
+    test: Judged, fit: Judged | None
+) -> tuple[Float[Tensor, "item landmark dim"], Bool[Tensor, " fitted"]]:
     """Predict landmarks as fixed weighted means of the keypoints, which rotate with the object.
 
-    The weights are fitted on ``fit``; or, if it is None, on each half of the objects for the other half.
+    The weights are fitted on ``fit``; or, if it is None, on each half of the objects for the other half. Objects that
+    the others' fit misses by far are left out of it (:func:`keyorbit.metrics.without_misfits`). Symmetric objects of
+    both must be in turns that agree, see :func:`agreed`.
+
+    Returns:
+        The landmarks, and which objects the weights were fitted on, of ``fit`` or else of ``test``.
     """
 
-    def predict(fitted: Judged, points: Tensor) -> Tensor:
-        return apply_landmark_weights(fit_landmark_weights(fitted.points, fitted.landmarks, fitted.known), points)
+    def predict(fitted: Judged, points: Tensor) -> tuple[Tensor, Tensor]:
+        weights, kept = fit_weights(fitted)
+        return apply_landmark_weights(weights, points), kept
 
     return _either_way(predict, test, fit)
 
 
 def regress_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item landmark 2"]:
-    """Predict landmarks in pictures as the literature does, by a linear map of all coordinates; ``fit`` as above."""
+    """Predict landmarks in pictures as the literature does, by a linear map of all coordinates; ``fit`` as above.
 
-    def predict(fitted: Judged, points: Tensor) -> Tensor:
-        return apply_landmark_map(fit_landmark_map(fitted.points, fitted.landmarks, fitted.known), points)
+    It is plain least squares of all pictures, as published.
+    """
 
-    return _either_way(predict, test, fit)
+    def predict(fitted: Judged, points: Tensor) -> tuple[Tensor, Tensor]:
+        linear = fit_landmark_map(fitted.points, fitted.landmarks, fitted.known)
+        return apply_landmark_map(linear, points), fitted.known.any(1)
+
+    return _either_way(predict, test, fit)[0]
 
 
 def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor, "view 2"]:
@@ -107,16 +161,19 @@ def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor
     return torch.stack([torch.stack([_extent(mask.any(-2)), _extent(mask.any(-1))]) for mask in detection.masks])
 
 
-def _either_way(predict: Callable[[Judged, Tensor], Tensor], test: Judged, fit: Judged | None) -> Tensor:
+def _either_way(
+    predict: Callable[[Judged, Tensor], tuple[Tensor, Tensor]], test: Judged, fit: Judged | None
+) -> tuple[Tensor, Tensor]:
     if fit is not None:
         return predict(fit, test.points)
     if len(test.points) < 2:
         return predict(test, test.points)
     even = torch.arange(len(test.points)) % 2 == 0
-    predicted = torch.empty_like(test.landmarks)
+    predicted, kept = torch.empty_like(test.landmarks), torch.empty_like(even)
     for half in (even, ~even):
-        predicted[half] = predict(test.select(~half), test.points[half])
-    return predicted
+        predicted[half], found = predict(test.select(~half), test.points[half])
+        kept[~half] = found.cpu()
+    return predicted, kept
 
 
 def _in_picture(detection: Detection) -> Float[Tensor, "keypoint 2"] | None:

@@ -5,7 +5,7 @@ source of the metric. The formulas are in `keyorbit.metrics`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -19,6 +19,8 @@ from keyorbit.evaluation import metrics
 # World units are sizes of the object: the sphere about it has the diameter 1.
 NEAR = 0.1
 FLOATING = 0.05
+# An object that is turned by more is turned the wrong way.
+WRONG_TURN_DEG = 45
 _MIN_POSE_POINTS = 3
 
 
@@ -54,6 +56,16 @@ class InPictures:
     truth: Float[Tensor, "item landmark 2"]
     seen: Bool[Tensor, "item landmark"]
     boxes: Float[Tensor, "item 2"]
+
+    @classmethod
+    def joined(cls, parts: Sequence["InPictures"]) -> "InPictures":
+        """Return the items of all."""
+        return cls(
+            torch.cat([part.predicted for part in parts]),
+            torch.cat([part.truth for part in parts]),
+            torch.cat([part.seen for part in parts]),
+            torch.cat([part.boxes for part in parts]),
+        )
 
     @property
     def size(self) -> Float[Tensor, " item"]:
@@ -124,6 +136,11 @@ def _mean_pose_error(seen: InSpace) -> Tensor:
     return _pose_errors(seen.points, seen.landmarks, seen.known).mean()
 
 
+def _wrong_turns(seen: InSpace) -> Tensor:
+    angles = metrics.vertical_turn(seen.predicted, seen.landmarks, seen.known)
+    return (angles[angles.isfinite()].abs() > WRONG_TURN_DEG).to(angles.dtype).mean()
+
+
 def _went(seen: Moved) -> Tensor:
     """Move the keypoints of the objects by the motion."""
     return seen.points @ seen.motion[:, :3, :3].mT + seen.motion[:, None, :3, 3]
@@ -156,6 +173,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "less",
             "Hartley & Zisserman 2004",
             {Reprojected: lambda s: metrics.mean_reprojection(s.points, s.xy, s.cameras)},
+            shown=True,
         ),
         "mpjpe": Measure(
             "MPJPE of landmarks, of object size",
@@ -163,6 +181,13 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "less",
             "Ionescu et al. 2014",
             {InSpace: lambda s: metrics.mpjpe(s.predicted, s.landmarks, s.known)},
+        ),
+        f"wrong_turns_{WRONG_TURN_DEG}": Measure(
+            f"objects turned the wrong way (more than {WRONG_TURN_DEG}° about the vertical)",
+            "%",
+            "less",
+            "this project",
+            {InSpace: _wrong_turns},
             shown=True,
         ),
         "n_mpjpe": Measure(
@@ -278,22 +303,28 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             shown=True,
         ),
         "relative_pose_error_mean": Measure(
-            "relative pose error (mean)", "°", "less", "Zohaib & Del Bue 2023", {InSpace: _mean_pose_error}
+            "relative pose error (mean)",
+            "°",
+            "less",
+            "Zohaib & Del Bue 2023",
+            {InSpace: _mean_pose_error},
+            shown=True,
+        ),
+        f"same_index_repeatability_{NEAR}": Measure(
+            f"repeatability, the same keypoint within {NEAR} of its moved place",
+            "%",
+            "more",
+            "Yang & Ramanan 2013 (PCK)",
+            {Moved: lambda s: metrics.pck(s.moved, _went(s), NEAR)},
+            shown=True,
         ),
         f"usip_repeatability_{NEAR}": Measure(
-            "repeatability under motion (USIP)",
+            f"repeatability, any keypoint within {NEAR} of the moved place (USIP)",
             "%",
             "more",
             "Li & Lee 2019",
             {Moved: lambda s: metrics.repeatability(s.points, s.moved, s.motion, NEAR)},
             shown=True,
-        ),
-        f"same_index_repeatability_{NEAR}": Measure(
-            "repeatability, equal numbers meet",
-            "%",
-            "more",
-            "Yang & Ramanan 2013 (PCK)",
-            {Moved: lambda s: metrics.pck(s.moved, _went(s), NEAR)},
         ),
     }
 )

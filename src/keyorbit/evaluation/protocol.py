@@ -14,8 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from keyorbit.detection.detector import DetectConfig, KeypointDetector
+from keyorbit.detection.config import DetectConfig
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, preset_config
 from keyorbit.discovery.discover import Report, discover
@@ -34,7 +36,7 @@ from keyorbit.evaluation.metrics import (
     pck_at_pixels,
     visible_error,
 )
-from keyorbit.objects.dataset import Objects
+from keyorbit.objects.dataset import Objects, drawn
 
 Metric = Callable[[Tensor, Tensor, Tensor], Tensor]
 SOURCE = "Hedlin et al. 2024, as listed by Papers with Code"
@@ -190,8 +192,10 @@ def run_protocol(
     shown = train[: _KEPT if config.pictures is None and config.preset == "keyorbit" else config.pictures]
     tokens = discover(backend, shown, discovery_config(config), out, report=report)
     detector = KeypointDetector(backend, tokens, DetectConfig(noises=1, warps=config.augmentations, peak="argmax"))
-    fit = _detect(detector, train[: config.fit], lambda i, n: report("regress", i, n, {}))
-    judged = _detect(detector, test[: config.test], lambda i, n: report("evaluate", i, n, {}))
+    # The original mirrors Taichi-HD's pictures for the tokens, and not for the regression.
+    seed = config.seed if config.preset == "stablekeypoints" and dataset != "taichi" else None
+    fit = _detect(detector, train[: config.fit], seed, lambda i, n: report("regress", i, n, {}))
+    judged = _detect(detector, test[: config.test], seed, lambda i, n: report("evaluate", i, n, {}))
     measured = PROTOCOLS[dataset]
     value = score(dataset, *fit, *judged)
     return ProtocolResult(dataset, measured, value, len(shown), len(fit[0]), len(judged[0]), tokens, config)
@@ -227,11 +231,15 @@ def score(
 
 
 def _detect(
-    detector: KeypointDetector, objects: Objects, progress: Callable[[int, int], None]
+    detector: KeypointDetector, objects: Objects, seed: int | None, progress: Callable[[int, int], None]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return keypoints, landmarks and which of them are known. Pictures are read one by one, and none is kept."""
+    """Return keypoints, landmarks and which of them are known. Pictures are read one by one, and none is kept.
+
+    Each is drawn once with random numbers of the seed; None: it is taken as it is.
+    """
     keypoints, landmarks, known = [], [], []
-    for i, thing in enumerate(objects):
+    for i in range(len(objects)):
+        thing = objects[i] if seed is None else drawn(objects, i, object_generator(seed, i))
         if thing.truth is None:
             raise InputError(f"{thing.name} has no landmarks to regress")
         keypoints.append(detector.detect_object(thing).keypoints_2d.xy[0])

@@ -6,6 +6,7 @@ object is its turn about the vertical. All turns are tried, and the one in which
 """
 
 import math
+from dataclasses import dataclass, fields
 
 import torch
 from einops import einsum
@@ -20,6 +21,27 @@ from keyorbit.geometry.hull import search_volume, surface_points
 
 # Points whose evidence is so much below the best of any token are not searched: beside the object, nats.
 _HOPELESS = 60.0
+# Turns further than this from the best one are others, and not the same one read less well. Degrees.
+_ANOTHER = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reading(Evidence):
+    """Keypoints in space, and how well the whole object fits the constellation.
+
+    Attributes:
+        fit: log-likelihood of all tokens in the best turn, nats a token.
+        margin: by how much that exceeds the best turn that is more than 60° away, nats a token; 0 if none is tried.
+        stray: distance of each keypoint from its place on the constellation, radii.
+    """
+
+    fit: Float[Tensor, ""]
+    margin: Float[Tensor, ""]
+    stray: Float[Tensor, " keypoint"]
+
+    def cpu(self) -> "Reading":
+        """The same on the CPU."""
+        return Reading(**{field.name: getattr(self, field.name).cpu() for field in fields(self)})
 
 
 def turns(count: int) -> Float[Tensor, "{count} 3 3"]:
@@ -73,7 +95,7 @@ def read_constellation(
     config: ConstellationConfig | None = None,
     count: int | None = None,
     form: Form | None = None,
-) -> Evidence:
+) -> Reading:
     """Read keypoints in space, as :func:`~keyorbit.geometry.evidence.read_evidence`, with the constellation as a prior.
 
     All turns are tried, and the best one is used. The prior chooses among the peaks of a token's evidence; within the
@@ -96,13 +118,24 @@ def read_constellation(
     points, value = grid[likely], value[:, likely]
     rotations = turns(config.angles).to(points)
     under, places = turned((points - middle.to(points)) / radius, rotations), places.to(points)
-    best = turn_scores(config.trust * value, under, places, config.wide, config.absent).argmax()
+    scores = turn_scores(config.trust * value, under, places, config.wide, config.absent)
+    best = scores.argmax()
     own = places[:count]
     if config.stretch and form is not None and distance is not None:
         surface = (surface_points(distance, cameras) - middle.to(points)) / radius
         own = stretched(own, form, form_of(surface @ rotations[best].mT))
     chance = placed(value[:count], under[best], own, config.read)
-    return refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance)
+    found = refined(points[chance.argmax(-1)], step, heatmaps[:, :count], cameras, distance)
+    where = (found.xyz - middle.to(points)) / radius @ rotations[best].mT
+    stray = torch.linalg.vector_norm(where - own.to(where), dim=-1)
+    return Reading(found.xyz, found.covariance, found.strength, scores.max(), _margin(scores, best), stray)
+
+
+def _margin(scores: Float[Tensor, " angle"], best: Int[Tensor, ""]) -> Float[Tensor, ""]:
+    steps = (torch.arange(len(scores), device=scores.device) - best).abs()
+    away = torch.minimum(steps, len(scores) - steps) * (360 / len(scores))
+    others = scores.masked_fill(away <= _ANOTHER, -torch.inf).max()
+    return torch.where(others.isfinite(), scores.max() - others, 0.0)
 
 
 def upright(cameras: Cameras) -> bool:

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -23,12 +23,24 @@ from keyorbit.geometry.camera_checks import check_cameras
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
-from keyorbit.objects.description import Description, read_description
-from keyorbit.objects.framing import Framing, cut, frame
-from keyorbit.objects.paths import left_out, object_paths
-from keyorbit.objects.pictures import LARGEST, as_shown, load_image, reduced, reduced_size, to_tensor
+from keyorbit.objects.background import Background
+from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out
+from keyorbit.objects.description import Description, Symmetry, read_description
+from keyorbit.objects.framing import Framing, cut, frame, is_transparent, object_is_known
+from keyorbit.objects.paths import left_out, mask_files, object_paths
+from keyorbit.objects.pictures import (
+    LARGEST,
+    as_shown,
+    load_image,
+    load_silhouette,
+    on_grey,
+    reduced,
+    reduced_size,
+    to_tensor,
+)
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
+from keyorbit.values import from_values
 
 FORMAT = "keyorbit-object-1"
 # Pixels of one of several views, which are all in memory as floats, four times as large.
@@ -75,8 +87,19 @@ class ObjectViews:
         caption: a description; default empty.
         truth: ground truth; None if there is none.
         input_elevation_deg: elevation of the input picture's camera, −90…90 degrees; None if not known.
+        symmetry: how many turns about the vertical bring the object onto itself, or "round". Default 1: none but a
+            whole one.
         recentre: whether an object that is small or off-centre in the input picture is brought to its middle before a
             model of several views is shown it (:mod:`keyorbit.objects.framing`).
+        background: what is done with the input picture's background before a model is shown it. ``auto`` (default): for
+            a model of several views, the object is cut out of a photograph, that is a picture without views or truth
+            whose object is not known by an alpha channel or a plain background. ``remove``: the object is cut out for
+            every model, unless the picture has an alpha channel. ``keep``: never.
+        mask: of the object in the input picture, which is then cut out by it, whatever ``background`` says; mode L, of
+            that picture's size. Default None: it is looked for (:mod:`keyorbit.objects.cutout`).
+
+    Raises:
+        InputError: the mask has another size than the picture.
     """
 
     name: str
@@ -88,9 +111,42 @@ class ObjectViews:
     truth: Truth | None = None
     input_elevation_deg: float | None = None
     recentre: bool = True
+    symmetry: Symmetry = 1
+    background: Background = "auto"
+    mask: Image.Image | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
+        if self.mask is not None:
+            check_mask_size(self.mask, self.input_image, f"the mask of {self.name}", "its picture")
+
+    @cached_property
+    def cut_out(self) -> CutOut | None:
+        """The object without its background; None where the background is kept.
+
+        Raises:
+            InputError: it is to be removed, and neither rembg nor OpenCV can be used.
+        """
+        if self.mask is None:
+            if self.background == "keep":
+                return None
+            if self.background == "remove" and is_transparent(self.input_image):
+                return None
+            known = self.views is not None or self.truth is not None
+            if self.background == "auto" and (known or object_is_known(self.input_image)):
+                return None
+        return cut_out(on_grey(self.input_image), self.mask, self.name, self.background == "remove")
+
+    def shown_image(self, several: bool = True) -> Image.Image:
+        """The input picture as a model reads it, before its square is cut: without its background, or as it is.
+
+        Args:
+            several: whether the model has several views. Those of a single view are trained on photographs, so ``auto``
+                leaves the background. Default True.
+        """
+        asked = several or self.mask is not None or self.background == "remove"
+        found = self.cut_out if asked else None
+        return self.input_image if found is None else found.image
 
     @cached_property
     def framing(self) -> Framing:
@@ -100,7 +156,8 @@ class ObjectViews:
             InputError: the picture is transparent everywhere.
         """
         name = f"the input picture of {self.name}"
-        return frame(self.input_image, self.recentre, name, self.views is not None)
+        framing = frame(self.shown_image(), self.recentre, name, self.views is not None)
+        return framing if self.cut_out is None else replace(framing, cut_out_by=self.cut_out.by)
 
     @property
     def framed_image(self) -> Image.Image:
@@ -110,14 +167,21 @@ class ObjectViews:
             InputError: the picture is transparent everywhere.
         """
         how = self.framing
-        return cut(self.input_image, how.seen, how.ground) if how.recentred else self.input_image
+        return cut(self.shown_image(), how.seen, how.ground) if how.recentred else self.shown_image()
+
+
+# An object by its number, cut out or mirrored in another way with other random numbers.
+Draw = Callable[[int, torch.Generator], ObjectViews]
 
 
 class ObjectDataset:
-    """A sequence of objects, each read or rendered on access by ``make(i)``."""
+    """A sequence of objects, each read or rendered on access by ``make(i)``.
 
-    def __init__(self, count: int, make: Callable[[int], ObjectViews]) -> None:
-        self._count, self._make = count, make
+    Where a data set's published code moves or mirrors pictures at random, ``draw(i, generator)`` makes such an object.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], ObjectViews], draw: Draw | None = None) -> None:
+        self._count, self._make, self._draw = count, make, draw
 
     def __len__(self) -> int:
         return self._count
@@ -129,39 +193,70 @@ class ObjectDataset:
     def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
         chosen = range(self._count)[index]
         if isinstance(chosen, range):
-            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]))
+            draw = self._draw
+            drawn = None if draw is None else lambda i, generator: draw(chosen[i], generator)
+            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]), drawn)
         return self._make(chosen)
 
     def __iter__(self) -> Iterator[ObjectViews]:
         return (self._make(i) for i in range(self._count))
 
+    def drawn(self, index: int, generator: torch.Generator) -> ObjectViews:
+        """The object as it is drawn for one use; where nothing is drawn, as it is."""
+        return self._make(index) if self._draw is None else self._draw(index, generator)
+
 
 Objects = Sequence[ObjectViews] | ObjectDataset
 
 
-def load_dataset(path: str | Path) -> ObjectDataset:
+def drawn(objects: Objects, index: int, generator: torch.Generator) -> ObjectViews:
+    """:meth:`ObjectDataset.drawn`; of other sequences, the object as it is."""
+    return objects.drawn(index, generator) if isinstance(objects, ObjectDataset) else objects[index]
+
+
+def load_dataset(
+    path: str | Path, background: Background = "auto", mask: str | Path | Mapping[Path, Path] | None = None
+) -> ObjectDataset:
     """Read the objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture.
 
     They are sorted by name. The name of a picture is that of its file without the suffix, or with the suffix where two
     pictures would have the same name.
 
+    Args:
+        path: the folder or picture.
+        background: what is done with the pictures' backgrounds; see :class:`ObjectViews`. Default ``auto``.
+        mask: the mask of the only object, or a folder of masks, or the masks by the paths of their objects
+            (:func:`keyorbit.objects.paths.mask_files`). Default None: none.
+
     Raises:
-        InputError: the path holds neither objects nor pictures.
+        InputError: the path holds neither objects nor pictures; or masks are missing, cannot be read, mark nothing or
+            everything, or have another size than their pictures.
     """
     paths = object_paths(Path(path))
     names = _picture_names(paths)
+    masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
     log.info("objects in %s: %d", path, len(paths))
     if Path(path).is_file():
         image = load_image(Path(path))  # a damaged picture is reported here, not when the object is read
-        return ObjectDataset(1, lambda _: ObjectViews(names[0], image.copy()))
+        alone = _with_mask(ObjectViews(names[0], image, background=background), masks.get(paths[0]), paths[0])
+        return ObjectDataset(1, lambda _: replace(alone, input_image=image.copy()))
     if paths[0].is_file() and (left := left_out(Path(path))):
         log.warning("%s: %s", path, left)
 
     def read(i: int) -> ObjectViews:
         place = paths[i]
-        return load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
+        thing = load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
+        return _with_mask(replace(thing, background=background), masks.get(place), place)
 
     return ObjectDataset(len(paths), read)
+
+
+def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
+    if mask is None:
+        return thing
+    read = load_silhouette(mask, str(mask), str(place))
+    check_mask_size(read, thing.input_image, str(mask), str(place))
+    return replace(thing, mask=read)
 
 
 def _picture_names(paths: Sequence[Path]) -> list[str]:
@@ -184,8 +279,10 @@ def load_object(folder: Path) -> ObjectViews:
     if cameras is not None:
         check_given_cameras(cameras, str(folder / "meta.json"), [views.shape[-1] / views.shape[-2]] * len(views))
         cameras = cameras.to(dtype=torch.float32)
-    picture, caption, truth = load_image(folder / "cond.png"), readable(told.caption or ""), _truth(told)
-    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, told.input_elevation_deg)
+    picture, caption = load_image(folder / "cond.png"), readable(told.caption or "")
+    truth = _truth(told, cameras, str(folder / "meta.json"))
+    elevation, symmetry = told.input_elevation_deg, told.symmetry
+    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry)
 
 
 def as_cameras(matrices: CameraMatrices) -> Cameras:
@@ -241,7 +338,7 @@ def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
     truths: list[Truth] = []
     for thing in objects:
         if thing.truth is None:
-            raise InputError(f"{thing.name} has no ground truth (keypoints_2d in its meta.json)")
+            raise InputError(f"{thing.name} has no ground truth (keypoints_3d or keypoints_2d in its meta.json)")
         truths.append(thing.truth)
         if (count := len(thing.truth.names)) != (first := len(truths[0].names)):
             raise InputError(f"{thing.name} has {count} landmarks, and others have {first}: all need the same ones")
@@ -280,20 +377,64 @@ def _cut(image: Image.Image, layout: Layout, size: tuple[int, int]) -> Iterator[
         yield reduced(image.crop((left, top, left + width, top + height)), smaller)
 
 
-def _truth(told: Description) -> Truth | None:
-    if told.keypoints_2d is None:
+def _truth(told: Description, cameras: Cameras | None, where: str) -> Truth | None:
+    """Return the ground truth of a description; None if it has none.
+
+    Where it has points in space only, they are projected into the views, and into the input view if its camera is
+    known; else no landmark counts there. Whether something hides a landmark is not known then: it counts as seen where
+    it is in the picture. ``where`` names the file.
+    """
+    if told.known is None or (told.keypoints_2d is None and not told.keypoints_3d):
         return None
-
-    def floats(values: Sequence[Sequence[float]] | None) -> Tensor | None:
-        return None if values is None else torch.tensor(values, dtype=torch.float32)
-
-    return Truth(
-        tuple(readable(str(name)) for name in told.keypoint_names or ()),
-        told.pairs or (),
-        floats(told.keypoints_3d),
-        torch.tensor(told.known, dtype=torch.bool),
-        torch.tensor(told.keypoints_2d, dtype=torch.float32),
-        torch.tensor(told.visible, dtype=torch.bool),
-        floats(told.boxes),
-        floats(told.surface),
+    known = torch.tensor(told.known, dtype=torch.bool)
+    points = None
+    if told.keypoints_3d is not None:
+        unknown = (float("nan"),) * 3
+        points = torch.tensor([point or unknown for point in told.keypoints_3d], dtype=torch.float32)
+        points = torch.where(known[:, None], points, points.nan_to_num(0.0, 0.0, 0.0))
+    if told.keypoints_2d is not None:
+        nowhere = (float("nan"),) * 2
+        flat = torch.tensor([[place or nowhere for place in row] for row in told.keypoints_2d], dtype=torch.float32)
+        visible = torch.tensor(told.visible, dtype=torch.bool)
+    elif points is not None:
+        flat, visible = _seen(told, points, known, cameras, where)
+    boxes, surface = (
+        None if values is None else torch.tensor(values, dtype=torch.float32) for values in (told.boxes, told.surface)
     )
+    names = tuple(readable(str(name)) for name in told.keypoint_names or ())
+    boxes = None if boxes is None else boxes[: len(flat)]
+    return Truth(names, told.pairs or (), points, known, flat, visible, boxes, surface)
+
+
+def _seen(
+    told: Description, points: Tensor, known: Tensor, cameras: Cameras | None, where: str
+) -> tuple[Float[Tensor, "all_views landmark 2"], Bool[Tensor, "all_views landmark"]]:
+    """Places in the input view and the other views, and which of them are in the picture."""
+    count = len(points)
+    flat, visible = torch.zeros(1, count, 2), torch.zeros(1, count, dtype=torch.bool)
+    if told.input_camera is not None:
+        matrices = from_values(CameraMatrices, told.input_camera, f"{where}: input_camera", others=True)
+        if len(matrices.intrinsics) != 1:
+            raise InputError(f"{where}: input_camera has {len(matrices.intrinsics)} views; it must have one")
+        flat, visible = _projected(as_cameras(matrices), points)
+    if cameras is not None:
+        there, shown = _projected(cameras, points)
+        flat, visible = torch.cat([flat, there]), torch.cat([visible, shown])
+        if bool(known.any()) and not bool((shown & known).any()):
+            raise InputError(
+                f"{where}: keypoints_3d are outside of every view; they must be in the world of the cameras, as "
+                "`keyorbit dataset make` writes them"
+            )
+        for name, rows in (("visible", told.visible), ("boxes", told.boxes)):
+            if rows is not None and len(rows) != len(flat):
+                raise InputError(
+                    f"{where}: {name} has {len(rows)} entries for the input view and the {len(cameras)} views"
+                )
+    if told.visible is not None:
+        visible = visible & torch.tensor(told.visible, dtype=torch.bool)[: len(flat)]
+    return flat, visible & known
+
+
+def _projected(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
+    xy, before = cameras.to(dtype=torch.float32).project(points), cameras.to(dtype=torch.float32).depth(points) > 0
+    return xy, ((xy >= 0) & (xy <= 1)).all(-1) & (before | cameras.orthographic)

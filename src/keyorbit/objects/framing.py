@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes, find_objects, label
 
 from keyorbit.errors import InputError
+from keyorbit.objects.background import CutBy
 
 Box = tuple[int, int, int, int]
 
@@ -50,6 +51,7 @@ class Framing:
         shown: the square that places on the input picture are told in: the middle square, or one that has the object.
         fills: longer side of the object's box, in sides of the middle square; None where it is not known.
         ground: colour of the background, of what is beyond the picture; None if that is transparent.
+        cut_out_by: what the object was cut out by; None where the picture's own background is kept.
     """
 
     size: tuple[int, int]
@@ -57,6 +59,7 @@ class Framing:
     shown: Box
     fills: float | None = None
     ground: tuple[int, int, int] | None = None
+    cut_out_by: CutBy | None = None
 
     @property
     def recentred(self) -> bool:
@@ -135,6 +138,17 @@ def cut(image: Image.Image, box: Box, ground: tuple[int, int, int] | None) -> Im
     left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], image.width), min(box[3], image.height)
     whole.paste(image.convert("RGB").crop((left, top, right, bottom)), (left - box[0], top - box[1]))
     return whole
+
+
+def object_is_known(image: Image.Image) -> bool:
+    """Whether a picture tells where its object is: by an alpha channel, or by a plain background."""
+    return _look(image) is not None
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a picture has an alpha channel that tells where its object is."""
+    found = _look(image)
+    return found is not None and found.ground is None
 
 
 def on_object(image: Image.Image) -> Bool[ndarray, "height width"] | None:

@@ -1,10 +1,13 @@
 """Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from keyorbit.errors import InputError
+from keyorbit.objects.background import CUT_OUT_FILE, INSTALL
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
@@ -21,6 +24,9 @@ _UNREAD = (
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _KIND = "of a kind that is not read here"
 _NAMED = 3
+MESH_SUFFIXES = (".glb", ".gltf", ".vrm", ".obj", ".off", ".ply", ".stl", ".dae", ".3mf")
+# Levels of folders below a given one in which meshes are looked for: links may lead round in a circle.
+_DEEPEST_MESH = 5
 # Levels of folders below that of the photographs that are looked into: links may lead round in a circle.
 _DEEPEST = 3
 
@@ -72,10 +78,132 @@ def check_picture(path: Path) -> None:
         raise InputError(f"{path} cannot be read as a picture: it is {kind}; save it as JPEG or PNG")
 
 
+def check_removal(background: str | None) -> None:
+    """Raise an error where backgrounds are to be removed and nothing that can do so is installed.
+
+    Raises:
+        InputError: neither rembg nor OpenCV is installed.
+    """
+    if background == "remove" and not any(find_spec(name) for name in ("rembg", "cv2")):
+        raise InputError(f"--background remove needs rembg or OpenCV: {INSTALL}; or give --mask")
+
+
+def mask_files(mask: Path, paths: Sequence[Path]) -> dict[Path, Path]:
+    """Return the mask of each picture or object folder that has one.
+
+    A file is the mask of the only picture. In a folder, a picture's mask has its name, with or without ``.mask`` behind
+    it and with any picture's suffix, or it is the ``cutout.png`` of a folder of that name, as ``keyorbit detect``
+    writes it.
+
+    Raises:
+        InputError: there is no such file or folder, a file is given for several pictures, or a folder has a mask for
+            none of them.
+    """
+    if not mask.is_dir():
+        if not mask.exists():
+            raise InputError(f"there is no mask at {mask}")
+        if len(paths) != 1:
+            raise InputError(f"{mask} is one mask for {len(paths)} pictures: give a folder of masks with their names")
+        check_picture(mask)
+        return {paths[0]: mask}
+    found = {path: own for path in paths if (own := _mask_of(path, mask)) is not None}
+    if not found:
+        first = next(_names(paths[0])) if paths else "name"
+        raise InputError(f"{mask} has no mask of these pictures: one of them would be called {first}.png")
+    return found
+
+
+def _names(path: Path) -> Iterator[str]:
+    """What a mask may be called after."""
+    if path.is_file():
+        yield path.stem
+        yield path.name
+    else:
+        yield path.resolve().name
+
+
+def _mask_of(path: Path, folder: Path) -> Path | None:
+    for name in _names(path):
+        files = (folder / f"{name}{behind}{suffix}" for behind in ("", ".mask") for suffix in IMAGE_SUFFIXES)
+        for place in (*files, folder / name / CUT_OUT_FILE):
+            # The picture itself is no mask: masks may lie in the folder of the pictures.
+            if place.is_file() and not (path.is_file() and place.samefile(path)):
+                return place
+    return None
+
+
 def check_mesh(path: Path) -> None:
     """Raise InputError where there is no mesh file."""
     if not path.is_file():
         raise InputError(f"no mesh file at {path}")
+
+
+def mesh_paths(given: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return mesh files, each once, with the folder under which each was found.
+
+    Args:
+        given: mesh files; folders, in which they are looked for by their suffixes, up to five levels below; and
+            patterns such as ``meshes/*.glb``.
+
+    Raises:
+        InputError: one of them names none.
+    """
+    found: dict[Path, tuple[Path, Path]] = {}
+    for path in given:
+        for mesh, folder in _meshes(path):
+            found.setdefault(mesh.resolve(), (mesh, folder))
+    return list(found.values())
+
+
+def _meshes(path: Path) -> list[tuple[Path, Path]]:
+    if path.is_file():
+        return [(path, path.parent)]
+    if path.is_dir():
+        found = [(mesh, path) for mesh in _meshes_below(path, _DEEPEST_MESH)]
+        if not found:
+            raise InputError(f"{path} holds no mesh files ({', '.join(MESH_SUFFIXES)}); give archives one by one")
+        return found
+    if any(letter in str(path) for letter in "*?["):
+        root = Path(path.anchor or ".")
+        pattern = str(path.relative_to(path.anchor)) if path.anchor else str(path)
+        matched = [one for one in sorted(root.glob(pattern)) if not _hidden(one)]
+        if not matched:
+            raise InputError(f"nothing matches {path}")
+        return [pair for one in matched for pair in _meshes(one)]
+    check_mesh(path)
+    return []
+
+
+def _meshes_below(folder: Path, levels: int) -> list[Path]:
+    try:
+        inside = [path for path in sorted(folder.iterdir()) if not _hidden(path)]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+    found = [path for path in inside if path.is_file() and _suffix(path) in MESH_SUFFIXES]
+    for inner in inside if levels else ():
+        if inner.is_dir():
+            found += _meshes_below(inner, levels - 1)
+    return found
+
+
+def mesh_names(meshes: Sequence[tuple[Path, Path]]) -> list[str]:
+    """Return a name for each mesh: that of its file; where several have it, with those of its folders, then its kind.
+
+    ``meshes`` are files with the folders under which they were found.
+    """
+    names = [mesh.stem for mesh, _ in meshes]
+    for longer in (_with_folders, _with_kind):
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        names = [longer(*pair) if name in twice else name for name, pair in zip(names, meshes, strict=True)]
+    return names
+
+
+def _with_folders(mesh: Path, folder: Path) -> str:
+    return "_".join((folder.name, *mesh.relative_to(folder).with_suffix("").parts)).lstrip("_")
+
+
+def _with_kind(mesh: Path, folder: Path) -> str:
+    return f"{_with_folders(mesh, folder)}_{_suffix(mesh)[1:]}"
 
 
 def photographs(folder: Path) -> list[Path]:

@@ -86,7 +86,34 @@ def load_mask(path: Path) -> Image.Image:
     Raises:
         InputError: the file is missing, empty, damaged, not a picture, or smaller than 8 pixels a side.
     """
-    stored, _ = _decode(path, None)
+    return _silhouette(_decode(path, None)[0])
+
+
+def load_silhouette(path: Path, name: str, of: str) -> Image.Image:
+    """Read the mask of an object in a picture that :func:`load_image` reads: upright, in mode L, 255 at its brightest.
+
+    Args:
+        path: the mask: white on the object; or, if parts of it are transparent, opaque on the object.
+        name: of the mask, for error messages.
+        of: name of the picture.
+
+    Raises:
+        InputError: as for :func:`load_image`; or it marks nothing, or everything.
+    """
+    stored, orientation = _decode(path, LARGEST)
+    mask = stored.convert("RGBA").getchannel("A") if has_alpha(stored) else None
+    if mask is None or np.asarray(mask).min() == 255:
+        mask = _silhouette(stored)
+    values = np.asarray(mask)
+    least, most = int(values.min()), int(values.max())
+    if not most:
+        raise InputError(f"{name} marks no object in {of}: it is black or transparent everywhere; paint it white")
+    if 2 * least > most:
+        raise InputError(f"{name} marks all of {of} as the object: paint the background black, or use no mask")
+    return _turned(mask.point([min(255, round(value * 255 / most)) for value in range(256)]), orientation)
+
+
+def _silhouette(stored: Image.Image) -> Image.Image:
     if stored.mode[0] not in "IF":
         return eight_bits(stored).convert("L")
     # Not by 65535: a mask of 0 and 1 may be stored in 16 bits too, and would be black.

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64
 from numpy import ndarray
 from torch import Tensor
 
+from keyorbit.detection.confidence import Confidence
 from keyorbit.detection.input_camera import InputCamera
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.framing import Framing
@@ -34,11 +35,14 @@ def keypoints_dict(
     input_camera: InputCamera | None = None,
     pairs: Sequence[tuple[int, int]] = (),
     framing: Framing | None = None,
+    confidence: Confidence | None = None,
+    withheld: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Return one object's keypoints, in every view (unit square) and in 3D (world units), with the cameras.
 
     ``pairs`` are keypoints that mark mirror images of each other. ``framing`` tells which square of the input picture
-    its places are in, and which one the model was shown. The other numbers are those of :class:`Keypoints3D`.
+    its places are in, and which one the model was shown. ``confidence`` tells how far to trust each keypoint and the
+    whole object. ``withheld`` are keypoints of too little of it. The other numbers are those of :class:`Keypoints3D`.
     """
     colors = palette(flat.xy.shape[1])
     keypoints: list[dict[str, Any]] = [
@@ -52,6 +56,9 @@ def keypoints_dict(
             # Without two views that agree the covariance is infinite, which JSON has no word for.
             if points.covariance is not None and points.covariance[i].isfinite().all():
                 entry["covariance"] = points.covariance[i].cpu().double().tolist()
+    if confidence is not None:
+        for entry, value in zip(keypoints, confidence.keypoints, strict=True):
+            entry["confidence"] = _rounded(value)
     views = []
     for i in range(len(flat.xy)):
         view = {"name": view_names[i], "xy": _rounded(flat.xy[i]), "score": _rounded(flat.score[i])}
@@ -66,12 +73,15 @@ def keypoints_dict(
         if framing is not None:
             boxes = {"square": framing.shares(framing.shown), "seen": framing.shares(framing.seen)}
             given |= boxes | {"recentred": framing.recentred}
+            given |= {} if framing.cut_out_by is None else {"cut_out_by": framing.cut_out_by}
     return {
         "format": FORMAT,
         "object": name,
         "coordinates": "xy: unit square of a view, x right, y down, pixel i of n centred at (i+0.5)/n; "
         "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side; input: unit square of "
         "'square', which like 'seen' is left, top, right, bottom in widths and heights of the input picture",
+        "confidence": None if confidence is None else confidence.to_dict(),
+        "withheld": list(withheld),
         "keypoints": keypoints,
         "skeleton": [list(edge) for edge in skeleton],
         "pairs": [list(pair) for pair in pairs],

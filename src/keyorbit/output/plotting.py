@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,9 @@ def draw_keypoints(
     score: Sequence[Float[Tensor, " keypoint"]] | None = None,
     titles: Sequence[str] = (),
     crosses: Float[Tensor, "keypoint 2"] | None = None,
+    heading: tuple[str, str] = ("", ""),
+    hollow: bool = False,
+    hidden: Sequence[int] = (),
 ) -> "matplotlib.figure.Figure":
     """Draw pictures in a row, each with numbered coloured keypoints; those with a score below 0.1 are faint.
 
@@ -50,11 +54,16 @@ def draw_keypoints(
         score: of each keypoint in each picture. Default None: none is faint.
         titles: above the pictures. Default: none.
         crosses: the same keypoints projected from space onto the first picture. Default None: no crosses.
+        heading: a sentence over all pictures, and its colour. Default: none.
+        hollow: draw grey rings in place of all keypoints, since they mean nothing. Default False.
+        hidden: keypoints that are not drawn. Default: none.
     """
     from matplotlib.patheffects import withStroke
 
     count = len(pictures)
-    figure = _figure(2.9 * count, 3.2)
+    figure = _figure(2.9 * count, 3.2 if not heading[0] else 3.5)
+    if heading[0]:
+        figure.suptitle(fill(heading[0], 34 * count), color=heading[1], fontsize=11)
     colors = palette(len(xy[0]))
     for i, picture in enumerate(pictures):
         axes = figure.add_subplot(1, count, i + 1)
@@ -65,6 +74,11 @@ def draw_keypoints(
         away = places - places.mean(0)
         away = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
         for k, (place, direction) in enumerate(zip(places, away, strict=True)):
+            if k in hidden:
+                continue
+            if hollow:
+                axes.plot(*place, "o", ms=6, mfc="none", mec="#777777", mew=0.8, alpha=0.6, clip_on=True)
+                continue
             alpha = 1.0 if score is None or float(score[i][k]) >= FAINT else 0.35
             axes.plot(*place, "o", ms=6, mfc=colors[k], mec=ink(colors[k]), mew=0.8, alpha=alpha, clip_on=True)
             axes.annotate(

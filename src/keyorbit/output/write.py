@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
+from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
 from keyorbit.output.colmap import fill_colmap
@@ -41,8 +42,8 @@ def write_detection(
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
     ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``. A single view has no 3D
-    points: the files that hold them are not written, nor ``input.png``, which would be the view again. ``overwrite``
-    replaces what an earlier call wrote there.
+    points: the files that hold them are not written, nor ``input.png``, which would be the view again. An object that
+    was cut out is in ``cutout.png``, transparent elsewhere. ``overwrite`` replaces what an earlier call wrote there.
 
     Raises:
         InputError: a format is unknown, an edge does not join two keypoints, COLMAP cannot express the cameras, or as
@@ -92,6 +93,8 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
             detection.input_camera,
             detection.pairs,
             detection.framing,
+            detection.confidence,
+            detection.withheld,
         )
         write_json(folder / "keypoints.json", found)
     if "csv" in formats:
@@ -110,6 +113,8 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     if flat.input_xy is not None and flat.input_score is not None:
         names, pictures = ["input", *names], [square(detection.input_square), *pictures]
         places, scores = [flat.input_xy, *places], [flat.input_score, *scores]
+    if detection.framing is not None and detection.framing.cut_out_by is not None:
+        detection.input_image.save(folder / CUT_OUT_FILE)
     items = []
     for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):
         Image.fromarray(picture).save(folder / f"{name}.png")
@@ -120,4 +125,7 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     camera, crosses = detection.input_camera, None
     if camera is not None and points is not None and float(camera.score) > 0:
         crosses = camera.cameras.project(points.xyz)[0]
-    save_figure(draw_keypoints(pictures, places, scores, titles, crosses=crosses), folder / "overlay.png")
+    heading = ("", "") if detection.confidence is None else (detection.confidence.words, detection.confidence.color)
+    hollow, hidden = not detection.trusted, detection.withheld
+    figure = draw_keypoints(pictures, places, scores, titles, crosses, heading, hollow, hidden)
+    save_figure(figure, folder / "overlay.png")

@@ -35,20 +35,29 @@ class OutputKind:
     """One kind of output folder.
 
     Attributes:
-        name: used in sentences, such as "detection".
+        name: such as "detection"; markers keep it.
         files: only for runs, whose files are written over time: names below the folder, patterns such as
             ``samples_*.png``, and, with a slash at the end (``model/``), folders with a marker of their own. Empty for
             outputs that are written at once.
         checkpoint: the file from which such a run resumes. Empty if it cannot.
+        words: for sentences, where they are others than the name.
     """
 
     name: str
     files: tuple[str, ...] = ()
     checkpoint: str = ""
+    words: str = ""
+
+    @property
+    def told(self) -> str:
+        """What sentences call it."""
+        return self.words or self.name
 
 
 # One object of a data set; here, for it is checked before there is torch, and written where there is.
 OBJECT = OutputKind("rendered object")
+# The same where a model makes the views.
+VIEWS = OutputKind(OBJECT.name, words="set of views")
 # The same of a model without pickles.
 CONVERTED = OutputKind("converted model")
 
@@ -78,7 +87,7 @@ def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> Non
         while not place.exists():
             place = place.parent
         if not place.is_dir():
-            raise InputError(f"{place} is a file; give a folder for the {kind.name}")
+            raise InputError(f"{place} is a file; give a folder for the {kind.told}")
         if not os.access(place, os.W_OK | os.X_OK):
             raise InputError(f"{folder} cannot be written: you may not write in {place}; give another folder")
         if not folder.exists():
@@ -94,11 +103,11 @@ def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> Non
         names = ", ".join(strangers[:_NAMED]) + (" and more" if len(strangers) > _NAMED else "")
         raise InputError(
             f"{folder} holds files that keyorbit did not mark as its own, or that were changed since ({names}); "
-            f"nothing there was touched: give a new or an empty folder for the {kind.name}"
+            f"nothing there was touched: give a new or an empty folder for the {kind.told}"
         )
     if marker is not None and first and not overwrite:
         ways = "go on with it (--resume), replace it (--overwrite)" if kind.checkpoint else "replace it (--overwrite)"
-        raise InputError(f"{folder} holds a {kind.name} already: {ways}, or give another folder")
+        raise InputError(f"{folder} holds a {kind.told} already: {ways}, or give another folder")
 
 
 def check_file(path: Path, mark: str) -> None:
@@ -309,7 +318,7 @@ def _checked_marker(folder: Path, kind: OutputKind) -> _Marker | None:
     """Return the folder's marker, or None. Raises InputError for a marker of another kind."""
     marker = _read_marker(folder)
     if marker is not None and marker.kind != kind.name:
-        raise InputError(f"{folder} holds a {marker.kind}; give another folder for the {kind.name}")
+        raise InputError(f"{folder} holds a {marker.kind}; give another folder for the {kind.told}")
     return marker
 
 

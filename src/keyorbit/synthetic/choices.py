@@ -19,3 +19,6 @@ Elevation = Annotated[float, Meta(ge=-89, le=89)]
 # Which of how many machines.
 Shard = tuple[Amount, Count]
 Workers = Annotated[int, Meta(ge=1, le=1024)]
+# The file's upward axis; auto: what the file or its format tells, else judged by its shape.
+AUTO_UP = "auto"
+UPS = (AUTO_UP, "x", "y", "z", "-x", "-y", "-z")

@@ -1,61 +1,83 @@
-"""Mesh files: read by trimesh, with what it does not check before and after it.
+"""Mesh files: glTF read here, all others by trimesh, with what it does not check before and after it.
 
-Before: what a glTF declares and what an archive unpacks to must fit a budget. After: every index is of a vertex, and
-every coordinate is a finite number. Files that a mesh names are read from its own folder alone, never from a network.
+Files that a mesh names are read from its own folder alone, never from a network.
 """
 
+import io
 import logging
 import math
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from PIL import Image
 
 from keyorbit.errors import InputError, first_line
 from keyorbit.objects.paths import check_mesh
-from keyorbit.synthetic.mesh_budgets import MOST_TRIANGLES, check_budgets
+from keyorbit.objects.pictures import eight_bits
+from keyorbit.storage.content import stand_in
+from keyorbit.synthetic.gltf.budget import LARGEST
+from keyorbit.synthetic.gltf.read import gltf_parts
+from keyorbit.synthetic.materials import Material
+from keyorbit.synthetic.mesh_archives import is_archive, unpacked
+from keyorbit.synthetic.parts import Part, check_count, check_part
 
 log = logging.getLogger(__name__)
 
+_GLTF = (".glb", ".gltf", ".vrm")
+# What trimesh reads with a library that need not be there.
+_NEEDS = {".dae": "pycollada", ".3mf": "lxml networkx"}
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".gif", ".webp")
+_UP_AXIS = re.compile(rb"<up_axis>\s*([XYZ])_UP")
 
-def read_mesh(path: Path) -> Any:
-    """Read a mesh file (any format of trimesh) as one trimesh.Trimesh, vertices and faces as they are in it.
+
+@dataclass(frozen=True)
+class MeshFile:
+    """What a mesh file holds.
+
+    Attributes:
+        parts: in the file's axes; at least one triangle.
+        up: the upward axis that the file or its format tells. None where neither does.
+    """
+
+    parts: list[Part]
+    up: str | None
+
+
+def read_mesh(path: Path) -> MeshFile:
+    """Read a mesh file: glTF and GLB, any format of trimesh, or an archive of such.
 
     What it names is read from its own folder; a file that is not there, or elsewhere, is left out with a warning where
     it is a material or a texture.
 
     Raises:
         InputError: the file is missing or damaged, has no triangles, has an index of no vertex or a coordinate that is
-            no finite number, or needs more memory than the budgets above.
+            no finite number, requires what is not read here, or needs more memory than the budgets.
     """
-    import trimesh
-
     check_mesh(path)
-    beside = _Beside(path)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file, not a mesh")
+    if words := stand_in(path):
+        raise InputError(f"{path} cannot be read as a mesh: {words}")
+    if not is_archive(path):
+        return _read(path, str(path))
     try:
-        check_budgets(path)
-        _check_numbering(path)
-        with np.errstate(all="ignore"):  # what overflows is found below
-            mesh = trimesh.load(path, force="mesh", process=False, resolver=beside)
+        with unpacked(path) as files:
+            named = [file for file in files if file.suffix.lower() in (*_GLTF, *_NEEDS, *_formats())]
+            read = [_read(file, f"{path}: {file.name}") for file in named]
     except InputError:
         raise
-    except Exception as error:  # trimesh's readers raise whatever their parsers raise, also MemoryError
-        if beside.missing:
-            reason = f"it names {beside.missing[0]!r}, which has to lie in its folder"
-        elif path.suffix.lower().lstrip(".") not in trimesh.available_formats():
-            reason = "give a file with one of the suffixes .glb, .gltf, .obj, .off, .ply or .stl"
-        else:
-            reason = f"it is damaged or cut ({first_line(error)[:300]})"
-        raise InputError(f"{path} cannot be read as a mesh: {reason}") from error
-    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise InputError(f"{path} holds no triangles; or it is cut, and what it counts is not there")
-    for name in beside.missing:
-        log.warning("%s names %r, which is not in its folder: the mesh is read without it", path, name)
-    _check(np.asarray(mesh.vertices), np.asarray(mesh.faces), str(path))
-    return mesh
+    except Exception as error:  # whatever the archives' readers raise
+        raise InputError(f"{path} cannot be read as a mesh: it is damaged ({first_line(error)[:300]})") from error
+    if not read:
+        raise InputError(f"{path} holds no mesh of a kind that is read here: .glb, .gltf, .obj, .off, .ply or .stl")
+    axes = {one.up for one in read}
+    return MeshFile([part for one in read for part in one.parts], axes.pop() if len(axes) == 1 else None)
 
 
 def fit_sphere(vertices: Float[ndarray, "vertex 3"], where: str) -> tuple[Float[ndarray, "3"], float]:
@@ -73,53 +95,176 @@ def fit_sphere(vertices: Float[ndarray, "vertex 3"], where: str) -> tuple[Float[
     return centre, scale
 
 
-def _check(vertices: ndarray, faces: ndarray, where: str) -> None:
-    if len(faces) > MOST_TRIANGLES:
-        raise InputError(f"{where} holds {len(faces):,} triangles; it may hold {MOST_TRIANGLES:,}: simplify it")
-    wrong = (faces < 0) | (faces >= len(vertices))
-    if wrong.any():
-        at = np.argwhere(wrong)[0].tolist()
-        raise InputError(f"{where}: face {at[0]} has vertex {faces[tuple(at)]}; there are {len(vertices)}, from 0 on")
-    if not np.isfinite(vertices).all():
-        at = np.argwhere(~np.isfinite(vertices))[0].tolist()
-        raise InputError(f"{where}: vertex {at[0]} has the coordinate {vertices[tuple(at)]}; it must be finite")
+def _read(path: Path, where: str) -> MeshFile:
+    beside = _Beside(path)
+    kind = path.suffix.lower()
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{where} has more than {LARGEST:,} bytes: simplify it")
+        if kind in _GLTF:
+            parts = gltf_parts(path.read_bytes(), beside.get, where)
+        else:
+            _check_numbering(path, where)
+            parts = _other_parts(path, beside, where)
+    except InputError:
+        raise
+    except Exception as error:  # trimesh's readers raise whatever their parsers raise, also MemoryError
+        if beside.missing:
+            reason = f"it names {beside.missing[0]!r}, which has to lie in its folder"
+        elif kind not in (*_GLTF, *_formats()):
+            reason = "give a file with one of the suffixes .glb, .gltf, .obj, .off, .ply or .stl"
+            reason = f"that takes a library: pip install {_NEEDS[kind]}" if kind in _NEEDS else reason
+        else:
+            reason = f"it is damaged or cut ({first_line(error)[:300]})"
+        raise InputError(f"{where} cannot be read as a mesh: {reason}") from error
+    if beside.damaged:
+        raise InputError(f"{where} cannot be read as a mesh: {beside.damaged[0]}")
+    if not any(len(part.faces) for part in parts):
+        words = "points and lines alone are no surface; or it is cut, and what it counts is not there"
+        raise InputError(f"{where} holds no triangles: {words}")
+    for name in dict.fromkeys(beside.missing):
+        log.warning("%s names %r, which is not in its folder: the mesh is read without it", where, name)
+    return MeshFile([part for part in parts if len(part.faces)], _stated_up(path, kind))
 
 
-def _check_numbering(path: Path) -> None:
+def _stated_up(path: Path, kind: str) -> str | None:
+    """The upward axis that a format has (glTF y, 3MF z), or that a COLLADA file tells."""
+    if kind == ".dae":
+        found = _UP_AXIS.search(path.read_bytes())
+        return found[1].decode().lower() if found else "y"
+    return "y" if kind in _GLTF else "z" if kind == ".3mf" else None
+
+
+def _formats() -> list[str]:
+    import trimesh
+
+    return [f".{name}" for name in trimesh.available_formats()]
+
+
+def _other_parts(path: Path, beside: "_Beside", where: str) -> list[Part]:
+    """Read a file by trimesh, each material's triangles for themselves."""
+    import trimesh
+
+    with np.errstate(all="ignore"):  # what overflows is found below
+        loaded = trimesh.load(path, process=False, resolver=beside)
+        if isinstance(loaded, trimesh.Scene):
+            placed = [(loaded.geometry[name], matrix) for matrix, name in map(loaded.graph.get, _nodes(loaded))]
+        else:
+            placed = [(loaded, np.eye(4))]
+        placed = [(mesh, matrix) for mesh, matrix in placed if isinstance(mesh, trimesh.Trimesh)]
+        check_count(sum(len(mesh.faces) for mesh, _ in placed), where)
+        parts = [_part(mesh, matrix, where) for mesh, matrix in placed]
+    for part in parts:
+        check_part(part, where)
+    return parts
+
+
+def _nodes(scene: Any) -> list[str]:
+    return sorted(scene.graph.nodes_geometry, key=str)  # else their order differs from run to run
+
+
+def _part(mesh: Any, matrix: Float[ndarray, "4 4"], where: str) -> Part:
+    vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces, np.int64)
+    if not np.array_equal(matrix, np.eye(4)):
+        vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
+    bare = Part(vertices, faces, Material())
+    check_part(bare, where)
+    try:
+        return _coloured(bare, mesh.visual, where)
+    except InputError:
+        raise
+    except Exception as error:  # trimesh and Pillow decode only now
+        raise InputError(f"the colours or the texture of {where} cannot be read: {first_line(error)}") from error
+
+
+def _coloured(bare: Part, visual: Any, where: str) -> Part:
+    """Return the part with its colours as they are in the file: sRGB."""
+    import trimesh
+
+    vertices, faces = bare.vertices, bare.faces
+    material = getattr(visual, "material", None)
+    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    uv = getattr(visual, "uv", None)
+    if image is not None and uv is not None:
+        texture = np.array(eight_bits(image, f"the texture of {where}").convert("RGB").convert("RGBA"))
+        uv = np.asarray(uv, np.float32)
+        if uv.ndim != 2 or len(uv) != len(vertices) or uv.shape[1] < 2:
+            raise InputError(f"{where} has texture coordinates that are not two finite numbers for each vertex")
+        return Part(vertices, faces, Material(texture=texture), uv[:, :2][faces])
+    if visual.kind in ("face", "vertex"):
+        given = visual.face_colors if visual.kind == "face" else visual.vertex_colors
+        colors = np.asarray(given, np.float32)[:, :4] / 255
+        if colors.shape != (len(faces if visual.kind == "face" else vertices), 4):
+            raise InputError(f"{where} has colours that are not one for each vertex or face")
+        corners = np.repeat(colors[:, None], 3, axis=1) if visual.kind == "face" else colors[faces]
+        return Part(vertices, faces, Material(), None, corners)
+    grey = trimesh.visual.DEFAULT_COLOR
+    color = np.asarray(getattr(material, "main_color", grey), float)[:3]
+    stated = not np.array_equal(color, np.asarray(grey, float)[:3])
+    red, green, blue = (float(value) / 255 for value in color)
+    return Part(vertices, faces, Material((red, green, blue, 1.0), stated=stated))
+
+
+def _check_numbering(path: Path, where: str) -> None:
     """Raise InputError for an OBJ face of vertex 0: they are counted from 1, and trimesh would take the last one."""
     if path.suffix.lower() != ".obj":
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.lstrip().startswith(b"f ") and any(word.split(b"/")[0] in _ZEROS for word in line.split()[1:]):
-                raise InputError(f"{path}, line {number}: a face has vertex 0; an OBJ file counts them from 1")
+                raise InputError(f"{where}, line {number}: a face has vertex 0; an OBJ file counts them from 1")
 
 
 _ZEROS = (b"0", b"-0", b"+0", b"00")
 
 
+def _problems(data: bytes, path: Path) -> list[str]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception as error:  # whatever Pillow's decoders raise
+        return [f"the texture {path} cannot be read: {first_line(error)[:200]}"]
+    return []
+
+
 class _Beside:
-    """What trimesh's readers call for the files that a mesh names; it gives those in the mesh's own folder.
+    """What readers call for the files that a mesh names; it gives those in the mesh's own folder.
 
     Attributes:
         missing: names that it gave nothing for.
+        damaged: sentences about pictures that cannot be decoded; trimesh would leave them out without a word.
     """
 
     def __init__(self, mesh: Path) -> None:
         self.folder = mesh.absolute().parent
         self.file_name = mesh.name
         self.missing = list[str]()
+        self.damaged = list[str]()
 
     def get(self, name: str) -> bytes:
-        """Return the content of a file by its name, or by the last part of the name."""
+        """Return the content of a file by its name, or by the last part of the name.
+
+        A name may have Windows' backslashes, and before it the options that an MTL file gives a texture.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
         root = self.folder.resolve()
-        for candidate in dict.fromkeys((name.strip(), name.strip().lstrip("/"), name.strip().split("/")[-1])):
+        words = name.strip().split(" ")
+        plain = [" ".join(words[i:]) for i in range(len(words) if name.strip().startswith("-") else 1)]
+        slashed = [one.replace("\\", "/") for one in plain]
+        tried = [way for one in (*plain, *slashed) for way in (one, one.lstrip("/"), one.split("/")[-1])]
+        for candidate in dict.fromkeys(tried):
             try:
                 path = (root / candidate).resolve()
-                if candidate and path.is_relative_to(root) and path.is_file():
-                    return path.read_bytes()
+                found = bool(candidate) and path.is_relative_to(root) and path.is_file()
             except (OSError, ValueError, RuntimeError):  # no file can have that name
                 continue
+            if found:
+                data = path.read_bytes()
+                if path.suffix.lower() in _PICTURES:
+                    self.damaged += _problems(data, path)
+                return data
         self.missing.append(name)
         raise FileNotFoundError(name)
 

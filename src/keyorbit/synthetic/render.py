@@ -1,7 +1,6 @@
 """Ray-cast pictures of objects and mesh files from given cameras, with silhouettes and visibility of points."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,35 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.objects.pictures import eight_bits
-from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
+from keyorbit.synthetic.materials import Appearance, colors_at, glow_at
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.shapes import join
 
+# Faces behind one another that a ray goes through, how far behind one the next begins (the object's radius is 0.5), and
+# the alpha below which nothing is seen.
+_LAYERS, _BEHIND, _CLEAR = 64, 1e-5, 0.01
+# Just enough that loaders, which cut at 127 of 255, take it for the object.
+_LEAST_ALPHA = 0.51
+
 
 @dataclass(frozen=True)
 class Surface:
-    """A mesh with its colours: one for each face, or a texture.
+    """A mesh with its colours: one for each face, with patterns, or those of a file's materials.
 
     Attributes:
         mesh: a trimesh.Trimesh.
-        face_colors: colour of each face, 0…1.
-        uv: texture coordinates of each vertex, with the origin at the bottom left. None without a texture.
-        texture: colours 0…1. None without one.
+        face_colors: colour of each face, 0…1; with ``look`` it is not used.
         paints: patterns.
         face_paint: index into ``paints`` for each face, −1 for a plain face. None without patterns.
+        look: materials of a file. None for other meshes.
     """
 
     mesh: Any
     face_colors: Float[ndarray, "face 3"]
-    uv: Float[ndarray, "vertex 2"] | None = None
-    texture: Float[ndarray, "height width 3"] | None = None
     paints: tuple[Paint, ...] = ()
     face_paint: Int[ndarray, " face"] | None = None
+    look: Appearance | None = None
 
 
 @dataclass(frozen=True)
@@ -78,59 +80,6 @@ def object_surface(thing: SyntheticObject) -> Surface:
     )
 
 
-def load_surface(path: Path, up: str = "y") -> Surface:
-    """Read a mesh file (any format of trimesh) with its texture or colours, scaled into the sphere of radius 0.5.
-
-    ``up`` is the file's upward axis (``"y"`` for glTF and most OBJ, or ``"z"``); the result has +z up.
-
-    Raises:
-        InputError: as :func:`keyorbit.synthetic.mesh_files.read_mesh`, or the mesh has no extent, or colours or a
-            texture that cannot be read.
-    """
-    import trimesh
-
-    mesh = read_mesh(path)
-    vertices = np.asarray(mesh.vertices, float)
-    if up == "y":
-        vertices = vertices[:, [2, 0, 1]]  # y up, facing +z  →  z up, facing +x
-    centre, scale = fit_sphere(vertices, str(path))
-    placed = trimesh.Trimesh((vertices - centre) * scale, mesh.faces, process=False)
-    try:
-        return _coloured(placed, mesh, path)
-    except InputError:
-        raise
-    except Exception as error:  # trimesh and Pillow decode only now
-        raise InputError(f"the colours or the texture of {path} cannot be read: {error}") from error
-
-
-def _coloured(placed: Any, mesh: Any, path: Path) -> Surface:
-    """Return the mesh in its place with its colours as they were read."""
-    image = getattr(getattr(mesh.visual, "material", None), "image", None)
-    image = image or getattr(getattr(mesh.visual, "material", None), "baseColorTexture", None)
-    uv = getattr(mesh.visual, "uv", None)
-    if image is not None and uv is not None:
-        texture = np.asarray(eight_bits(image, f"the texture of {path}").convert("RGB"), float) / 255
-        uv = np.asarray(uv, float)
-        if uv.ndim != 2 or len(uv) != len(placed.vertices) or uv.shape[1] < 2 or not np.isfinite(uv).all():
-            raise InputError(f"{path} has texture coordinates that are not two finite numbers for each vertex")
-        return Surface(placed, np.full((len(mesh.faces), 3), 0.7), uv, texture)
-    colors = _face_colors(mesh)
-    if colors.shape != (len(mesh.faces), 3) or not np.isfinite(colors).all():
-        raise InputError(f"{path} has colours that are not three finite numbers for each face")
-    return Surface(placed, colors)
-
-
-def _face_colors(mesh: Any) -> Float[ndarray, "face 3"]:
-    """Return the colours of faces or vertices; without any, the material's one colour (or trimesh's grey)."""
-    import trimesh
-
-    if mesh.visual.kind in ("face", "vertex"):
-        colors: ndarray = np.asarray(mesh.visual.face_colors, float)[:, :3] / 255
-        return colors
-    main = getattr(getattr(mesh.visual, "material", None), "main_color", trimesh.visual.DEFAULT_COLOR)
-    return repeat(np.asarray(main, float)[:3] / 255, "c -> f c", f=len(mesh.faces))
-
-
 def render(
     surface: Surface, cameras: Cameras, size: int, light: Light | None = None, supersample: int = 2
 ) -> UInt8[ndarray, "view size size 4"]:
@@ -142,12 +91,13 @@ def render(
     _require_embree()
     light = light or Light()
     origins, directions = _rays(cameras, size * supersample)
-    hit = surface.mesh.ray.intersects_first(origins, directions)
-    solid = hit >= 0
-    face = hit[solid]
-    rgba = np.zeros((len(hit), 4))
-    rgba[solid, :3] = _shade(surface, face, origins[solid], directions[solid], light)
-    rgba[solid, 3] = 1.0
+    if surface.look is not None and surface.look.see_through:
+        rgba = _through(surface, origins, directions, light)
+    else:
+        rgba = np.zeros((len(origins), 4))
+        hit = surface.mesh.ray.intersects_first(origins, directions)
+        solid = hit >= 0
+        rgba[solid] = _shade(surface, hit[solid], origins[solid], directions[solid], light)
     rgba = reduce(
         rgba,
         "(v y sy x sx) c -> v y x c",
@@ -181,9 +131,15 @@ def seen_places(
 
 
 def visible(
-    surface: Surface, points: Float[ndarray, "point 3"], cameras: Cameras, tolerance: float = 0.03
+    surface: Surface,
+    points: Float[ndarray, "point 3"],
+    cameras: Cameras,
+    tolerance: float | Float[ndarray, " point"] = 0.03,
 ) -> Bool[ndarray, "view point"]:
-    """Compute whether each camera sees each point: no surface is more than ``tolerance`` (world units) nearer."""
+    """Compute whether each camera sees each point: no surface is more than ``tolerance`` (world units) nearer.
+
+    It is one number, or one for each point.
+    """
     _require_embree()
     centres = cameras.centers.double().numpy()
     origins = repeat(centres, "v c -> (v p) c", p=len(points))
@@ -194,7 +150,9 @@ def visible(
     first = np.full(len(hit), np.inf)
     solid = hit >= 0
     first[solid] = _hit_distance(surface, hit[solid], origins[solid], directions[solid])
-    return rearrange(first >= distance - tolerance, "(v p) -> v p", v=len(cameras))
+    nearest = rearrange(distance, "(v p) -> v p", v=len(cameras)) - tolerance
+    seen: ndarray = rearrange(first, "(v p) -> v p", v=len(cameras)) >= nearest
+    return seen
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> Float[ndarray, "{count} 3"]:
@@ -234,33 +192,64 @@ def _rays(cameras: Cameras, size: int) -> tuple[Float[ndarray, "ray 3"], Float[n
     return origins.reshape(-1, 3).numpy(), directions.reshape(-1, 3).numpy()
 
 
+def _through(
+    surface: Surface, origins: Float[ndarray, "ray 3"], directions: Float[ndarray, "ray 3"], light: Light
+) -> Float[ndarray, "ray 4"]:
+    """Follow rays through what can be seen through; return colours (premultiplied) and alpha.
+
+    Where anything is met, alpha is at least a little more than one half: an object of glass has a silhouette too.
+    """
+    found, left = np.zeros((len(origins), 4)), np.ones(len(origins))
+    alive, start = np.arange(len(origins)), origins.copy()
+    for _ in range(_LAYERS):
+        hit = surface.mesh.ray.intersects_first(start[alive], directions[alive])
+        alive, hit = alive[hit >= 0], hit[hit >= 0]
+        if not len(alive):
+            break
+        rgba = _shade(surface, hit, start[alive], directions[alive], light)
+        share = left[alive] * rgba[:, 3]
+        found[alive, :3] += share[:, None] * rgba[:, :3]
+        left[alive] -= share
+        distance = _hit_distance(surface, hit, start[alive], directions[alive])
+        start[alive] += directions[alive] * (np.maximum(distance, 0) + _BEHIND)[:, None]
+        alive = alive[left[alive] > _CLEAR]
+    alpha = 1 - left
+    seen = alpha > _CLEAR
+    found[~seen] = 0
+    least = np.where(seen, np.maximum(alpha, _LEAST_ALPHA), 0.0)
+    found[seen, :3] *= (least / np.maximum(alpha, _CLEAR))[seen, None]
+    found[:, 3] = least
+    return found
+
+
 def _shade(
     surface: Surface,
     face: ndarray,
     origins: Float[ndarray, "ray 3"],
     directions: Float[ndarray, "ray 3"],
     light: Light,
-) -> Float[ndarray, "ray 3"]:
-    """Compute the colours of the faces that the rays hit, with two-sided Lambert shading."""
+) -> Float[ndarray, "ray 4"]:
+    """Compute colours and alpha of the faces that the rays hit, with two-sided Lambert shading."""
     import trimesh
 
     normal = surface.mesh.face_normals[face]
     facing = np.sign(-(normal * directions).sum(1, keepdims=True))
     lamp = np.asarray(light.direction) / np.linalg.norm(light.direction)
     lit = light.ambient + light.diffuse * np.clip((normal * facing) @ lamp, 0, None)
-    color = surface.face_colors[face]
-    if surface.face_paint is not None:
-        color = _patterned(surface, surface.face_paint[face], face, color, origins, directions)
-    if surface.texture is not None and surface.uv is not None:
+    alpha, glow = np.ones((len(face), 1)), np.zeros((1, 3))
+    if surface.look is not None:
         at = origins + directions * _hit_distance(surface, face, origins, directions)[:, None]
-        weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
-        uv = (surface.uv[surface.mesh.faces[face]] * weights[..., None]).sum(1) % 1.0
-        height, width = surface.texture.shape[:2]
-        row = np.clip(((1 - uv[:, 1]) * height).astype(int), 0, height - 1)
-        column = np.clip((uv[:, 0] * width).astype(int), 0, width - 1)
-        color = surface.texture[row, column]
-    shaded: ndarray = np.clip(color * lit[:, None], 0, 1)
-    return shaded
+        with np.errstate(all="ignore"):  # a triangle so thin that it has no inside
+            weights = trimesh.triangles.points_to_barycentric(surface.mesh.triangles[face], at)
+        weights = np.clip(np.nan_to_num(weights, nan=1 / 3), 0, 1)
+        weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)
+        rgba, glow = colors_at(surface.look, face, weights), glow_at(surface.look, face, weights)
+        color, alpha = rgba[:, :3], rgba[:, 3:]
+    else:
+        color = surface.face_colors[face]
+        if surface.face_paint is not None:
+            color = _patterned(surface, surface.face_paint[face], face, color, origins, directions)
+    return np.concatenate([np.clip(color * lit[:, None] + glow, 0, 1), alpha], axis=1)
 
 
 def _patterned(

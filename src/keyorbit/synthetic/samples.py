@@ -167,14 +167,14 @@ def make_samples(specs: list[SampleSpec], workers: int = 1) -> Iterator[Sample]:
     yield from in_parallel(make_sample, specs, workers)
 
 
-def in_parallel(make: Callable[[S], T], specs: Sequence[S], workers: int) -> Iterator[T]:
-    """Yield ``make(spec)`` for each spec, in their order, computed by ``workers`` processes."""
+def in_parallel(make: Callable[[S], T], specs: Sequence[S], workers: int, chunk: int = 16) -> Iterator[T]:
+    """Yield ``make(spec)`` for each spec, in their order, computed by ``workers`` processes, each ``chunk`` at once."""
     if workers <= 1:
         yield from map(make, specs)
         return
     # spawn, not fork: torch's thread pools do not survive a fork.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(make, specs, chunksize=16)
+        yield from pool.map(make, specs, chunksize=chunk)
 
 
 def _one_thread() -> None:

@@ -198,7 +198,8 @@ def _train(
             folder = (out / "model").resolve()
             # The folder itself records its layout and its cameras.
             mark = fingerprint(folder)
-            learned.info = replace(learned.info, model=str(folder), model_fingerprint=mark, cameras_of="", layout="")
+            own = replace(learned.info, model=str(folder), model_fingerprint=mark)
+            learned.info = replace(own, cameras_of="", layout="", cameras_mark="")
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()
     return learned.cpu()

@@ -136,6 +136,13 @@ class Backend(Weighed, Protocol):
     def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
         """Context rows of random words: what the model's text embeddings look like."""
 
+    def encode_phrases(self, phrases: Sequence[str]) -> Float[Tensor, "phrase context_width"]:
+        """One context row for each phrase; see :func:`keyorbit.diffusion.backends.text.encode_phrases`.
+
+        Raises:
+            InputError: a phrase is empty, longer than the model reads, or has no word that the model knows.
+        """
+
     def generate(
         self, images: Sequence[Image.Image], generator: torch.Generator | Sequence[torch.Generator]
     ) -> Float[Tensor, "batch 3 _ _"]:

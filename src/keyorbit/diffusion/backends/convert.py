@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from keyorbit.diffusion.backends.folders import INDEX
+from keyorbit.diffusion.backends.folders import INDEX, model_files
 from keyorbit.diffusion.backends.loading import parts_of
-from keyorbit.diffusion.backends.pickles import convert_file
+from keyorbit.diffusion.backends.pickles import convert_file, weights_in, write_weights
 from keyorbit.diffusion.backends.weight_files import as_safetensors, file_names, pickles, weight_files
 from keyorbit.diffusion.hub_access import fetched
 from keyorbit.errors import InputError
@@ -18,6 +18,8 @@ from keyorbit.storage.outputs import CONVERTED, replaced_folder
 
 _TEXT = (".json", ".txt")
 _CONFIG = "config.json"
+# Weights that are copied, before those that are converted.
+_SUFFIXES = (".safetensors", ".bin")
 
 
 def convert(source: str, out: Path, overwrite: bool = False) -> list[str]:
@@ -56,9 +58,10 @@ def _converted_file(path: Path, out: Path, overwrite: bool) -> list[str]:
         raise InputError(f"{path} is a file of weights, so {out} must be one too, ending in .safetensors")
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: replace it (--overwrite), or give another name")
-    make_folder(out.parent)
+    tensors = weights_in(path)
+    make_folder(out.parent)  # not before: what cannot be read leaves none behind
     with whole_file(out) as target:
-        convert_file(path, target)
+        write_weights(tensors, target)
     return [path.name]
 
 
@@ -121,25 +124,19 @@ class _NoIndexError(InputError):
 def _fetched(model: str) -> Path:
     """The folder of a repository, in which nothing is but what is converted."""
     try:
-        folder = fetched("model", model, INDEX, partial(_texts, INDEX))
+        folder = fetched("model", model, INDEX, partial(_configurations, model))
     except _NoIndexError:
-        return fetched("model", model, _CONFIG, partial(_chosen, {"": True}, _CONFIG))
-    return fetched("model", model, INDEX, partial(_chosen, parts_of(folder), INDEX))
+        return fetched("model", model, _CONFIG, partial(_single, model))
+    return fetched("model", model, INDEX, partial(model_files, model, parts_of(folder), INDEX, _SUFFIXES))
 
 
-def _texts(main_file: str, names: Sequence[str]) -> list[str]:
-    if main_file not in names:
-        raise _NoIndexError(f"it has no {main_file}")
-    return [name for name in names if name.endswith(".json") and name.count("/") <= 1]
+def _configurations(model: str, names: Sequence[str]) -> list[str]:
+    if INDEX not in names:
+        raise _NoIndexError(f"it has no {INDEX}")
+    return model_files(model, None, INDEX, _SUFFIXES, names)
 
 
-def _chosen(parts: dict[str, bool], main_file: str, names: Sequence[str]) -> list[str]:
-    if main_file not in names:
+def _single(model: str, names: Sequence[str]) -> list[str]:
+    if _CONFIG not in names:
         raise InputError(f"it is no model that can be used here: it has neither {INDEX} nor {_CONFIG}")
-    wanted = [main_file]
-    for part, with_weights in parts.items():
-        here = [PurePosixPath(name).name for name in names if name.rpartition("/")[0] == part]
-        weights = (weight_files(here).names or weight_files(here, ".bin").names) if with_weights else ()
-        texts = [name for name in here if name.endswith(_TEXT)]
-        wanted += [f"{part}/{name}".lstrip("/") for name in (*texts, *weights)]
-    return list(dict.fromkeys(wanted))
+    return model_files(model, {"": True}, _CONFIG, _SUFFIXES, names)

@@ -36,11 +36,24 @@ def model_folder(model: str, parts: Mapping[str, bool] | None = None, main_file:
     check_model(model)
     if path.exists():
         raise InputError(f"{model} is a checkpoint in one file; give a model's folder, or a Hub id such as owner/name")
-    return fetched("model", model, main_file, partial(_wanted, model, parts, main_file))
+    return fetched("model", model, main_file, partial(model_files, model, parts, main_file, (".safetensors",)))
 
 
-def _wanted(model: str, parts: Mapping[str, bool] | None, main_file: str, names: Sequence[str]) -> list[str]:
-    """Of a repository's files, those that are loaded, as :func:`weight_files` has it."""
+def model_files(
+    model: str, parts: Mapping[str, bool] | None, main_file: str, suffixes: Sequence[str], names: Sequence[str]
+) -> list[str]:
+    """Of a repository's files, those that are wanted: of each part the weights of the first suffix that it has.
+
+    Args:
+        model: the repository's name.
+        parts: as in :func:`model_folder`.
+        main_file: as in :func:`model_folder`.
+        suffixes: of weights, as :func:`weight_files` has them.
+        names: of all files.
+
+    Raises:
+        InputError: the main file, a part or its weights are lacking.
+    """
     if main_file not in names:
         raise InputError(f"{model} is no model that can be used here: it has no {main_file}")
     texts = [name for name in names if name.endswith(_TEXT) and name.count("/") <= 1]
@@ -49,16 +62,22 @@ def _wanted(model: str, parts: Mapping[str, bool] | None, main_file: str, names:
     wanted = [main_file]
     for part, with_weights in parts.items():
         here = [PurePosixPath(name).name for name in names if _folder(name) == part]
-        weights = weight_files(here).names if with_weights else ()
+        found = (weight_files(here, suffix).names for suffix in suffixes if with_weights)
+        weights = next(filter(None, found), ())
         if not here:
             raise InputError(f"the model {model} lacks its {part}")
         if with_weights and not weights:
-            found, convert = pickles(here), f"convert it with 'keyorbit convert {model} FOLDER'"
-            only = f" but the pickle {found[0]}, which is never opened here: {convert}" if found else ""
+            only = _only_pickles(model, pickles(here)) if ".bin" not in suffixes else ""
             raise InputError(f"the model {model} holds no weights of its {part or 'own'}{only}")
         wanted += [name for name in texts if _folder(name) == part]
         wanted += [f"{part}/{name}".lstrip("/") for name in weights]
     return list(dict.fromkeys(wanted))
+
+
+def _only_pickles(model: str, names: Sequence[str]) -> str:
+    """What to do with weights that are pickles, as the rest of a sentence."""
+    convert = f"convert it with 'keyorbit convert {model} FOLDER'"
+    return f" but the pickle {names[0]}, which is never opened here: {convert}" if names else ""
 
 
 def _folder(name: str) -> str:

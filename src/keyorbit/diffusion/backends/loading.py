@@ -26,15 +26,16 @@ from keyorbit.diffusion.backends.fit import (
     check_words,
 )
 from keyorbit.diffusion.backends.folders import index_of, model_folder
-from keyorbit.diffusion.backends.known_cameras import views_of
+from keyorbit.diffusion.backends.known_cameras import rig_cameras, views_of
 from keyorbit.diffusion.backends.stable_diffusion import StableDiffusionBackend, StableDiffusionComponents
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice, check_dtype
+from keyorbit.diffusion.model_facts import file_mark
 from keyorbit.diffusion.model_places import check_there
 from keyorbit.diffusion.paths import check_model
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.rig_choice import check_rig, check_rig_of
-from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
 from keyorbit.ranks import launched
@@ -75,10 +76,25 @@ def load_backend_of(
     """
     if model is None:
         check_there(tokens.info.model, tokens.info.model_fingerprint)
-    if views.rig is None and tokens.info.cameras_of:
-        check_rig_of(tokens.info.cameras_of)
-    views, name = views.over(tokens.info.cameras_of, tokens.info.layout), model or tokens.info.model or "tiny"
+    views, name = views_of_tokens(tokens.info, views), model or tokens.info.model or "tiny"
     return load_backend(name, device, dtype, unet, rig=views.rig, compile=compile, layout=views.layout)
+
+
+def views_of_tokens(info: TokensInfo, views: ViewChoice = FROM_FOLDER) -> ViewChoice:
+    """The layout and the cameras that are chosen, and those that tokens were found with where nothing is.
+
+    Raises:
+        InputError: these cameras are in a file that is not there any more, or that was changed since.
+    """
+    if views.rig is None and info.cameras_of:
+        check_rig_of(info.cameras_of)
+        there = file_mark(info.cameras_of, rig_cameras(info.cameras_of)) if info.cameras_mark else ""
+        if there != info.cameras_mark:
+            raise InputError(
+                f"these tokens were discovered with other cameras than are in {info.cameras_of} now: give a file of "
+                "those, or this one if it is what you want, --rig FILE.json (rig=)"
+            )
+    return views.over(info.cameras_of, info.layout)
 
 
 def load_backend(

@@ -35,13 +35,30 @@ def convert_file(source: Path, target: Path) -> int:
         InputError: it is missing, damaged or no pickle of tensors, it names something else, there is not enough memory,
             or the target cannot be written.
     """
+    return write_weights(weights_in(source), target)
+
+
+def weights_in(source: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a pickle by name, as safetensors can store them.
+
+    Raises:
+        InputError: as :func:`convert_file`.
+    """
     if not source.is_file():
         raise InputError(f"there is no file of weights at {source}")
     # The tensors, and their bytes in a row.
     check_budget({f"the weights in {source}": (2 * source.stat().st_size, "close other programs")})
-    tensors = apart(state_dict(loaded(source), source))
+    return apart(state_dict(loaded(source), source))
+
+
+def write_weights(tensors: Mapping[str, torch.Tensor], target: Path) -> int:
+    """Write tensors as a safetensors file, read it again, and compare all; how many they are.
+
+    Raises:
+        InputError: the target cannot be written.
+    """
     try:
-        save_file(tensors, target, {"format": "pt"})
+        save_file(dict(tensors), target, {"format": "pt"})
         check_same(tensors, target)
     except (SafetensorError, OSError) as error:
         raise InputError(f"cannot write {target}: {first_line(error)}") from error

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
-from keyorbit.diffusion.backends.text import encode_prompts, random_rows
+from keyorbit.diffusion.backends.text import check_phrase, encode_phrases, encode_prompts, random_rows
 from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
@@ -94,6 +94,17 @@ class StableDiffusionBackend:
     def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
         """Context rows of random words: what the model's text embeddings look like."""
         return random_rows(self.parts.tokenizer, self.parts.text_encoder, generator)
+
+    @torch.no_grad()
+    def encode_phrases(self, phrases: Sequence[str]) -> Float[Tensor, "phrase context_width"]:
+        """One context row for each phrase: the text encoder's last hidden state at the phrase's end.
+
+        Raises:
+            InputError: as :func:`keyorbit.diffusion.backends.text.check_phrase`.
+        """
+        for phrase in phrases:
+            check_phrase(self.parts.tokenizer, phrase)
+        return encode_phrases(self.parts.tokenizer, self.parts.text_encoder, phrases)
 
     def generate(
         self, images: Sequence[Image.Image], generator: torch.Generator | Sequence[torch.Generator]

@@ -27,7 +27,7 @@ from keyorbit.diffusion.backends.sampling import (
     moved_together,
     unit_normal,
 )
-from keyorbit.diffusion.backends.text import encode_prompts, random_rows
+from keyorbit.diffusion.backends.text import check_phrase, encode_phrases, encode_prompts, random_rows
 from keyorbit.diffusion.choices import GUIDANCE, STEPS
 from keyorbit.diffusion.context import split_context
 from keyorbit.diffusion.layer_capture import is_captured
@@ -138,6 +138,17 @@ class Zero123PlusBackend:
     def text_statistics(self, generator: torch.Generator) -> Float[Tensor, "row context_width"]:
         """Context rows of random words: what the model's text embeddings look like."""
         return random_rows(self.parts.tokenizer, self.parts.text_encoder, generator)
+
+    @torch.no_grad()
+    def encode_phrases(self, phrases: Sequence[str]) -> Float[Tensor, "phrase context_width"]:
+        """One context row for each phrase: the text encoder's last hidden state at the phrase's end.
+
+        Raises:
+            InputError: as :func:`keyorbit.diffusion.backends.text.check_phrase`.
+        """
+        for phrase in phrases:
+            check_phrase(self.parts.tokenizer, phrase)
+        return encode_phrases(self.parts.tokenizer, self.parts.text_encoder, phrases)
 
     def encode_condition(
         self,

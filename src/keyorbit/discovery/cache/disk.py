@@ -134,7 +134,9 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
     layout = Layout(*index.layout)
     mark = index.model_fingerprint
     names = found_from(folder / "index.json", index.model, index.model_folder, mark), mark, index.layers
-    facts = ModelFacts(*names, layout, cameras, index.latent_side, rows, index.cameras_of)
+    facts = ModelFacts(
+        *names, layout, cameras, index.latent_side, rows, index.cameras_of, cameras_mark=index.cameras_mark
+    )
     held = (
         f"{len(index.objects)} objects in {index.versions} versions each, {index.bytes / 1e6:.1f} MB of {index.dtype}"
     )

@@ -17,6 +17,7 @@ from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import MapKind
 from keyorbit.diffusion.config import RecordConfig, SettledPrepare
 from keyorbit.diffusion.layers import cross_attention_layers
+from keyorbit.diffusion.model_facts import file_mark
 from keyorbit.diffusion.prepare import on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
 from keyorbit.diffusion.recording import layer_outlines
@@ -78,6 +79,7 @@ class CacheIndex:
     program: str
     format: Literal["keyorbit-queries-1"] = FORMAT
     cameras_of: str = ""
+    cameras_mark: str = ""
 
     def __post_init__(self) -> None:
         if self.versions != self.prepare.versions:
@@ -131,8 +133,8 @@ class CacheIndex:
     @cached_property
     def _plain(self) -> dict[str, Any]:
         """All fields; without cameras of somebody's choice as versions wrote it that had no choice."""
-        values = asdict(self)
-        return values if self.cameras_of else {name: value for name, value in values.items() if name != "cameras_of"}
+        later = ("cameras_of", "cameras_mark")
+        return {name: value for name, value in asdict(self).items() if value or name not in later}
 
     def differing(self, other: "CacheIndex") -> list[str]:
         """Names of what two caches differ in."""
@@ -227,6 +229,7 @@ def plan_cache(
         objects_per_shard=1,
         program=version("keyorbit"),
         cameras_of=backend.cameras_of,
+        cameras_mark=file_mark(backend.cameras_of, backend.cameras),
     )
     return replace(index, objects_per_shard=max(1, _SHARD_BYTES // index.object_bytes))
 
@@ -241,8 +244,9 @@ def object_fingerprint(thing: ObjectViews, several: bool = True) -> str:
 
     ``several``: whether the model has several views, and so the input picture may be recentred.
     """
-    digest = hashlib.sha256(f"{thing.input_image.mode} {thing.input_image.size}".encode())
-    digest.update(thing.input_image.tobytes())
+    picture = thing.shown_image(several)
+    digest = hashlib.sha256(f"{picture.mode} {picture.size}".encode())
+    digest.update(picture.tobytes())
     if several and thing.framing.recentred:
         digest.update(f"{thing.framing.seen}".encode())
     for tensor in (thing.views, thing.masks):

@@ -12,6 +12,7 @@ from keyorbit.evaluation.metrics.landmarks import (
     fit_landmark_weights,
     landmark_regression_2d,
     landmark_regression_3d,
+    without_misfits,
 )
 from keyorbit.evaluation.metrics.pictures import (
     mean_reprojection,
@@ -27,6 +28,7 @@ from keyorbit.evaluation.metrics.pose import (
     pa_mpjpe,
     procrustes_align,
     relative_pose_error,
+    vertical_turn,
 )
 from keyorbit.evaluation.metrics.protocols import (
     HUMAN36M_PUBLISHED,
@@ -81,5 +83,7 @@ __all__ = [
     "repeatability",
     "snapped_iou",
     "ssim",
+    "vertical_turn",
     "visible_error",
+    "without_misfits",
 ]

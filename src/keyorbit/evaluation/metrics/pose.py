@@ -96,6 +96,26 @@ def relative_pose_error(
     return torch.where(told, angle, torch.nan)
 
 
+def vertical_turn(
+    source: Float[Tensor, "*batch keypoint 3"],
+    target: Float[Tensor, "*batch keypoint 3"],
+    mask: Bool[Tensor, "*batch keypoint"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """Compute the angle in degrees, −180…180, of the rotation about +z that brings the source nearest to the target.
+
+    Both are centred at the mean of their known points. It is atan2(Σ s×t, Σ s·t) of the horizontal parts, which is the
+    least-squares rotation in the plane (Kabsch 1976). It is NaN where the points determine none: where they all lie on
+    one vertical line.
+    """
+    s = known_or_zero(source - _known_mean(source, mask), mask)[..., :2]
+    t = known_or_zero(target - _known_mean(target, mask), mask)[..., :2]
+    along = (s * t).sum(dim=(-2, -1))
+    across = (s[..., 0] * t[..., 1] - s[..., 1] * t[..., 0]).sum(-1)
+    size = s.square().sum(dim=(-2, -1)) * t.square().sum(dim=(-2, -1))
+    told = along.square() + across.square() > (100 * torch.finfo(s.dtype).eps) ** 2 * size
+    return torch.where(told, torch.rad2deg(torch.atan2(across, along)), torch.nan)
+
+
 def _best_rotation(centred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rotation of centred [… point 3] onto target (Kabsch), and the covariance's signed singular values."""
     u, s, vh = torch.linalg.svd(target.transpose(-1, -2) @ centred)

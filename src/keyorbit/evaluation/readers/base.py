@@ -1,23 +1,25 @@
 """Functions that the readers share: annotated pictures as objects, crops, and errors for missing files."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from keyorbit.errors import InputError
-from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
+from keyorbit.objects.dataset import Draw, ObjectDataset, ObjectViews, Truth
 from keyorbit.objects.pictures import load_image, load_mask, load_stored
 
 Box = tuple[float, float, float, float]
 Pairs = tuple[tuple[int, int], ...]
 # Pixels a side of a squeezed picture: it has about as many as Pillow decodes at most.
 LONGEST = 16384
+# Pixels a side of the pictures in StableKeypoints.
+PUBLISHED_SIDE = 512
 # A box that is wider than so many pictures is none of an object in it.
 _WIDEST = 4
 
@@ -53,9 +55,14 @@ class Annotation:
 
 
 def annotated_objects(
-    annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, what: str, lists: Path | None = None
+    annotations: Sequence[Annotation],
+    names: tuple[str, ...],
+    pairs: Pairs,
+    what: str,
+    lists: Path | None = None,
+    draw: Draw | None = None,
 ) -> ObjectDataset:
-    """Make objects of one view with landmarks from annotated pictures.
+    """Make objects of one view with landmarks from annotated pictures; ``draw`` is :class:`ObjectDataset`'s.
 
     Raises:
         InputError: there is none, or one of the picture files is missing; ``what`` names the data set, and ``lists``
@@ -67,7 +74,7 @@ def annotated_objects(
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise InputError(f"{what}: {len(missing)} of {len(files)} pictures are missing, such as {missing[0]}")
-    return ObjectDataset(len(annotations), lambda i: _annotated(annotations[i], names, pairs))
+    return ObjectDataset(len(annotations), lambda i: annotated_object(annotations[i], names, pairs), draw)
 
 
 def squeezed_object(
@@ -97,6 +104,23 @@ def squeezed_object(
         size = torch.tensor([[(box[2] - box[0]) / image.width, (box[3] - box[1]) / image.height]], dtype=torch.float32)
     flat = torch.from_numpy(np.where(np.asarray(seen, bool)[:, None], places, 0.5)).float()
     return ObjectViews(name, square, truth=Truth(names, pairs, None, known, flat[None], known[None], size))
+
+
+def mirrored(thing: ObjectViews) -> ObjectViews:
+    """Mirror an object of one view, whose left landmarks become right ones, as StableKeypoints' CUB does.
+
+    Places are numbers of pixels there: the first of 512 becomes the last, half a pixel from where it is in the picture.
+    """
+    image, truth = ImageOps.mirror(thing.input_image), thing.truth
+    if truth is None:
+        return replace(thing, input_image=image)
+    order = list(range(len(truth.names)))
+    for a, b in truth.pairs:
+        order[a], order[b] = b, a
+    xy = truth.keypoints_2d[:, order]
+    flipped = torch.stack([1 - 1 / PUBLISHED_SIDE - xy[..., 0], xy[..., 1]], -1)
+    known, visible = truth.known[order], truth.visible[:, order]
+    return replace(thing, input_image=image, truth=replace(truth, keypoints_2d=flipped, known=known, visible=visible))
 
 
 def check_known(xy: Float[ndarray, "*item 2"], seen: Bool[ndarray, "*item"], where: str) -> None:
@@ -142,7 +166,12 @@ def check_split(split: str, known: Iterable[str], what: str) -> None:
         raise InputError(f"{what} has the splits {', '.join(known)}, not {split!r}")
 
 
-def _annotated(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> ObjectViews:
+def annotated_object(annotation: Annotation, names: tuple[str, ...], pairs: Pairs) -> ObjectViews:
+    """Make one of these objects.
+
+    Raises:
+        InputError: its picture cannot be read, has another shape than the annotations, or is far from its box.
+    """
     image = _as_annotated(annotation.picture, annotation.size).convert("RGB")
     across, down = np.divide(image.size, annotation.size or image.size).tolist()
     xy = np.asarray(annotation.xy, float) * [across, down]

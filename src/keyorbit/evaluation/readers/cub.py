@@ -12,11 +12,12 @@ cub-aligned also reads FOLDER/cub.h5, which AutoLink's preprocessing makes (with
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from msgspec import Meta
 from numpy import ndarray
@@ -26,9 +27,11 @@ from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.base import (
     Annotation,
     Box,
+    annotated_object,
     annotated_objects,
     check_known,
     check_split,
+    mirrored,
     need_folder,
     picture_size,
     square_crop,
@@ -46,6 +49,7 @@ PAIRS = ((6, 10), (7, 11), (8, 12))
 SPLITS = ("train", "test")
 # CMR's share of the box's side added all round (StableKeypoints' datasets/cub_parts.py).
 PADDING = 0.05
+JITTER = 0.05
 _SIDES = ("x1", "y1", "x2", "y2")
 _PARTS = "parts/part_locs.txt"
 
@@ -104,7 +108,7 @@ class _Bird:
 def read_cub(folder: Path, split: str, which: str) -> ObjectDataset:
     """Read birds of a class ("001", "002", "003") or of all ("all"): the square about the box, 5 % wider on each side.
 
-    StableKeypoints also jitters and mirrors the train crops. Here a picture is always the same.
+    Where train birds are drawn, each side of the box is also moved by up to 5 %, and half of the crops are mirrored.
 
     Raises:
         InputError: a file is missing.
@@ -112,8 +116,32 @@ def read_cub(folder: Path, split: str, which: str) -> ObjectDataset:
     check_split(split, SPLITS, "CUB")
     root = _root(folder)
     birds = [bird for bird in _birds(root, split) if which == "all" or bird.kind.startswith(f"{which}.")]
-    crops = [square_crop(bird.box, PADDING) for bird in birds]
-    return annotated_objects(_annotations(birds, crops), NAMES, PAIRS, f"CUB-{which}", root)
+    annotations = _annotations(birds, [cmr_square(bird.box) for bird in birds])
+
+    def draw(i: int, generator: torch.Generator) -> ObjectViews:
+        numbers = torch.rand(5, generator=generator).tolist()
+        thing = annotated_object(replace(annotations[i], crop=cmr_square(birds[i].box, numbers[:4])), NAMES, PAIRS)
+        return mirrored(thing) if numbers[4] > 0.5 else thing
+
+    drawn = draw if split == "train" else None
+    return annotated_objects(annotations, NAMES, PAIRS, f"CUB-{which}", root, drawn)
+
+
+def cmr_square(box: Box, numbers: Sequence[float] = (0.5, 0.5, 0.5, 0.5)) -> Box:
+    """The square crop about a box in whole pixels, the last ones included, as StableKeypoints' datasets/cub_parts.py.
+
+    ``numbers`` of 0…1 move the left, top, right and bottom side, which are 5 % further out, by up to 5 % more or less.
+    """
+    size = (box[2] - box[0] + 1, box[3] - box[1] + 1) * 2
+    sides = []
+    for i, (side, length, number) in enumerate(zip(box, size, numbers, strict=True)):
+        out = PADDING * length + (1 - 2 * number) * JITTER * length
+        sides.append(round(side - out if i < 2 else side + out))
+    left, top, right, bottom = sides
+    across, down = right - left + 1, bottom - top + 1
+    longest = max(across, down)
+    left, top = left - round((longest - across) / 2), top - round((longest - down) / 2)
+    return float(left), float(top), float(left + longest), float(top + longest)
 
 
 def read_cub_aligned(folder: Path, split: str) -> ObjectDataset:

@@ -7,15 +7,17 @@ and so the other actions that begin with the six names, S5, S6, S7, S8, S9, for 
 what process_all.py of github anibali/h36m-fetch writes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.evaluation.metrics import HUMAN36M_SWAPS
-from keyorbit.evaluation.readers.base import Annotation, Box, annotated_objects, check_split, need_folder, picture_size
+from keyorbit.evaluation.readers.base import Annotation, Box, annotated_object, check_split, need_folder, picture_size
 from keyorbit.evaluation.readers.hdf5 import h5_arrays
 from keyorbit.evaluation.readers.human36m import ACTIONS, JOINTS, SUBJECTS
 from keyorbit.evaluation.readers.tables import Array, need_file
@@ -23,6 +25,7 @@ from keyorbit.objects.dataset import ObjectDataset, ObjectViews
 
 # Pixels around the joints' box.
 _MARGIN = 100
+_JITTER = 100
 _NAMES = tuple(f"joint {i}" for i in range(JOINTS))
 _WHAT = "Human3.6M's frames"
 # Cameras are known by their serial numbers.
@@ -33,7 +36,7 @@ _ARRAYS = {"camera": _SERIAL, "frame": _SERIAL, "pose/2d": Array((None, JOINTS, 
 def read_human36m_frames(folder: Path, split: str) -> ObjectDataset:
     """Read people with all 32 joints: the square about the joints, 100 pixels wider on each side, from the frame.
 
-    StableKeypoints also moves the square at random, in training and in testing. Here a picture is always the same.
+    Where people are drawn, in training and in testing, the square is moved by up to 100 pixels along each axis.
 
     Raises:
         InputError: a file is missing, or a picture has no joints or several.
@@ -47,15 +50,18 @@ def read_human36m_frames(folder: Path, split: str) -> ObjectDataset:
     if not frames:
         raise InputError(f"no picture of {_WHAT} is left to read: {folder} has none of {', '.join(ACTIONS)}")
 
-    def make(i: int) -> ObjectViews:
+    def make(i: int, shift: Sequence[float] = (0.0, 0.0)) -> ObjectViews:
         picture, xy = frames[i]
         camera, action = picture.parent, picture.parents[2]
         name = f"{action.parent.name}_{action.name}_{camera.name}_{picture.stem[4:]}".replace(" ", "_")
-        crop = _square(xy, *picture_size(picture))
+        crop = person_square(xy, picture_size(picture), shift)
         annotation = Annotation(name, picture, xy, np.ones(JOINTS, bool), crop=crop)
-        return annotated_objects([annotation], _NAMES, HUMAN36M_SWAPS, _WHAT, folder)[0]
+        return annotated_object(annotation, _NAMES, HUMAN36M_SWAPS)
 
-    return ObjectDataset(len(frames), make)
+    def draw(i: int, generator: torch.Generator) -> ObjectViews:
+        return make(i, torch.randint(-_JITTER, _JITTER, (2,), generator=generator).tolist())
+
+    return ObjectDataset(len(frames), make, draw)
 
 
 def _frames(action: Path) -> list[tuple[Path, Float[ndarray, "32 2"]]]:
@@ -79,12 +85,12 @@ def _frames(action: Path) -> list[tuple[Path, Float[ndarray, "32 2"]]]:
     return each
 
 
-def _square(xy: Float[ndarray, "32 2"], width: int, height: int) -> Box:
-    """The square about the joints with the margin, as far as the picture reaches."""
-    low, high, size = xy.min(0), xy.max(0), np.array([width, height])
+def person_square(xy: Float[ndarray, "32 2"], size: tuple[int, int], shift: Sequence[float] = (0.0, 0.0)) -> Box:
+    """The square about the joints with the margin, moved by the shift, as far as the picture of that size reaches."""
+    low, high = xy.min(0), xy.max(0)
     side = (high - low).max()
     margin = np.minimum(_MARGIN, size - side)
-    start = np.maximum(0, low - (side - (high - low)) / 2 - margin)
+    start = np.maximum(0, low - (side - (high - low)) / 2 - margin + np.array(shift))
     end = np.minimum(size, start + side + 2 * margin)
     left, top = np.trunc(start)
     across, down = np.trunc(end - start)

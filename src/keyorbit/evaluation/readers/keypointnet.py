@@ -26,7 +26,9 @@ from keyorbit.evaluation.readers.tables import Coordinate, below, json_rows_of, 
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
+from keyorbit.synthetic.materials import face_colours
 from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
+from keyorbit.synthetic.parts import joined
 from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 
 CLASSES = {
@@ -135,7 +137,7 @@ def _object(name: str, path: Path, places: dict[int, Place], ids: list[int], siz
         radius = _ball_radius(vertices)
         surface, spread = _balls(vertices, colors, radius), vertices
     else:
-        surface = Surface(trimesh.Trimesh(vertices, faces, process=False), colors[faces].mean(1))
+        surface = Surface(trimesh.Trimesh(vertices, faces, process=False), colors)
         spread = sample_surface(surface, SURFACE_POINTS, 0)
     truth = (points, known, spread, tuple(f"semantic {i}" for i in ids))
     return _seen(name, surface, truth, size, _HIDDEN + radius)
@@ -170,13 +172,9 @@ def _upright(points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
 
 
 def _read_mesh(path: Path) -> tuple[ndarray, ndarray, ndarray]:
-    """Read vertices, faces and the vertices' colours, 0…1."""
-    mesh = read_mesh(path)
-    try:
-        colors = np.asarray(mesh.visual.vertex_colors, float)[:, :3] / 255
-    except Exception as error:  # trimesh decodes them only now
-        raise InputError(f"the colours of {path} cannot be read: {error}") from error
-    return np.asarray(mesh.vertices, float), np.asarray(mesh.faces), colors
+    """Read vertices, faces and the faces' colours, 0…1."""
+    vertices, faces, look = joined(read_mesh(path).parts)
+    return vertices, faces, face_colours(look)
 
 
 def read_pcd(path: Path) -> tuple[Float[ndarray, "point 3"], None, Float[ndarray, "point 3"]]:

@@ -9,16 +9,24 @@ any program, so none is read here; convert it once where you trust it:
     python -c "import pandas; pandas.read_pickle('taichi_test_gt.pkl').to_json('taichi_test_gt.json', orient='records')"
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from keyorbit.errors import InputError
-from keyorbit.evaluation.readers.base import Annotation, annotated_objects, check_split, need_folder
+from keyorbit.evaluation.readers.base import (
+    Annotation,
+    annotated_object,
+    annotated_objects,
+    check_split,
+    mirrored,
+    need_folder,
+)
 from keyorbit.evaluation.readers.tables import Array, below, json_rows_of
-from keyorbit.objects.dataset import ObjectDataset
+from keyorbit.objects.dataset import ObjectDataset, ObjectViews
 
 SPLITS = ("train", "test")
 SIDE = 256.0
@@ -34,6 +42,8 @@ class _Frame:
 
 def read_taichi(folder: Path, split: str) -> ObjectDataset:
     """Read people who practise Taichi. Landmarks with a coordinate ≤ 0 are unknown, as in StableKeypoints.
+
+    Where train pictures are drawn, half of them are mirrored, and have no landmarks.
 
     Raises:
         InputError: a file is missing, or the landmarks are there only as a pickle.
@@ -58,4 +68,10 @@ def read_taichi(folder: Path, split: str) -> ObjectDataset:
         xy, picture = told.reshape(-1, 2), below(pictures, row.file_name, where)
         annotations.append(Annotation(picture.stem, picture, xy, np.asarray(np.all(xy > 0, axis=1)), side=SIDE))
     names = tuple(f"landmark {i}" for i in range(len(annotations[0].xy))) if annotations else ()
-    return annotated_objects(annotations, names, (), "Taichi-HD", path)
+
+    def draw(i: int, generator: torch.Generator) -> ObjectViews:
+        thing = annotated_object(annotations[i], names, ())
+        flip = torch.rand((), generator=generator) < 0.5
+        return mirrored(replace(thing, truth=None)) if flip else thing
+
+    return annotated_objects(annotations, names, (), "Taichi-HD", path, draw if split == "train" else None)

@@ -27,10 +27,18 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class _Row:
+    """What a page shows of :class:`keyorbit.evaluation.evaluate.ObjectScores`."""
+
+    name: str = ""
+    turn_deg: Finite | None = None
+
+
+@dataclass(frozen=True)
 class _Evaluation:
     """What a page shows of :class:`keyorbit.Evaluation`."""
 
-    objects: tuple[dict[str, Any], ...]
+    objects: tuple[_Row, ...]
     reprojection: Finite | None = None
     on_object: Finite | None = None
     landmark_3d: Finite | None = None
@@ -39,6 +47,8 @@ class _Evaluation:
     coverage: Finite | None = None
     input: _Figures | None = None
     measures: _Figures | None = None
+    landmark_3d_median: Finite | None = None
+    landmark_2d_median: Finite | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.choices import Edge
@@ -42,17 +42,19 @@ class Mark:
         x: in percent of the picture's width.
         y: in percent of its height.
         score: 0…1.
+        hollow: whether it is drawn as an empty ring, since it means nothing.
     """
 
     index: int
     x: float
     y: float
     score: float
+    hollow: bool = False
 
     @property
     def faint(self) -> bool:
         """Whether it is drawn faint."""
-        return self.score < FAINT
+        return self.score < FAINT or self.hollow
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Panel:
         pictures: small pictures side by side, as a data URL.
         scene: JSON for ``viewer.js``; None without 3D.
         facts: pairs of a label and a value.
+        trust: how far to trust it, as a sentence, and the verdict that gives it its colour; None where not known.
     """
 
     name: str
@@ -108,6 +111,7 @@ class Panel:
     pictures: str
     scene: str | None
     facts: tuple[tuple[str, str], ...]
+    trust: tuple[str, str] | None = None
 
 
 def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Sequence[Edge] = ()) -> Panel:
@@ -125,7 +129,7 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
     first = 0 if titles[0] == "input" or len(titles) == 1 else 1
     seen = [()] * len(pictures) if truth is None else _landmarks(truth, first, len(pictures))
     tiles = tuple(
-        Tile(title, data_url(picture), _marks(xy, score), landmarks)
+        Tile(title, data_url(picture), _marks(xy, score, not detection.trusted), landmarks)
         for title, picture, xy, score, landmarks in zip(titles, pictures, places, scores, seen, strict=True)
     )
     rows = tuple(
@@ -147,6 +151,7 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
         data_url(np.concatenate(small, 1)),
         None if scene is None else json.dumps(scene),
         _facts(detection, truth),
+        None if detection.confidence is None else (detection.confidence.words, detection.confidence.verdict),
     )
 
 
@@ -188,9 +193,9 @@ def _encode(image: Image.Image, kind: str, **options: Any) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _marks(xy: Float[Tensor, "keypoint 2"], score: Float[Tensor, " keypoint"]) -> tuple[Mark, ...]:
+def _marks(xy: Float[Tensor, "keypoint 2"], score: Float[Tensor, " keypoint"], hollow: bool) -> tuple[Mark, ...]:
     values = zip((100 * xy).tolist(), score.tolist(), strict=True)
-    return tuple(Mark(k, round(x, 2), round(y, 2), round(value, 3)) for k, ((x, y), value) in enumerate(values))
+    return tuple(Mark(k, round(x, 2), round(y, 2), round(value, 3), hollow) for k, ((x, y), value) in enumerate(values))
 
 
 def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str, float, float], ...]]:
@@ -224,7 +229,7 @@ def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) 
     colors = palette(len(points.score))
     named = [
         {"k": k, "name": keypoint_name(k), "color": color, "ink": ink(color), "xyz": _round(points.xyz[k].tolist())}
-        | {"score": round(float(points.score[k]), 3), "faint": float(points.score[k]) < FAINT}
+        | {"score": round(float(points.score[k]), 3), "faint": float(points.score[k]) < FAINT or not detection.trusted}
         for k, color in enumerate(colors)
     ]
     first = 0 if detection.keypoints_2d.input_xy is None else 1
@@ -247,7 +252,9 @@ def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], 
     points, camera = detection.keypoints_3d, detection.input_camera
     score = detection.keypoints_2d.score[0] if points is None else points.score
     facts = [("keypoints with a score", f"{int((score > FAINT).sum())} of {len(score)}")]
-    if points is not None:
+    if not detection.trusted:
+        facts = [("keypoints", "not to be trusted")]
+    elif points is not None:
         error = 100 * float(points.reprojection_error.median())
         facts.append(("reprojection error, median", f"{error:.1f} % of a view's side"))
         if truth is not None and truth.keypoints_3d is not None and truth.known.any():

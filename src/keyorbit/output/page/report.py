@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyorbit.detection.detector import Detection
+from keyorbit.detection.found import Detection
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.objects.dataset import Objects, load_dataset
 from keyorbit.output.loss_log import read_losses

@@ -1,0 +1,28 @@
+"""Whether a picture shows anything at all."""
+
+import numpy as np
+from PIL import Image
+
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import ObjectViews
+from keyorbit.objects.pictures import on_grey
+
+# Pixels a side at which the picture is looked at, each the mean of a box: noise of sensors and of JPEG is gone then.
+_LOOKED = 32
+# Levels of 0…255 by which some pixel differs from the others at least, where there is something.
+_DIFFERS = 6
+
+
+def check_seen(thing: ObjectViews) -> None:
+    """Raise an error for an object of which there is nothing but a picture of one colour.
+
+    Raises:
+        InputError: no pixel of the picture, at 32 x 32, differs from another by more than 6 of 255 levels; or it is
+            transparent everywhere.
+    """
+    if thing.views is not None:
+        return
+    small = np.asarray(on_grey(thing.framed_image).resize((_LOOKED, _LOOKED), Image.Resampling.BOX)).astype(np.int16)
+    if int(np.ptp(small.reshape(-1, 3), axis=0).max()) <= _DIFFERS:
+        words = "it has one colour everywhere; give a picture that shows an object"
+        raise InputError(f"the picture of {thing.name} is empty: {words}")

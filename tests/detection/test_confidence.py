@@ -1,0 +1,118 @@
+"""Probabilities from planted clues, their order and their limits, and what is said of them."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers.worlds import detections, make_world
+from keyorbit.detection.confidence import KEYPOINT, OBJECT, Confidence, confidence_of
+from keyorbit.diffusion.tokens import Statistics, Tokens, TokensInfo
+from keyorbit.errors import InputError
+from keyorbit.geometry.constellation import Reading
+from keyorbit.geometry.keypoints import Keypoints3D
+
+KNOWN = Statistics(4, (5.0, 4.0), (0.1, 0.2), 6.0, 1.5)
+
+
+def reading(fit=6.0, margin=1.5, evidence=(5.0, 4.0), stray=(0.1, 0.2)):
+    zeros = torch.zeros(2, 3)
+    values = (torch.tensor(evidence), torch.tensor(fit), torch.tensor(margin), torch.tensor(stray))
+    return Reading(zeros, torch.zeros(2, 3, 3), *values)
+
+
+def points(*score):
+    scores = torch.tensor(score or (0.9, 0.7))
+    return Keypoints3D(torch.zeros(2, 3), scores, torch.zeros(2), torch.zeros(6, 2))
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_planted_clues_give_the_probabilities_of_the_slow_sums():
+    found = confidence_of(reading(5.0, 1.0, (4.5, 3.0), (0.2, 0.5)), points(), KNOWN)
+    a, b, c, d, e = OBJECT
+    logit = a * -1.0 + b * -0.5 + c * -0.75 + d * 0.8 + e
+    assert found.known == pytest.approx(sigmoid(logit), abs=1e-6)
+    a, b, c, d, e = KEYPOINT
+    own = [a * -0.5 + b * 0.1 + c * 0.9 + d * logit + e, a * -1.0 + b * 0.3 + c * 0.7 + d * logit + e]
+    torch.testing.assert_close(found.keypoints, torch.tensor([sigmoid(x) for x in own]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        (reading(fit=2.0), points()),
+        (reading(margin=0.5), points()),
+        (reading(evidence=(3.0, 2.0)), points()),
+        (reading(), points(0.5, 0.3)),
+    ],
+)
+def test_whatever_speaks_against_an_object_lowers_every_probability(worse):
+    good, bad = confidence_of(reading(), points(), KNOWN), confidence_of(*worse, KNOWN)
+    assert bad.known < good.known
+    assert (bad.keypoints < good.keypoints).all()
+
+
+def test_a_keypoint_that_strays_is_less_likely_and_the_others_are_not():
+    good, bad = (confidence_of(reading(stray=s), points(), KNOWN) for s in ((0.1, 0.2), (0.6, 0.2)))
+    assert bad.keypoints[0] < good.keypoints[0]
+    assert bad.keypoints[1] == good.keypoints[1]
+    assert bad.known == good.known
+
+
+def test_one_clue_counts_only_so_much():
+    far, further = (confidence_of(reading(fit=fit), points(), KNOWN) for fit in (-50.0, -5000.0))
+    assert far.known == further.known > 0
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict", "words"),
+    [
+        (0.8, "known", "these tokens know this object (80%); about 2 of 2 keypoints are at their parts"),
+        (0.79, "doubtful", "these tokens may not know this object (79%)"),
+        (0.5, "doubtful", "these tokens may not know this object (50%)"),
+        (0.49, "unknown", "these tokens do not know this object (49%): its keypoints mean nothing; give a picture"),
+    ],
+)
+def test_the_verdict_and_the_sentence(known, verdict, words):
+    found = Confidence(known, torch.tensor([0.9, 0.8]))
+    assert found.verdict == verdict
+    assert found.words.startswith(words)
+    assert found.to_dict() == {"known": known, "verdict": verdict, "words": found.words}
+
+
+def test_without_statistics_or_a_constellation_nothing_is_said():
+    assert confidence_of(reading(), points(), None) is None
+    assert confidence_of(None, points(), KNOWN) is None
+    assert confidence_of(reading(), None, KNOWN) is None
+
+
+def test_keypoints_below_the_least_confidence_are_withheld():
+    found = detections(make_world(1))[0]
+    with pytest.raises(InputError, match="it is not known how far to trust them"):
+        found.withholding(0.5)
+    chance = torch.tensor([0.9, 0.5, 0.49, 0.8, 0.1])
+    kept = replace(found, confidence=Confidence(0.9, chance)).withholding(0.5)
+    assert kept.withheld == (2, 4)
+    assert (kept.keypoints_3d.score > 0).tolist() == [True, True, False, True, False]
+    assert (kept.keypoints_2d.score > 0).all(0).tolist() == [True, True, False, True, False]
+    assert kept.trusted
+
+
+def test_statistics_are_kept_in_the_file_and_go_with_chosen_tokens(tmp_path):
+    tokens = Tokens(torch.zeros(2, 4), TokensInfo(statistics=KNOWN))
+    tokens.save(tmp_path / "t.safetensors")
+    assert Tokens.load(tmp_path / "t.safetensors").info.statistics == KNOWN
+    chosen = tokens.select(torch.tensor([1])).info.statistics
+    assert (chosen.evidence, chosen.stray, chosen.fit) == ((4.0,), (0.2,), 6.0)
+
+
+def test_statistics_of_another_number_of_keypoints_are_refused(tmp_path):
+    Tokens(torch.zeros(3, 4), TokensInfo(statistics=KNOWN)).save(tmp_path / "t.safetensors")
+    with pytest.raises(InputError, match="statistics of 2 keypoints for 3 tokens"):
+        Tokens.load(tmp_path / "t.safetensors")
+    with pytest.raises(InputError, match="evidence is of 1 keypoints, and stray of 2"):
+        replace(KNOWN, evidence=(1.0,))
