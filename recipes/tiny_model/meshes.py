@@ -95,9 +95,15 @@ def mesh_files(folder: Path, kinds: Sequence[str] = ()) -> dict[str, list[Path]]
 
 
 def mesh_specs(folder: Path, views: int, seed: int, size: int, kinds: Sequence[str] = ()) -> list[MeshSpec]:
-    """``views`` specs of each kind, in turn; each kind's meshes that are not held out, in turn."""
+    """``views`` specs of each kind, in turn; each kind's meshes that are not held out, in turn.
+
+    Raises:
+        InputError: as :func:`mesh_files`, or all meshes are held out.
+    """
     files = {kind: [p for p in paths if not held_out(p)] for kind, paths in mesh_files(folder, kinds).items()}
     files = {kind: paths for kind, paths in files.items() if paths}
+    if not files:
+        raise InputError(f"all meshes of {folder} are held out, by their names: there is none to train on")
     return [
         MeshSpec(str(paths[i % len(paths)]), kind, seed * 10**6 + i, size)
         for i in range(views)

@@ -32,6 +32,7 @@ from keyorbit.training.choices import MODEL
 from keyorbit.training.optimise import Draw, Stage, Watch, learning, optimise
 from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.sheets import png_bytes, sample_sheet
+from keyorbit.values import Count, Share, check_fields, check_value
 from tiny_model.carry import pack, unpack
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
@@ -69,9 +70,12 @@ class MeshConfig:
     """
 
     folder: str | None = None
-    views: int = 600
-    share: float = 0.25
+    views: Count = 600
+    share: Share = 0.25
     kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def specs(self, seed: int, size: int) -> list[MeshSpec]:
         """What to render; nothing without a folder."""
@@ -96,8 +100,11 @@ class TrainTinyConfig:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     workers: int = 2
     compiled: bool = False
-    variety: float = 0.0
+    variety: Share = 0.0
     meshes: MeshConfig = field(default_factory=MeshConfig)
+
+    def __post_init__(self) -> None:
+        check_value("variety", self.variety, Share)
 
 
 def train(

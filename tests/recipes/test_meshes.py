@@ -63,6 +63,21 @@ def test_a_kind_without_meshes_is_named(folder, kinds):
         mesh_files(folder / "notes")
 
 
+def test_what_leaves_nothing_to_train_on_is_told(folder):
+    for path in (path for paths in mesh_files(folder).values() for path in paths if not held_out(path)):
+        path.unlink()
+    with pytest.raises(InputError, match="are held out, by their names"):
+        mesh_specs(folder, 1, 0, 16)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_shares_are_shares(value):
+    with pytest.raises(InputError, match="share"):
+        MeshConfig(share=value)
+    with pytest.raises(InputError, match="variety"):
+        TrainTinyConfig(variety=value)
+
+
 def test_a_mesh_is_seen_from_where_its_spec_says(folder, monkeypatch):
     path = folder / "boat" / "boat_a.glb"
     front, rear, side = (
