@@ -10,9 +10,9 @@ chairs, whose files face anywhere, are turned by their backs, stools and aeropla
 kind no keypoint has a part.
 
 *Split.* The weights are fitted with the tokens of chairs and cars, which fit their own kind well and badly, on
-procedural objects (seed 3) with true views and from one picture, on meshes with true views, and on noise. Every figure of the second
-table is of what the fit has not seen: the tokens of aeroplanes, animals and people on everything, and photographs and
-cut-outs with any tokens. The tiny model was never trained on people.
+procedural objects (seed 3) with true views and from one picture, on meshes with true views, and on noise. Every figure
+of the second table is of what the fit has not seen: the tokens of aeroplanes, animals and people on everything, and
+photographs and cut-outs with any tokens. The tiny model was never trained on people.
 """
 
 import argparse
@@ -158,13 +158,20 @@ def auroc(right: Sequence[float], wrong: Sequence[float]) -> float:
     return float((a > b).mean() + 0.5 * (a == b).mean()) if a.size and b.size else float("nan")
 
 
-def reliability(chance: Sequence[float], right: Sequence[float]) -> tuple[float, list[tuple[float, float, int]]]:
+def reliability(
+    chance: Sequence[float], right: Sequence[float], weight: Sequence[float] | None = None
+) -> tuple[float, list[tuple[float, float, int]]]:
     """The expected calibration error over ten bins of equal width (Guo et al. 2017), and each bin's means and count."""
     p, y = np.asarray(chance), np.asarray(right)
+    w = np.ones(len(p)) if weight is None else np.asarray(weight)
     place = np.minimum((p * BINS).astype(int), BINS - 1)
-    rows = [(float(p[place == b].mean()), float(y[place == b].mean()), int((place == b).sum())) for b in set(place)]
-    error = sum(count * abs(mean - share) for mean, share, count in rows) / max(1, len(p))
-    return error, sorted(rows)
+    rows, error = [], 0.0
+    for b in sorted(set(place.tolist())):
+        there = place == b
+        said, true = (float(np.average(x[there], weights=w[there])) for x in (p, y))
+        error += float(w[there].sum() / w.sum()) * abs(said - true)
+        rows.append((said, true, int(there.sum())))
+    return error, rows
 
 
 # What is measured: the data.
@@ -243,7 +250,7 @@ def cases(args: argparse.Namespace) -> list[Case]:
                 marks = None if truth is None else (truth.keypoints_3d, truth.known)
                 box = None if heading is None or kind != tokens else _box(recording, heading, kind)
                 camera = seen.input_camera
-                apart = None if camera is None else camera.apart / _scale(seen)
+                apart = None if camera is None or thing.views is not None else camera.apart / _scale(seen)
                 case = Case(tokens, kind, group, name, seen.reading, seen.keypoints_3d, apart, marks, box)
                 torch.save(vars(case), path)
             found.append(Case(**torch.load(path, weights_only=False)))
@@ -318,13 +325,18 @@ def fitted(some: Sequence[Scored]) -> tuple[tuple[float, ...], tuple[float, ...]
     return known, logistic(clues[there], right[there], KEYPOINT_SIGNS, each[there])
 
 
-def known_rights(some: Sequence[Scored]) -> tuple[list[float], list[float]]:
-    """The probabilities of all keypoints whose truth is known, and whether they are right."""
-    chance, right = (
-        torch.cat(x) for x in ([weighed(s.each(), KEYPOINT).sigmoid() for s in some], [s.right for s in some])
-    )
+def known_rights(some: Sequence[Scored]) -> tuple[list[float], list[float], list[float]]:
+    """The probabilities of all keypoints whose truth is known, whether they are right, and weights.
+
+    Keypoints of own objects and of others weigh the same in all, as in the fit: half of what is shown is of the kind.
+    """
+    chance = torch.cat([weighed(one.each(), KEYPOINT).sigmoid() for one in some])
+    right = torch.cat([one.right for one in some])
+    own = torch.cat([torch.full_like(one.right, float(one.own)) for one in some])
     there = ~right.isnan()
-    return chance[there].tolist(), right[there].tolist()
+    chance, right, own = chance[there], right[there], own[there]
+    weight = own / own.sum().clamp_min(1) + (1 - own) / (1 - own).sum().clamp_min(1)
+    return chance.tolist(), right.tolist(), weight.tolist()
 
 
 def told(some: Sequence[Scored], title: str) -> tuple[Table, dict[str, Any]]:
@@ -335,7 +347,7 @@ def told(some: Sequence[Scored], title: str) -> tuple[Table, dict[str, Any]]:
     for own, group in groups:
         these = [one for one in some if (one.own, one.case.group) == (own, group)]
         known = [float(one.logit().sigmoid()) for one in these]
-        chance, right = known_rights(these)
+        chance, right, _ = known_rights(these)
         error, bins = reliability(chance, right)
         name = f"{'own kind' if own else 'others'}, {group}"
         cells = [100 * float(np.mean(x)) if x else math.nan for x in (right, chance)]
@@ -363,7 +375,7 @@ def figure(some: Sequence[Scored], path: Path) -> None:
         xlabel=words[0], ylabel=words[1], title=f"keypoints, n = {sum(b[2] for b in bins)}: ECE {100 * error:.1f} %"
     )
     edges = np.linspace(0, 1, 21)
-    for own, color, name in ((True, "#009E73", "own kind"), (False, "#D55E00", "other kinds")):
+    for own, color, name in ((True, "#009E73", "own kind"), (False, "#D55E00", "others")):
         values = [float(s.logit().sigmoid()) for s in some if s.own == own]
         right.hist(values, edges, color=color, alpha=0.65, label=f"{name} ({len(values)})")
     right.set(xlabel="probability that the tokens know the object", ylabel="objects")
@@ -403,11 +415,12 @@ def main() -> None:
         table, rows = told(these, title)
         own, other = ([float(s.logit()) for s in these if s.own == one] for one in (True, False))
         error, _ = reliability(*known_rights(these))
+        as_they_come, _ = reliability(*known_rights(these)[:2])
         console.print(table)
         console.print(
             f"AUROC of own kind against others {auroc(own, other):.3f}; ECE of all keypoints {100 * error:.1f} %"
         )
-        written[title] = {"groups": rows, "auroc": auroc(own, other), "ece": error}
+        written[title] = {"groups": rows, "auroc": auroc(own, other), "ece": error, "ece_as_they_come": as_they_come}
     if args.json:
         args.json.write_text(json.dumps({"object": known, "keypoint": each, **written}, indent=1) + "\n")
     if args.figure:

@@ -4,8 +4,8 @@ Heatmaps of any tokens on any object have peaks, whose rays meet somewhere: neit
 tell a chair from a cheetah. What does is how far the keypoints stray from their places in the tokens' constellation,
 beside how far they did on the objects that the tokens were found on (:class:`keyorbit.diffusion.tokens.Statistics`).
 A model that makes a chair of a teapot is found out by the picture: the chair's points are not where the picture's own
-heatmaps mark them. Both probabilities are logistic regressions of these and of the 3D scores. Their weights are constants, which
-``benchmarks/calibration.py`` fitted; docs/confidence.md has what was measured.
+heatmaps mark them. Both probabilities are logistic regressions of these and of the 3D scores. Their weights are
+constants, which ``benchmarks/calibration.py`` fitted; docs/confidence.md has what was measured.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from keyorbit.geometry.keypoints import Keypoints3D
 SURE, KNOWN = 0.8, 0.5
 # What the stray counts at most, radii, and the distance on the input picture, sides: one clue must not outweigh all.
 _STRAY, _APART = 1.0, 0.3
-# That distance where there is no input picture to tell it: as on most objects that the tokens know.
+# That distance where the views were not made from the picture: as on most objects that the tokens know.
 _USUAL = 0.05
 
 # Of the mean stray beside the statistics, of the mean 3D score, of the distance on the input picture, and the constant.
-OBJECT = (-24.572, 4.51, -17.467, 1.679)
+OBJECT = (-24.671, 5.202, -15.652, 1.116)
 # Of a keypoint's stray beside the statistics, of its 3D score, of the object's logit, and the constant.
-KEYPOINT = (-6.107, 2.476, 0.8, -1.828)
+KEYPOINT = (-6.09, 2.494, 0.809, -1.86)
 
 Verdict = Literal["known", "doubtful", "unknown"]
 _COLOURS: dict[Verdict, str] = {"known": "#007A55", "doubtful": "#8A5A00", "unknown": "#B3261E"}
@@ -104,8 +104,8 @@ def confidence_of(
         points: in space.
         statistics: of the tokens.
         apart: median distance, on the input picture, between where its camera shows the points and where its own
-            heatmaps mark them; in sides of the picture, infinite where no camera explains both. Default None: there is
-            no such picture.
+            heatmaps mark them; in sides of the picture, infinite where no camera explains both. Default None: the views
+            were not made from the picture.
     """
     if statistics is None or reading is None or points is None:
         return None

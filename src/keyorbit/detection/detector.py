@@ -215,7 +215,9 @@ class KeypointDetector:
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and given is not None and same_cameras(cameras, self.backend.cameras):
             camera = find_input_camera(thing.framed_image, keypoints, points, given, silhouette.distance.cpu())
-        statistics, apart = self.tokens.info.statistics, None if camera is None else camera.apart
+        # Views that were given are what they are, whatever the picture shows.
+        apart = None if camera is None or thing.views is not None else camera.apart
+        statistics = self.tokens.info.statistics
         confidence = confidence_of(found.reading, points, statistics, apart)
         if confidence is not None and thing.views is None and self.backend.name == "tiny":
             confidence = replace(confidence, model=TINY)
