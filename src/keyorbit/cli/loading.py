@@ -53,7 +53,7 @@ def load_all(path: Path) -> list[ObjectViews]:
     """Every object read now, so that a damaged file is found before any work is done, and an empty picture too."""
     found = list(load_dataset(path))
     for thing in found:
-        check_seen(thing)
+        check_seen(thing, str(path))
     return found
 
 
