@@ -10,9 +10,9 @@ chairs, whose files face anywhere, are turned by their backs, stools and aeropla
 kind no keypoint has a part.
 
 *Split.* The weights are fitted with the tokens of chairs and cars, which fit their own kind well and badly, on
-procedural objects (seed 3) and meshes with true views and from one picture, and on noise. Every figure of the second
-table is of what the fit has not seen: the tokens of aeroplanes, animals and people on everything, and photographs and
-cut-outs with any tokens. The tiny model was never trained on people.
+procedural objects (seed 3) with true views and from one picture, on meshes with true views, and on noise. Every figure
+of the second table is of what the fit has not seen: the tokens of aeroplanes, animals and people on everything, and
+photographs and cut-outs with any tokens. The tiny model was never trained on people.
 """
 
 import argparse
@@ -45,14 +45,15 @@ from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
 FITTED, TESTED = ("chair", "car"), ("aeroplane", "animal", "person")
 # Kinds that only serve as other kinds.
 OTHERS = ("lamp", "mug", "table")
-FIT_GROUPS = ("true", "generated", "mesh", "mesh generated", "noise")
+# Without meshes from one picture, of which it is not known whether the model made its own kind of them.
+FIT_GROUPS = ("true", "generated", "mesh", "noise")
 NEAR = 0.1
 BINS = 10
 # Chosen by fitting on one of the two kinds of FITTED and judging on the other, as were the clues: with fit and margin
 # of the turn and the evidence at the keypoints, which a discovery knows too, log-likelihood there was worse.
 RIDGE = 3e-3
 # No clue of an object or a keypoint may count against its meaning: 1 speaks for it, -1 against it.
-OBJECT_SIGNS, KEYPOINT_SIGNS = (-1, 1), (-1, 1, 1)
+OBJECT_SIGNS, KEYPOINT_SIGNS = (-1, 1, -1), (-1, 1, 1)
 # Kinds whose mesh files stand in one direction; chairs are turned by their backs.
 FACING = ("animal", "car", "person")
 # How far the top fifth of a chair is behind its middle, in world units, where it has a back.
@@ -69,6 +70,7 @@ class Case:
         group: true, generated, mesh, mesh generated, photograph or noise; and ``fit`` for the parts' own objects.
         reading: of the constellation.
         points: in space.
+        apart: how far the input picture's own keypoints are from these, see `confidence_of`.
         thing: name of the object.
         truth: its landmarks and which it has; None without.
         box: lowest and highest corner of its visual hull in its own frame, and its heading in radians; meshes only.
@@ -80,6 +82,7 @@ class Case:
     thing: str
     reading: Any
     points: Any
+    apart: float | None = None
     truth: tuple[Tensor, Tensor] | None = None
     box: tuple[Tensor, Tensor, float] | None = None
 
@@ -155,13 +158,20 @@ def auroc(right: Sequence[float], wrong: Sequence[float]) -> float:
     return float((a > b).mean() + 0.5 * (a == b).mean()) if a.size and b.size else float("nan")
 
 
-def reliability(chance: Sequence[float], right: Sequence[float]) -> tuple[float, list[tuple[float, float, int]]]:
+def reliability(
+    chance: Sequence[float], right: Sequence[float], weight: Sequence[float] | None = None
+) -> tuple[float, list[tuple[float, float, int]]]:
     """The expected calibration error over ten bins of equal width (Guo et al. 2017), and each bin's means and count."""
     p, y = np.asarray(chance), np.asarray(right)
+    w = np.ones(len(p)) if weight is None else np.asarray(weight)
     place = np.minimum((p * BINS).astype(int), BINS - 1)
-    rows = [(float(p[place == b].mean()), float(y[place == b].mean()), int((place == b).sum())) for b in set(place)]
-    error = sum(count * abs(mean - share) for mean, share, count in rows) / max(1, len(p))
-    return error, sorted(rows)
+    rows, error = [], 0.0
+    for b in sorted(set(place.tolist())):
+        there = place == b
+        said, true = (float(np.average(x[there], weights=w[there])) for x in (p, y))
+        error += float(w[there].sum() / w.sum()) * abs(said - true)
+        rows.append((said, true, int(there.sum())))
+    return error, rows
 
 
 # What is measured: the data.
@@ -239,10 +249,17 @@ def cases(args: argparse.Namespace) -> list[Case]:
                 truth = thing.truth
                 marks = None if truth is None else (truth.keypoints_3d, truth.known)
                 box = None if heading is None or kind != tokens else _box(recording, heading, kind)
-                case = Case(tokens, kind, group, name, seen.reading, seen.keypoints_3d, marks, box)
+                camera = seen.input_camera
+                apart = None if camera is None or thing.views is not None else camera.apart / _scale(seen)
+                case = Case(tokens, kind, group, name, seen.reading, seen.keypoints_3d, apart, marks, box)
                 torch.save(vars(case), path)
             found.append(Case(**torch.load(path, weights_only=False)))
     return found
+
+
+def _scale(seen: ko.Detection) -> float:
+    """Of places on the input picture, against those in the square that the model was shown."""
+    return seen.framing.scale_and_shift[0] if seen.framing is not None and seen.framing.recentred else 1.0
 
 
 def _box(recording: Any, heading: float, kind: str) -> tuple[Tensor, Tensor, float] | None:
@@ -274,7 +291,8 @@ class Scored:
 
     @property
     def own(self) -> bool:
-        return self.case.tokens == self.case.kind
+        """Whether the tokens are to know it: not in a photograph with its background, whatever that shows."""
+        return self.case.tokens == self.case.kind and self.case.group != "photograph"
 
     def logit(self, weights: Sequence[float] = OBJECT) -> Tensor:
         return weighed(self.clues, tuple(weights))
@@ -285,7 +303,12 @@ class Scored:
 
 def scored(found: Sequence[Case], statistics: dict[str, Any]) -> list[Scored]:
     told = [
-        Scored(case, object_clues(case.reading, case.points, statistics[case.tokens]), right, statistics[case.tokens])
+        Scored(
+            case,
+            object_clues(case.reading, case.points, statistics[case.tokens], case.apart),
+            right,
+            statistics[case.tokens],
+        )
         for case, right in zip(found, rights(found), strict=True)
     ]
     return [one for one in told if one.case.group != "fit"]
@@ -302,13 +325,18 @@ def fitted(some: Sequence[Scored]) -> tuple[tuple[float, ...], tuple[float, ...]
     return known, logistic(clues[there], right[there], KEYPOINT_SIGNS, each[there])
 
 
-def known_rights(some: Sequence[Scored]) -> tuple[list[float], list[float]]:
-    """The probabilities of all keypoints whose truth is known, and whether they are right."""
-    chance, right = (
-        torch.cat(x) for x in ([weighed(s.each(), KEYPOINT).sigmoid() for s in some], [s.right for s in some])
-    )
+def known_rights(some: Sequence[Scored]) -> tuple[list[float], list[float], list[float]]:
+    """The probabilities of all keypoints whose truth is known, whether they are right, and weights.
+
+    Keypoints of own objects and of others weigh the same in all, as in the fit: half of what is shown is of the kind.
+    """
+    chance = torch.cat([weighed(one.each(), KEYPOINT).sigmoid() for one in some])
+    right = torch.cat([one.right for one in some])
+    own = torch.cat([torch.full_like(one.right, float(one.own)) for one in some])
     there = ~right.isnan()
-    return chance[there].tolist(), right[there].tolist()
+    chance, right, own = chance[there], right[there], own[there]
+    weight = own / own.sum().clamp_min(1) + (1 - own) / (1 - own).sum().clamp_min(1)
+    return chance.tolist(), right.tolist(), weight.tolist()
 
 
 def told(some: Sequence[Scored], title: str) -> tuple[Table, dict[str, Any]]:
@@ -319,9 +347,9 @@ def told(some: Sequence[Scored], title: str) -> tuple[Table, dict[str, Any]]:
     for own, group in groups:
         these = [one for one in some if (one.own, one.case.group) == (own, group)]
         known = [float(one.logit().sigmoid()) for one in these]
-        chance, right = known_rights(these)
+        chance, right, _ = known_rights(these)
         error, bins = reliability(chance, right)
-        name = f"{'own kind' if own else 'other kinds'}, {group}"
+        name = f"{'own kind' if own else 'others'}, {group}"
         cells = [100 * float(np.mean(x)) if x else math.nan for x in (right, chance)]
         rows[name] = {"n": len(these), "known": known, "right": cells[0], "said": cells[1], "ece": error, "bins": bins}
         unknown = 100 * float(np.mean(np.asarray(known) < 0.5))
@@ -347,7 +375,7 @@ def figure(some: Sequence[Scored], path: Path) -> None:
         xlabel=words[0], ylabel=words[1], title=f"keypoints, n = {sum(b[2] for b in bins)}: ECE {100 * error:.1f} %"
     )
     edges = np.linspace(0, 1, 21)
-    for own, color, name in ((True, "#009E73", "own kind"), (False, "#D55E00", "other kinds")):
+    for own, color, name in ((True, "#009E73", "own kind"), (False, "#D55E00", "others")):
         values = [float(s.logit().sigmoid()) for s in some if s.own == own]
         right.hist(values, edges, color=color, alpha=0.65, label=f"{name} ({len(values)})")
     right.set(xlabel="probability that the tokens know the object", ylabel="objects")
@@ -387,11 +415,12 @@ def main() -> None:
         table, rows = told(these, title)
         own, other = ([float(s.logit()) for s in these if s.own == one] for one in (True, False))
         error, _ = reliability(*known_rights(these))
+        as_they_come, _ = reliability(*known_rights(these)[:2])
         console.print(table)
         console.print(
-            f"AUROC of own against other kinds {auroc(own, other):.3f}; ECE of all keypoints {100 * error:.1f} %"
+            f"AUROC of own kind against others {auroc(own, other):.3f}; ECE of all keypoints {100 * error:.1f} %"
         )
-        written[title] = {"groups": rows, "auroc": auroc(own, other), "ece": error}
+        written[title] = {"groups": rows, "auroc": auroc(own, other), "ece": error, "ece_as_they_come": as_they_come}
     if args.json:
         args.json.write_text(json.dumps({"object": known, "keypoint": each, **written}, indent=1) + "\n")
     if args.figure:

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.command_line import call
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.output.loss_log import read_losses
 from keyorbit.storage.checkpoint import load_checkpoint
 from keyorbit.storage.outputs import MARKER
@@ -63,7 +65,12 @@ def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatc
         assert len(found["views"]) == 6
         assert len(found["cameras"]["world_to_camera"]) == 6
         assert len(found["input_camera"]["residual"]) == 4
-        assert "the input picture's elevation" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "the input picture's elevation" in said
+        # What is said of a model without training does not matter here, but that it is, and the same everywhere.
+        assert f"{found['object']}: {found['confidence']['words']}" in said
+        assert all(0 <= keypoint["confidence"] <= 1 for keypoint in found["keypoints"])
+        assert found["withheld"] == []
         coco = json.loads((out / "coco.json").read_text())
         assert len(coco["images"]) == 7
         # Of these tokens some pictures show none.
@@ -71,6 +78,26 @@ def test_detect_writes_keypoints_pictures_and_points(world, tmp_path, monkeypatc
         assert all(mark["num_keypoints"] and mark["area"] >= 1 for mark in coco["annotations"])
         assert Image.open(out / "overlay.png").width > 1000
         assert trimesh.load(out / "points.glb") is not None
+
+
+def test_keypoints_of_too_little_confidence_are_withheld(world, tmp_path, monkeypatch, capsys):
+    thing, out = sorted((world / "data").iterdir())[0], tmp_path / "out"
+    words = ["detect", world / "run", thing, "--out", out, "--format", "json,coco", "--noises", "1"]
+    assert call(monkeypatch, *words, "--min-confidence", "1") == 0
+    found = json.loads((out / "keypoints.json").read_text())
+    assert found["withheld"] == [0, 1, 2, 3]
+    assert [keypoint["score"] for keypoint in found["keypoints"]] == [0, 0, 0, 0]
+    assert json.loads((out / "coco.json").read_text())["annotations"] == []
+    assert f"{thing.name}: withheld, below 1: 0, 1, 2, 3" in capsys.readouterr().out
+    tokens = Tokens.load(world / "run" / "tokens.safetensors")
+    tokens.info = replace(tokens.info, statistics=None)
+    tokens.save(tmp_path / "old.safetensors")
+    words[1], words[4] = tmp_path / "old.safetensors", tmp_path / "other"
+    assert call(monkeypatch, *words, "--min-confidence", "0.5") == 2
+    assert "--min-confidence has nothing to go by" in capsys.readouterr().err
+    assert call(monkeypatch, *words) == 0
+    assert "Confidence: it is not known how far to trust them" in capsys.readouterr().out
+    assert json.loads((tmp_path / "other" / "keypoints.json").read_text())["confidence"] is None
 
 
 def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
@@ -187,6 +214,8 @@ def bad_picture(kind, folder):
         path.write_text("I am not a picture")
     elif kind == "empty":
         path.write_bytes(b"")
+    elif kind == "one_colour":
+        Image.new("RGB", (64, 64), (90, 120, 30)).save(path)
     elif kind == "one_pixel":
         Image.new("RGB", (1, 1)).save(path)
     elif kind == "cut":
@@ -198,7 +227,7 @@ def bad_picture(kind, folder):
     return path
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "one_pixel", "cut", "no_pictures", "missing"])
+@pytest.mark.parametrize("kind", ["text", "empty", "one_colour", "one_pixel", "cut", "no_pictures", "missing"])
 @pytest.mark.parametrize("command", ["detect", "discover"])
 def test_bad_pictures_get_one_sentence(kind, command, world, tmp_path, monkeypatch, capsys, model_folder):
     picture, out = bad_picture(kind, tmp_path), tmp_path / "out"

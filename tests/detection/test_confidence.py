@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.worlds import detections, make_world
-from keyorbit.detection.confidence import KEYPOINT, OBJECT, Confidence, confidence_of
+from keyorbit.detection.confidence import KEYPOINT, OBJECT, TINY, Confidence, confidence_of
 from keyorbit.diffusion.tokens import Statistics, Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import Reading
@@ -31,18 +31,26 @@ def sigmoid(x):
 
 
 def test_planted_clues_give_the_probabilities_of_the_slow_sums():
-    found = confidence_of(reading(0.2, 0.5), points(), KNOWN)
-    a, b, c = OBJECT
-    logit = a * 0.2 + b * 0.8 + c
+    found = confidence_of(reading(0.2, 0.5), points(), KNOWN, 0.1)
+    a, b, c, d = OBJECT
+    logit = a * 0.2 + b * 0.8 + c * 0.1 + d
     assert found.known == pytest.approx(sigmoid(logit), abs=1e-6)
     a, b, c, d = KEYPOINT
     own = [a * 0.1 + b * 0.9 + c * logit + d, a * 0.3 + b * 0.7 + c * logit + d]
     torch.testing.assert_close(found.keypoints, torch.tensor([sigmoid(x) for x in own]), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("worse", [(reading(0.2, 0.4), points()), (reading(), points(0.8, 0.6))])
+@pytest.mark.parametrize(
+    "worse",
+    [
+        (reading(0.2, 0.4), points(), KNOWN),
+        (reading(), points(0.8, 0.6), KNOWN),
+        (reading(), points(), KNOWN, 0.2),
+        (reading(), points(), KNOWN, math.inf),
+    ],
+)
 def test_whatever_speaks_against_an_object_lowers_every_probability(worse):
-    good, bad = confidence_of(reading(), points(), KNOWN), confidence_of(*worse, KNOWN)
+    good, bad = confidence_of(reading(), points(), KNOWN), confidence_of(*worse)
     assert bad.known < good.known
     assert (bad.keypoints < good.keypoints).all()
 
@@ -79,6 +87,12 @@ def test_the_verdict_and_the_sentence(known, verdict, words):
     assert found.verdict == verdict
     assert found.words.startswith(words)
     assert found.to_dict() == {"known": known, "verdict": verdict, "words": found.words}
+
+
+def test_of_an_unknown_object_the_sentence_ends_with_what_there_is_to_say_of_the_model():
+    chance = torch.tensor([0.1])
+    assert Confidence(0.2, chance, TINY).words.endswith(f"discover tokens on its own kind; {TINY}")
+    assert Confidence(0.9, chance, TINY).words == Confidence(0.9, chance).words
 
 
 def test_without_statistics_or_a_constellation_nothing_is_said():

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from helpers.worlds import seen_by
+from keyorbit.detection.confidence import Confidence
 from keyorbit.detection.found import Detection
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
@@ -48,12 +49,22 @@ def test_json_says_everything_and_can_be_read_back(found, tmp_path):
     np.testing.assert_allclose([k["xyz"] for k in read["keypoints"][:2]], xyz[:2], atol=1e-4)
     np.testing.assert_allclose(read["views"][3]["xy"], flat.xy[3], atol=1e-5)
     assert read["input"] is None
+    assert (read["confidence"], read["withheld"]) == (None, [])
     assert [k["name"] for k in read["keypoints"]] == ["keypoint_00", "keypoint_01", "keypoint_02"]
     assert [k["color"] for k in read["keypoints"]] == palette(3)
     np.testing.assert_allclose(read["keypoints"][0]["covariance"], points.covariance[0], rtol=1e-5)
     assert [view["visible"] for view in read["views"]] == points.visible.tolist()
     assert read["pairs"] == [[0, 1]]
     np.testing.assert_allclose(read["cameras"]["world_to_camera"], flat.cameras.world_to_camera, atol=1e-5)
+
+
+def test_json_tells_how_far_to_trust_each_keypoint_and_which_are_withheld(found):
+    _, flat, points = found
+    trust, names = Confidence(0.9, torch.tensor([0.9, 0.25, 0.5])), [f"view_{i}" for i in range(6)]
+    told = keypoints_dict("thing", flat, points, names, confidence=trust, withheld=(1,))
+    assert [k["confidence"] for k in told["keypoints"]] == [0.9, 0.25, 0.5]
+    assert told["confidence"] == {"known": 0.9, "verdict": "known", "words": trust.words}
+    assert told["withheld"] == [1]
 
 
 def test_json_refuses_what_is_not_finite_and_keeps_the_old_file(tmp_path):

@@ -42,6 +42,17 @@ def test_keypoints_lie_on_pictures_of_different_sizes():
         assert faint == [text.get_alpha() < 1 for text in axes.texts] == (scores < 0.1).tolist()
 
 
+def test_keypoints_that_mean_nothing_are_grey_rings_and_withheld_ones_are_not_drawn():
+    pictures, xy = [np.zeros((16, 16, 3), np.uint8)], [torch.rand(3, 2, generator=torch.Generator().manual_seed(0))]
+    figure = draw_keypoints(pictures, xy, heading=("not known", "#B3261E"), hollow=True)
+    assert [(line.get_mfc(), line.get_mec()) for line in figure.axes[0].lines] == [("none", "#777777")] * 3
+    assert not figure.axes[0].texts
+    assert (figure.get_suptitle(), figure._suptitle.get_color()) == ("not known", "#B3261E")
+    some = draw_keypoints(pictures, xy, hidden=(1,)).axes[0]
+    assert [text.get_text() for text in some.texts] == ["0", "2"]
+    np.testing.assert_allclose([line.get_xydata()[0] for line in some.lines], xy[0][[0, 2]], rtol=1e-6)
+
+
 def test_losses_have_a_plot_a_term_the_total_first():
     figure = draw_losses(HISTORY)
     assert [axes.get_title() for axes in figure.axes] == ["total", "b"] == loss_terms(HISTORY)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from keyorbit.detection.confidence import Confidence
 from keyorbit.detection.found import Detection
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
@@ -73,6 +74,21 @@ def test_a_panel_has_every_keypoint_on_every_picture_where_it_was_found(thing):
     assert [name for tile in panel.tiles for name, _, _ in tile.landmarks] == ["top & tip"] * 7
     # The landmark lies 0.03 from keypoint 0: 3 % of the object's size.
     assert dict(panel.facts)["landmark to nearest keypoint, mean"].startswith("3.0 %")
+
+
+def test_keypoints_of_an_object_that_the_tokens_do_not_know_are_empty_rings_under_a_sentence(thing):
+    found, truth = thing
+    chance = torch.tensor([0.1, 0.1, 0.1])
+    for known, hollow in ((0.2, True), (0.6, False)):
+        seen = replace(found, confidence=Confidence(known, chance))
+        panel = make_panel(seen, truth)
+        assert {mark.hollow for tile in panel.tiles for mark in tile.marks} == {hollow}
+        assert panel.trust == (seen.confidence.words, seen.confidence.verdict)
+        page = render_panel(panel)
+        assert f'<p class="ko-trust ko-{seen.confidence.verdict}">these tokens ' in page
+        assert ("ko-hollow" in page) == hollow
+        assert (dict(panel.facts).get("keypoints") == "not to be trusted") == hollow
+        assert all(point["faint"] for point in json.loads(panel.scene)["points"]) == hollow
 
 
 def test_views_that_nobody_annotated_show_no_landmarks(thing):

@@ -58,7 +58,7 @@ def load_all(path: Path, background: str | None = None, masks: Mapping[Path, Pat
     """Every object read now, so that a damaged file is found before any work is done, and an empty picture too."""
     found = list(load_dataset(path, cast(Background, background or "auto"), masks or {}))
     for thing in found:
-        check_seen(thing)
+        check_seen(thing, str(path))
     return found
 
 

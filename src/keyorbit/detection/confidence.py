@@ -3,8 +3,9 @@
 Heatmaps of any tokens on any object have peaks, whose rays meet somewhere: neither scores nor reprojection errors alone
 tell a chair from a cheetah. What does is how far the keypoints stray from their places in the tokens' constellation,
 beside how far they did on the objects that the tokens were found on (:class:`keyorbit.diffusion.tokens.Statistics`).
-Both probabilities are logistic regressions of that and of the 3D scores. Their weights are constants, which
-``benchmarks/calibration.py`` fitted; docs/confidence.md has what was measured.
+A model that makes a chair of a teapot is found out by the picture: the chair's points are not where the picture's own
+heatmaps mark them. Both probabilities are logistic regressions of these and of the 3D scores. Their weights are
+constants, which ``benchmarks/calibration.py`` fitted; docs/confidence.md has what was measured.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from keyorbit.geometry.keypoints import Keypoints3D
 
 # The limits between the verdicts, as probabilities that the tokens know the object.
 SURE, KNOWN = 0.8, 0.5
-# What the stray counts at most, radii: beyond it one keypoint would outweigh all others.
-_STRAY = 1.0
+# What the stray counts at most, radii, and the distance on the input picture, sides: one clue must not outweigh all.
+_STRAY, _APART = 1.0, 0.3
+# That distance where the views were not made from the picture: as on most objects that the tokens know.
+_USUAL = 0.05
 
-# Of the mean stray beside the statistics, of the mean 3D score, and the constant.
-OBJECT = (-22.509, 5.076, 0.068)
+# Of the mean stray beside the statistics, of the mean 3D score, of the distance on the input picture, and the constant.
+OBJECT = (-24.671, 5.202, -15.652, 1.116)
 # Of a keypoint's stray beside the statistics, of its 3D score, of the object's logit, and the constant.
-KEYPOINT = (-6.096, 2.147, 0.891, -1.636)
+KEYPOINT = (-6.09, 2.494, 0.809, -1.86)
 
 Verdict = Literal["known", "doubtful", "unknown"]
 _COLOURS: dict[Verdict, str] = {"known": "#007A55", "doubtful": "#8A5A00", "unknown": "#B3261E"}
@@ -39,10 +42,12 @@ class Confidence:
     Attributes:
         known: probability that the tokens know this object: that it is of the kind that they were found on.
         keypoints: probability of each keypoint to lie within 10 % of the object's size of its part, [keypoint].
+        model: what there is to say of the model where the object is not known; empty for nothing.
     """
 
     known: float
     keypoints: Float[Tensor, " keypoint"]
+    model: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -69,6 +74,7 @@ class Confidence:
         return (
             f"these tokens do not know this object ({self.known:.0%}): its keypoints mean nothing; give a picture of "
             "the kind that the tokens were found on, cut out of its background, or discover tokens on its own kind"
+            f"{self.model and '; '}{self.model}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +82,11 @@ class Confidence:
         return {"known": round(self.known, 6), "verdict": self.verdict, "words": self.words}
 
 
+# Of the tiny model, where it has made the views.
+TINY = (
+    "the tiny model was trained on a few procedural kinds only, and makes one of them of anything: for others take "
+    "published weights, such as --model zero123plus-v1.2"
+)
 # Why there may be none.
 NO_CONFIDENCE = (
     "it is not known how far to trust them, for the tokens keep no statistics of the objects that they were found on, "
@@ -84,19 +95,31 @@ NO_CONFIDENCE = (
 
 
 def confidence_of(
-    reading: Reading | None, points: Keypoints3D | None, statistics: Statistics | None
+    reading: Reading | None, points: Keypoints3D | None, statistics: Statistics | None, apart: float | None = None
 ) -> Confidence | None:
-    """How far to trust what was found; None where the tokens have no statistics or no constellation read it."""
+    """How far to trust what was found; None where the tokens have no statistics or no constellation read it.
+
+    Args:
+        reading: by the constellation.
+        points: in space.
+        statistics: of the tokens.
+        apart: median distance, on the input picture, between where its camera shows the points and where its own
+            heatmaps mark them; in sides of the picture, infinite where no camera explains both. Default None: the views
+            were not made from the picture.
+    """
     if statistics is None or reading is None or points is None:
         return None
-    logit = weighed(object_clues(reading, points, statistics), OBJECT)
+    logit = weighed(object_clues(reading, points, statistics, apart), OBJECT)
     own = keypoint_clues(reading, points, statistics, logit)
     return Confidence(float(logit.sigmoid()), weighed(own, KEYPOINT).sigmoid())
 
 
-def object_clues(reading: Reading, points: Keypoints3D, statistics: Statistics) -> Float[Tensor, "2"]:
-    """Mean stray beside the statistics, in radii, and mean 3D score."""
-    return torch.stack([_stray(reading, statistics).mean(), points.score.mean()])
+def object_clues(
+    reading: Reading, points: Keypoints3D, statistics: Statistics, apart: float | None
+) -> Float[Tensor, "3"]:
+    """Mean stray beside the statistics, in radii, mean 3D score, and the distance on the input picture, in sides."""
+    distance = points.score.new_tensor(min(_APART, _USUAL if apart is None else apart))
+    return torch.stack([_stray(reading, statistics).mean(), points.score.mean(), distance])
 
 
 def keypoint_clues(

@@ -14,7 +14,7 @@ from torch import Tensor
 from keyorbit.budget import check_budget
 from keyorbit.detection.averages import averaged, averaged_as_published
 from keyorbit.detection.choices import Peak
-from keyorbit.detection.confidence import confidence_of
+from keyorbit.detection.confidence import TINY, confidence_of
 from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.found import Detection
 from keyorbit.detection.in_picture import in_picture
@@ -217,6 +217,12 @@ class KeypointDetector:
         # Azimuth 0 for the input picture is a convention of the model's own rig.
         if points is not None and given is not None and same_cameras(cameras, self.backend.cameras):
             camera = find_input_camera(thing.framed_image, keypoints, points, given, silhouette.distance.cpu())
+        # Views that were given are what they are, whatever the picture shows.
+        apart = None if camera is None or thing.views is not None else camera.apart
+        statistics = self.tokens.info.statistics
+        confidence = confidence_of(found.reading, points, statistics, apart)
+        if confidence is not None and thing.views is None and self.backend.name == "tiny":
+            confidence = replace(confidence, model=TINY)
         if given is not None:  # after the camera, whose weights are calibrated for the heatmaps' sharpness alone
             keypoints = replace(keypoints, input_score=self._input_score(given, thing.framed_image))
         if framing is not None and framing.recentred:
@@ -237,7 +243,7 @@ class KeypointDetector:
             self.tokens.info.pairs,
             framing,
             found.reading,
-            confidence_of(found.reading, points, self.tokens.info.statistics),
+            confidence,
             names=self.tokens.info.names,
         )
 

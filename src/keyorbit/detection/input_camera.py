@@ -51,6 +51,11 @@ class InputCamera:
     inliers: Bool[Tensor, "*batch keypoint"]
     score: Float[Tensor, "*batch"]
 
+    @property
+    def apart(self) -> float:
+        """The median residual of one picture; infinite where its elevation cannot be known."""
+        return float(self.residual.median()) if float(self.score) > 0 else math.inf
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers of one picture, ready for JSON; a standard deviation of None is infinite."""
         std = float(self.elevation_std_deg)

@@ -13,8 +13,12 @@ _LOOKED = 32
 _DIFFERS = 6
 
 
-def check_seen(thing: ObjectViews) -> None:
+def check_seen(thing: ObjectViews, where: str = "") -> None:
     """Raise an error for an object of which there is nothing but a picture of one colour.
+
+    Args:
+        thing: the object.
+        where: it was read from, for the message. Default: it is not told.
 
     Raises:
         InputError: no pixel of the picture, at 32 x 32, differs from another by more than 6 of 255 levels; or it is
@@ -25,4 +29,4 @@ def check_seen(thing: ObjectViews) -> None:
     small = np.asarray(on_grey(thing.framed_image).resize((_LOOKED, _LOOKED), Image.Resampling.BOX)).astype(np.int16)
     if int(np.ptp(small.reshape(-1, 3), axis=0).max()) <= _DIFFERS:
         words = "it has one colour everywhere; give a picture that shows an object"
-        raise InputError(f"the picture of {thing.name} is empty: {words}")
+        raise InputError(f"{where}{where and ': '}the picture of {thing.name} is empty: {words}")
