@@ -132,7 +132,8 @@ def detect_command(
         score = detection.keypoints_2d.score[0] if points is None else points.score
         table.add_row(detection.name, str(int((score > SEEN).sum())), percent(error), readable(str(place)))
     console.print(table)
-    show_cut_outs(objects, backend.layout.num_views > 1, CUT_OUT_FILE)
+    several = backend.layout.num_views > 1
+    show_cut_outs(objects, several, CUT_OUT_FILE if several else "view_0.png")
     for detection in found:
         if detection.framing is not None and detection.framing.recentred:
             console.print(f"{detection.name}: {detection.framing.words}", markup=False, soft_wrap=True)
