@@ -203,3 +203,13 @@ def test_chairs_are_for_every_layout(model_folder, backend, tmp_path):
     assert all(len(thing.views) == 6 for thing in Studio(backend, Tokens(torch.zeros(1, 16)), tmp_path).chairs())
     four = load_backend(model_folder, layout="2x2", rig="mvdream")
     assert all(thing.views is None for thing in Studio(four, Tokens(torch.zeros(1, 16)), tmp_path).chairs())
+
+
+def test_what_was_cut_out_is_among_the_downloads(studio, pictures):
+    image = pictures[0].input_image
+    mask = Image.new("L", image.size)
+    mask.paste(255, (4, 4, 12, 12))
+    for background, given, kept in (("auto", mask, True), ("keep", None, False)):
+        thing = ObjectViews("picture", image, background=background, mask=given)
+        files = studio.detect(thing, studio.tokens, studio.visits.errand("me"), lambda s, w: None)[1]
+        assert any(file.endswith("cutout.png") for file in files) is kept
