@@ -11,6 +11,7 @@ from helpers.gltf import SQUARE, Gltf
 from keyorbit.errors import InputError
 from keyorbit.synthetic.materials import colors_at
 from keyorbit.synthetic.mesh_files import read_mesh
+from keyorbit.synthetic.mesh_surface import load_mesh
 from keyorbit.synthetic.parts import joined
 
 PLACES = [(0, 0, 0), (1, 0, 0), (0, 2, 0), (0, 0, 3)]
@@ -165,6 +166,17 @@ def test_a_texture_of_another_kind_is_named(tmp_path):
     (tmp_path / "m.obj").write_text(text)
     with pytest.raises(InputError, match=r"a\.exr is of a kind that is not read here: save it as PNG or JPEG"):
         read_mesh(tmp_path / "m.obj")
+
+
+def test_coordinates_without_a_texture_are_no_colour(tmp_path):
+    text = "vt 0 0\nvt 1 0\nvt 0 1\n" + "".join("v {} {} {}\n".format(*place) for place in PLACES)
+    text += "".join("f {}/1 {}/2 {}/3\n".format(*(i + 1 for i in face)) for face in FACES)
+    (tmp_path / "a.obj").write_text(text)
+    assert load_mesh(tmp_path / "a.obj").plain
+    head = "ply\nformat ascii 1.0\nelement vertex 4\n" + "".join(f"property float {x}\n" for x in "xyzst")
+    head += "element face 4\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "a.ply").write_text(head + lines(PLACES, " 0.1 0.2") + corners())
+    assert load_mesh(tmp_path / "a.ply").plain
 
 
 def test_trimesh_says_nothing_of_its_own(tmp_path, caplog):

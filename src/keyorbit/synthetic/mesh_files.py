@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _GLTF = (".glb", ".gltf", ".vrm")
 # What trimesh reads with a library that need not be there.
 _NEEDS = {".dae": "pycollada", ".3mf": "lxml networkx"}
+# All pixels of the picture that trimesh gives what has texture coordinates and no texture.
+_NO_TEXTURE = (100, 100, 100, 255)
 _BOM = b"\xef\xbb\xbf"
 # Between the names of several libraries of materials.
 _NEXT_LIBRARY = re.compile(r"(?<=\.mtl)\s+", re.IGNORECASE)
@@ -208,6 +210,8 @@ def _coloured(bare: Part, visual: Any, where: str) -> Part:
     vertices, faces = bare.vertices, bare.faces
     material = getattr(visual, "material", None)
     image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    if image is not None and image.size == (2, 2) and (np.asarray(image.convert("RGBA")) == _NO_TEXTURE).all():
+        image, material = None, None
     uv = getattr(visual, "uv", None)
     if image is not None and uv is not None:
         texture = np.array(eight_bits(image, f"the texture of {where}").convert("RGB").convert("RGBA"))
