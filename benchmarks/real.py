@@ -318,6 +318,8 @@ def main() -> None:
     settings["fingerprint"] = models[0].fingerprint
     results, kinds, work = resumed(args.json, settings), meshes_of(args.meshes), Work()
     rows = [row for row in ROWS if args.rows is None or row.name in args.rows]
+    if unknown := [kind for kind in args.kinds or () if kind not in kinds]:
+        raise SystemExit(f"{args.meshes} holds no {unknown[0]}; it holds {', '.join(kinds)}")
     for kind in args.kinds or [kind for kind, meshes in kinds.items() if len(meshes) >= FEWEST]:
         of_kind, world = results.setdefault(kind, {}), None
         for row in rows:

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 import keyorbit as ko
+from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.keypointnet import CLASSES
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
@@ -79,6 +80,8 @@ class RealMesh:
 
 def meshes_of(folder: Path) -> dict[str, list[RealMesh]]:
     """All kinds of a folder of meshes, or of KeypointNet, by name."""
+    if not folder.is_dir():
+        raise SystemExit(f"there is no folder at {folder}")
     found = _keypointnet(folder) if (folder / "annotations").is_dir() else _by_kind(folder)
     if not found:
         raise SystemExit(f"{folder} holds no KIND/NAME.glb, nor KeypointNet's annotations")
@@ -282,9 +285,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="pixels of a view")
     args = parser.parse_args()
     kinds = meshes_of(args.meshes)
+    if unknown := [kind for kind in args.kinds or () if kind not in kinds]:
+        raise SystemExit(f"{args.meshes} holds no {unknown[0]}; it holds {', '.join(kinds)}")
     chosen = {kind: kinds[kind] for kind in args.kinds or kinds}
     for folder, mesh, heading in _planned(chosen, args.headings):
-        write(args.out / folder, mesh, heading, args.size)
+        try:
+            write(args.out / folder, mesh, heading, args.size)
+        except InputError as error:
+            raise SystemExit(str(error)) from None
         print(args.out / folder, flush=True)
 
 

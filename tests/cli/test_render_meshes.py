@@ -8,6 +8,8 @@ import trimesh
 from helpers.hostile import answer
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import mesh_names, mesh_paths
+from keyorbit.synthetic.mesh_objects import MeshView, render_meshes
+from keyorbit.synthetic.mesh_plan import planned
 
 
 @pytest.fixture
@@ -46,6 +48,25 @@ def test_a_folder_becomes_an_object_for_each_mesh(folder, tmp_path, capsys):
     assert other.sentence
     assert "seen otherwise: replace it (--overwrite)" in other.said
     assert answer("dataset", "render", folder, "--out", out, "--size", 16, "--overwrite").status == 0
+
+
+def test_landmarks_that_came_later_are_told(folder, tmp_path):
+    out, told = tmp_path / "out", folder / "cars.keypoints.json"
+    call = ("dataset", "render", folder / "cars" / "a.glb", folder / "planes", "--out", out, "--size", 8)
+    assert answer(*call).status == 0
+    told.write_text('{"keypoints": {"a": {"top": [0, 1, 0]}}}')
+    later = answer(*call)
+    assert later.sentence
+    assert "holds the object with other landmarks: replace it (--overwrite)" in later.said
+    assert answer(*call, "--overwrite").status == answer(*call).status == 0
+    told.write_text('{"keypoints": {"a": {"top": [0, 0.9, 0]}}}')
+    assert answer(*call).sentence
+    path = out / "cars_a" / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta["landmarks_sha256"]  # as folders of before it was kept
+    path.write_text(json.dumps(meta))
+    jobs = planned(mesh_paths([folder / "cars" / "a.glb"]), [path.parent], MeshView(8))
+    assert [one.there for one in render_meshes(jobs)] == [True]
 
 
 def test_one_file_is_one_object(folder, tmp_path):

@@ -223,6 +223,24 @@ def test_a_symmetric_object_may_be_found_in_any_of_its_turns(symmetry, order, fi
         assert scores.measures[name] == 1, name
 
 
+@pytest.mark.parametrize("symmetry", [2, 4, "round"])
+@pytest.mark.parametrize("fitted", ["on others", "one half on the other"])
+def test_objects_that_are_found_right_are_right_with_any_symmetry(symmetry, fitted):
+    """They have a front that keypoints know, and are seen from all sides; a symmetry only asks for less."""
+    things = []
+    for i, thing in enumerate(make_world(12)):
+        places = thing.truth.keypoints_3d @ about_vertical(75.0 * i).T
+        xy = torch.cat([torch.zeros(1, len(places), 2), CAMERAS.project(places)])
+        truth = replace(thing.truth, keypoints_3d=places, keypoints_2d=xy)
+        things.append(replace(thing, truth=truth, symmetry=symmetry))
+    found = detections(things, 0.005)
+    given = (found[6:], things[6:]) if fitted == "on others" else ((), ())
+    scores = evaluate(found[:6], things[:6], *given)
+    plain = evaluate(found[:6], [replace(thing, symmetry=1) for thing in things[:6]], *given)
+    assert scores.landmark_3d < 1.1 * plain.landmark_3d + 0.01
+    assert scores.dual_alignment == plain.dual_alignment == 1
+
+
 def test_turns_that_the_symmetry_does_not_allow_are_errors():
     """A table that is 45° off is wrong for order 4 and for order 2, and right for a round one."""
     things, found = tables(12, 4, 1)

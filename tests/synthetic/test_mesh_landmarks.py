@@ -25,6 +25,7 @@ def write(path, values):
     [
         ("horses/a.keypoints.json", {"keypoints": POINTS}),
         ("horses/a.keypoints.json", {"keypoints": {"a": POINTS}}),
+        ("horses/a.keypoints.json", {"keypoints": {"a.glb": POINTS}}),
         ("horses/horses.keypoints.json", {"keypoints": {"a": POINTS}}),
         ("horses.keypoints.json", {"up": "y", "keypoints": {"a": POINTS, "b": {}}}),
     ],
@@ -79,6 +80,15 @@ def test_a_broken_file_of_landmarks_is_named(values, words, tmp_path):
     with pytest.raises(InputError, match=words) as found:
         read_landmarks(path)
     assert "x.keypoints.json" in str(found.value)
+
+
+def test_a_file_named_after_a_mesh_has_its_landmarks(tmp_path):
+    write(tmp_path / "a.keypoints.json", {"keypoints": {"A": POINTS, "b": POINTS}})
+    with pytest.raises(
+        InputError, match=r"a\.keypoints\.json has no keypoints of 'a', the mesh beside it, but of A, b"
+    ):
+        LandmarkFiles().of(tmp_path / "a.glb")
+    assert LandmarkFiles().of(tmp_path / "c.glb") is None
 
 
 def test_landmarks_become_the_objects_truth(tmp_path):

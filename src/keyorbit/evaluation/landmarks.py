@@ -93,7 +93,9 @@ def judged(detections: Sequence[Detection], objects: Sequence[ObjectViews]) -> J
 
 def agreed(some: Judged) -> Judged:
     """Return the same with symmetric objects in turns in which keypoints and landmarks are related in one way."""
-    return some.turned(common_turns(some.points, some.orders)) if bool((some.orders > 1).any()) else some
+    if not bool((some.orders > 1).any()):
+        return some
+    return some.turned(common_turns(some.points, some.landmarks, some.known, some.orders))
 
 
 def nearest_turns(predicted: Float[Tensor, "item landmark dim"], some: Judged) -> Float[Tensor, "item 3 3"]:

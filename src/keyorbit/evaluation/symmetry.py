@@ -9,7 +9,7 @@ what permutes the landmarks follows from the geometry.
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from keyorbit.evaluation.metrics.averages import distance_between, item_means
@@ -54,25 +54,40 @@ def turns_nearest(
     return turns
 
 
-def common_turns(points: Float[Tensor, "item keypoint 3"], orders: Int[Tensor, " item"]) -> Float[Tensor, "item 3 3"]:
+def common_turns(
+    points: Float[Tensor, "item keypoint 3"],
+    landmarks: Float[Tensor, "item landmark 3"],
+    known: Bool[Tensor, "item landmark"],
+    orders: Int[Tensor, " item"],
+) -> Float[Tensor, "item 3 3"]:
     """Compute turns of the items' landmarks so that keypoints and landmarks are related in the same way on all items.
 
-    The keypoints of each are compared, in all turns that its order allows, with those of the first 50; the reference is
-    the one of these with the least sum of mean distances. An item whose keypoints lie on the reference's after a turn
-    has its landmarks turned by the inverse.
+    What relates them are the distances from every keypoint to every landmark. They do not depend on where an item's
+    front is, nor on whether the keypoints know it or stand as the camera does. Those of each item, in all turns that
+    its order allows, are compared with those of the first 50, unturned; the reference is the one of these with the
+    least sum of mean differences.
     """
     turns = torch.eye(3).to(points).repeat(len(points), 1, 1)
-    turned = [points[i] @ symmetric_turns(int(order), points).mT for i, order in enumerate(orders.tolist())]
-    totals = [
-        sum(float(distance_between(other, reference).mean(-1).min()) for other in turned)
-        for reference in points[:_REFERENCES]
+    allowed = [symmetric_turns(int(order), points) for order in orders.tolist()]
+    related = [torch.cdist(points[i].expand(len(own), -1, -1), landmarks[i] @ own.mT) for i, own in enumerate(allowed)]
+    away = [
+        [_difference(related[i], related[j][0], known[i] & known[j]) for i in range(len(points))]
+        for j in range(min(len(points), _REFERENCES))
     ]
-    reference = points[min(range(len(totals)), key=totals.__getitem__)]
+    best = min(away, key=lambda row: sum(float(one.min()) for one in row))
     for i, order in enumerate(orders.tolist()):
         if order > 1:
-            chosen = distance_between(turned[i], reference).mean(-1).argmin()
-            turns[i] = symmetric_turns(order, points)[chosen].mT
+            turns[i] = allowed[i][best[i].argmin()]
     return turns
+
+
+def _difference(
+    turned: Float[Tensor, "turn keypoint landmark"],
+    reference: Float[Tensor, "keypoint landmark"],
+    common: Bool[Tensor, " landmark"],
+) -> Float[Tensor, " turn"]:
+    """Compute the mean difference of distances to landmarks that both have; 0 where there are none."""
+    return (turned - reference).abs().mean(-2).masked_fill(~common, 0).sum(-1) / common.sum().clamp_min(1)
 
 
 def turned_truth(truth: Truth, turn: Float[Tensor, "3 3"], cameras: Cameras | None) -> Truth:

@@ -8,14 +8,15 @@ import logging
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from keyorbit.errors import InputError, first_line
 from keyorbit.objects.paths import check_mesh
@@ -25,6 +26,8 @@ from keyorbit.synthetic.gltf.budget import LARGEST
 from keyorbit.synthetic.gltf.read import gltf_parts
 from keyorbit.synthetic.materials import Material
 from keyorbit.synthetic.mesh_archives import is_archive, unpacked
+from keyorbit.synthetic.mesh_repairs import repaired, stl_colours
+from keyorbit.synthetic.off import off_part
 from keyorbit.synthetic.parts import Part, check_count, check_part
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,11 @@ log = logging.getLogger(__name__)
 _GLTF = (".glb", ".gltf", ".vrm")
 # What trimesh reads with a library that need not be there.
 _NEEDS = {".dae": "pycollada", ".3mf": "lxml networkx"}
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".gif", ".webp")
+# All pixels of the picture that trimesh gives what has texture coordinates and no texture.
+_NO_TEXTURE = (100, 100, 100, 255)
+_BOM = b"\xef\xbb\xbf"
+# Between the names of several libraries of materials.
+_NEXT_LIBRARY = re.compile(r"(?<=\.mtl)\s+", re.IGNORECASE)
 _UP_AXIS = re.compile(rb"<up_axis>\s*([XYZ])_UP")
 
 
@@ -104,6 +111,9 @@ def _read(path: Path, where: str) -> MeshFile:
         if kind in _GLTF:
             with np.errstate(all="ignore"):  # what overflows is found where it is checked
                 parts = gltf_parts(path.read_bytes(), beside.get, where)
+        elif kind == ".off":
+            parts = [off_part(path.read_bytes(), where)]
+            check_part(parts[0], where)
         else:
             _check_numbering(path, where)
             parts = _other_parts(path, beside, where)
@@ -146,8 +156,9 @@ def _other_parts(path: Path, beside: "_Beside", where: str) -> list[Part]:
     """Read a file by trimesh, each material's triangles for themselves."""
     import trimesh
 
-    with np.errstate(all="ignore"):  # what overflows is found below
-        loaded = trimesh.load(path, process=False, resolver=beside)
+    kind, content = path.suffix.lower(), repaired(path.read_bytes(), path.suffix.lower())
+    with np.errstate(all="ignore"), _quiet():  # what overflows is found below
+        loaded = trimesh.load(io.BytesIO(content), file_type=kind[1:], process=False, resolver=beside)
         if isinstance(loaded, trimesh.Scene):
             placed = [(loaded.geometry[name], matrix) for matrix, name in map(loaded.graph.get, _nodes(loaded))]
         else:
@@ -157,7 +168,22 @@ def _other_parts(path: Path, beside: "_Beside", where: str) -> list[Part]:
         parts = [_part(mesh, matrix, where) for mesh, matrix in placed]
     for part in parts:
         check_part(part, where)
+    colours = stl_colours(content) if kind == ".stl" else None
+    if colours is not None and [len(part.faces) for part in parts] == [len(colours)]:
+        return [replace(parts[0], material=Material(), corner_colors=np.repeat(colours[:, None], 3, axis=1))]
     return parts
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep trimesh from printing tracebacks of what is told here in a sentence."""
+    theirs = logging.getLogger("trimesh")
+    level = theirs.level
+    theirs.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        theirs.setLevel(level)
 
 
 def _nodes(scene: Any) -> list[str]:
@@ -185,6 +211,8 @@ def _coloured(bare: Part, visual: Any, where: str) -> Part:
     vertices, faces = bare.vertices, bare.faces
     material = getattr(visual, "material", None)
     image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    if image is not None and image.size == (2, 2) and (np.asarray(image.convert("RGBA")) == _NO_TEXTURE).all():
+        image, material = None, None
     uv = getattr(visual, "uv", None)
     if image is not None and uv is not None:
         texture = np.array(eight_bits(image, f"the texture of {where}").convert("RGB").convert("RGBA"))
@@ -223,9 +251,34 @@ def _problems(data: bytes, path: Path) -> list[str]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
+    except UnidentifiedImageError:
+        return [f"the texture {path} is of a kind that is not read here: save it as PNG or JPEG"]
     except Exception as error:  # whatever Pillow's decoders raise
         return [f"the texture {path} cannot be read: {first_line(error)[:200]}"]
     return []
+
+
+def _as_named(root: Path, name: str) -> Path | None:
+    """Return a file by its name; None where there is none in the folder."""
+    try:
+        path = (root / name).resolve()
+        return path if name and path.is_relative_to(root) and path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # no file can have that name
+        return None
+
+
+def _in_any_case(root: Path, name: str) -> Path | None:
+    """Return a file by its name with other small and capital letters, as Windows finds it; None where there is none."""
+    place = root
+    try:
+        for part in Path(name).parts:
+            alike = [path for path in place.iterdir() if path.name.casefold() == part.casefold()]
+            if not alike:
+                return None
+            place = min(alike)
+    except (OSError, ValueError):
+        return None
+    return _as_named(root, str(place.relative_to(root)))
 
 
 class _Beside:
@@ -238,6 +291,7 @@ class _Beside:
 
     def __init__(self, mesh: Path) -> None:
         self.folder = mesh.absolute().parent
+        self.checks_pictures = mesh.suffix.lower() not in _GLTF  # whose reader decodes them itself
         self.file_name = mesh.name
         self.missing = list[str]()
         self.damaged = list[str]()
@@ -250,24 +304,34 @@ class _Beside:
         Raises:
             FileNotFoundError: it is not there.
         """
-        root = self.folder.resolve()
+        names = _NEXT_LIBRARY.split(name.strip())
+        whole = self._content(name)
+        found = [whole] if whole is not None or len(names) < 2 else [self._content(one) for one in names]
+        asked = names if len(found) > 1 else [name]
+        self.missing += [one for one, data in zip(asked, found, strict=True) if data is None]
+        if not any(data is not None for data in found):
+            raise FileNotFoundError(name)
+        return b"\n".join(data for data in found if data is not None)
+
+    def _content(self, name: str) -> bytes | None:
+        """Return the content of one file; None where it is not there."""
         words = name.strip().split(" ")
         plain = [" ".join(words[i:]) for i in range(len(words) if name.strip().startswith("-") else 1)]
         slashed = [one.replace("\\", "/") for one in plain]
         tried = [way for one in (*plain, *slashed) for way in (one, one.lstrip("/"), one.split("/")[-1])]
-        for candidate in dict.fromkeys(tried):
-            try:
-                path = (root / candidate).resolve()
-                found = bool(candidate) and path.is_relative_to(root) and path.is_file()
-            except (OSError, ValueError, RuntimeError):  # no file can have that name
-                continue
-            if found:
+        tried = list(dict.fromkeys(one.strip('"') for one in tried))
+        for find in (_as_named, _in_any_case):
+            for candidate in tried:
+                path = find(self.folder.resolve(), candidate)
+                if path is None:
+                    continue
                 data = path.read_bytes()
-                if path.suffix.lower() in _PICTURES:
+                if path.suffix.lower() == ".mtl":
+                    return data.removeprefix(_BOM)
+                if self.checks_pictures:
                     self.damaged += _problems(data, path)
                 return data
-        self.missing.append(name)
-        raise FileNotFoundError(name)
+        return None
 
     def __getitem__(self, name: str) -> bytes:
         return self.get(name)

@@ -87,10 +87,11 @@ class LandmarkFiles:
     def of(self, mesh: Path) -> Landmarks | None:
         """Return the landmarks of a mesh; None where there are none.
 
-        They are looked for by the mesh's name, or that of a folder that it is in (``MODEL/models/mesh.obj``).
+        They are looked for by the mesh's name, with or without its suffix, or that of a folder that it is in
+        (``MODEL/models/mesh.obj``).
 
         Raises:
-            InputError: as :func:`read_landmarks`.
+            InputError: as :func:`read_landmarks`, or a file that is named after the mesh has none of it.
         """
         place = mesh.absolute()
         folder = place.parent
@@ -100,9 +101,12 @@ class LandmarkFiles:
             if candidate not in self._read:
                 self._read[candidate] = read_landmarks(candidate)
             known = self._read[candidate]
-            for name in (place.stem, *(parent.name for parent in place.parents[:3])):
+            for name in (place.stem, place.name, *(parent.name for parent in place.parents[:3])):
                 if name in known:
                     return known[name]
+            if self._file is None and candidate == beside[0] != beside[1]:
+                names = ", ".join(sorted(known))[:100]
+                raise InputError(f"{candidate} has no keypoints of {place.stem!r}, the mesh beside it, but of {names}")
         return None
 
 

@@ -103,6 +103,8 @@ class _Made:
 
     mesh_sha256: str = ""
     mesh_view: dict[str, Any] | None = None
+    landmarks_sha256: str | None = None
+    keypoint_names: tuple[Any, ...] | None = None
     up: Annotated[str, Meta(max_length=10)] = ""
 
 
@@ -167,6 +169,7 @@ def write_mesh(job: MeshJob, overwrite: bool = False) -> Rendered:
         "input_elevation_deg": job.view.elevation_deg,
     }
     if job.landmarks is not None:
+        meta["landmarks_sha256"] = _digest_of(job.landmarks)
         meta |= _truth(job, job.landmarks, upright, turn[:3, :3], everything)
     picture = Image.fromarray(composite(pictures[0], WHITE))
     write_object(job.folder, picture, grid_of(pictures[1:]), LAYOUT, meta, overwrite)
@@ -191,7 +194,7 @@ def render_meshes(
         overwrite: replace objects that are there already. Default False.
 
     Raises:
-        InputError: a folder holds something else, or the object of another mesh or view.
+        InputError: a folder holds something else, or the object of another mesh or view, or with other landmarks.
     """
     left = [job for job in jobs if overwrite or not _is_there(job)]
     for job in left:
@@ -222,7 +225,7 @@ class _Attempt:
 
 
 def _is_there(job: MeshJob) -> bool:
-    """Whether the object is there. Raises InputError where it is of another mesh or view."""
+    """Whether the object is there. Raises InputError where it is of another mesh or view, or has other landmarks."""
     path = job.folder / "meta.json"
     if not path.is_file():
         return False
@@ -237,12 +240,21 @@ def _is_there(job: MeshJob) -> bool:
             f"{job.folder} holds the object of another mesh, or seen otherwise: replace it (--overwrite), or give "
             "another folder"
         )
+    told = None if job.landmarks is None else _digest_of(job.landmarks)
+    earlier = made.landmarks_sha256 is None and made.keypoint_names is not None  # it did not keep the digest
+    if made.landmarks_sha256 != told and not earlier:
+        raise InputError(f"{job.folder} holds the object with other landmarks: replace it (--overwrite)")
     return True
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of(landmarks: Landmarks) -> str:
+    told = [landmarks.names, landmarks.pairs, landmarks.points.tolist(), landmarks.known.tolist(), landmarks.up]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _truth(

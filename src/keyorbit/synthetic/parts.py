@@ -34,7 +34,7 @@ class Part:
 
 
 def check_part(part: Part, where: str) -> None:
-    """Check that every index is of a vertex, and every coordinate and colour a finite number.
+    """Check that every index is of a vertex, and every coordinate and colour of a face's a finite number.
 
     Raises:
         InputError: one is not.
@@ -44,8 +44,9 @@ def check_part(part: Part, where: str) -> None:
     if wrong.any():
         at = np.argwhere(wrong)[0].tolist()
         raise InputError(f"{where}: face {at[0]} has vertex {faces[tuple(at)]}; there are {len(vertices)}, from 0 on")
-    if not np.isfinite(vertices).all():
-        at = np.argwhere(~np.isfinite(vertices))[0].tolist()
+    if not np.isfinite(vertices).all() and not np.isfinite(vertices[faces]).all():
+        used = np.isin(np.arange(len(vertices)), faces)
+        at = np.argwhere(~np.isfinite(vertices) & used[:, None])[0].tolist()
         raise InputError(f"{where}: vertex {at[0]} has the coordinate {vertices[tuple(at)]}; it must be finite")
     if part.corner_uv is not None and not np.isfinite(part.corner_uv).all():
         raise InputError(f"{where} has texture coordinates that are not two finite numbers for each vertex")

@@ -198,7 +198,8 @@ class Arrays:
                 return self._beside(uri)
         head, _, data = uri.partition(",")
         try:
-            return base64.b64decode(unquote(data)) if head.endswith(";base64") else unquote_to_bytes(data)
+            # Browsers do without the padding at the end.
+            return base64.b64decode(unquote(data) + "==") if head.endswith(";base64") else unquote_to_bytes(data)
         except (binascii.Error, ValueError) as error:
             raise InputError(f"{self.where}: the data within an address are damaged ({error})") from error
 

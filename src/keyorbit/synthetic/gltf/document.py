@@ -206,6 +206,8 @@ def document_of(content: bytes, where: str) -> tuple[Gltf, bytes]:
         InputError: it is no glTF of version 2, or says of itself what the format does not have.
     """
     text, rest = _chunks(content, where) if content[:4] == GLB else (content, b"")
+    if text.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] not in (b"{", b""):
+        raise InputError(f"{where} is no glTF, whatever its suffix: it begins with {text[:8]!r}")
     values = json_in(text.decode("utf-8-sig", "replace"), where, infinite=True)  # bounds of empty arrays, unread here
     asset = values.get("asset") if isinstance(values, dict) else None
     if isinstance(asset, dict) and str(asset.get("version")).startswith(("0.", "1.")):

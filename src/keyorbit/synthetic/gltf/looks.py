@@ -1,6 +1,7 @@
 """The materials and textures of a glTF."""
 
 import io
+import logging
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,8 @@ from keyorbit.synthetic.gltf.arrays import Arrays
 from keyorbit.synthetic.gltf.document import Four, MaterialEntry, Pair, TextureUse
 from keyorbit.synthetic.materials import Material, Wrap
 from keyorbit.values import Amount, Finite, from_values
+
+log = logging.getLogger(__name__)
 
 _GLOSSY, _MOVED, _KTX = "KHR_materials_pbrSpecularGlossiness", "KHR_texture_transform", "KHR_texture_basisu"
 # Other kinds of files, which Pillow reads.
@@ -54,6 +57,11 @@ class Look:
     material: Material
     coordinates: int = 0
     matrix: Float[ndarray, "2 3"] = field(default_factory=lambda: np.eye(2, 3))
+
+    @property
+    def textured(self) -> bool:
+        """Whether it needs texture coordinates."""
+        return self.material.texture is not None or self.material.glow_texture is not None
 
 
 class Looks:
@@ -124,6 +132,8 @@ class Looks:
                 place = f"{arrays.where}: {name}"
                 sources.append(from_values(_Source, texture.extensions[name], place, others=True).source)
         which = next((source for source in sources if source is not None), None)
+        if which is None:
+            log.warning("%s has texture %d without an image: the mesh is read without it", arrays.where, use.index)
         wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
         if texture.sampler is not None:
             sampler = arrays.get("sampler", arrays.told.samplers, texture.sampler)
@@ -134,6 +144,10 @@ class Looks:
         if i not in self._pictures:
             arrays = self.arrays
             told = arrays.get("image", arrays.told.images, i)
+            if told.uri is None and told.bufferView is None:
+                log.warning("%s has image %d without a place of its data: the mesh is read without it", arrays.where, i)
+                self._pictures[i] = None
+                return None
             try:
                 data = arrays.content(told.uri) if told.uri is not None else arrays.view(told.bufferView or 0)
             except FileNotFoundError:  # whoever reads the mesh tells it

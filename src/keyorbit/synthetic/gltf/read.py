@@ -1,5 +1,6 @@
 """A glTF file as parts: what its scene shows, as its nodes stand."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from keyorbit.synthetic.gltf.document import Gltf, Primitive, document_of
 from keyorbit.synthetic.gltf.looks import Look, Looks
 from keyorbit.synthetic.gltf.pose import all_matrices, copies_of, formed, placed_nodes, skinned
 from keyorbit.synthetic.parts import Part, check_count, check_part
+
+log = logging.getLogger(__name__)
 
 # What a file may require of its reader and get here; the rest of KHR_materials_ and the lights change no base colour.
 _KNOWN = (
@@ -45,7 +48,7 @@ def gltf_parts(content: bytes, beside: Callable[[str], bytes], where: str) -> li
     for i in range(len(told.buffers)):  # one that is missing is told, whether it is drawn or not
         arrays.buffer(i)
     looks, matrices, parts = Looks(arrays), all_matrices(told), list[Part]()
-    count = 0
+    count, bare = 0, set[int]()
     for i, matrix in placed_nodes(arrays).items():
         node = told.nodes[i]
         if node.mesh is None:
@@ -59,7 +62,10 @@ def gltf_parts(content: bytes, beside: Callable[[str], bytes], where: str) -> li
             count += len(faces) * len(copies)
             check_count(count, where)
             vertices = formed(arrays, primitive, _positions(arrays, attributes), node.weights or mesh.weights)
-            part = _part(vertices, faces, attributes, looks.get(primitive.material))
+            look = looks.get(primitive.material)
+            part = _part(vertices, faces, attributes, look)
+            if len(faces) and part.corner_uv is None and look.textured:
+                bare.add(look.coordinates)
             check_part(part, where)
             if node.skin is not None and "JOINTS_0" in attributes and "WEIGHTS_0" in attributes:
                 skin = arrays.get("skin", told.skins, node.skin)
@@ -72,6 +78,9 @@ def gltf_parts(content: bytes, beside: Callable[[str], bytes], where: str) -> li
                     parts.append(_moved(part, moved, bool(np.linalg.det(own[:3, :3]) < 0)))
     for part in parts:
         check_part(part, where)
+    for number in sorted(bare):
+        words = "%s has a texture on triangles without its coordinates, TEXCOORD_%d: they are drawn without it"
+        log.warning(words, where, number)
     return parts
 
 
@@ -130,12 +139,11 @@ def _part(
 ) -> Part:
     safe = np.clip(faces, 0, max(len(vertices) - 1, 0))  # what is no vertex is found afterwards
     material, uv, colors = look.material, None, None
-    textured = material.texture is not None or material.glow_texture is not None
     laid = attributes.get(f"TEXCOORD_{look.coordinates}", np.zeros((0, 2)))
     if len(vertices) and len(laid) == len(vertices) and laid.shape[1] == 2:
         flat = laid.astype(float) @ look.matrix[:, :2].T + look.matrix[:, 2]
-        uv = (flat * (1, -1) + (0, 1)).astype(np.float32)[safe] if textured else None
-    elif textured:
+        uv = (flat * (1, -1) + (0, 1)).astype(np.float32)[safe] if look.textured else None
+    elif look.textured:
         material = replace(material, texture=None, glow_texture=None)
     given = attributes.get("COLOR_0", np.zeros((0, 4)))
     if len(vertices) and len(given) == len(vertices) and given.shape[1] in (3, 4):
