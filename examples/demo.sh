@@ -12,9 +12,10 @@ echo "2. Discover 16 keypoints, without labels"
 keyorbit discover "$out/train" --out "$out/run" --overwrite
 
 echo "3. Detect them on a chair that was not seen before: from its six views, and from one picture alone"
-first=$(ls -d "$out"/test/* | head -n 1)
-keyorbit detect "$out/run" "$first" --out "$out/given_views" --overwrite
-keyorbit detect "$out/run" "$first/cond.png" --out "$out/one_picture" --overwrite
+# Of the first one's picture, chair_2_00000, the tiny model makes something like an aeroplane: docs/tiny-model.md, limits.
+chair="$out/test/chair_2_00003"
+keyorbit detect "$out/run" "$chair" --out "$out/given_views" --overwrite
+keyorbit detect "$out/run" "$chair/cond.png" --out "$out/one_picture" --overwrite
 
 echo "4. Measure them against the truth, next to untrained tokens"
 keyorbit evaluate "$out/run" "$out/test" --fit "$out/train" --json "$out/scores.json"
