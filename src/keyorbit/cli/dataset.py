@@ -100,7 +100,7 @@ def dataset_render(
     for problem in problems[:-1]:
         errors.print(f"left out: {readable(problem)}", markup=False, highlight=False, soft_wrap=True)
     if problems:
-        others = f"; so are {len(problems) - 1} others, above" if problems[1:] else ""
+        others = f"; see {len(problems) - 1} more above" if problems[1:] else ""
         raise InputError(f"{len(problems)} of {len(done)} meshes are left out: {problems[-1]}{others}")
 
 
@@ -114,7 +114,7 @@ def _told(done: "list[Rendered]") -> Iterator[str]:
 
 
 def _named(names: list[str]) -> str:
-    return f"{readable(names[0])} and {len(names) - 1} others" if names[1:] else readable(names[0])
+    return f"{readable(names[0])} and {len(names) - 1} more" if names[1:] else readable(names[0])
 
 
 def dataset_list(
