@@ -135,6 +135,9 @@ def variants():
     yield "palette.png", rgb.quantize(256), {}
     yield "cmyk.jpg", rgb.convert("CMYK"), {"quality": 95}
     yield "opaque_alpha.png", with_alpha, {}
+    corners = with_alpha.copy()
+    corners.putalpha(Image.fromarray((disc(radius=0.8) > 0).astype(np.uint8) * 255))
+    yield "round_corners.png", corners, {}
     yield "grey16.png", Image.fromarray(grey), {}
     exif = Image.Exif()
     exif[274] = 6
@@ -238,6 +241,9 @@ def test_masks_are_found_by_the_names_of_their_pictures(tmp_path):
     # Beside the pictures: a picture is not its own mask.
     beside = saved(pictures, "a.mask.png", mask)
     assert mask_files(pictures, paths) == {paths[0]: beside}
+    for twins in ([paths[0], beside], [paths[1], saved(pictures, "b.png", mask)]):
+        with pytest.raises(InputError, match="and is one of the pictures too: keep masks in a folder of their own"):
+            mask_files(pictures, twins)
     (tmp_path / "none").mkdir()
     for given, words in (
         (tmp_path / "none", "has no mask of these pictures: one of them would be called a.png"),
@@ -248,7 +254,20 @@ def test_masks_are_found_by_the_names_of_their_pictures(tmp_path):
             mask_files(given, paths)
 
 
+def labels(*values, palette=None):
+    """A disc within a ring, as data sets and trimaps have them: their values, and that of the rest."""
+    inner, outer = disc(radius=0.25) > 0.5, disc(radius=0.27) > 0.5
+    image = Image.fromarray(np.select([inner, outer], values[:2], values[2]).astype(np.uint8))
+    if palette:
+        image.putpalette(palette + [0] * (765 - len(palette)) + [224, 224, 192])
+    return image
+
+
 WRONG_MASKS = {
+    # PASCAL VOC: a class by its colour, and a light seam that counts as no class. Oxford's pets: 1, 2 the ground, 3.
+    "voc.png": (labels(1, 255, 0, palette=[0, 0, 0, 128, 0, 0]), "several greys or colours"),
+    "pets.png": (labels(1, 3, 2), "several greys or colours"),
+    "instances.png": (labels(2, 3, 0), "several greys or colours"),
     "small.png": (Image.new("L", (30, 30), 255), "all of"),
     "other.png": (Image.fromarray((disc((80, 80)) * 255).astype(np.uint8)), "is 80x80 pixels, and .* 160x120"),
     "black.png": (Image.new("L", SIZE), "marks no object in"),
