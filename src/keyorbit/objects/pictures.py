@@ -117,8 +117,8 @@ def load_silhouette(path: Path, name: str, of: str) -> Image.Image:
         raise InputError(f"{name} marks all of {of} as the object: paint the background black, or use no mask")
     if painted and _has_labels(values, most):
         raise InputError(
-            f"{name} has areas of several greys or colours, as label images and trimaps have, and does not tell which is "
-            f"the object in {of}: paint the object white and all else black"
+            f"{name} has areas of several greys or colours, as label images and trimaps have, and does not tell which "
+            f"is the object in {of}: paint the object white and all else black"
         )
     return _turned(mask.point([min(255, round(value * 255 / most)) for value in range(256)]), orientation)
 
