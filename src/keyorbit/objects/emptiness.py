@@ -11,8 +11,8 @@ from keyorbit.objects.pictures import on_grey
 _LOOKED = 32
 # Levels of 0…255 by which some pixel differs from the others at least, where there is something.
 _DIFFERS = 6
-# Correlation of neighbouring places, across and down, up to which a picture is noise: that of noise is at most 0.12, also
-# of small JPEGs; that of pictures at least 0.5, and that of sheets of many small ones 0.3.
+# Correlation of neighbouring places, across and down, up to which a picture is noise: that of noise is at most 0.12,
+# also of small JPEGs; that of pictures at least 0.5, and that of sheets of many small ones 0.3.
 _ALIKE = 0.2
 
 
