@@ -167,6 +167,13 @@ def test_evaluate_measures_against_untrained_tokens(world, tmp_path, monkeypatch
         assert words in said
 
 
+def test_evaluate_tells_of_an_object_that_was_its_own_fit(world, command, capsys):
+    words = ["evaluate", world / "run", world / "data", "--no-baseline", "--limit"]
+    for count in (1, 2):
+        assert command(*words, count) == 0
+        assert ("One object was its own fit" in " ".join(capsys.readouterr().out.split())) == (count == 1)
+
+
 def test_evaluate_sees_objects_in_motion(world, tmp_path, monkeypatch, capsys):
     words = ["dataset", "make", tmp_path / "moved", "--objects", 3, "--size", 16, "--turn", 40]
     assert call(monkeypatch, *words) == 0
