@@ -12,6 +12,7 @@ from PIL import Image
 
 from helpers.hostile import answer
 from keyorbit.app.uploads import Limits, open_mask
+from keyorbit.cli.loading import write_cut_outs
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.prepare import model_image
 from keyorbit.discovery.config import DiscoverConfig
@@ -413,6 +414,12 @@ def test_commands_write_the_cut_out_and_take_it_as_a_mask(model_folder, run, tmp
     cut = tmp_path / "new" / "cutouts"
     assert overlap(load_image(cut / "a.png"), share) > 0.95
     assert load_dataset(folder, mask=cut)[0].framing.cut_out_by == "mask"
+
+
+def test_cut_outs_of_a_run_that_goes_on_are_of_its_last_call(tmp_path):
+    for background, names in (("auto", ["a.png"]), ("keep", [])):
+        write_cut_outs(tmp_path / "cutouts", [ObjectViews("a", photograph(), background=background)], True)
+        assert [path.name for path in (tmp_path / "cutouts").iterdir()] == names
 
 
 def test_wrong_masks_are_told_before_anything_is_written(run, tmp_path):
