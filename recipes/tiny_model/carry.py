@@ -27,12 +27,15 @@ def pack(name: str, files: Sequence[Path], folder: Path, part_bytes: int = PART_
     """Write the parts of an archive of files and folders, each by its own name; earlier parts of ``name`` go.
 
     Raises:
-        InputError: the name is not of small letters, or a file is not there.
+        InputError: the name is not of small letters, a file is not there, or two have one name.
     """
     if not re.fullmatch("[a-z]+", name):
         raise InputError(f"an archive is named {name!r}; its name has small letters alone")
     if missing := [str(path) for path in files if not path.exists()]:
         raise InputError(f"nothing to pack at {', '.join(missing)}: run the recipe until it is made")
+    names = [path.name for path in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"two files are named {', '.join(twice)}: pack them in folders of other names, or one by one")
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w:xz", preset=3) as archive:
         for path in files:

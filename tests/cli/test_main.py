@@ -5,6 +5,7 @@ import logging
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import trimesh
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from helpers.command_line import call
+from keyorbit.detection.confidence import NOISE
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.output.loss_log import read_losses
@@ -100,6 +102,16 @@ def test_keypoints_of_too_little_confidence_are_withheld(world, tmp_path, monkey
     assert json.loads((tmp_path / "other" / "keypoints.json").read_text())["confidence"] is None
 
 
+def test_a_picture_of_noise_is_never_known(world, tmp_path, command, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    assert command("detect", world / "run", tmp_path / "noise.png", "--out", tmp_path / "out", "--noises", "1") == 0
+    assert NOISE in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert found["confidence"]["known"] == 0
+    assert {keypoint["confidence"] for keypoint in found["keypoints"]} == {0}
+
+
 def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
     places = []
     for batch in (1, 2):
@@ -153,6 +165,13 @@ def test_evaluate_measures_against_untrained_tokens(world, tmp_path, monkeypatch
     said = capsys.readouterr().out
     for words in ("3D landmark error (mean", "3D landmark error (median", "objects turned wrong"):
         assert words in said
+
+
+def test_evaluate_tells_of_an_object_that_was_its_own_fit(world, command, capsys):
+    words = ["evaluate", world / "run", world / "data", "--no-baseline", "--limit"]
+    for count in (1, 2):
+        assert command(*words, count) == 0
+        assert ("One object was its own fit" in " ".join(capsys.readouterr().out.split())) == (count == 1)
 
 
 def test_evaluate_sees_objects_in_motion(world, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.worlds import detections, make_world
-from keyorbit.detection.confidence import KEYPOINT, OBJECT, TINY, Confidence, confidence_of
+from keyorbit.detection.confidence import KEYPOINT, NOISE, OBJECT, TINY, Confidence, confidence_of
 from keyorbit.diffusion.tokens import Statistics, Tokens, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import Reading
@@ -93,6 +93,12 @@ def test_of_an_unknown_object_the_sentence_ends_with_what_there_is_to_say_of_the
     chance = torch.tensor([0.1])
     assert Confidence(0.2, chance, TINY).words.endswith(f"discover tokens on its own kind; {TINY}")
     assert Confidence(0.9, chance, TINY).words == Confidence(0.9, chance).words
+
+
+def test_a_picture_of_noise_is_not_known_however_good_what_was_made_of_it():
+    found = Confidence(0.9, torch.tensor([0.9, 0.8]), TINY).of_noise()
+    assert (found.known, found.verdict, found.keypoints.tolist()) == (0.0, "unknown", [0.0, 0.0])
+    assert found.words.endswith(NOISE)
 
 
 def test_without_statistics_or_a_constellation_nothing_is_said():

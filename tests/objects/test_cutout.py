@@ -14,6 +14,7 @@ from PIL import Image
 
 from helpers.hostile import answer
 from keyorbit.app.uploads import Limits, open_mask
+from keyorbit.cli.loading import write_cut_outs
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.prepare import model_image
 from keyorbit.discovery.config import DiscoverConfig
@@ -137,6 +138,9 @@ def variants():
     yield "palette.png", rgb.quantize(256), {}
     yield "cmyk.jpg", rgb.convert("CMYK"), {"quality": 95}
     yield "opaque_alpha.png", with_alpha, {}
+    corners = with_alpha.copy()
+    corners.putalpha(Image.fromarray((disc(radius=0.8) > 0).astype(np.uint8) * 255))
+    yield "round_corners.png", corners, {}
     yield "grey16.png", Image.fromarray(grey), {}
     exif = Image.Exif()
     exif[274] = 6
@@ -248,6 +252,9 @@ def test_masks_are_found_by_the_names_of_their_pictures(tmp_path):
     # Beside the pictures: a picture is not its own mask.
     beside = saved(pictures, "a.mask.png", mask)
     assert mask_files(pictures, paths) == {paths[0]: beside}
+    for twins in ([paths[0], beside], [paths[1], saved(pictures, "b.png", mask)]):
+        with pytest.raises(InputError, match="and is one of the pictures too: keep masks in a folder of their own"):
+            mask_files(pictures, twins)
     (tmp_path / "none").mkdir()
     for given, words in (
         (tmp_path / "none", "has no mask of these pictures: one of them would be called a.png"),
@@ -258,7 +265,20 @@ def test_masks_are_found_by_the_names_of_their_pictures(tmp_path):
             mask_files(given, paths)
 
 
+def labels(*values, palette=None):
+    """A disc within a ring, as data sets and trimaps have them: their values, and that of the rest."""
+    inner, outer = disc(radius=0.25) > 0.5, disc(radius=0.27) > 0.5
+    image = Image.fromarray(np.select([inner, outer], values[:2], values[2]).astype(np.uint8))
+    if palette:
+        image.putpalette(palette + [0] * (765 - len(palette)) + [224, 224, 192])
+    return image
+
+
 WRONG_MASKS = {
+    # PASCAL VOC: a class by its colour, and a light seam that counts as no class. Oxford's pets: 1, 2 the ground, 3.
+    "voc.png": (labels(1, 255, 0, palette=[0, 0, 0, 128, 0, 0]), "several greys or colours"),
+    "pets.png": (labels(1, 3, 2), "several greys or colours"),
+    "instances.png": (labels(2, 3, 0), "several greys or colours"),
     "small.png": (Image.new("L", (30, 30), 255), "all of"),
     "other.png": (Image.fromarray((disc((80, 80)) * 255).astype(np.uint8)), "is 80x80 pixels, and .* 160x120"),
     "black.png": (Image.new("L", SIZE), "marks no object in"),
@@ -404,6 +424,12 @@ def test_commands_write_the_cut_out_and_take_it_as_a_mask(model_folder, run, tmp
     cut = tmp_path / "new" / "cutouts"
     assert overlap(load_image(cut / "a.png"), share) > 0.95
     assert load_dataset(folder, mask=cut)[0].framing.cut_out_by == "mask"
+
+
+def test_cut_outs_of_a_run_that_goes_on_are_of_its_last_call(tmp_path):
+    for background, names in (("auto", ["a.png"]), ("keep", [])):
+        write_cut_outs(tmp_path / "cutouts", [ObjectViews("a", photograph(), background=background)], True)
+        assert [path.name for path in (tmp_path / "cutouts").iterdir()] == names
 
 
 def test_wrong_masks_are_told_before_anything_is_written(run, tmp_path):

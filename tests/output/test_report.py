@@ -19,9 +19,9 @@ from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews, Truth
 from keyorbit.output.page.charts import charts
-from keyorbit.output.page.inputs import read_scores
+from keyorbit.output.page.inputs import RunFacts, read_scores
 from keyorbit.output.page.panels import heat_strip, make_panel, render_panel
-from keyorbit.output.page.report import Figure, read_run, report_html
+from keyorbit.output.page.report import Figure, read_run, report_html, run_objects
 from keyorbit.output.palette import palette
 
 HISTORY = [{"step": float(i), "total": 1 / i, "geometric": 0.5 / i, "seconds": 0.1 * i} for i in range(1, 41)]
@@ -142,6 +142,24 @@ def test_the_page_is_whole_and_asks_for_nothing(run, thing):
 
 def test_a_page_without_objects_says_how_to_give_some(run):
     assert "keyorbit report RUN DATA" in report_html(run, [], [])
+
+
+def test_the_runs_own_pictures_are_shown_as_they_were_cut_out_for_it(run, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    ground = np.random.default_rng(0).integers(0, 99, (40, 60, 3), np.uint8)
+    for name in ("cut", "kept"):
+        Image.fromarray(ground).save(pictures / f"{name}.png")
+    cut_out = Image.fromarray(np.dstack([ground, np.zeros((40, 60), np.uint8)]))
+    cut_out.paste((250, 200, 0, 255), (10, 10, 30, 30))
+    (run.folder / "cutouts").mkdir(exist_ok=True)
+    cut_out.save(run.folder / "cutouts" / "cut.png")
+    of_pictures = replace(run, about=RunFacts(str(pictures)))
+    things = list(run_objects(of_pictures, None, 4))
+    assert [thing.cut_out and thing.cut_out.by for thing in things] == ["mask", None]
+    # A cache has no pictures.
+    (pictures / "index.json").write_text("{}")
+    assert run_objects(of_pictures, None, 4) == []
 
 
 def test_charts_start_and_end_where_the_losses_do():

@@ -95,3 +95,12 @@ def test_what_a_machine_lacks_is_told_at_once(tmp_path, monkeypatch):
     assert missing(tmp_path, files, "cpu", None, None) == []
     with pytest.raises(InputError, match="--device is tpu; it must be auto, cpu or cuda"):
         check(tmp_path, files, "tpu", None, None)
+
+
+def test_files_of_one_name_are_not_packed_over_each_other(packed):
+    folder, _ = packed
+    (folder / "more").mkdir()
+    (folder / "more" / "data.safetensors").write_bytes(b"other")
+    with pytest.raises(InputError, match=r"two files are named data\.safetensors"):
+        pack("data", [folder / "data.safetensors", folder / "more" / "data.safetensors"], folder / "other")
+    assert not (folder / "other").exists()

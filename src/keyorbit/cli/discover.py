@@ -37,6 +37,7 @@ from keyorbit.discovery.choices import RUN, SETTINGS, Method, Preset, index_file
 from keyorbit.discovery.config import DiscoverConfig, preset_config
 from keyorbit.discovery.ranges import Rate
 from keyorbit.errors import InputError
+from keyorbit.objects.background import CUT_OUTS
 from keyorbit.ranks import start_ranks
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import check_run
@@ -161,13 +162,13 @@ def discover_command(
             backend = load_model(model or "tiny", device, dtype, unet, view_choice)
             count, several = len(objects), backend.layout.num_views > 1
             if ranks.main:
-                show_cut_outs(objects, several, str(out / "cutouts"))
+                show_cut_outs(objects, several, str(out / CUT_OUTS))
             found = discover(backend, objects, wanted, out, resume, tick, ranks, overwrite=overwrite)
     if not ranks.main:
         return
     found.save(out / "tokens.safetensors")
     if data is not None:
-        write_cut_outs(out / "cutouts", objects, several)
+        write_cut_outs(out / CUT_OUTS, objects, several)
     about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
     about |= {} if preset is None else {"preset": preset}
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})

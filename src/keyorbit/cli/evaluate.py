@@ -121,6 +121,8 @@ def evaluate_command(
     console.print(summary_table(scores))
     for line in wrong_turn_lines(scores):
         console.print(line, markup=False, highlight=False)
+    if len(objects) == 1 and not fit_objects and objects[0].truth is not None:
+        console.print("One object was its own fit, so landmark errors mean nothing: give more objects, or --fit.")
 
 
 def _symmetry(text: str | None) -> Symmetry | None:

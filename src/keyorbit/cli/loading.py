@@ -70,7 +70,9 @@ def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> N
 
 
 def write_cut_outs(folder: Path, things: Sequence[ObjectViews], several: bool) -> None:
-    """The objects that were cut out, each under its name; no folder where there are none."""
+    """The objects that were cut out, each under its name, and no others; no folder where there are none."""
+    for earlier in folder.glob("*.png"):  # of a run that goes on with other backgrounds
+        earlier.unlink()
     cut = [thing for thing in things if thing.shown_image(several) is not thing.input_image]
     for name, thing in zip(folder_names([thing.name for thing in cut]), cut, strict=True):
         thing.shown_image(several).save(make_folder(folder) / f"{name}.png", compress_level=1)

@@ -77,11 +77,17 @@ class Confidence:
             f"{self.model and '; '}{self.model}"
         )
 
+    def of_noise(self) -> "Confidence":
+        """The same for a picture of noise: nothing is known, however good the views are that a model made of it."""
+        return Confidence(0.0, torch.zeros_like(self.keypoints), NOISE)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values of the whole object, ready for JSON."""
         return {"known": round(self.known, 6), "verdict": self.verdict, "words": self.words}
 
 
+# Of any model, where the picture is noise.
+NOISE = "the picture is noise, of which the model makes an object that it knows"
 # Of the tiny model, where it has made the views.
 TINY = (
     "the tiny model was trained on a few procedural kinds only, and makes one of them of anything: for others take "

@@ -39,7 +39,7 @@ from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
-from keyorbit.objects.emptiness import check_seen
+from keyorbit.objects.emptiness import check_seen, is_noise
 from keyorbit.objects.framing import middle_square, on_object
 
 log = logging.getLogger(__name__)
@@ -221,8 +221,11 @@ class KeypointDetector:
         apart = None if camera is None or thing.views is not None else camera.apart
         statistics = self.tokens.info.statistics
         confidence = confidence_of(found.reading, points, statistics, apart)
-        if confidence is not None and thing.views is None and self.backend.name == "tiny":
-            confidence = replace(confidence, model=TINY)
+        if confidence is not None and thing.views is None:
+            if is_noise(thing):
+                confidence = confidence.of_noise()
+            elif self.backend.name == "tiny":
+                confidence = replace(confidence, model=TINY)
         if given is not None:  # after the camera, whose weights are calibrated for the heatmaps' sharpness alone
             keypoints = replace(keypoints, input_score=self._input_score(given, thing.framed_image))
         if framing is not None and framing.recentred:

@@ -24,7 +24,8 @@ RUN = OutputKind(
     (CHECKPOINT, "tokens.safetensors", SETTINGS, LOSSES, "run.json", "scores.json", "report.html", "cutouts/*.png"),
     CHECKPOINT,
 )
-CACHE = OutputKind("query cache", ("index.json", "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
+CACHE_INDEX = "index.json"
+CACHE = OutputKind("query cache", (CACHE_INDEX, "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
 
 
 def check_stored(given: str) -> str:
@@ -45,7 +46,7 @@ def check_cache_place(folder: Path) -> None:
     Raises:
         InputError: it holds other files.
     """
-    if not (folder / "index.json").is_file():
+    if not (folder / CACHE_INDEX).is_file():
         check_output(folder, CACHE, overwrite=True)  # a build that was killed may have left its marker
 
 
@@ -55,7 +56,7 @@ def index_file(folder: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    path = folder / "index.json"
+    path = folder / CACHE_INDEX
     if not path.is_file():
         raise InputError(f"{folder} is no query cache: it has no index.json; make one with 'keyorbit cache'")
     return path

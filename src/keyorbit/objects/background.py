@@ -9,5 +9,7 @@ Background = Literal["auto", "remove", "keep"]
 CutBy = Literal["mask", "rembg", "grabcut"]
 # The name under which detections keep a cut-out, and under which it is found again.
 CUT_OUT_FILE = "cutout.png"
+# The folder of those of a run, each under its object's name.
+CUT_OUTS = "cutouts"
 # What installs rembg and OpenCV.
 INSTALL = "pip install 'keyorbit[photos]'"

@@ -1,4 +1,4 @@
-"""Whether a picture shows anything at all."""
+"""Whether a picture shows anything at all: neither one colour nor noise."""
 
 import numpy as np
 from PIL import Image
@@ -11,6 +11,9 @@ from keyorbit.objects.pictures import on_grey
 _LOOKED = 32
 # Levels of 0…255 by which some pixel differs from the others at least, where there is something.
 _DIFFERS = 6
+# Correlation of neighbouring places, across and down, up to which a picture is noise: that of noise is at most 0.12,
+# also of small JPEGs; that of pictures at least 0.5, and that of sheets of many small ones 0.3.
+_ALIKE = 0.2
 
 
 def check_seen(thing: ObjectViews, where: str = "") -> None:
@@ -30,3 +33,17 @@ def check_seen(thing: ObjectViews, where: str = "") -> None:
     if int(np.ptp(small.reshape(-1, 3), axis=0).max()) <= _DIFFERS:
         words = "it has one colour everywhere; give a picture that shows an object"
         raise InputError(f"{where}{where and ': '}the picture of {thing.name} is empty: {words}")
+
+
+def is_noise(thing: ObjectViews) -> bool:
+    """Whether places in an object's input picture, about 32 a side, have nothing to do with their neighbours.
+
+    A model of several views makes of noise one of the objects that it knows, which is as good as any.
+    """
+    picture = on_grey(thing.framed_image)
+    if min(picture.size) < _LOOKED:
+        return False
+    pixels = np.asarray(picture.reduce(min(picture.size) // _LOOKED)).astype(float)
+    away = pixels - pixels.mean((0, 1))
+    across, down = (away[:, 1:] * away[:, :-1]).mean(), (away[1:] * away[:-1]).mean()
+    return bool(max(across, down) < _ALIKE * (away * away).mean())

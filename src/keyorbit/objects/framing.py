@@ -37,6 +37,8 @@ _PLAIN, _DIFFERS, _SAME_BOX = 0.9, (8, 16, 32), 0.03
 _LEAST = 8
 # An alpha up to this is nothing.
 _FAINT = 8
+# The share of a picture above which what is opaque is no cut-out: a photograph with round corners, or turned a little.
+_WHOLE = 0.97
 # Pixels a side at which the object is looked for.
 _LOOKED = 1024
 
@@ -191,8 +193,9 @@ def _look(image: Image.Image) -> _Found | None:
     factor = _factor(image)
     if has_alpha(image):
         alpha = np.asarray(image.convert("RGBA").getchannel("A").reduce(factor))
-        if alpha.min() < 128:
-            return _Found(alpha > max(int(alpha.max()), _FAINT) // 2, factor, None)
+        mask = alpha > max(int(alpha.max()), _FAINT) // 2
+        if alpha.min() < 128 and mask.mean() <= _WHOLE:
+            return _Found(mask, factor, None)
     pixels = _pixels(image, factor)
     ground = _plain_ground(pixels)
     if ground is None:

@@ -96,8 +96,8 @@ def mask_files(mask: Path, paths: Sequence[Path]) -> dict[Path, Path]:
     writes it.
 
     Raises:
-        InputError: there is no such file or folder, a file is given for several pictures, or a folder has a mask for
-            none of them.
+        InputError: there is no such file or folder, a file is given for several pictures, a folder has a mask for none
+            of them, or a mask is itself one of the pictures.
     """
     if not mask.is_dir():
         if not mask.exists():
@@ -110,6 +110,12 @@ def mask_files(mask: Path, paths: Sequence[Path]) -> dict[Path, Path]:
     if not found:
         first = next(_names(paths[0])) if paths else "name"
         raise InputError(f"{mask} has no mask of these pictures: one of them would be called {first}.png")
+    for path, own in found.items():
+        if own.resolve() in {other.resolve() for other in paths}:
+            raise InputError(
+                f"{own} is named as the mask of {path.name} and is one of the pictures too: keep masks in a folder of "
+                "their own"
+            )
     return found
 
 

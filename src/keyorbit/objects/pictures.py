@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, UInt8
 from numpy import ndarray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
 
 from keyorbit.errors import InputError
@@ -28,6 +29,9 @@ GREY = 127 / 255
 LARGEST = 2**24
 # A reduced picture has a quarter of these pixels, and this many on its shorter side, if it had them.
 _SHORTER = 1024
+# Of a mask's brightest value, what is black at most and white at least; and the share of what is not black from which
+# an area of one value between them is a label, as of data sets' instances and of trimaps.
+_BLACK, _WHITE, _LABEL = 0.05, 0.9, 0.05
 # Pixels that are converted at a time.
 _STRIP = 2**22
 
@@ -98,11 +102,12 @@ def load_silhouette(path: Path, name: str, of: str) -> Image.Image:
         of: name of the picture.
 
     Raises:
-        InputError: as for :func:`load_image`; or it marks nothing, or everything.
+        InputError: as for :func:`load_image`; or it marks nothing, everything, or several things by numbers.
     """
     stored, orientation = _decode(path, LARGEST)
     mask = stored.convert("RGBA").getchannel("A") if has_alpha(stored) else None
-    if mask is None or np.asarray(mask).min() == 255:
+    painted = mask is None or np.asarray(mask).min() == 255
+    if painted or mask is None:
         mask = _silhouette(stored)
     values = np.asarray(mask)
     least, most = int(values.min()), int(values.max())
@@ -110,7 +115,19 @@ def load_silhouette(path: Path, name: str, of: str) -> Image.Image:
         raise InputError(f"{name} marks no object in {of}: it is black or transparent everywhere; paint it white")
     if 2 * least > most:
         raise InputError(f"{name} marks all of {of} as the object: paint the background black, or use no mask")
+    if painted and _has_labels(values, most):
+        raise InputError(
+            f"{name} has areas of several greys or colours, as label images and trimaps have, and does not tell which "
+            f"is the object in {of}: paint the object white and all else black"
+        )
     return _turned(mask.point([min(255, round(value * 255 / most)) for value in range(256)]), orientation)
+
+
+def _has_labels(values: UInt8[ndarray, "row column"], most: int) -> bool:
+    """Whether a large area of a mask has one value between black and its brightest: a number, and no soft edge."""
+    between = (values > _BLACK * most) & (values < _WHITE * most)
+    flat = between & (maximum_filter(values, 3) == minimum_filter(values, 3))
+    return int(np.bincount(values[flat], minlength=1).max()) > _LABEL * int((values > _BLACK * most).sum())
 
 
 def _silhouette(stored: Image.Image) -> Image.Image:

@@ -7,6 +7,8 @@ from typing import Any
 
 from keyorbit.detection.found import Detection
 from keyorbit.diffusion.tokens import Tokens
+from keyorbit.discovery.choices import CACHE_INDEX
+from keyorbit.objects.background import CUT_OUTS
 from keyorbit.objects.dataset import Objects, load_dataset
 from keyorbit.output.loss_log import read_losses
 from keyorbit.output.page.charts import charts
@@ -63,14 +65,17 @@ def read_run(folder: Path) -> Run:
 def run_objects(run: Run, data: Path | None, count: int) -> Objects:
     """Return the first ``count`` objects of ``data``, or else of the data that the run used, if it is still there.
 
+    The run's own pictures are cut out as they were for the run; a cache keeps none.
+
     Raises:
         InputError: ``data`` holds no objects.
     """
-    if data is None:
-        data = _there(run.about.data)
-    if data is None:
+    if data is not None:
+        return load_dataset(data)[:count]
+    own, cut_outs = _there(run.about.data), run.folder / CUT_OUTS
+    if own is None or (own / CACHE_INDEX).is_file():
         return []
-    return load_dataset(data)[:count]
+    return load_dataset(own, "keep", cut_outs if any(cut_outs.glob("*.png")) else None)[:count]
 
 
 def _there(name: str | None) -> Path | None:
