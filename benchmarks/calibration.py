@@ -422,7 +422,9 @@ def main() -> None:
         )
         written[title] = {"groups": rows, "auroc": auroc(own, other), "ece": error, "ece_as_they_come": as_they_come}
     if args.json:
-        args.json.write_text(json.dumps({"object": known, "keypoint": each, **written}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"object": known, "keypoint": each, **written}, indent=1) + "\n", encoding="utf-8"
+        )
     if args.figure:
         figure(test, args.figure)
 

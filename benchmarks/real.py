@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--shown", type=int, default=1, help="headings at which discovery sees each mesh")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--runs", type=Path, help="procedural tokens: RUNS/KIND/tokens.safetensors")
-    parser.add_argument("--keep", type=Path, help="where tokens and keypoints that are found are kept, and taken from")
+    parser.add_argument("--keep", type=Path, help="where tokens and keypoints are kept and taken from; one a setting")
     parser.add_argument("--json", type=Path, help="figures; a run with the same settings goes on from them")
     parser.add_argument("--markdown", type=Path, help="the table")
     args = parser.parse_args()

@@ -29,7 +29,8 @@ def recoloured(surface: Surface, rng: np.random.Generator) -> Surface:
 
 
 def _looking(look: Appearance, change: Callable[[ndarray], ndarray]) -> Appearance:
-    """A file's materials with their textures, or else their colours, changed as sRGB."""
+    """A file's textures changed, or else its colours, with those of corners; as sRGB."""
+    bare = look.corner_colors is not None  # corners' colours hold their material's then
 
     def changed(material: Material) -> Material:
         if material.texture is not None:
@@ -37,14 +38,18 @@ def _looking(look: Appearance, change: Callable[[ndarray], ndarray]) -> Appearan
             texels[..., :3] = np.round(255 * change(texels[..., :3] / 255))
             return replace(material, texture=texels)
         own = np.clip(np.array(material.color[:3]), 0, 1)
-        red, green, blue = change(linear_to_srgb(own) if material.linear else own)
+        red, green, blue = (1.0, 1.0, 1.0) if bare else change(linear_to_srgb(own) if material.linear else own)
         return replace(material, color=(red, green, blue, material.color[3]), linear=False)
 
     corners = look.corner_colors
     if corners is not None:
-        linear = np.array([material.linear for material in look.materials])[look.face_material][:, None, None]
-        bare = np.where(linear, linear_to_srgb(np.clip(corners[..., :3], 0, 1)), corners[..., :3])
-        corners = np.concatenate([bare, corners[..., 3:]], -1)
+        plain, linear, factor = (
+            np.array([of(material) for material in look.materials])[look.face_material][:, None]
+            for of in (lambda m: [m.texture is None], lambda m: [m.linear], lambda m: m.color[:3])
+        )
+        own = np.clip(corners[..., :3] * factor, 0, 1)
+        own = change(np.where(linear, linear_to_srgb(own), own))
+        corners = np.concatenate([np.where(plain, own, corners[..., :3]), corners[..., 3:]], -1)
     return replace(look, materials=tuple(changed(material) for material in look.materials), corner_colors=corners)
 
 

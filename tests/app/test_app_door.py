@@ -23,7 +23,7 @@ GOOD = {
     "find": [FILE],
     "dropped": [None, "auto", None],
     "corrected": [FILE, "keep", FILE],
-    "example": [7],
+    "example": [5],
     "source": [CHAIRS],
     "discover": [CHAIRS, [FILE], 12.0, 200],
     "stop": [],

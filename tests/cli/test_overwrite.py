@@ -36,11 +36,18 @@ def tokens(backend, tmp_path_factory):
     return path
 
 
+def picture(colour):
+    """A white square on a ground of that colour."""
+    made = Image.new("RGB", (16, 16), colour)
+    made.paste((255, 255, 255), (4, 4, 12, 12))
+    return made
+
+
 @pytest.fixture
 def words_of(model_folder, data, tokens, tmp_path):
     """A command's words, that write into ``out``."""
     trimesh.creation.box((1, 0.5, 0.7)).export(tmp_path / "box.glb")
-    Image.new("RGB", (16, 16)).save(tmp_path / "0.png")
+    picture((30, 100, 100)).save(tmp_path / "0.png")
     small = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1]
     few = ["--steps", 1, "--batch", 1, "--tokens", 2, "--sample-every", 0, "--cpu"]
 
@@ -163,8 +170,8 @@ def test_pictures_of_almost_the_same_name_have_results_of_their_own(data, tokens
     pictures.mkdir()
     names = ["a.png", "a.jpg", "a_2.png", "what?.png"]
     for i, name in enumerate(names):
-        Image.new("RGB", (16, 16), (30 * i, 100, 100)).save(pictures / name)
-    Image.new("RGB", (16, 16)).save(os.fsencode(pictures) + b"/\xff.png")
+        picture((30 * i, 100, 100)).save(pictures / name)
+    picture((0, 0, 0)).save(os.fsencode(pictures) + b"/\xff.png")
     (pictures / "folder.png").mkdir()
     out = tmp_path / "out"
     words = ["detect", tokens, pictures, "--out", out, "--noises", 1, "--format", "json,csv"]

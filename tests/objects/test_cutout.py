@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -161,6 +163,14 @@ def test_every_kind_of_picture_is_cut_out_and_brought_to_the_middle(name, image,
     if name not in ("grey16.png", "cmyk.jpg"):
         middle = np.asarray(thing.framed_image)[alpha.shape[0] // 2, alpha.shape[1] // 2]
         assert np.abs(middle.astype(int) - [*YELLOW, 255]).max() < 12
+
+
+def test_the_noise_of_a_jpeg_on_a_plain_ground_is_nothing_to_remove(tmp_path):
+    """Where an object of 64 pixels ends is hidden by it, so the object's box is not known; its ground is plain."""
+    example = Path(str(files("keyorbit"))) / "assets" / "examples" / "chair_2_00000" / "cond.png"
+    for quality in (50, 75, 95):
+        Image.open(example).convert("RGB").save(tmp_path / "a.jpg", quality=quality)
+        assert load_dataset(tmp_path / "a.jpg")[0].cut_out is None
 
 
 def test_what_is_known_is_kept_and_what_is_asked_for_is_done(objects, stable_diffusion, backend):

@@ -161,7 +161,8 @@ def detect_command(
         told = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
         table.add_row(detection.name, *told, readable(str(place)))
     console.print(table)
-    show_cut_outs(objects, backend.layout.num_views > 1, CUT_OUT_FILE)
+    several = backend.layout.num_views > 1
+    show_cut_outs(objects, several, CUT_OUT_FILE if several else "view_0.png")
     for detection in found:
         if (trust := detection.confidence) is not None:
             said = f"{detection.name}: {trust.words}"

@@ -26,7 +26,7 @@ from keyorbit.geometry.views import Layout, split_views
 from keyorbit.objects.background import Background
 from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out
 from keyorbit.objects.description import Description, Symmetry, read_description
-from keyorbit.objects.framing import Framing, cut, frame, is_transparent, object_is_known
+from keyorbit.objects.framing import Framing, cut, frame, has_no_background, is_transparent
 from keyorbit.objects.paths import left_out, mask_files, object_paths
 from keyorbit.objects.pictures import (
     LARGEST,
@@ -133,7 +133,7 @@ class ObjectViews:
             if self.background == "remove" and is_transparent(self.input_image):
                 return None
             known = self.views is not None or self.truth is not None
-            if self.background == "auto" and (known or object_is_known(self.input_image)):
+            if self.background == "auto" and (known or has_no_background(self.input_image)):
                 return None
         return cut_out(on_grey(self.input_image), self.mask, self.name, self.background == "remove")
 

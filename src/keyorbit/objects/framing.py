@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int16
 from numpy import ndarray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, find_objects, label
@@ -142,9 +142,12 @@ def cut(image: Image.Image, box: Box, ground: tuple[int, int, int] | None) -> Im
     return whole
 
 
-def object_is_known(image: Image.Image) -> bool:
-    """Whether a picture tells where its object is: by an alpha channel, or by a plain background."""
-    return _look(image) is not None
+def has_no_background(image: Image.Image) -> bool:
+    """Whether there is nothing behind a picture's object: it has an alpha channel that says so, or its border is plain.
+
+    A soft shadow or the noise of a JPEG on a plain ground may hide where the object ends, but is nothing to remove.
+    """
+    return is_transparent(image) or _plain_ground(_pixels(image, _factor(image))) is not None
 
 
 def is_transparent(image: Image.Image) -> bool:
@@ -187,18 +190,17 @@ def _located(image: Image.Image, name: str) -> tuple[Box, tuple[int, int, int] |
 
 def _look(image: Image.Image) -> _Found | None:
     """None for an opaque picture whose border has many colours, or whose object is not told from the background."""
-    factor = max(1, math.ceil(max(image.size) / _LOOKED))
+    factor = _factor(image)
     if has_alpha(image):
         alpha = np.asarray(image.convert("RGBA").getchannel("A").reduce(factor))
         mask = alpha > max(int(alpha.max()), _FAINT) // 2
         if alpha.min() < 128 and mask.mean() <= _WHOLE:
             return _Found(mask, factor, None)
-    pixels = np.asarray(image.convert("RGB").reduce(factor)).astype(np.int16)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    ground = np.median(border, axis=0).astype(np.int16)
-    least, middle, most = _DIFFERS
-    if (np.abs(border - ground).max(-1) <= least).mean() < _PLAIN:
+    pixels = _pixels(image, factor)
+    ground = _plain_ground(pixels)
+    if ground is None:
         return None
+    least, middle, most = _DIFFERS
     away = np.abs(pixels - ground).max(-1)
     if not (away > most).any():
         return None
@@ -207,6 +209,21 @@ def _look(image: Image.Image) -> _Found | None:
         return None
     red, green, blue = ground.tolist()
     return _Found(binary_fill_holes(away > middle), factor, (red, green, blue))
+
+
+def _factor(image: Image.Image) -> int:
+    return max(1, math.ceil(max(image.size) / _LOOKED))
+
+
+def _pixels(image: Image.Image, factor: int) -> Int16[ndarray, "height width 3"]:
+    return np.asarray(image.convert("RGB").reduce(factor)).astype(np.int16)
+
+
+def _plain_ground(pixels: Int16[ndarray, "height width 3"]) -> Int16[ndarray, "3"] | None:
+    """The border's colour, if nearly all of the border has it."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground: ndarray = np.median(border, axis=0).astype(np.int16)
+    return ground if (np.abs(border - ground).max(-1) <= _DIFFERS[0]).mean() >= _PLAIN else None
 
 
 def _box(mask: Bool[ndarray, "height width"]) -> Box:

@@ -63,5 +63,5 @@ def _files(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 if member.isfile() and (inside := tape.extractfile(member)):
                     yield member.name, inside
     else:
-        with bz2.open(path) as packed:
+        with bz2.BZ2File(path) as packed:
             yield path.name[:-4], packed

@@ -102,7 +102,8 @@ def _read(path: Path, where: str) -> MeshFile:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{where} has more than {LARGEST:,} bytes: simplify it")
         if kind in _GLTF:
-            parts = gltf_parts(path.read_bytes(), beside.get, where)
+            with np.errstate(all="ignore"):  # what overflows is found where it is checked
+                parts = gltf_parts(path.read_bytes(), beside.get, where)
         else:
             _check_numbering(path, where)
             parts = _other_parts(path, beside, where)

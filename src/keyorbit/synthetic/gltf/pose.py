@@ -130,10 +130,11 @@ def skinned(
             raise InputError(f"{arrays.where} has a skin of {len(own)} joints with {len(inverse)} matrices")
         own = own @ inverse[: len(own)].reshape(-1, 4, 4).transpose(0, 2, 1)
     sets = [i for i in range(len(attributes)) if f"JOINTS_{i}" in attributes and f"WEIGHTS_{i}" in attributes]
-    which = np.concatenate([attributes[f"JOINTS_{i}"] for i in sets], axis=1).astype(np.int64)
-    share = np.concatenate([attributes[f"WEIGHTS_{i}"] for i in sets], axis=1).astype(float)
-    if which.shape != share.shape or len(which) != len(vertices):
-        raise InputError(f"{arrays.where}: joints and weights of a skin are not one for each vertex")
+    told = [attributes[f"{kind}_{i}"] for kind in ("JOINTS", "WEIGHTS") for i in sets]
+    if any(value.shape != (len(vertices), 4) for value in told):
+        raise InputError(f"{arrays.where}: joints and weights of a skin are not four for each vertex")
+    which = np.concatenate(told[: len(sets)], axis=1).astype(np.int64)
+    share = np.concatenate(told[len(sets) :], axis=1).astype(float)
     which = np.where(share == 0, 0, which)  # exporters leave any number there
     if which.size and which.max() >= len(own):
         raise InputError(f"{arrays.where}: a vertex is moved by joint {which.max()}; there are {len(own)}, from 0 on")
