@@ -10,7 +10,7 @@ import keyorbit
 build = pytest.importorskip("hatchling.build")
 PACKAGE = Path(keyorbit.__file__).parent
 ROOT = PACKAGE.parents[1]
-KINDS = {".py", ".pyi", ".typed", ".json", ".safetensors", ".png", ".html", ".css", ".js", ".md"}
+KINDS = {".py", ".pyi", ".typed", ".json", ".safetensors", ".png", ".html", ".css", ".js", ".md", ".txt"}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path, monkeypatch):

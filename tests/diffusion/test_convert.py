@@ -49,7 +49,9 @@ def test_a_converted_model_is_the_same_one(folder, model_folder, tmp_path, comma
     out, words = tmp_path / "new", ["generate", tmp_path / "a.png", "--steps", 1, "--model"]
     from PIL import Image
 
-    Image.new("RGB", (16, 16), "red").save(tmp_path / "a.png")
+    picture = Image.new("RGB", (16, 16), "red")
+    picture.paste("white", (4, 4, 12, 12))
+    picture.save(tmp_path / "a.png")
     assert command(*words, folder, "--out", tmp_path / "none") == 2
     assert f"keyorbit convert {folder} NEW" in capsys.readouterr().err
     assert command("convert", folder, out) == 0

@@ -196,7 +196,7 @@ def test_files_and_pages(there, objects, tokens, tmp_path):
 def test_the_studio_of_the_app(there, tokens, objects, tmp_path, few_denoising_steps):
     studio, picture = Studio(there, tokens, tmp_path), objects[0].input_image
     errand = studio.visits.errand("me")
-    page, files, found = studio.detect(picture, tokens, errand, lambda share, words: None)
+    page, files, found = studio.detect(ObjectViews("picture", picture), tokens, errand, lambda share, words: None)
     assert "<section" in page
     assert len(files) == 3
     assert found.keypoints_3d.xyz.device.type == "cpu"

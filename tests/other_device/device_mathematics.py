@@ -231,6 +231,7 @@ RUN_BY = {
     "config.TrainConfig.reading": "test_training",
     "attention.capture_attention": "test_capture",
     "build.build_cache": "test_discovery_from_a_cache_on_disk",
+    "constellation.Reading.cpu": "test_detection",
     "detector.KeypointDetector": "test_detection",
     "disk.open_cache": "test_discovery_from_a_cache_on_disk",
     "discover.discover": "test_discovery",
@@ -245,7 +246,15 @@ RUN_BY = {
 # Public names that take tensors and are not run there, and why.
 NOT_RUN = {
     "dataset.ObjectViews.framed_image": "cuts a picture, which is no tensor",
-    "detector.Detection.input_square": "cuts a picture, which is no tensor",
+    "dataset.ObjectViews.shown_image": "cuts a picture, which is no tensor",
+    "found.Detection.input_square": "cuts a picture, which is no tensor",
+    **dict.fromkeys(
+        (
+            *("found.Detection.trusted", "found.Detection.withholding"),
+            *(f"confidence.Confidence.{name}" for name in ("color", "of_noise", "to_dict", "verdict", "words")),
+        ),
+        "of a detection, whose tensors are on the CPU",
+    ),
 }
 
 
