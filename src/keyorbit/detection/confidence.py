@@ -91,7 +91,7 @@ NOISE = "the picture is noise, of which the model makes an object that it knows"
 # Of the tiny model, where it has made the views.
 TINY = (
     "the tiny model was trained on a few procedural kinds only, and makes one of them of anything: for others take "
-    "published weights, such as --model zero123plus-v1.2"
+    "published weights, such as --model sudo-ai/zero123plus-v1.2"
 )
 # Why there may be none.
 NO_CONFIDENCE = (
