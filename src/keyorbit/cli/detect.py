@@ -133,7 +133,7 @@ def detect_command(
     if min_confidence is not None and (given is None or given.info.statistics is None):
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
     check_edges(edges or (), len(name or given or ()))
-    objects = [] if views else [thing for path in pictures for thing in load_all(path, background, masks)]
+    objects = [] if views else [thing for path in pictures for thing in load_all(path, background, masks, recentre)]
     on = use_device(device, deterministic)
     if given is None:
         backend = load_model(model or "tiny", on, dtype, unet, view_choice, compile)
@@ -142,9 +142,8 @@ def detect_command(
         backend, tokens = run_backend(given, model, on, dtype, unet, view_choice, compile), given
     if views and cameras:
         picture = pictures[0] if pictures else None
-        objects = [load_capture(views, cameras, backend.layout, backend.view_size, picture)]
-    wanted = cast(Background, background or "auto")
-    objects = [replace(thing, recentre=recentre, background=wanted) for thing in objects]
+        captured = load_capture(views, cameras, backend.layout, backend.view_size, picture)
+        objects = [replace(captured, recentre=recentre, background=cast(Background, background or "auto"))]
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
     with progress() as tick:

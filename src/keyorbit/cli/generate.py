@@ -1,6 +1,5 @@
 """``keyorbit generate``: a picture's views, as objects that the other commands read."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -94,8 +93,7 @@ def generate_command(
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, generate_objects, object_folders
 
-    read = [thing for path in pictures for thing in load_all(path, background, masks)]
-    things = [replace(thing, recentre=recentre) for thing in read]
+    things = [thing for path in pictures for thing in load_all(path, background, masks, recentre)]
     folders = object_folders(out, things, num)
     for folder in folders:
         check_output(folder, VIEWS, overwrite)

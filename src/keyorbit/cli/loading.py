@@ -54,9 +54,15 @@ def show_place(what: str, device: torch.device, precision: Precision | None = No
         bars.print(f"{what} on {device_words(device)}{words}", markup=False, highlight=False, soft_wrap=True)
 
 
-def load_all(path: Path, background: str | None = None, masks: Mapping[Path, Path] | None = None) -> list[ObjectViews]:
-    """Every object read now, so that a damaged file is found before any work is done, and an empty picture too."""
-    found = list(load_dataset(path, cast(Background, background or "auto"), masks or {}))
+def load_all(
+    path: Path, background: str | None = None, masks: Mapping[Path, Path] | None = None, recentre: bool = True
+) -> list[ObjectViews]:
+    """Every object read now, so that a damaged file is found before any work is done, and an empty picture too.
+
+    They are as commands use them: a copy with other fields would be cut out of its picture once more.
+    """
+    read = load_dataset(path, cast(Background, background or "auto"), masks or {})
+    found = [thing if recentre else replace(thing, recentre=False) for thing in read]
     for thing in found:
         check_seen(thing, str(path))
     return found

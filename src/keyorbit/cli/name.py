@@ -72,14 +72,14 @@ def name_command(
 
     from rich.table import Table
 
-    from keyorbit.cli.loading import load_tokens, run_backend, use_device
+    from keyorbit.cli.loading import run_backend, use_device
     from keyorbit.detection.naming import agreements, choose_names
     from keyorbit.diffusion.tokens import Tokens
     from keyorbit.output.page.report import read_run, run_objects
     from keyorbit.output.palette import keypoint_name
 
-    tokens = load_tokens(run)
-    objects = list(run_objects(read_run(run), data, limit))
+    about = read_run(run)
+    tokens, objects = about.tokens, list(run_objects(about, data, limit))
     backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice)
     with progress() as tick:
         read = agreements(backend, tokens, phrases, objects, lambda i, n: tick("objects", i, n, {}), force=force)
