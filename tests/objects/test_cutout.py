@@ -14,13 +14,13 @@ from PIL import Image
 
 from helpers.hostile import answer
 from keyorbit.app.uploads import Limits, open_mask
-from keyorbit.cli.loading import write_cut_outs
+from keyorbit.cli.loading import load_all, write_cut_outs
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.prepare import model_image
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
-from keyorbit.objects import removers
+from keyorbit.objects import dataset, removers
 from keyorbit.objects.cutout import cut_out
 from keyorbit.objects.dataset import ObjectViews, load_dataset, load_object
 from keyorbit.objects.matte import LARGEST, cut_by, cut_size
@@ -446,3 +446,15 @@ def test_wrong_masks_are_told_before_anything_is_written(run, tmp_path):
             assert not (tmp_path / "out").exists()
     said = answer("discover", "--cache", tmp_path, "--out", tmp_path / "out", "--mask", tmp_path / "black.png")
     assert "--mask cannot be chosen any more" in said.said
+
+
+@pytest.mark.parametrize("recentre", [True, False])
+def test_a_photograph_that_a_command_reads_is_cut_out_once(recentre, tmp_path, monkeypatch):
+    photograph().save(tmp_path / "a.png")
+    calls = []
+    monkeypatch.setattr(dataset, "cut_out", lambda *given: calls.append(given) or cut_out(*given))
+    thing = load_all(tmp_path / "a.png", recentre=recentre)[0]
+    assert thing.recentre == recentre
+    assert thing.shown_image().mode == "RGBA"
+    assert thing.framed_image is not None
+    assert len(calls) == 1
