@@ -12,7 +12,6 @@ import torch
 import keyorbit as ko
 from keyorbit.detection.detector import Detection
 from keyorbit.diffusion.backends.base import Backend
-from keyorbit.diffusion.backends.text import encode_phrases
 from keyorbit.discovery.initial import untrained
 from keyorbit.objects.dataset import Objects
 
@@ -122,6 +121,5 @@ def distance_of_same(kind: str, found: Sequence[Detection], objects: Objects) ->
 @torch.no_grad()
 def phrase_tokens(backend: Backend, kind: str, config: ko.DiscoverConfig | None = None) -> ko.Tokens:
     """The phrases of a kind as tokens; they have no constellation and are read one by one."""
-    parts, tokens = backend.parts, untrained(backend, config or ko.DiscoverConfig())
-    rows = encode_phrases(parts.tokenizer, parts.text_encoder, PHRASES[kind])
-    return ko.Tokens(rows.float().cpu(), tokens.info)
+    tokens = untrained(backend, config or ko.DiscoverConfig())
+    return ko.Tokens(ko.Tokens.from_phrases(backend, PHRASES[kind]).embedding, tokens.info)

@@ -7,7 +7,6 @@ parts are used, never its landmarks.
 """
 
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from keyorbit.detection.words import PLACES
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import object_surface, seen_places
 from keyorbit.synthetic.samples import SampleSpec, in_parallel, scene_of
@@ -25,16 +25,7 @@ from keyorbit.synthetic.shapes import rotation_about
 from tiny_model.training_data import Made, made_once, recipe_of
 
 NOTHING = 255
-_AXES = (("front", "rear"), ("left", "right"), ("upper", "lower"))
-# What is said of a place, by the sides on the three axes (-1, 0, 1; the last one changes fastest), and of the middle.
-_PLACES = (
-    *(
-        " ".join(_AXES[axis][0 if side > 0 else 1] for axis, side in enumerate(sides) if side)
-        for sides in product((-1, 0, 1), repeat=3)
-    ),
-    "middle",
-)
-_MIDDLE = len(_PLACES) - 1
+_MIDDLE = len(PLACES) - 1
 # Shares of phrases about the whole object, about the middle of something, and of those that say what the part is of.
 _SHARES = (0.1, 0.2, 0.5)
 _REACH = 0.04  # how far from the utmost place, in object sizes, a phrase is e times less true
@@ -79,7 +70,7 @@ class Places:
 
     def phrases(self) -> list[str]:
         """All that :func:`draw_phrases` can say, in the order of :attr:`Phrases.number`."""
-        return [f"{place} {name}".lstrip() for name in self.names for place in _PLACES]
+        return [f"{place} {name}".lstrip() for name in self.names for place in PLACES]
 
 
 @dataclass(frozen=True)
@@ -201,7 +192,7 @@ def draw_phrases(places: Places, items: Int[Tensor, " item"], count: int, genera
     name = torch.where(whole, places.wholes[items][:, None], torch.where(of_noun, part[..., 1], part[..., 0]))
     place = torch.where(middle, _MIDDLE, 9 * (sides[..., 0] + 1) + 3 * (sides[..., 1] + 1) + sides[..., 2] + 1)
     about = torch.where(whole, NOTHING, which).to(torch.uint8)
-    return Phrases(len(_PLACES) * name + place, about, middle, target)
+    return Phrases(len(PLACES) * name + place, about, middle, target)
 
 
 def grounding_loss(

@@ -130,11 +130,11 @@ def test_turns_that_look_alike_are_the_same_place_and_others_are_not(real):
 
 
 def test_phrases_are_those_that_training_can_draw(benchmark_script):
-    from tiny_model.grounding import _PLACES
+    from keyorbit.detection.words import PLACES
 
     for kind, phrases in benchmark_script("phrases").PHRASES.items():
         parts = {part.name for seed in range(12) for part in make_object(kind, seed).parts}
-        possible = {f"{place} {part}".lstrip() for place in _PLACES for part in parts}
+        possible = {f"{place} {part}".lstrip() for place in PLACES for part in parts}
         assert len(set(phrases)) == 16
         names = benchmark_script("phrases").same_names(kind)
         assert set(names) <= set(phrases)

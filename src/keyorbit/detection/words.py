@@ -7,6 +7,15 @@ from keyorbit.errors import one_of
 
 KINDS = ("aeroplane", "animal", "car", "chair", "lamp", "mug", "person", "table")
 _AXES = (("front", "rear"), ("left", "right"), ("upper", "lower"))
+# What is said of a place on a part, by the sides on the three axes (-1, 0, 1; the last one changes fastest), and of its
+# middle. The tiny model was trained on these words in this order, and its recipe counts on their numbers.
+PLACES = (
+    *(
+        " ".join(_AXES[axis][0 if side > 0 else 1] for axis, side in enumerate(sides) if side)
+        for sides in product((-1, 0, 1), repeat=3)
+    ),
+    "middle",
+)
 
 
 def kind_phrases(kind: str) -> tuple[str, ...]:
@@ -19,5 +28,4 @@ def kind_phrases(kind: str) -> tuple[str, ...]:
     """
     one_of("kind", kind, KINDS)
     parts = (files("keyorbit") / "assets" / "words" / f"{kind}.txt").read_text(encoding="utf-8").split("\n")
-    sides = [" ".join(word for word in words if word) for words in product(*(("", *axis) for axis in _AXES))]
-    return tuple(f"{place} {part}".strip() for part in parts if part for place in (*sides, "middle"))
+    return tuple(f"{place} {part}".lstrip() for part in parts if part for place in PLACES)
