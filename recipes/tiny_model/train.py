@@ -42,7 +42,7 @@ from tiny_model.preflight import check
 from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
 from tiny_model.training_data import (
     AGAIN,
-    Heading,
+    Meshes,
     Rendered,
     Stock,
     encode_training_set,
@@ -147,6 +147,7 @@ def _train(
     check_output(folder, MODEL, overwrite=True)
     out.mkdir(parents=True, exist_ok=True)
     data, meshes = _pictures(config, out, model.view_size)
+    shown = meshes.shown if meshes is not None else []
     parts = make_tiny(model, config.seed)
     if init is not None:
         init_from(parts, init)
@@ -161,7 +162,7 @@ def _train(
     if done:
         encoded = encode_training_set(data, backend, out / "encoded.safetensors").to(accelerator.device)
         specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
-        stock = Stock(config.categories, config.objects, accelerator.device, len(meshes), config.meshes.share)
+        stock = Stock(config.categories, config.objects, accelerator.device, len(shown), config.meshes.share)
         vision = None
         if config.vision.optimise.steps:
             looks = out / LOOKS
@@ -172,7 +173,7 @@ def _train(
                 stock,
                 encoded,
                 specs,
-                meshes,
+                shown,
                 backend,
                 looks,
                 config.workers,
@@ -180,7 +181,9 @@ def _train(
             done = train_vision(vision, config.seed, out, accelerator, until, config.compiled)
         if done:
             places = render_places(specs, config.workers, out / PLACES)
-            places = places.with_unnamed(len(meshes)).to(accelerator.device)
+            if meshes is not None:
+                places = places.with_meshes(meshes.position, meshes.on, [kind for kind, _ in meshes.shown])
+            places = places.to(accelerator.device)
             fixed = config.compiled or accelerator.device.type != "cpu"
             task = DenoisingTask(config.denoising, stock, encoded, places, vision, backend, fixed)
             watch = _watch(config, backend, out)
@@ -191,17 +194,17 @@ def _train(
     return done
 
 
-def _pictures(config: TrainTinyConfig, out: Path, size: int) -> tuple[Rendered, list[Heading]]:
-    """The pictures of all training objects, and what the meshes among them show; those stand behind the others."""
+def _pictures(config: TrainTinyConfig, out: Path, size: int) -> tuple[Rendered, Meshes | None]:
+    """The pictures of all training objects, and the meshes among them; those stand behind the others."""
     data = render_training_set(
         config.categories, config.objects, config.seed, size, config.workers, out / DATA, config.variety
     )
     if specs := config.meshes.specs(config.seed, size):
         render_meshes(specs, config.workers, out / MESHES)
     if not (out / MESHES).is_file():
-        return data, []
-    pictures, shown = load_meshes(out / MESHES)  # rendered here, or carried here
-    return together(data, pictures), shown
+        return data, None
+    meshes = load_meshes(out / MESHES)  # rendered here, or carried here
+    return together(data, meshes.pictures), meshes
 
 
 def render_all(config: TrainTinyConfig, out: Path, size: int) -> list[Path]:
