@@ -1,5 +1,6 @@
 """The UNet's stage of the tiny model's recipe: it learns to denoise six views at once, and where words are true."""
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from tiny_model.training_data import AGAIN, Encoded, Stock, VisionInput
 from tiny_model.vision import Lesson, VisionTask
 
 _CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
+# Of the time that is to be filled, with the rate at its full height: the first steps take longer than the last fifth's.
+_FULL_RATE = 0.77
 _INPUT_SHARE = 0.15  # of the grounding loss's weight for the input picture: its one view has thrice the grid's noise
 
 
@@ -235,10 +238,13 @@ def train_denoising(
     until: float,
     watch: Watch,
     compiled: bool = False,
+    fill: bool = False,
 ) -> bool:
     """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding.
 
     Args:
+        fill: do as many steps as there is time for until ``until``, the last fifth of them with the rate falling; how
+            long a step takes need not be known. A run that is resumed goes on at the full rate first.
         watch: as in :func:`~keyorbit.training.optimise.optimise`; the models are in evaluation mode then.
         compiled: see :func:`~tiny_model.compiling.maybe_compiled`; the task is ``fixed`` then.
 
@@ -261,11 +267,21 @@ def train_denoising(
             module.train()
         return write
 
+    done = 0
+
     def loss_of(draw: Draw) -> dict[str, Tensor]:
+        nonlocal done
+        done = draw.step + 1
         return loss(task.draw(draw))
 
     with learning(modules), task.reader:
         stage = Stage("unet", out, seed, until=until, watched=("probe",), again=AGAIN)
+        if fill:
+            now = time.monotonic()
+            optimise(replace(stage, until=now + _FULL_RATE * (until - now)), modules, loss_of, plan, accelerator, look)
+            for module in modules.values():
+                module.requires_grad_(True).train()
+            plan = replace(plan, steps=round(done / (1 - plan.cooldown)))
         return optimise(stage, modules, loss_of, plan, accelerator, look)
 
 

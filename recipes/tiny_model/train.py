@@ -115,12 +115,14 @@ def train(
     init: Path | None = None,
     minutes: float | None = None,
     accelerator: Accelerator | None = None,
+    fill: bool = False,
 ) -> bool:
     """All stages; the averaged model of the last step done is written to ``folder``. Call it again to resume.
 
     Args:
         init: a model folder whose weights of the same name and shape are the start, instead of random ones.
         minutes: stop in time, saved; the objects are rendered whole all the same.
+        fill: the UNet takes as many steps as there is time for, see :func:`~tiny_model.denoising.train_denoising`.
 
     Returns:
         Whether the plan is done.
@@ -130,7 +132,7 @@ def train(
             message says which checkpoint was kept.
     """
     with in_use(out):
-        return _train(config, out, folder, model or TinyConfig(), init, minutes, accelerator)
+        return _train(config, out, folder, model or TinyConfig(), init, minutes, accelerator, fill)
 
 
 def _train(
@@ -141,6 +143,7 @@ def _train(
     init: Path | None,
     minutes: float | None,
     accelerator: Accelerator | None,
+    fill: bool,
 ) -> bool:
     until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
@@ -187,7 +190,7 @@ def _train(
             fixed = config.compiled or accelerator.device.type != "cpu"
             task = DenoisingTask(config.denoising, stock, encoded, places, vision, backend, fixed)
             watch = _watch(config, backend, out)
-            done = train_denoising(task, config.seed, out, accelerator, until, watch, config.compiled)
+            done = train_denoising(task, config.seed, out, accelerator, until, watch, config.compiled, fill)
         with replaced_folder(folder, MODEL, overwrite=True) as partial:
             save_folder(parts, partial, model.view_size)
         log.info("the model is in %s", folder)
@@ -341,6 +344,9 @@ def main(
         bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
     ] = TinyConfig.fine_attention,
     minutes: Annotated[float | None, typer.Option(help="Stop in time; run the same command to go on.")] = None,
+    fill: Annotated[
+        bool, typer.Option(help="As many of the UNet's steps as --minutes allow; the rate falls in the last fifth.")
+    ] = False,
     probe_every: Annotated[
         int, typer.Option(help="UNet steps between two probes, which take minutes on a CPU.")
     ] = 1000,
@@ -413,6 +419,8 @@ def main(
     # Which files a run makes if they are not there.
     files = [DATA, PLACES, *([MESHES] if meshes else []), *([LOOKS] if vision_steps else [])]
     check(out, files, device, init, meshes)
+    if fill and minutes is None:
+        raise InputError("--fill needs --minutes: the time that is to be filled")
     if only_check:
         sys.stdout.write("Nothing is missing.\n")
         return
@@ -428,7 +436,7 @@ def main(
     with in_use(out):
         note_config(out / "log.jsonl", config)
         folder = folder or out / "model"
-        train(config, out, folder, model, init, minutes=minutes, accelerator=accelerator)
+        train(config, out, folder, model, init, minutes=minutes, accelerator=accelerator, fill=fill)
         if back is not None:
             pack("model", [path for path in (folder, out / "log.jsonl") if path.exists()], back)
 
