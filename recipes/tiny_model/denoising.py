@@ -1,6 +1,7 @@
 """The UNet's stage of the tiny model's recipe: it learns to denoise six views at once, and where words are true."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -274,15 +275,28 @@ def train_denoising(
         done = draw.step + 1
         return loss(task.draw(draw))
 
-    with learning(modules), task.reader:
+    def run(plan: OptimiseConfig, until: float) -> bool:
         stage = Stage("unet", out, seed, until=until, watched=("probe",), again=AGAIN)
-        if fill:
-            now = time.monotonic()
-            optimise(replace(stage, until=now + _FULL_RATE * (until - now)), modules, loss_of, plan, accelerator, look)
-            for module in modules.values():
-                module.requires_grad_(True).train()
-            plan = replace(plan, steps=round(done / (1 - plan.cooldown)))
-        return optimise(stage, modules, loss_of, plan, accelerator, look)
+        with learning(modules):
+            return optimise(stage, modules, loss_of, plan, accelerator, look)
+
+    with task.reader:
+        return filled(run, plan, until, lambda: done) if fill else run(plan, until)
+
+
+def filled(
+    run: Callable[[OptimiseConfig, float], bool], plan: OptimiseConfig, until: float, done: Callable[[], int]
+) -> bool:
+    """Run with the rate at its full height, then as many steps more as its fall takes.
+
+    Args:
+        run: runs a plan until a time, from where it was.
+        plan: with more steps than there is time for.
+        done: how many steps are done.
+    """
+    now = time.monotonic()
+    run(plan, now + _FULL_RATE * (until - now))
+    return run(replace(plan, steps=round(done() / (1 - plan.cooldown))), until)
 
 
 def _once(texts: Texts, numbers: Int[Tensor, " item"], trimmed: bool) -> Said:
