@@ -17,7 +17,7 @@ from keyorbit.synthetic.choices import AUTO_UP, UPS, Degrees, Elevation, Objects
 from keyorbit.values import check_value
 
 if TYPE_CHECKING:
-    from keyorbit.synthetic.mesh_objects import Rendered
+    from keyorbit.synthetic.meshes.objects import Rendered
 
 
 def dataset_make(
@@ -80,8 +80,8 @@ def dataset_render(
     if landmarks is not None:
         text_of(landmarks)
 
-    from keyorbit.synthetic.mesh_objects import MeshView, render_meshes, write_mesh
-    from keyorbit.synthetic.mesh_plan import planned
+    from keyorbit.synthetic.meshes.objects import MeshView, render_meshes, write_mesh
+    from keyorbit.synthetic.meshes.plan import planned
 
     view = MeshView(size, elevation, azimuth)
     jobs = planned(found, folders, view, up, landmarks)

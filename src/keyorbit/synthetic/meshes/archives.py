@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.gltf.budget import LARGEST
+from keyorbit.synthetic.meshes.gltf.budget import LARGEST
 
 ARCHIVES = (".zip", ".tar.gz", ".tar.bz2", ".bz2")
 _CHUNK = 2**24

@@ -23,8 +23,8 @@ from keyorbit.storage.content import json_of
 from keyorbit.storage.outputs import OBJECT, check_output
 from keyorbit.synthetic.choices import AUTO_UP, Degrees, Elevation, Side
 from keyorbit.synthetic.grids import LAYOUT, check_rendering, grid_of
-from keyorbit.synthetic.mesh_landmarks import LandmarkFiles, Landmarks
-from keyorbit.synthetic.mesh_surface import Upright, load_mesh
+from keyorbit.synthetic.meshes.landmarks import LandmarkFiles, Landmarks
+from keyorbit.synthetic.meshes.surface import Upright, load_mesh
 from keyorbit.synthetic.render import composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, in_parallel
 from keyorbit.synthetic.shapes import rotation_about
@@ -119,7 +119,7 @@ def render_mesh(
 ) -> Rendered:
     """Render a mesh file as an object folder: the input view and the six Zero123++ v1.2 views.
 
-    Landmarks in a file beside it (see :class:`keyorbit.synthetic.mesh_landmarks.LandmarkFiles`) become the object's.
+    Landmarks in a file beside it (see :class:`keyorbit.synthetic.meshes.landmarks.LandmarkFiles`) become the object's.
 
     Args:
         mesh: the file.

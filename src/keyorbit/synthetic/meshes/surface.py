@@ -9,11 +9,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from keyorbit.synthetic.choices import AUTO_UP
-from keyorbit.synthetic.materials import face_colours
-from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
-from keyorbit.synthetic.parts import Part, joined
+from keyorbit.synthetic.meshes.files import fit_sphere, read_mesh
+from keyorbit.synthetic.meshes.materials import face_colours
+from keyorbit.synthetic.meshes.parts import Part, joined
+from keyorbit.synthetic.meshes.upright import upward_axis, upward_evidence
 from keyorbit.synthetic.render import Surface
-from keyorbit.synthetic.upright import upward_axis, upward_evidence
 
 # Of a mesh whose file says nothing of its colour: dark enough that no side of it, lit or not, looks like the ground.
 PLAIN = 0.25
@@ -67,7 +67,7 @@ def load_mesh(path: Path, up: str = AUTO_UP) -> Upright:
             judged by its shape.
 
     Raises:
-        InputError: as :func:`keyorbit.synthetic.mesh_files.read_mesh`, or the mesh has no extent.
+        InputError: as :func:`keyorbit.synthetic.meshes.files.read_mesh`, or the mesh has no extent.
     """
     import trimesh
 
