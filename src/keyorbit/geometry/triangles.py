@@ -28,7 +28,7 @@ class OnTriangles:
 
 
 def nearest_on_triangles(corners: Float[ndarray, "face 3 3"], points: Float[ndarray, "point 3"]) -> OnTriangles:
-    """Find the point of a mesh that is nearest to each of the given ones, exactly; of several the one of the first face.
+    """Find the point of a mesh that is nearest to each of the given ones; of several, that of the first face.
 
     Faces without area count as the lines or points that they are.
 

@@ -42,6 +42,7 @@ class Upright:
         rotation: from the file's axes to the world's.
         centre: of the mesh, in the world's axes and the file's unit.
         scale: from the file's unit to the world's.
+        parts: of the file, in its own axes and colours.
     """
 
     surface: Surface
@@ -51,6 +52,7 @@ class Upright:
     rotation: Float[ndarray, "3 3"]
     centre: Float[ndarray, "3"]
     scale: float
+    parts: Sequence[Part]
 
     def placed(self, points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
         """Return points in the file's axes as points in the world."""
@@ -84,7 +86,7 @@ def load_mesh(path: Path, up: str = AUTO_UP) -> Upright:
     centre, scale = fit_sphere(turned, str(path))
     mesh = trimesh.Trimesh((turned - centre) * scale, faces, process=False)
     surface = Surface(mesh, face_colours(look), look=look)
-    return Upright(surface, axis, judged, plain, rotation, centre, scale)
+    return Upright(surface, axis, judged, plain, rotation, centre, scale, told.parts)
 
 
 def _says_no_colour(parts: Sequence[Part]) -> bool:
