@@ -3,7 +3,8 @@
 Each keypoint is moved to the nearest point of the mesh.
 
 ``keypointnet.json``: the form of KeypointNet's annotations (You et al. 2020,
-https://github.com/qq456cvb/KeypointNet), a list of one model. ``mesh.glb``: the mesh in grey, and a sphere at each keypoint.
+https://github.com/qq456cvb/KeypointNet), a list of one model. ``mesh.glb``: the mesh in grey, and a sphere at each
+keypoint.
 """
 
 from collections.abc import Sequence

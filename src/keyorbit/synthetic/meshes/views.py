@@ -1,5 +1,6 @@
 """Mesh files as objects in memory: what an object folder of theirs would hold, and the mesh itself."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ from keyorbit.synthetic.meshes.parts import Part, joined
 from keyorbit.synthetic.meshes.plan import planned
 from keyorbit.values import from_values
 
+log = logging.getLogger(__name__)
 # How data sets of ShapeNet's models keep them: KIND/MODEL/models/model_normalized.obj.
 _SHAPENET = "models"
 
@@ -38,6 +40,7 @@ def load_meshes(
     up: str = AUTO_UP,
     size: int = MESH_SIDE,
     landmarks: Path | None = None,
+    landmarked: bool = False,
 ) -> ObjectDataset:
     """Read mesh files as objects, each rendered on access as ``keyorbit dataset render`` would do it.
 
@@ -50,6 +53,7 @@ def load_meshes(
         landmarks: file of landmarks. Default None: what lies beside each mesh
             (:class:`keyorbit.synthetic.meshes.landmarks.LandmarkFiles`). All meshes get the same ones, and know those
             that their files tell.
+        landmarked: leave out, with a warning, meshes without landmarks, if others have some. Default False.
 
     Raises:
         InputError: there are no meshes, or a file of landmarks is damaged; and on access, as
@@ -58,14 +62,29 @@ def load_meshes(
     found = mesh_paths([Path(one) for one in ([given] if isinstance(given, str | Path) else given)])
     names = mesh_names(found)
     jobs = planned(found, [Path(name) for name in names], MeshView(size), up, landmarks)
+    if landmarked and any(job.landmarks for job in jobs):
+        bare = [name for name, job in zip(names, jobs, strict=True) if job.landmarks is None]
+        if bare:
+            log.warning("no landmarks are known of %s%s: left out", bare[0], _others(bare))
+        names = [name for name in names if name not in bare]
+        jobs = [job for job in jobs if job.landmarks is not None]
     told = with_common_names([job.landmarks for job in jobs])
     jobs = [replace(job, landmarks=one) for job, one in zip(jobs, told, strict=True)]
+    for axis in sorted({job.up for job in jobs if job.judged}):
+        which = [job.mesh.name for job in jobs if job.judged and job.up == axis]
+        log.warning("judged by the shape, %s is up in %s%s", axis, which[0], _others(which))
     around = zero123plus_cameras("v1.2") if cameras is None else cameras
     return ObjectDataset(len(jobs), lambda i: _object(jobs[i], names[i], around))
 
 
+def _others(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if names[1:] else ""
+
+
 def _object(job: MeshJob, name: str, cameras: Cameras) -> ObjectViews:
     drawn = draw_mesh(job, cameras)
+    if drawn.upright.judged:
+        log.warning("judged by the shape, %s is up in %s", drawn.upright.up, job.mesh.name)
     meta = {"format": FORMAT, "layout": [len(drawn.views), 1], **drawn.meta}
     told = from_values(Description, meta, str(job.mesh), others=True)
     pairs = [to_tensor(Image.fromarray(view)) for view in drawn.views]
