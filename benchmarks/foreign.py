@@ -23,7 +23,7 @@ import keyorbit as ko
 from keyorbit.evaluation.evaluate import SEEN
 from keyorbit.objects.pictures import to_uint8
 from keyorbit.output.palette import palette, rgb
-from keyorbit.synthetic.mesh_objects import render_mesh
+from keyorbit.synthetic.meshes.objects import render_mesh
 from keyorbit.synthetic.shapes import rotation_about
 
 SIZE, DOT, NEAR = 128, 3, 0.1

@@ -36,8 +36,8 @@ from keyorbit.objects.dataset import Truth, write_object
 from keyorbit.objects.description import Symmetry
 from keyorbit.objects.pictures import GREY
 from keyorbit.synthetic.grids import LAYOUT, grid_of
-from keyorbit.synthetic.mesh_objects import WHITE
-from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.meshes.objects import WHITE
+from keyorbit.synthetic.meshes.surface import load_mesh
 from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, Sample
 from keyorbit.synthetic.shapes import rotation_about

@@ -12,9 +12,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keyorbit.synthetic.mesh_files import read_mesh
-from keyorbit.synthetic.parts import joined
-from keyorbit.synthetic.upright import upward_axis, upward_evidence
+from keyorbit.synthetic.meshes.files import read_mesh
+from keyorbit.synthetic.meshes.parts import joined
+from keyorbit.synthetic.meshes.upright import upward_axis, upward_evidence
 
 # Axes of the file that the turned one has: y up as it is, z up with the front along −y, and along x.
 TURNS = {

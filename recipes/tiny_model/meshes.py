@@ -24,8 +24,8 @@ from numpy import ndarray
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
-from keyorbit.synthetic.mesh_files import fit_sphere
-from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.meshes.files import fit_sphere
+from keyorbit.synthetic.meshes.surface import load_mesh
 from keyorbit.synthetic.render import Light, Surface, render, seen_places
 from keyorbit.synthetic.samples import INPUT_ELEVATION_DEG
 from keyorbit.synthetic.shapes import rotation_about
@@ -166,7 +166,7 @@ def see_mesh(spec: MeshSpec) -> Seen:
     """Render a mesh: drawn are its heading and elevation, its proportions, colours, light and background.
 
     Raises:
-        InputError: as :func:`keyorbit.synthetic.mesh_surface.load_mesh`.
+        InputError: as :func:`keyorbit.synthetic.meshes.surface.load_mesh`.
     """
     azimuth, rng = _drawn(spec)
     drawn = float(rng.uniform(*INPUT_ELEVATION_DEG))

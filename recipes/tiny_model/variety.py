@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from keyorbit.objects.pictures import GREY
-from keyorbit.synthetic.materials import Appearance, Material, linear_to_srgb
+from keyorbit.synthetic.meshes.materials import Appearance, Material, linear_to_srgb
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.render import Light, Surface
 

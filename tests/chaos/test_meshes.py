@@ -13,7 +13,7 @@ from PIL import Image
 from helpers.damage import damaged, damages
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
-from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.meshes.surface import load_mesh
 from keyorbit.synthetic.render import render
 
 CAMERA = orbit_cameras([0.0], [20.0])

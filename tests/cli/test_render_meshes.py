@@ -8,8 +8,8 @@ import trimesh
 from helpers.hostile import answer
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import mesh_names, mesh_paths
-from keyorbit.synthetic.mesh_objects import MeshView, render_meshes
-from keyorbit.synthetic.mesh_plan import planned
+from keyorbit.synthetic.meshes.objects import MeshView, render_meshes
+from keyorbit.synthetic.meshes.plan import planned
 
 
 @pytest.fixture

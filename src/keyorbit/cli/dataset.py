@@ -13,11 +13,22 @@ from keyorbit.objects.paths import mesh_names, mesh_paths, object_paths
 from keyorbit.storage.content import text_of
 from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import OBJECT, check_output
-from keyorbit.synthetic.choices import AUTO_UP, UPS, Degrees, Elevation, Objects, ObjectSeed, Shard, Side, Workers
+from keyorbit.synthetic.choices import (
+    AUTO_UP,
+    MESH_SIDE,
+    UPS,
+    Degrees,
+    Elevation,
+    Objects,
+    ObjectSeed,
+    Shard,
+    Side,
+    Workers,
+)
 from keyorbit.values import check_value
 
 if TYPE_CHECKING:
-    from keyorbit.synthetic.mesh_objects import Rendered
+    from keyorbit.synthetic.meshes.objects import Rendered
 
 
 def dataset_make(
@@ -54,7 +65,7 @@ def dataset_make(
 def dataset_render(
     meshes: Annotated[list[Path], typer.Argument(help="Mesh files (GLB, glTF, OBJ, PLY, STL …), or folders of such.")],
     out: Annotated[Path, typer.Option(help="The object folder to write; for several, that of their folders.")],
-    size: Annotated[int, typer.Option(help="Pixels a view."), Side] = 320,
+    size: Annotated[int, typer.Option(help="Pixels a view."), Side] = MESH_SIDE,
     elevation: Annotated[float, typer.Option(help="Of the input view, degrees."), Elevation] = 20.0,
     azimuth: Annotated[float, typer.Option(help="Of the input view, degrees."), Degrees] = 0.0,
     up: Annotated[
@@ -80,8 +91,8 @@ def dataset_render(
     if landmarks is not None:
         text_of(landmarks)
 
-    from keyorbit.synthetic.mesh_objects import MeshView, render_meshes, write_mesh
-    from keyorbit.synthetic.mesh_plan import planned
+    from keyorbit.synthetic.meshes.objects import MeshView, render_meshes, write_mesh
+    from keyorbit.synthetic.meshes.plan import planned
 
     view = MeshView(size, elevation, azimuth)
     jobs = planned(found, folders, view, up, landmarks)

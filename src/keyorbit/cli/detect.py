@@ -20,8 +20,10 @@ from keyorbit.cli.options import (
     RecentreOption,
     RigOption,
     UnetOption,
+    UpOption,
     check_model_options,
     checked_masks,
+    given_meshes,
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
@@ -41,6 +43,7 @@ from keyorbit.output.choices import (
 )
 from keyorbit.storage.folder_names import readable
 from keyorbit.storage.outputs import check_output
+from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.values import Amount, Count, Seed, Share
 
 
@@ -50,7 +53,8 @@ def detect_command(
     ],
     out: Annotated[Path, typer.Option(help="Where the results go.")],
     pictures: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures, object folders or dataset folders.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Pictures, object folders, dataset folders or meshes.", show_default=False),
     ] = None,
     name: Annotated[
         list[str] | None,
@@ -83,6 +87,7 @@ def detect_command(
     recentre: RecentreOption = True,
     seed: Annotated[int, typer.Option(), Seed] = 0,
     batch: BatchOption = None,
+    up: UpOption = AUTO_UP,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
     force: ForceOption = False,
@@ -96,6 +101,7 @@ def detect_command(
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
 
     With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
+    Meshes (GLB, OBJ, PLY, STL …) are rendered, and keypoints also put on their surfaces.
     With --name there is no run: keypoints are what the model's text encoder makes of the words.
     """
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
@@ -112,13 +118,24 @@ def detect_command(
         tokens_file(run)
     elif (run / "run.json").is_file() or run.suffix == ".safetensors":
         raise InputError(f"{run} is a run, and --name gives keypoints in words instead of a run's: leave one out")
+    pictures, meshes = given_meshes(pictures, mask, up)
+    if views and meshes:
+        raise InputError(f"--views gives the views, and {meshes[0]} is a mesh: leave one out")
     masks = checked_masks(pictures, background, mask)
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
     from rich.table import Table
 
-    from keyorbit.cli.loading import load_all, load_model, load_tokens, run_backend, show_cut_outs, use_device
+    from keyorbit.cli.loading import (
+        load_all,
+        load_all_meshes,
+        load_model,
+        load_tokens,
+        run_backend,
+        show_cut_outs,
+        use_device,
+    )
     from keyorbit.cli.tables import input_line
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
@@ -144,6 +161,7 @@ def detect_command(
         picture = pictures[0] if pictures else None
         captured = load_capture(views, cameras, backend.layout, backend.view_size, picture)
         objects = [replace(captured, recentre=recentre, background=cast(Background, background or "auto"))]
+    objects += load_all_meshes(meshes, backend.cameras, up, recentre)
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
     with progress() as tick:

@@ -17,7 +17,9 @@ from keyorbit.cli.options import (
     RigOption,
     RunArgument,
     UnetOption,
+    UpOption,
     check_model_options,
+    given_meshes,
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
@@ -27,6 +29,7 @@ from keyorbit.objects.description import Symmetry
 from keyorbit.objects.paths import object_paths
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.outputs import check_file
+from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.values import Count, check_value
 
 # What a file of scores begins with.
@@ -35,7 +38,7 @@ SCORES_MARK = '"discovered": {'
 
 def evaluate_command(
     run: RunArgument,
-    data: Annotated[Path, typer.Argument(help="A dataset folder with ground truth.")],
+    data: Annotated[Path, typer.Argument(help="A dataset folder with ground truth, or meshes with landmarks.")],
     fit: Annotated[
         Path | None,
         typer.Option(help="Objects on which landmark weights are fitted; default half of DATA for the other."),
@@ -59,6 +62,7 @@ def evaluate_command(
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    up: UpOption = AUTO_UP,
     batch: BatchOption = None,
     compile: CompileOption = False,
     force: ForceOption = False,
@@ -75,15 +79,17 @@ def evaluate_command(
     tokens_file(run)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
     turns = _symmetry(symmetry)
-    for folder in (data, fit, moved):
-        if folder is not None:
-            check_dataset(dataset, folder)
-            if dataset == "keyorbit":
-                object_paths(folder)
+    places = [folder for folder in (data, fit, moved) if folder is not None]
+    meshes = [folder for folder in places if dataset == "keyorbit" and given_meshes([folder], None, up)[1]]
+    for folder in (folder for folder in places if folder not in meshes):
+        check_dataset(dataset, folder)
+        if dataset == "keyorbit":
+            object_paths(folder)
 
-    from keyorbit.cli.loading import load_tokens, run_backend, use_device, without_views
+    from keyorbit.cli.loading import load_tokens, run_backend, true_meshes, use_device, without_views
     from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
     from keyorbit.detection.detector import KeypointDetector
+    from keyorbit.diffusion.backends.base import Backend
     from keyorbit.discovery.config import config_from_settings
     from keyorbit.discovery.initial import untrained
     from keyorbit.evaluation.evaluate import Evaluation, detect_each, evaluate
@@ -93,13 +99,22 @@ def evaluate_command(
 
     tokens = load_tokens(run)
 
+    def on_model() -> Backend:
+        return run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
+
+    # Meshes are rendered at its cameras; other objects are read, and refused, before it is loaded.
+    backend = on_model() if meshes else None
+
     def load(folder: Path | None, part: str) -> list[ObjectViews]:
-        things = [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
+        if folder in meshes and backend is not None:
+            things = true_meshes(folder, backend.cameras, up, limit)
+        else:
+            things = [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
         return things if turns is None else [replace(thing, symmetry=turns) for thing in things]
 
     objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
     check_landmarks([*objects, *fit_objects, *moved_objects])
-    backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
+    backend = backend or on_model()
     seen, seen_moved = (without_views(things) if generate else things for things in (objects, moved_objects))
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:

@@ -26,6 +26,7 @@ from keyorbit.diffusion.paths import tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
+from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.background import Background
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.emptiness import check_seen
@@ -66,6 +67,24 @@ def load_all(
     for thing in found:
         check_seen(thing, str(path))
     return found
+
+
+def load_all_meshes(
+    paths: Sequence[Path], cameras: Cameras | None, up: str, recentre: bool = True
+) -> list[ObjectViews]:
+    """Every mesh rendered now, at a model's cameras; without some, at those of Zero123++ v1.2."""
+    if not paths:
+        return []
+    from keyorbit.synthetic.meshes.views import load_meshes
+
+    return [replace(thing, recentre=recentre) for thing in load_meshes(paths, cameras, up)]
+
+
+def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> list[ObjectViews]:
+    """The first meshes that have landmarks, rendered; where none has some, the first ones."""
+    from keyorbit.synthetic.meshes.views import load_meshes
+
+    return list(load_meshes(path, cameras, up, landmarked=True)[:limit])
 
 
 def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:

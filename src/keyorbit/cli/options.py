@@ -14,10 +14,11 @@ from keyorbit.diffusion.choices import RIGS, MapKind, Timesteps, ViewChoice, che
 from keyorbit.diffusion.paths import check_model, check_unet
 from keyorbit.diffusion.rig_choice import check_rig
 from keyorbit.discovery.weights import Strategy, Subjects
-from keyorbit.errors import InputError
+from keyorbit.errors import InputError, one_of
 from keyorbit.objects.background import Background
-from keyorbit.objects.paths import check_removal, mask_files, object_paths
+from keyorbit.objects.paths import check_removal, mask_files, mesh_paths, object_paths, without_meshes
 from keyorbit.storage.settings import read_toml
+from keyorbit.synthetic.choices import UPS
 from keyorbit.values import Amount, Count, check_value, short
 
 T = TypeVar("T")
@@ -109,6 +110,10 @@ OverwriteOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Use the tokens knowingly on other weights than they were discovered on.")
 ]
+UpOption = Annotated[
+    str,
+    typer.Option(help="Meshes' upward axis: x, y, z, -x, -y, -z; auto: what the files tell, or their shapes."),
+]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
 
 
@@ -159,6 +164,20 @@ def checked_masks(paths: Sequence[Path], background: str | None, mask: Path | No
     found = [place for path in paths for place in object_paths(path)]
     check_removal(background)
     return {} if mask is None else mask_files(mask, found)
+
+
+def given_meshes(paths: Sequence[Path], mask: Path | None, up: str) -> tuple[list[Path], list[Path]]:
+    """The paths of object folders and pictures, and those of meshes; and whether ``--up`` is an axis.
+
+    Raises:
+        InputError: it is none, a pattern or a mesh is not there, or there is a mask and nothing but meshes.
+    """
+    one_of("--up", up, UPS)
+    others, meshes = without_meshes(paths)
+    mesh_paths(meshes)
+    if mask is not None and meshes and not others:
+        raise InputError("--mask is for pictures: meshes are rendered without a background")
+    return others, meshes
 
 
 def whole_numbers(option: str, text: str, between: str = ",") -> tuple[int, ...]:

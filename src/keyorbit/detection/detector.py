@@ -248,6 +248,7 @@ class KeypointDetector:
             found.reading,
             confidence,
             names=self.tokens.info.names,
+            mesh=thing.mesh,
         )
 
     def _input_score(self, heatmaps: Float[Tensor, "token side side"], picture: Image.Image) -> Float[Tensor, " token"]:

@@ -12,6 +12,7 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import Reading
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.framing import Framing, cut, middle_square
+from keyorbit.objects.mesh import PlacedMesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Detection:
         confidence: how far to trust all this; None where that is not known, see :mod:`keyorbit.detection.confidence`.
         names: of the keypoints, an empty one where a keypoint has none; none at all where nobody gave them.
         withheld: keypoints that are kept out of pictures and files, by their numbers.
+        mesh: that the object was rendered from; None for others.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Detection:
     confidence: Confidence | None = None
     withheld: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    mesh: PlacedMesh | None = None
 
     @property
     def input_square(self) -> Image.Image:

@@ -39,6 +39,7 @@ from keyorbit.evaluation.measures import (
     motion_of,
 )
 from keyorbit.evaluation.metrics.iou import geodesic_distances
+from keyorbit.evaluation.on_mesh import KeypointNetFigures, keypointnet_figures, on_meshes
 from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, Truth, stack_truths
@@ -92,6 +93,7 @@ class Evaluation:
         measures: every figure by its unambiguous name, see :data:`keyorbit.evaluation.measures.MEASURES`.
         misfits: names of the objects that were left out when the weights of the landmarks were fitted, because the fit
             of the others misses them by far; see :func:`keyorbit.metrics.without_misfits`.
+        keypointnet: KeypointNet's figures, for objects that were rendered from meshes; None for others.
     """
 
     objects: tuple[ObjectScores, ...]
@@ -106,10 +108,11 @@ class Evaluation:
     landmark_3d_median: float | None = None
     landmark_2d_median: float | None = None
     misfits: tuple[str, ...] = ()
+    keypointnet: KeypointNetFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return asdict(self)
+        """Return plain values, ready for JSON; without KeypointNet's figures where there are none."""
+        return {name: value for name, value in asdict(self).items() if name != "keypointnet" or value is not None}
 
 
 def detect_all(
@@ -208,6 +211,8 @@ def evaluate(
         given = replace(given, landmark_2d=drawn_back(detections, truths, predicted))
     in_pictures = _in_pictures(detections, truths, predicted)
     measures |= _measures(test, fit, predicted, truths) | measured(InPictures.joined(in_pictures))
+    along = on_meshes(detections, truths, predicted) if test.spatial else None
+    measures |= {} if along is None else measured(along)
     if moved is not None:
         measures |= _motion(test, fit, objects, *moved)
     each = [_known_mean(e, k) for e, k in zip(errors, test.known, strict=True)]
@@ -242,6 +247,7 @@ def evaluate(
         _known_median(each) if test.spatial else None,
         _known_median([_known_mean(e, k) for e, k in zip(in_views, seen, strict=True)]),
         misfits,
+        None if along is None else keypointnet_figures(along),
     )
 
 

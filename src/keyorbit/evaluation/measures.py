@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.evaluation import metrics
+from keyorbit.evaluation.on_mesh import OnMesh
 
 # World units are sizes of the object: the sphere about it has the diameter 1.
 NEAR = 0.1
@@ -258,6 +259,30 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "You et al. 2020",
             {OnSurface: lambda s: metrics.geodesic_iou(s.points, s.surface, s.geodesic, NEAR, s.known)},
         ),
+        f"keypointnet_mesh_iou_{NEAR}": Measure(
+            f"IoU at {NEAR} along the mesh (KeypointNet)",
+            "%",
+            "more",
+            "You et al. 2020",
+            {OnMesh: lambda s: metrics.keypointnet_iou(s.keypoints, NEAR, s.known, s.counted)},
+            shown=True,
+        ),
+        f"keypointnet_mesh_pck_{NEAR}": Measure(
+            f"PCK at {NEAR} along the mesh (KeypointNet)",
+            "%",
+            "more",
+            "You et al. 2020",
+            {OnMesh: lambda s: metrics.keypointnet_pck(s.predicted, NEAR, s.known)},
+            shown=True,
+        ),
+        f"keypointnet_mesh_map_{NEAR}": Measure(
+            f"mAP at {NEAR} along the mesh (KeypointNet)",
+            "%",
+            "more",
+            "You et al. 2020",
+            {OnMesh: lambda s: metrics.keypointnet_map(s.keypoints, s.confidence, NEAR, s.known, s.counted)},
+            shown=True,
+        ),
         f"skeleton_merger_snapped_iou_{NEAR}": Measure(
             "IoU after snapping (Skeleton Merger)",
             "%",
@@ -337,7 +362,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     }
 )
 
-Seen = InSpace | OnSurface | InPictures | InPlane | Moved | Reprojected
+Seen = InSpace | OnSurface | OnMesh | InPictures | InPlane | Moved | Reprojected
 
 
 def measured(seen: Seen) -> dict[str, float | None]:

@@ -27,6 +27,7 @@ from keyorbit.objects.background import Background
 from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out
 from keyorbit.objects.description import Description, Symmetry, read_description
 from keyorbit.objects.framing import Framing, cut, frame, has_no_background, is_transparent
+from keyorbit.objects.mesh import PlacedMesh
 from keyorbit.objects.paths import left_out, mask_files, object_paths
 from keyorbit.objects.pictures import (
     LARGEST,
@@ -97,6 +98,7 @@ class ObjectViews:
             every model, unless the picture has an alpha channel. ``keep``: never.
         mask: of the object in the input picture, which is then cut out by it, whatever ``background`` says; mode L, of
             that picture's size. Default None: it is looked for (:mod:`keyorbit.objects.cutout`).
+        mesh: that the object was rendered from. Default None: it was not, or that is not known.
 
     Raises:
         InputError: the mask has another size than the picture.
@@ -114,6 +116,7 @@ class ObjectViews:
     symmetry: Symmetry = 1
     background: Background = "auto"
     mask: Image.Image | None = None
+    mesh: PlacedMesh | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
@@ -272,17 +275,34 @@ def load_object(folder: Path) -> ObjectViews:
         InputError: a file is missing or damaged, or the files contradict each other.
     """
     told = read_description(folder)
-    cameras = None if told.cameras is None else as_cameras(told.cameras)
     views, masks = _views(folder, Layout(*told.layout))
+    picture = load_image(folder / "cond.png")
+    return described_object(told, name_of(folder), picture, views, masks, str(folder))
+
+
+def described_object(
+    told: Description,
+    name: str,
+    picture: Image.Image,
+    views: Float[Tensor, "view 3 height width"],
+    masks: Bool[Tensor, "view height width"] | None,
+    where: str,
+) -> ObjectViews:
+    """Put pictures and what is told of them together. ``where`` names them in errors.
+
+    Raises:
+        InputError: they contradict each other.
+    """
+    cameras = None if told.cameras is None else as_cameras(told.cameras)
     if cameras is not None and len(cameras) != len(views):
-        raise InputError(f"{folder} has {len(views)} views but {len(cameras)} cameras")
+        raise InputError(f"{where} has {len(views)} views but {len(cameras)} cameras")
+    file = str(Path(where) / "meta.json")
     if cameras is not None:
-        check_given_cameras(cameras, str(folder / "meta.json"), [views.shape[-1] / views.shape[-2]] * len(views))
+        check_given_cameras(cameras, file, [views.shape[-1] / views.shape[-2]] * len(views))
         cameras = cameras.to(dtype=torch.float32)
-    picture, caption = load_image(folder / "cond.png"), readable(told.caption or "")
-    truth = _truth(told, cameras, str(folder / "meta.json"))
+    truth, caption = _truth(told, cameras, file), readable(told.caption or "")
     elevation, symmetry = told.input_elevation_deg, told.symmetry
-    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry)
+    return ObjectViews(name, picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry)
 
 
 def as_cameras(matrices: CameraMatrices) -> Cameras:

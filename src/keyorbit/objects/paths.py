@@ -25,6 +25,13 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 _KIND = "of a kind that is not read here"
 _NAMED = 3
 MESH_SUFFIXES = (".glb", ".gltf", ".vrm", ".obj", ".off", ".ply", ".stl", ".dae", ".3mf")
+MESH_ARCHIVES = (".zip", ".tar.gz", ".tar.bz2", ".bz2")
+# Other programs' meshes and scenes, which whoever gives them has to export first.
+_UNREAD_MESHES = (
+    *(".fbx", ".blend", ".usd", ".usda", ".usdc", ".usdz", ".3ds", ".max", ".c4d", ".ma", ".mb"),
+    *(".step", ".stp", ".igs", ".iges", ".x3d", ".wrl", ".skp", ".pcd", ".las", ".xyz", ".vtk", ".ctm"),
+)
+_PATTERN = "*?["
 # Levels of folders below a given one in which meshes are looked for: links may lead round in a circle.
 _DEEPEST_MESH = 5
 # Levels of folders below that of the photographs that are looked into: links may lead round in a circle.
@@ -144,6 +151,42 @@ def check_mesh(path: Path) -> None:
         raise InputError(f"no mesh file at {path}")
 
 
+def without_meshes(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the paths that stand for object folders and pictures, and those that stand for meshes.
+
+    A file is told by its suffix. A folder stands for meshes if it has no objects and no pictures, and meshes below it.
+    A pattern such as ``meshes/*.glb`` stands for what it matches.
+
+    Raises:
+        InputError: nothing matches a pattern.
+    """
+    others, meshes = list[Path](), list[Path]()
+    for path in (one for pattern in given for one in _matching(pattern)):
+        (meshes if _stands_for_meshes(path) else others).append(path)
+    return others, meshes
+
+
+def _stands_for_meshes(path: Path) -> bool:
+    if not path.is_dir():
+        return path.name.lower().endswith((*MESH_SUFFIXES, *_UNREAD_MESHES, *MESH_ARCHIVES))
+    try:
+        object_paths(path)
+    except InputError:
+        return bool(_meshes_below(path, _DEEPEST_MESH))
+    return False
+
+
+def _matching(path: Path) -> list[Path]:
+    if path.exists() or not any(letter in str(path) for letter in _PATTERN):
+        return [path]
+    root = Path(path.anchor or ".")
+    pattern = str(path.relative_to(path.anchor)) if path.anchor else str(path)
+    matched = [one for one in sorted(root.glob(pattern)) if not _hidden(one)]
+    if not matched:
+        raise InputError(f"nothing matches {path}")
+    return matched
+
+
 def mesh_paths(given: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Return mesh files, each once, with the folder under which each was found.
 
@@ -169,12 +212,7 @@ def _meshes(path: Path) -> list[tuple[Path, Path]]:
         if not found:
             raise InputError(f"{path} holds no mesh files ({', '.join(MESH_SUFFIXES)}); give archives one by one")
         return found
-    if any(letter in str(path) for letter in "*?["):
-        root = Path(path.anchor or ".")
-        pattern = str(path.relative_to(path.anchor)) if path.anchor else str(path)
-        matched = [one for one in sorted(root.glob(pattern)) if not _hidden(one)]
-        if not matched:
-            raise InputError(f"nothing matches {path}")
+    if [path] != (matched := _matching(path)):
         return [pair for one in matched for pair in _meshes(one)]
     check_mesh(path)
     return []

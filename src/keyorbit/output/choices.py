@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from keyorbit.errors import InputError
 from keyorbit.storage.outputs import OutputKind
 
-FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
-DEFAULT_FORMATS = ("json", "coco", "glb")
+FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd", "keypointnet")
+DEFAULT_FORMATS = ("json", "coco", "glb", "keypointnet")
 DETECTION = OutputKind("detection")
 Edge = tuple[int, int]
 

@@ -19,7 +19,7 @@ from keyorbit.storage.files import write_bytes
 # glTF is y-up: (x, y, z) of our z-up world is (x, z, -y) there.
 TO_Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 # Shares of the object's size.
-_RADIUS, _FRUSTUM = 0.012, 0.15
+RADIUS, _FRUSTUM = 0.012, 0.15
 _PROPERTIES = "float x|float y|float z|uchar red|uchar green|uchar blue|uchar alpha|int keypoint|float score"
 
 
@@ -84,8 +84,8 @@ def _scene(
         place = np.eye(4)
         place[:3, 3] = xyz[k]
         name = keypoint_name(k, names)
-        ball = _ball(name, colors[k], _RADIUS * size)
-        scene.add_geometry(ball, node_name=name, geom_name=name, transform=TO_Y_UP @ place)
+        sphere = ball(name, colors[k], RADIUS * size)
+        scene.add_geometry(sphere, node_name=name, geom_name=name, transform=TO_Y_UP @ place)
     lines = {} if cameras is None else {f"camera_view_{i}": _frustum(cameras, i, size) for i in range(len(cameras))}
     bones = [xyz[list(edge)] for edge in skeleton if set(edge) <= set(kept)]
     if bones:
@@ -103,17 +103,18 @@ def _size(xyz: Float[ndarray, "keypoint 3"]) -> float:
     return 2 * float(np.quantile(away, 0.75)) or 1.0
 
 
-def _ball(name: str, color: tuple[int, int, int], radius: float) -> Any:
+def ball(name: str, color: tuple[int, int, int], radius: float) -> Any:
     import trimesh
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
-    ball = trimesh.creation.icosphere(subdivisions=2, radius=radius)
+    """Return a coloured sphere about the origin, of that name."""
+    sphere = trimesh.creation.icosphere(subdivisions=2, radius=radius)
     material = PBRMaterial(
         name=name, baseColorTexture=Image.new("RGB", (1, 1), color), metallicFactor=0.0, roughnessFactor=1.0
     )
-    ball.visual = TextureVisuals(uv=np.full((len(ball.vertices), 2), 0.5), material=material)
-    return ball
+    sphere.visual = TextureVisuals(uv=np.full((len(sphere.vertices), 2), 0.5), material=material)
+    return sphere
 
 
 def _frustum(cameras: Cameras, index: int, size: float) -> Float[ndarray, "line 2 3"]:

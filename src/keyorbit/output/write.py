@@ -13,6 +13,7 @@ from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edge
 from keyorbit.output.colmap import fill_colmap
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
 from keyorbit.output.meshes import write_points
+from keyorbit.output.on_mesh import write_on_mesh
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
 from keyorbit.output.skeleton import co_moving_skeleton
@@ -43,7 +44,9 @@ def write_detection(
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
     ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``. A single view has no 3D
     points: the files that hold them are not written, nor ``input.png``, which would be the view again. An object that
-    was cut out is in ``cutout.png``, transparent elsewhere. ``overwrite`` replaces what an earlier call wrote there.
+    was cut out is in ``cutout.png``, transparent elsewhere. Of an object that was rendered from a mesh, keypointnet:
+    ``keypointnet.json``, and glb: also ``mesh.glb`` (:mod:`keyorbit.output.on_mesh`). ``overwrite`` replaces what an
+    earlier call wrote there.
 
     Raises:
         InputError: a format is unknown, an edge does not join two keypoints, COLMAP cannot express the cameras, or as
@@ -103,6 +106,8 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     if points is not None:
         for suffix in [name for name in ("glb", "ply") if name in formats]:
             write_points(folder / f"points.{suffix}", points, flat.cameras, skeleton, detection.names)
+        if detection.mesh is not None:
+            write_on_mesh(folder, detection.mesh, points, formats, detection.names, detection.pairs)
         if "colmap" in formats:
             height, width = detection.views.shape[-2:]
             pictured = [f"{name}.png" for name in names]

@@ -21,4 +21,6 @@ Shard = tuple[Amount, Count]
 Workers = Annotated[int, Meta(ge=1, le=1024)]
 # The file's upward axis; auto: what the file or its format tells, else judged by its shape.
 AUTO_UP = "auto"
+# Pixels a side of a mesh's views, unless others are asked for.
+MESH_SIDE = 320
 UPS = (AUTO_UP, "x", "y", "z", "-x", "-y", "-z")

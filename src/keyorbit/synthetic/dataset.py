@@ -11,7 +11,7 @@ from keyorbit.objects.dataset import write_object
 from keyorbit.storage.lock import in_use
 from keyorbit.synthetic.choices import MAX_OBJECTS
 from keyorbit.synthetic.grids import LAYOUT, check_rendering, grid_of
-from keyorbit.synthetic.mesh_objects import render_mesh
+from keyorbit.synthetic.meshes.objects import render_mesh
 from keyorbit.synthetic.plan import DatasetSpec
 from keyorbit.synthetic.render import composite
 from keyorbit.synthetic.samples import Sample, SampleSpec, make_samples

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.synthetic.materials import Appearance, colors_at, glow_at
+from keyorbit.synthetic.meshes.materials import Appearance, colors_at, glow_at
 from keyorbit.synthetic.objects import SyntheticObject
 from keyorbit.synthetic.paint import Paint
 from keyorbit.synthetic.shapes import join

@@ -10,6 +10,7 @@ from keyorbit.evaluation.metrics.correspondence import (
     repeatability,
 )
 from keyorbit.evaluation.metrics.iou import geodesic_iou, hungarian_iou, snapped_iou
+from keyorbit.evaluation.metrics.keypointnet import keypointnet_iou, keypointnet_map, keypointnet_pck
 from keyorbit.evaluation.metrics.landmarks import (
     apply_landmark_map,
     apply_landmark_weights,
@@ -65,6 +66,9 @@ __all__ = [
     "hungarian_iou",
     "inclusivity",
     "inter_eye_error",
+    "keypointnet_iou",
+    "keypointnet_map",
+    "keypointnet_pck",
     "label_free_correspondence",
     "landmark_regression_2d",
     "landmark_regression_3d",

@@ -39,7 +39,7 @@ def geodesic_iou(
     """
     nearest = _nearest(keypoints, surface)
     distance = geodesic.gather(2, nearest[:, None].expand(-1, geodesic.shape[1], -1)).mT
-    return _pooled(distance, threshold, mask, keypoint_mask)
+    return pooled_iou(distance, threshold, mask, keypoint_mask)
 
 
 def snapped_iou(
@@ -59,7 +59,7 @@ def snapped_iou(
     """
     nearest = _nearest(keypoints, surface)
     snapped = surface.gather(1, nearest[..., None].expand(-1, -1, 3))
-    return _pooled(all_distances(snapped, landmarks), threshold, mask, keypoint_mask)
+    return pooled_iou(all_distances(snapped, landmarks), threshold, mask, keypoint_mask)
 
 
 def hungarian_iou(
@@ -92,8 +92,8 @@ def hungarian_iou(
     return keypoints.new_tensor(scores).mean()
 
 
-def _pooled(distance: Tensor, threshold: float, mask: Tensor | None, keypoint_mask: Tensor | None) -> Tensor:
-    """Compute (L − FN) / (L + FP) from distances [item keypoint landmark]."""
+def pooled_iou(distance: Tensor, threshold: float, mask: Tensor | None, keypoint_mask: Tensor | None) -> Tensor:
+    """Compute (L − FN) / (L + FP) from distances; see :func:`geodesic_iou`."""
     known, counted = _all_true(distance.mT, mask), _all_true(distance, keypoint_mask)
     near = (distance <= threshold) & known[:, None] & counted[..., None]
     _require(bool(known.any()))

@@ -26,9 +26,9 @@ from keyorbit.evaluation.readers.tables import Coordinate, below, json_rows_of, 
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, Truth
-from keyorbit.synthetic.materials import face_colours
-from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
-from keyorbit.synthetic.parts import joined
+from keyorbit.synthetic.meshes.files import fit_sphere, read_mesh
+from keyorbit.synthetic.meshes.materials import face_colours
+from keyorbit.synthetic.meshes.parts import joined
 from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 
 CLASSES = {

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.materials import Appearance, Material
+from keyorbit.synthetic.meshes.materials import Appearance, Material
 
 # Of all copies of all parts; the ray caster needs about 300 bytes for each.
 MOST_TRIANGLES = 50_000_000

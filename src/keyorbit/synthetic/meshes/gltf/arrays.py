@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 from numpy import ndarray
 
 from keyorbit.errors import InputError, first_line
-from keyorbit.synthetic.gltf.document import Accessor, Gltf, Primitive
+from keyorbit.synthetic.meshes.gltf.document import Accessor, Gltf, Primitive
 from keyorbit.values import Amount, from_values
 
 T = TypeVar("T")

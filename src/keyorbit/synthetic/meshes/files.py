@@ -22,13 +22,13 @@ from keyorbit.errors import InputError, first_line
 from keyorbit.objects.paths import check_mesh
 from keyorbit.objects.pictures import eight_bits
 from keyorbit.storage.content import stand_in
-from keyorbit.synthetic.gltf.budget import LARGEST
-from keyorbit.synthetic.gltf.read import gltf_parts
-from keyorbit.synthetic.materials import Material
-from keyorbit.synthetic.mesh_archives import is_archive, unpacked
-from keyorbit.synthetic.mesh_repairs import repaired, stl_colours
-from keyorbit.synthetic.off import off_part
-from keyorbit.synthetic.parts import Part, check_count, check_part
+from keyorbit.synthetic.meshes.archives import is_archive, unpacked
+from keyorbit.synthetic.meshes.gltf.budget import LARGEST
+from keyorbit.synthetic.meshes.gltf.read import gltf_parts
+from keyorbit.synthetic.meshes.materials import Material
+from keyorbit.synthetic.meshes.off import off_part
+from keyorbit.synthetic.meshes.parts import Part, check_count, check_part
+from keyorbit.synthetic.meshes.repairs import repaired, stl_colours
 
 log = logging.getLogger(__name__)
 

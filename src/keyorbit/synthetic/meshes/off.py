@@ -8,8 +8,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.materials import Material
-from keyorbit.synthetic.parts import Part, check_count
+from keyorbit.synthetic.meshes.materials import Material
+from keyorbit.synthetic.meshes.parts import Part, check_count
 
 # Counts may follow on the same line, in ModelNet's files even without a space.
 _HEAD = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF\s*", re.IGNORECASE)

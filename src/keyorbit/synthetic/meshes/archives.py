@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.gltf.budget import LARGEST
+from keyorbit.objects.paths import MESH_ARCHIVES
+from keyorbit.synthetic.meshes.gltf.budget import LARGEST
 
-ARCHIVES = (".zip", ".tar.gz", ".tar.bz2", ".bz2")
 _CHUNK = 2**24
 
 
 def is_archive(path: Path) -> bool:
     """Whether a file is an archive, by its name."""
-    return path.name.lower().endswith(ARCHIVES)
+    return path.name.lower().endswith(MESH_ARCHIVES)
 
 
 @contextmanager

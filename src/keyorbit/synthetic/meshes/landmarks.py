@@ -7,6 +7,8 @@ Points by name, in the mesh file's axes and unit, for one mesh or for all in a f
 KeypointNet (You et al. 2020, https://github.com/qq456cvb/KeypointNet): a list of models with points by semantic id.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from keyorbit.values import Finite, from_values
 
 SUFFIX = ".keypoints.json"
 Place = tuple[Finite, Finite, Finite]
+# How landmarks of KeypointNet are called here.
+_SEMANTIC = re.compile(r"semantic -?[0-9]+")
 # How the left one of two is called, and the right one.
 _TWINS = ((".L", ".R"), ("_L", "_R"), (".l", ".r"), ("_l", "_r"), ("left", "right"), ("Left", "Right"))
 
@@ -158,3 +162,22 @@ def _pairs(names: list[str]) -> tuple[tuple[int, int], ...]:
                 found[i] = names.index(twin)
                 break
     return tuple(found.items())
+
+
+def with_common_names(several: Sequence[Landmarks | None]) -> list[Landmarks | None]:
+    """Return landmarks of several meshes with the names of all: each mesh knows those that it has.
+
+    KeypointNet's are in the order of their numbers, others in that of the files.
+    """
+    names = list(dict.fromkeys(name for one in several if one is not None for name in one.names))
+    if all(_SEMANTIC.fullmatch(name) for name in names):
+        names.sort(key=lambda name: int(name.split()[1]))
+    return [None if one is None else _extended(one, names) for one in several]
+
+
+def _extended(one: Landmarks, names: list[str]) -> Landmarks:
+    if names == list(one.names):
+        return one
+    own = dict(zip(one.names, one.points.tolist(), strict=True))
+    known = dict(zip(one.names, one.known.tolist(), strict=True))
+    return _landmarks({name: own[name] for name in names if known.get(name, False)}, names, one.up)

@@ -9,7 +9,7 @@ import trimesh
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.synthetic.dataset import render_mesh
-from keyorbit.synthetic.mesh_landmarks import LandmarkFiles, read_landmarks
+from keyorbit.synthetic.meshes.landmarks import LandmarkFiles, read_landmarks
 
 POINTS = {"head.L": [0, 1, 0], "head.R": [0, 1, 1]}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from keyorbit.errors import InputError
 from keyorbit.synthetic.choices import AUTO_UP
-from keyorbit.synthetic.mesh_files import read_mesh
-from keyorbit.synthetic.mesh_landmarks import LandmarkFiles
-from keyorbit.synthetic.mesh_objects import MeshJob, MeshView
-from keyorbit.synthetic.parts import joined
-from keyorbit.synthetic.upright import upward_axis, upward_evidence
+from keyorbit.synthetic.meshes.files import read_mesh
+from keyorbit.synthetic.meshes.landmarks import LandmarkFiles
+from keyorbit.synthetic.meshes.objects import MeshJob, MeshView
+from keyorbit.synthetic.meshes.parts import joined
+from keyorbit.synthetic.meshes.upright import upward_axis, upward_evidence
 
 # Of a folder's meshes, as many are looked at to judge the axis that all of them have.
 _LOOKED_AT = 16

@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.gltf.arrays import DRACO, MESHOPT, Arrays
-from keyorbit.synthetic.gltf.budget import check_declared
-from keyorbit.synthetic.gltf.document import Gltf, Primitive, document_of
-from keyorbit.synthetic.gltf.looks import Look, Looks
-from keyorbit.synthetic.gltf.pose import all_matrices, copies_of, formed, placed_nodes, skinned
-from keyorbit.synthetic.parts import Part, check_count, check_part
+from keyorbit.synthetic.meshes.gltf.arrays import DRACO, MESHOPT, Arrays
+from keyorbit.synthetic.meshes.gltf.budget import check_declared
+from keyorbit.synthetic.meshes.gltf.document import Gltf, Primitive, document_of
+from keyorbit.synthetic.meshes.gltf.looks import Look, Looks
+from keyorbit.synthetic.meshes.gltf.pose import all_matrices, copies_of, formed, placed_nodes, skinned
+from keyorbit.synthetic.meshes.parts import Part, check_count, check_part
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import chain
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.gltf.arrays import NUMBERS
-from keyorbit.synthetic.gltf.document import Accessor, Gltf, Node, Primitive
-from keyorbit.synthetic.parts import MOST_TRIANGLES
+from keyorbit.synthetic.meshes.gltf.arrays import NUMBERS
+from keyorbit.synthetic.meshes.gltf.document import Accessor, Gltf, Node, Primitive
+from keyorbit.synthetic.meshes.parts import MOST_TRIANGLES
 
 # Bytes of all arrays.
 LARGEST = 4 * 2**30

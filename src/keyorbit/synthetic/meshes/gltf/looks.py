@@ -11,9 +11,9 @@ from PIL import Image
 
 from keyorbit.errors import InputError, first_line
 from keyorbit.objects.pictures import eight_bits
-from keyorbit.synthetic.gltf.arrays import Arrays
-from keyorbit.synthetic.gltf.document import Four, MaterialEntry, Pair, TextureUse
-from keyorbit.synthetic.materials import Material, Wrap
+from keyorbit.synthetic.meshes.gltf.arrays import Arrays
+from keyorbit.synthetic.meshes.gltf.document import Four, MaterialEntry, Pair, TextureUse
+from keyorbit.synthetic.meshes.materials import Material, Wrap
 from keyorbit.values import Amount, Finite, from_values
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.gltf.arrays import Arrays
-from keyorbit.synthetic.gltf.document import Gltf, Node, Primitive, Skin
+from keyorbit.synthetic.meshes.gltf.arrays import Arrays
+from keyorbit.synthetic.meshes.gltf.document import Gltf, Node, Primitive, Skin
 from keyorbit.values import Amount, from_values
 
 _INSTANCES, _VISIBILITY = "EXT_mesh_gpu_instancing", "KHR_node_visibility"

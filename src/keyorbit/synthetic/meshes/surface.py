@@ -9,11 +9,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from keyorbit.synthetic.choices import AUTO_UP
-from keyorbit.synthetic.materials import face_colours
-from keyorbit.synthetic.mesh_files import fit_sphere, read_mesh
-from keyorbit.synthetic.parts import Part, joined
+from keyorbit.synthetic.meshes.files import fit_sphere, read_mesh
+from keyorbit.synthetic.meshes.materials import face_colours
+from keyorbit.synthetic.meshes.parts import Part, joined
+from keyorbit.synthetic.meshes.upright import upward_axis, upward_evidence
 from keyorbit.synthetic.render import Surface
-from keyorbit.synthetic.upright import upward_axis, upward_evidence
 
 # Of a mesh whose file says nothing of its colour: dark enough that no side of it, lit or not, looks like the ground.
 PLAIN = 0.25
@@ -42,6 +42,7 @@ class Upright:
         rotation: from the file's axes to the world's.
         centre: of the mesh, in the world's axes and the file's unit.
         scale: from the file's unit to the world's.
+        parts: of the file, in its own axes and colours.
     """
 
     surface: Surface
@@ -51,6 +52,7 @@ class Upright:
     rotation: Float[ndarray, "3 3"]
     centre: Float[ndarray, "3"]
     scale: float
+    parts: Sequence[Part]
 
     def placed(self, points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
         """Return points in the file's axes as points in the world."""
@@ -67,7 +69,7 @@ def load_mesh(path: Path, up: str = AUTO_UP) -> Upright:
             judged by its shape.
 
     Raises:
-        InputError: as :func:`keyorbit.synthetic.mesh_files.read_mesh`, or the mesh has no extent.
+        InputError: as :func:`keyorbit.synthetic.meshes.files.read_mesh`, or the mesh has no extent.
     """
     import trimesh
 
@@ -84,7 +86,7 @@ def load_mesh(path: Path, up: str = AUTO_UP) -> Upright:
     centre, scale = fit_sphere(turned, str(path))
     mesh = trimesh.Trimesh((turned - centre) * scale, faces, process=False)
     surface = Surface(mesh, face_colours(look), look=look)
-    return Upright(surface, axis, judged, plain, rotation, centre, scale)
+    return Upright(surface, axis, judged, plain, rotation, centre, scale, told.parts)
 
 
 def _says_no_colour(parts: Sequence[Part]) -> bool:

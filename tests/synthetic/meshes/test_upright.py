@@ -8,10 +8,10 @@ import pytest
 import trimesh
 
 from keyorbit.errors import InputError
-from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.meshes.surface import load_mesh
+from keyorbit.synthetic.meshes.upright import upward_axis, upward_evidence
 from keyorbit.synthetic.objects import make_object
 from keyorbit.synthetic.render import object_surface
-from keyorbit.synthetic.upright import upward_axis, upward_evidence
 
 # A tower on a wide foot, z up, with a nose at +x.
 TOWER = trimesh.util.concatenate(

@@ -11,8 +11,8 @@ from PIL import Image
 from helpers.gltf import SQUARE, SQUARE_UV, TWO, Gltf
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import orbit_cameras
-from keyorbit.synthetic.mesh_files import read_mesh
-from keyorbit.synthetic.mesh_surface import load_mesh
+from keyorbit.synthetic.meshes.files import read_mesh
+from keyorbit.synthetic.meshes.surface import load_mesh
 from keyorbit.synthetic.render import Light, render
 
 FRONT = orbit_cameras([0.0], [0.0])

@@ -9,9 +9,9 @@ from helpers.gltf import Gltf
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import load_dataset
 from keyorbit.objects.pictures import GREY
-from keyorbit.synthetic.mesh_files import read_mesh
-from keyorbit.synthetic.mesh_objects import render_mesh
-from keyorbit.synthetic.mesh_surface import PLAIN, load_mesh
+from keyorbit.synthetic.meshes.files import read_mesh
+from keyorbit.synthetic.meshes.objects import render_mesh
+from keyorbit.synthetic.meshes.surface import PLAIN, load_mesh
 from keyorbit.synthetic.render import Light
 
 

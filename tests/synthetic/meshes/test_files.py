@@ -9,10 +9,10 @@ from PIL import Image
 
 from helpers.gltf import SQUARE, Gltf
 from keyorbit.errors import InputError
-from keyorbit.synthetic.materials import colors_at
-from keyorbit.synthetic.mesh_files import read_mesh
-from keyorbit.synthetic.mesh_surface import load_mesh
-from keyorbit.synthetic.parts import joined
+from keyorbit.synthetic.meshes.files import read_mesh
+from keyorbit.synthetic.meshes.materials import colors_at
+from keyorbit.synthetic.meshes.parts import joined
+from keyorbit.synthetic.meshes.surface import load_mesh
 
 PLACES = [(0, 0, 0), (1, 0, 0), (0, 2, 0), (0, 0, 3)]
 FACES = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]

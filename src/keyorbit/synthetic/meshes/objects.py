@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from msgspec import Meta
 from numpy import ndarray
 from PIL import Image
@@ -23,8 +23,8 @@ from keyorbit.storage.content import json_of
 from keyorbit.storage.outputs import OBJECT, check_output
 from keyorbit.synthetic.choices import AUTO_UP, Degrees, Elevation, Side
 from keyorbit.synthetic.grids import LAYOUT, check_rendering, grid_of
-from keyorbit.synthetic.mesh_landmarks import LandmarkFiles, Landmarks
-from keyorbit.synthetic.mesh_surface import Upright, load_mesh
+from keyorbit.synthetic.meshes.landmarks import LandmarkFiles, Landmarks
+from keyorbit.synthetic.meshes.surface import Upright, load_mesh
 from keyorbit.synthetic.render import composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, in_parallel
 from keyorbit.synthetic.shapes import rotation_about
@@ -119,7 +119,7 @@ def render_mesh(
 ) -> Rendered:
     """Render a mesh file as an object folder: the input view and the six Zero123++ v1.2 views.
 
-    Landmarks in a file beside it (see :class:`keyorbit.synthetic.mesh_landmarks.LandmarkFiles`) become the object's.
+    Landmarks in a file beside it (see :class:`keyorbit.synthetic.meshes.landmarks.LandmarkFiles`) become the object's.
 
     Args:
         mesh: the file.
@@ -142,6 +142,33 @@ def render_mesh(
 def write_mesh(job: MeshJob, overwrite: bool = False) -> Rendered:
     """Render one mesh and write its folder. Raises InputError as :func:`render_mesh`."""
     check_output(job.folder, OBJECT, overwrite)
+    drawn = draw_mesh(job, zero123plus_cameras("v1.2"))
+    write_object(job.folder, drawn.picture, grid_of(drawn.views), LAYOUT, drawn.meta, overwrite)
+    upright = drawn.upright
+    return Rendered(job, up=upright.up, judged=upright.judged or job.judged, plain=upright.plain)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A mesh as it is seen.
+
+    Attributes:
+        picture: the input view, on white.
+        views: those of the cameras, with alpha.
+        meta: what the object's ``meta.json`` tells, without its format and layout.
+        upright: the mesh.
+        turn: about the vertical, after it was stood upright.
+    """
+
+    picture: Image.Image
+    views: UInt8[ndarray, "view size size 4"]
+    meta: dict[str, Any]
+    upright: Upright
+    turn: Float[ndarray, "3 3"]
+
+
+def draw_mesh(job: MeshJob, cameras: Cameras) -> Drawn:
+    """Render one mesh from the input view and from the cameras. Raises InputError as :func:`render_mesh`."""
     check_rendering(job.view.size)
     up = job.up
     if up == AUTO_UP and job.landmarks is not None and job.landmarks.up is not None:
@@ -151,7 +178,7 @@ def write_mesh(job: MeshJob, overwrite: bool = False) -> Rendered:
     if job.view.azimuth_deg:
         turn[:3, :3] = rotation_about("z", -job.view.azimuth_deg)
         upright.surface.mesh.apply_transform(turn)
-    input_camera, cameras = orbit_cameras([0.0], [job.view.elevation_deg]), zero123plus_cameras("v1.2")
+    input_camera = orbit_cameras([0.0], [job.view.elevation_deg])
     everything = input_camera.join(cameras)
     pictures = render(upright.surface, everything, job.view.size, supersample=3)
     if not pictures[..., 3].any():
@@ -171,9 +198,7 @@ def write_mesh(job: MeshJob, overwrite: bool = False) -> Rendered:
     if job.landmarks is not None:
         meta["landmarks_sha256"] = _digest_of(job.landmarks)
         meta |= _truth(job, job.landmarks, upright, turn[:3, :3], everything)
-    picture = Image.fromarray(composite(pictures[0], WHITE))
-    write_object(job.folder, picture, grid_of(pictures[1:]), LAYOUT, meta, overwrite)
-    return Rendered(job, up=upright.up, judged=upright.judged or job.judged, plain=upright.plain)
+    return Drawn(Image.fromarray(composite(pictures[0], WHITE)), pictures[1:], meta, upright, turn[:3, :3])
 
 
 def render_meshes(

@@ -1,0 +1,1 @@
+"""Mesh files: read, stood upright, and rendered as objects."""
