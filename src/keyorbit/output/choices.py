@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from keyorbit.errors import InputError
 from keyorbit.storage.outputs import OutputKind
 
-FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd")
+FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd", "cvat", "labelstudio")
 DEFAULT_FORMATS = ("json", "coco", "glb")
 DETECTION = OutputKind("detection")
 Edge = tuple[int, int]
