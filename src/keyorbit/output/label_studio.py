@@ -44,7 +44,8 @@ def label_studio_config(names: Sequence[str], colors: Sequence[str]) -> str:
 
 def _task(number: int, item: Pictured, names: Sequence[str]) -> dict[str, Any]:
     results = []
-    for k, (name, (x, y), found) in enumerate(zip(names, (100 * item.shares).tolist(), item.found.tolist(), strict=True)):
+    places = zip(names, (100 * item.shares).tolist(), item.found.tolist(), strict=True)
+    for k, (name, (x, y), found) in enumerate(places):
         if not found:
             continue
         value = {"x": round(x, 6), "y": round(y, 6), "width": _DISC, "keypointlabels": [name]}

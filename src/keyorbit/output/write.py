@@ -147,8 +147,9 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
         items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
     if "coco" in formats:
         write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton, detection.names))
-    pictured = [Pictured.detected(*item) for item in items]
-    write_annotations(folder, pictured, formats, [keypoint_name(k, detection.names) for k in range(len(scores[0]))], skeleton)
+    annotated = [Pictured.detected(*item) for item in items]
+    own_names = [keypoint_name(k, detection.names) for k in range(flat.xy.shape[1])]
+    write_annotations(folder, annotated, formats, own_names, skeleton)
     titles = [name.replace("_", " ") for name in names]
     camera, crosses = detection.input_camera, None
     if camera is not None and points is not None and float(camera.score) > 0:
