@@ -188,6 +188,8 @@ FILES = {
     "colmap": {"colmap"},
     "csv": {"keypoints_2d.csv", "keypoints_3d.csv"},
     "rrd": {"keypoints.rrd"},
+    "cvat": {"cvat.xml", "cvat_labels.json"},
+    "labelstudio": {"label_studio.json", "label_studio.xml"},
 }
 
 

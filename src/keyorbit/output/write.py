@@ -11,13 +11,17 @@ from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
 from keyorbit.output.colmap import fill_colmap
+from keyorbit.output.cvat import cvat_labels, cvat_xml
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
+from keyorbit.output.label_studio import label_studio_config, label_studio_tasks
 from keyorbit.output.meshes import write_points
 from keyorbit.output.on_mesh import write_on_mesh
+from keyorbit.output.palette import keypoint_name, palette
+from keyorbit.output.pictured import Pictured
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
 from keyorbit.output.skeleton import co_moving_skeleton
-from keyorbit.storage.files import make_folder, write_json
+from keyorbit.storage.files import make_folder, write_json, write_text
 from keyorbit.storage.folder_names import folder_names
 from keyorbit.storage.outputs import replaced_folder
 
@@ -42,11 +46,11 @@ def write_detection(
     """Write ``overlay.png``, the pictures that the other files refer to, and the requested formats, or nothing.
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
-    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``. A single view has no 3D
-    points: the files that hold them are not written, nor ``input.png``, which would be the view again. An object that
-    was cut out is in ``cutout.png``, transparent elsewhere. Of an object that was rendered from a mesh, keypointnet:
-    ``keypointnet.json``, and glb: also ``mesh.glb`` (:mod:`keyorbit.output.on_mesh`). ``overwrite`` replaces what an
-    earlier call wrote there.
+    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``; cvat and labelstudio: as
+    :func:`write_annotations`. A single view has no 3D points: the files that hold them are not written, nor
+    ``input.png``, which would be the view again. An object that was cut out is in ``cutout.png``, transparent
+    elsewhere. Of an object that was rendered from a mesh, keypointnet: ``keypointnet.json``, and glb: also ``mesh.glb``
+    (:mod:`keyorbit.output.on_mesh`). ``overwrite`` replaces what an earlier call wrote there.
 
     Raises:
         InputError: a format is unknown, an edge does not join two keypoints, COLMAP cannot express the cameras, or as
@@ -81,6 +85,26 @@ def write_detections(
         for name, detection in zip(below, detections, strict=True):
             _write_all(make_folder(partial / name), detection, formats, skeleton)
     return [folder / name for name in below]
+
+
+def write_annotations(
+    folder: Path, items: Sequence[Pictured], formats: Sequence[str], names: Sequence[str], skeleton: Sequence[Edge] = ()
+) -> None:
+    """Write what annotation tools import, of those formats that are theirs.
+
+    cvat: ``cvat.xml``, "CVAT for images 1.1", and ``cvat_labels.json`` for the constructor of labels; labelstudio:
+    ``label_studio.json``, the tasks, and ``label_studio.xml``, the labelling interface.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    colors = palette(len(names))
+    if "cvat" in formats:
+        write_text(folder / "cvat.xml", cvat_xml(items, names, colors, skeleton))
+        write_text(folder / "cvat_labels.json", cvat_labels(items, names, colors, skeleton))
+    if "labelstudio" in formats:
+        write_json(folder / "label_studio.json", label_studio_tasks(items, names))
+        write_text(folder / "label_studio.xml", label_studio_config(names, colors))
 
 
 def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
@@ -127,6 +151,9 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
         items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
     if "coco" in formats:
         write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton, detection.names))
+    annotated = [Pictured.detected(*item) for item in items]
+    own_names = [keypoint_name(k, detection.names) for k in range(flat.xy.shape[1])]
+    write_annotations(folder, annotated, formats, own_names, skeleton)
     titles = [name.replace("_", " ") for name in names]
     camera, crosses = detection.input_camera, None
     if camera is not None and points is not None and float(camera.score) > 0:
