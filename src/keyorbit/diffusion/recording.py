@@ -25,6 +25,7 @@ from keyorbit.diffusion.layer_capture import Heads
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.prepare import Prepared, Shown, prepare_together
 from keyorbit.diffusion.queries import LayerQueries, QueryCache, join_items, merge_layers
+from keyorbit.diffusion.turns import own_turn
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
@@ -144,18 +145,19 @@ def record_together(
     generators: Sequence[torch.Generator],
     context: Float[Tensor, "token channel"] | None = None,
 ) -> list[Recording]:
-    """One batch of :func:`record_each`.
+    """One batch of :func:`record_each`. Threads that share a model do this one after the other.
 
     Raises:
         InputError: an object does not fit the model.
     """
-    found = prepare_together(things, backend, config.prepare, generators, config.blind)
-    if context is not None:
-        found = [(prepared.reading(context), seen) for prepared, seen in found]
-    at_once = max(AT_ONCE, 2 * len(found))
-    queries: list[dict[Pass, QueryCache]] = []
-    for some in in_batches((prepared for prepared, _ in found), max(1, at_once // config.prepare.versions)):
-        queries += _apart(record_prepared(backend, Prepared.join(some), config, at_once), len(some))
+    with own_turn(backend.unet):
+        found = prepare_together(things, backend, config.prepare, generators, config.blind)
+        if context is not None:
+            found = [(prepared.reading(context), seen) for prepared, seen in found]
+        at_once = max(AT_ONCE, 2 * len(found))
+        queries: list[dict[Pass, QueryCache]] = []
+        for some in in_batches((prepared for prepared, _ in found), max(1, at_once // config.prepare.versions)):
+            queries += _apart(record_prepared(backend, Prepared.join(some), config, at_once), len(some))
     return [
         Recording(thing, seen.views, seen.cameras, prepared.shown(), own, config, backend.fingerprint, context)
         for thing, (prepared, seen), own in zip(things, found, queries, strict=True)

@@ -1,5 +1,6 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -133,9 +134,11 @@ class Tokens(nn.Module, HubTokens):
 
     helpers: more rows, [helper width], that mark no keypoints: candidates of a discovery by constellation that were not
     kept, which help to find how an object is turned.
+    file: the path that they were loaded from; empty for none.
     """
 
     helpers: Tensor
+    file: str = ""
 
     def __init__(
         self,
@@ -151,6 +154,12 @@ class Tokens(nn.Module, HubTokens):
 
     def __len__(self) -> int:
         return self.embedding.shape[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the rows, of tokens and helpers, by which two sets of tokens are told apart."""
+        rows = torch.cat([self.embedding.detach(), self.helpers]).cpu().float().contiguous()
+        return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]
 
     @classmethod
     def initialise(
@@ -295,7 +304,9 @@ class Tokens(nn.Module, HubTokens):
                 "there must be those of each, or none"
             )
         place = found_from(path, info.model, header.model_folder, info.model_fingerprint)
-        return cls(embedding, replace(info, model=place), helpers)
+        found = cls(embedding, replace(info, model=place), helpers)
+        found.file = str(path)
+        return found
 
 
 def _later(values: Mapping[str, Any]) -> str:
