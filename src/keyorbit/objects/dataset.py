@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -30,8 +30,10 @@ from keyorbit.objects.framing import Framing, cut, frame, has_no_background, is_
 from keyorbit.objects.paths import left_out, mask_files, object_paths
 from keyorbit.objects.pictures import (
     LARGEST,
+    Source,
     as_shown,
     load_image,
+    load_photograph,
     load_silhouette,
     on_grey,
     reduced,
@@ -97,6 +99,7 @@ class ObjectViews:
             every model, unless the picture has an alpha channel. ``keep``: never.
         mask: of the object in the input picture, which is then cut out by it, whatever ``background`` says; mode L, of
             that picture's size. Default None: it is looked for (:mod:`keyorbit.objects.cutout`).
+        source: the file of the input picture. Default None: it is from none.
 
     Raises:
         InputError: the mask has another size than the picture.
@@ -114,6 +117,7 @@ class ObjectViews:
     symmetry: Symmetry = 1
     background: Background = "auto"
     mask: Image.Image | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
@@ -178,6 +182,7 @@ class ObjectDataset:
     """A sequence of objects, each read or rendered on access by ``make(i)``.
 
     Where a data set's published code moves or mirrors pictures at random, ``draw(i, generator)`` makes such an object.
+    It can be pickled, for the workers of a ``DataLoader``, where ``make`` and ``draw`` can.
     """
 
     def __init__(self, count: int, make: Callable[[int], ObjectViews], draw: Draw | None = None) -> None:
@@ -193,9 +198,8 @@ class ObjectDataset:
     def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
         chosen = range(self._count)[index]
         if isinstance(chosen, range):
-            draw = self._draw
-            drawn = None if draw is None else lambda i, generator: draw(chosen[i], generator)
-            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]), drawn)
+            drawn = None if self._draw is None else partial(_numbered, self._draw, chosen)
+            return ObjectDataset(len(chosen), partial(_numbered, self._make, chosen), drawn)
         return self._make(chosen)
 
     def __iter__(self) -> Iterator[ObjectViews]:
@@ -204,6 +208,10 @@ class ObjectDataset:
     def drawn(self, index: int, generator: torch.Generator) -> ObjectViews:
         """The object as it is drawn for one use; where nothing is drawn, as it is."""
         return self._make(index) if self._draw is None else self._draw(index, generator)
+
+
+def _numbered(make: Callable[..., ObjectViews], numbers: range, i: int, *more: torch.Generator) -> ObjectViews:
+    return make(numbers[i], *more)
 
 
 Objects = Sequence[ObjectViews] | ObjectDataset
@@ -237,18 +245,28 @@ def load_dataset(
     masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
     log.info("objects in %s: %d", path, len(paths))
     if Path(path).is_file():
-        image = load_image(Path(path))  # a damaged picture is reported here, not when the object is read
-        alone = _with_mask(ObjectViews(names[0], image, background=background), masks.get(paths[0]), paths[0])
-        return ObjectDataset(1, lambda _: replace(alone, input_image=image.copy()))
+        # A damaged picture is reported here, not when the object is read.
+        alone = _read_at(paths, names, background, masks, 0)
+        return ObjectDataset(1, partial(_copy_of, alone))
     if paths[0].is_file() and (left := left_out(Path(path))):
         log.warning("%s: %s", path, left)
+    return ObjectDataset(len(paths), partial(_read_at, paths, names, background, masks))
 
-    def read(i: int) -> ObjectViews:
-        place = paths[i]
-        thing = load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
-        return _with_mask(replace(thing, background=background), masks.get(place), place)
 
-    return ObjectDataset(len(paths), read)
+def _read_at(
+    paths: Sequence[Path], names: Sequence[str], background: Background, masks: Mapping[Path, Path], i: int
+) -> ObjectViews:
+    place = paths[i]
+    if place.is_dir():
+        thing = replace(load_object(place), background=background)
+    else:
+        image, source = load_photograph(place)
+        thing = ObjectViews(names[i], image, background=background, source=source)
+    return _with_mask(thing, masks.get(place), place)
+
+
+def _copy_of(thing: ObjectViews, _: int) -> ObjectViews:
+    return replace(thing, input_image=thing.input_image.copy())
 
 
 def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
@@ -279,10 +297,12 @@ def load_object(folder: Path) -> ObjectViews:
     if cameras is not None:
         check_given_cameras(cameras, str(folder / "meta.json"), [views.shape[-1] / views.shape[-2]] * len(views))
         cameras = cameras.to(dtype=torch.float32)
-    picture, caption = load_image(folder / "cond.png"), readable(told.caption or "")
+    (picture, source), caption = load_photograph(folder / "cond.png"), readable(told.caption or "")
     truth = _truth(told, cameras, str(folder / "meta.json"))
     elevation, symmetry = told.input_elevation_deg, told.symmetry
-    return ObjectViews(name_of(folder), picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry)
+    return ObjectViews(
+        name_of(folder), picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry, source=source
+    )
 
 
 def as_cameras(matrices: CameraMatrices) -> Cameras:
