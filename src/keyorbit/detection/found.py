@@ -15,9 +15,10 @@ from keyorbit.geometry.constellation import Reading
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.framing import Box, Framing, cut, middle_square
 from keyorbit.objects.pictures import Source
+from keyorbit.results import number_of, share, told
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detection:
     """What was found on one object, with the views it was found on. All tensors are on the CPU.
 
@@ -59,6 +60,14 @@ class Detection:
     names: tuple[str, ...] = ()
     source: Source | None = None
     made_with: Provenance | None = None
+
+    def __repr__(self) -> str:
+        points, trust = self.keypoints_3d, self.confidence
+        size = number_of(self.keypoints_2d.xy.shape[1], "keypoint"), number_of(len(self.views), "view")
+        error = None if points is None else float(points.reprojection_error.median())
+        space = "in 2D only" if points is None else f"in 3D with a reprojection error of {share(error)} of the side"
+        known = "" if trust is None else f"object {trust.verdict} ({trust.known:.0%})"
+        return told("Detection", (repr(self.name), *size, space, known))
 
     @property
     def crop(self) -> Box:

@@ -29,6 +29,7 @@ from keyorbit.diffusion.turns import own_turn
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
+from keyorbit.results import number_of, told
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ _CAPTURED: dict[TokensMode, Mode] = {"isolated": "isolated", "joint": "joint", "
 _FEW = 16
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recording:
     """One object as the model sees it. Any tokens can be read from it, without the UNet.
 
@@ -69,6 +70,12 @@ class Recording:
     config: RecordConfig
     fingerprint: str = ""
     context: Float[Tensor, "token channel"] | None = None
+
+    def __repr__(self) -> str:
+        caches, layers = list(self.queries.values()), sum(len(cache.layers) for cache in self.queries.values())
+        versions = caches[0].versions if caches else 0
+        size = number_of(len(self.views), "view"), number_of(versions, "version"), number_of(layers, "recorded layer")
+        return told("Recording", (repr(self.thing.name), *size, f"maps of kind {self.config.maps}"))
 
     def without_pictures(self) -> "Recording":
         """The same without the object's pictures, which take most of the memory and are not read by discovery."""

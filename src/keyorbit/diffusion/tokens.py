@@ -22,6 +22,7 @@ from keyorbit.diffusion.model_facts import layout_told
 from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import check_tokens
 from keyorbit.errors import InputError
+from keyorbit.results import number_of, told
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.values import Amount, Count, NotNegative, from_values, short
 
@@ -153,7 +154,21 @@ class Tokens(nn.Module, HubTokens):
         self.register_buffer("helpers", aside.detach().clone().float(), persistent=False)
 
     def __len__(self) -> int:
+        """The number of tokens, without helpers."""
         return self.embedding.shape[0]
+
+    def __repr__(self) -> str:
+        info, count = self.info, len(self.helpers)
+        return told(
+            "Tokens",
+            (
+                f"{len(self)} of width {self.embedding.shape[1]}",
+                number_of(count, "helper") if count else "",
+                f"of model {short(info.model)}" if info.model else "",
+                f"found on {number_of(info.objects, 'object')}" if info.objects else "",
+                f"named {short(', '.join(filter(None, info.names)))}" if any(info.names) else "",
+            ),
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -40,6 +40,7 @@ from keyorbit.objects.pictures import (
     reduced_size,
     to_tensor,
 )
+from keyorbit.results import number_of, told
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 from keyorbit.values import from_values
@@ -75,7 +76,7 @@ class Truth:
     surface: Float[Tensor, "point 3"] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ObjectViews:
     """One object: an input picture, and what is known of it.
 
@@ -123,6 +124,13 @@ class ObjectViews:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
         if self.mask is not None:
             check_mask_size(self.mask, self.input_image, f"the mask of {self.name}", "its picture")
+
+    def __repr__(self) -> str:
+        picture = self.input_image
+        known = [] if self.views is None else [number_of(len(self.views), "view")]
+        known += [] if self.cameras is None else ["with cameras"]
+        known += [] if self.truth is None else [number_of(len(self.truth.names), "true landmark")]
+        return told("ObjectViews", (repr(self.name), f"{picture.width}x{picture.height} {picture.mode}", *known))
 
     @cached_property
     def cut_out(self) -> CutOut | None:
@@ -187,6 +195,9 @@ class ObjectDataset:
 
     def __init__(self, count: int, make: Callable[[int], ObjectViews], draw: Draw | None = None) -> None:
         self._count, self._make, self._draw = count, make, draw
+
+    def __repr__(self) -> str:
+        return told("ObjectDataset", (number_of(len(self), "object"),))
 
     def __len__(self) -> int:
         return self._count
