@@ -20,7 +20,7 @@ from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.model_facts import layout_told
 from keyorbit.diffusion.model_places import found_from, seen_from
-from keyorbit.diffusion.paths import check_tokens
+from keyorbit.diffusion.paths import as_told, check_tokens
 from keyorbit.errors import InputError
 from keyorbit.results import number_of, told
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
@@ -320,7 +320,7 @@ class Tokens(nn.Module, HubTokens):
             )
         place = found_from(path, info.model, header.model_folder, info.model_fingerprint)
         found = cls(embedding, replace(info, model=place), helpers)
-        found.file = str(path)
+        found.file = as_told(Path(path))
         return found
 
 
