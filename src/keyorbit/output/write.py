@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -22,7 +23,7 @@ from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.storage.files import make_folder, write_json, write_text
-from keyorbit.storage.folder_names import folder_names
+from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import replaced_folder
 
 
@@ -107,24 +108,45 @@ def write_annotations(
         write_text(folder / "label_studio.xml", label_studio_config(names, colors))
 
 
+def detection_dict(detection: Detection, view_names: Sequence[str], skeleton: Sequence[Edge] = ()) -> dict[str, Any]:
+    """Return what :func:`keypoints_dict` does, with where the picture is from and what the keypoints were made with.
+
+    ``photograph`` has the size of the whole input picture, and the keypoints in its pixels
+    (:attr:`keyorbit.Detection.photograph_xy`).
+    """
+    flat, points = detection.keypoints_2d, detection.keypoints_3d
+    told = keypoints_dict(
+        detection.name,
+        flat,
+        points,
+        view_names,
+        skeleton,
+        detection.input_camera,
+        detection.pairs,
+        detection.framing,
+        detection.confidence,
+        detection.withheld,
+        detection.names,
+    )
+    made, source, pixels = detection.made_with, detection.source, detection.photograph_xy
+    (width, height), crop = detection.photograph_size, detection.crop
+    sides = detection.input_image.size
+    told["photograph"] = {
+        "file": None if source is None else readable(source.file),
+        "width": width,
+        "height": height,
+        "square": [round(value / sides[i % 2], 6) for i, value in enumerate(crop)],
+        "pixels": None if pixels is None else [[round(x, 3) for x in place] for place in pixels.tolist()],
+    }
+    told["made_with"] = None if made is None else made.to_dict()
+    return told
+
+
 def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
     if "json" in formats:
-        found = keypoints_dict(
-            detection.name,
-            flat,
-            points,
-            names,
-            skeleton,
-            detection.input_camera,
-            detection.pairs,
-            detection.framing,
-            detection.confidence,
-            detection.withheld,
-            detection.names,
-        )
-        write_json(folder / "keypoints.json", found)
+        write_json(folder / "keypoints.json", detection_dict(detection, names, skeleton))
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names, detection.names)
     if points is not None:
