@@ -59,7 +59,7 @@ def detect_command(
     pictures: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Pictures, meshes, object folders, dataset folders, patterns such as '*.jpg', or - for a list on stdin.",
+            help="Pictures, meshes, object or dataset folders, patterns such as '*.jpg', or - for a list on stdin.",
             show_default=False,
         ),
     ] = None,

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from keyorbit.detection.input_camera import InputCamera
-from keyorbit.evaluation.evaluate import Evaluation
 from keyorbit.evaluation.figures import percent, told, wrongly_turned
 
 if TYPE_CHECKING:  # it stands on the highest floor
+    import keyorbit.detection.input_camera
+    import keyorbit.evaluation.evaluate
     import keyorbit.evaluation.protocol
 
 
-def objects_table(results: dict[str, Evaluation]) -> Table:
+def objects_table(results: "dict[str, keyorbit.evaluation.evaluate.Evaluation]") -> Table:
     """A row per object; the results side by side in each cell, so that a line of 80 characters holds them."""
     table = Table(caption=f"{' / '.join(results)}; % of the view's side, and of the object's size")
     table.add_column("object", overflow="fold")
@@ -61,7 +61,7 @@ def protocol_table(result: "keyorbit.evaluation.protocol.ProtocolResult") -> Tab
     return table
 
 
-def input_line(camera: InputCamera) -> str:
+def input_line(camera: "keyorbit.detection.input_camera.InputCamera") -> str:
     """What is known of the input picture's elevation."""
     if float(camera.score) == 0:
         return "the input picture's elevation cannot be known from these keypoints"
