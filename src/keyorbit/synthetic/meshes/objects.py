@@ -21,6 +21,7 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import write_object
 from keyorbit.storage.content import json_of
 from keyorbit.storage.outputs import OBJECT, check_output
+from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.synthetic.grids import LAYOUT, check_rendering, grid_of
 from keyorbit.synthetic.meshes.jobs import MeshJob, MeshView
 from keyorbit.synthetic.meshes.landmarks import LandmarkFiles, Landmarks
