@@ -6,7 +6,6 @@ A dataset folder has one sub-folder for each object with ``cond.png``, ``grid.pn
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,7 +26,7 @@ from keyorbit.objects.background import Background
 from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out
 from keyorbit.objects.description import Description, Symmetry, read_description
 from keyorbit.objects.framing import Framing, cut, frame, has_no_background, is_transparent
-from keyorbit.objects.paths import left_out, mask_files, object_paths
+from keyorbit.objects.paths import left_out, mask_files, object_paths, picture_names
 from keyorbit.objects.pictures import (
     LARGEST,
     as_shown,
@@ -38,6 +37,7 @@ from keyorbit.objects.pictures import (
     reduced_size,
     to_tensor,
 )
+from keyorbit.objects.sources import ObjectSource
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 from keyorbit.values import from_values
@@ -233,7 +233,7 @@ def load_dataset(
             everything, or have another size than their pictures.
     """
     paths = object_paths(Path(path))
-    names = _picture_names(paths)
+    names = picture_names(paths)
     masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
     log.info("objects in %s: %d", path, len(paths))
     if Path(path).is_file():
@@ -243,12 +243,22 @@ def load_dataset(
     if paths[0].is_file() and (left := left_out(Path(path))):
         log.warning("%s: %s", path, left)
 
-    def read(i: int) -> ObjectViews:
-        place = paths[i]
-        thing = load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
-        return _with_mask(replace(thing, background=background), masks.get(place), place)
+    return ObjectDataset(
+        len(paths), lambda i: read_source(ObjectSource(names[i], paths[i]), background, masks.get(paths[i]))
+    )
 
-    return ObjectDataset(len(paths), read)
+
+def read_source(
+    source: ObjectSource, background: Background = "auto", mask: Path | None = None, recentre: bool = True
+) -> ObjectViews:
+    """Read one object; see :class:`ObjectViews` for ``background`` and ``recentre``, and ``mask`` is a file.
+
+    Raises:
+        InputError: a file is missing or damaged, or the files contradict each other.
+    """
+    place = source.path
+    thing = load_object(place) if place.is_dir() else ObjectViews(source.name, load_image(place))
+    return _with_mask(replace(thing, background=background, recentre=recentre), mask, place)
 
 
 def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
@@ -257,12 +267,6 @@ def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectView
     read = load_silhouette(mask, str(mask), str(place))
     check_mask_size(read, thing.input_image, str(mask), str(place))
     return replace(thing, mask=read)
-
-
-def _picture_names(paths: Sequence[Path]) -> list[str]:
-    """Return the pictures' names. Names that differ in capitals only count as the same."""
-    count = Counter(path.stem.casefold() for path in paths)
-    return [readable(path.stem if count[path.stem.casefold()] == 1 else path.name) for path in paths]
 
 
 def load_object(folder: Path) -> ObjectViews:

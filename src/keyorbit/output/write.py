@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from PIL import Image
+from torch import Tensor
 
 from keyorbit.detection.found import Detection
 from keyorbit.objects.background import CUT_OUT_FILE
@@ -15,6 +18,7 @@ from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
 from keyorbit.output.meshes import write_points
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
+from keyorbit.output.results import ONE
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.folder_names import folder_names
@@ -23,12 +27,14 @@ from keyorbit.storage.outputs import replaced_folder
 
 def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
     """Return the edges between keypoints that keep their distance over the detections, in 3D or on the only view."""
-    places, seen = [], []
-    for detection in detections:
-        flat, points = detection.keypoints_2d, detection.keypoints_3d
-        places.append(flat.xy[0] if points is None else points.xyz)
-        seen.append((flat.score[0] if points is None else points.score) > 0)
+    places, seen = zip(*map(skeleton_places, detections), strict=True)
     return co_moving_skeleton(torch.stack(places), torch.stack(seen))
+
+
+def skeleton_places(detection: Detection) -> tuple[Float[Tensor, "keypoint dim"], Bool[Tensor, " keypoint"]]:
+    """Return a detection's keypoints in 3D, or on its only view, and which of them are used for a skeleton."""
+    flat, points = detection.keypoints_2d, detection.keypoints_3d
+    return (flat.xy[0], flat.score[0] > 0) if points is None else (points.xyz, points.score > 0)
 
 
 def write_detection(
@@ -80,24 +86,49 @@ def write_detections(
     return [folder / name for name in below]
 
 
+def write_one_of_several(
+    folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge] = (), pictures: bool = True
+) -> None:
+    """Write a detection's folder among those of others, over what is there of the same object.
+
+    Without ``pictures`` it holds ``keypoints.json`` alone.
+
+    Raises:
+        InputError: as :func:`write_detection`.
+    """
+    with replaced_folder(folder, ONE, overwrite=True) as partial:
+        if pictures:
+            _write_all(partial, detection, formats, skeleton)
+        else:
+            write_json(partial / "keypoints.json", detection_dict(detection, skeleton))
+
+
+def detection_dict(detection: Detection, skeleton: Sequence[Edge] = ()) -> dict[str, Any]:
+    """Return a detection as plain values, as ``keypoints.json`` holds it."""
+    return keypoints_dict(
+        detection.name,
+        detection.keypoints_2d,
+        detection.keypoints_3d,
+        _view_names(detection),
+        skeleton,
+        detection.input_camera,
+        detection.pairs,
+        detection.framing,
+        detection.confidence,
+        detection.withheld,
+        detection.names,
+    )
+
+
+def _view_names(detection: Detection) -> list[str]:
+    return [f"view_{i}" for i in range(len(detection.views))]
+
+
 def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
-    names = [f"view_{i}" for i in range(len(detection.views))]
+    names = _view_names(detection)
     if "json" in formats:
-        found = keypoints_dict(
-            detection.name,
-            flat,
-            points,
-            names,
-            skeleton,
-            detection.input_camera,
-            detection.pairs,
-            detection.framing,
-            detection.confidence,
-            detection.withheld,
-            detection.names,
-        )
-        write_json(folder / "keypoints.json", found)
+        write_json(folder / "keypoints.json", detection_dict(detection, skeleton))
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names, detection.names)
     if points is not None:
