@@ -167,7 +167,8 @@ class _Work:
                     raise InputError(f"{problem}; what was finished is kept") from problem
                 few = self.ranks.count == 1 and len(self.mine) <= ROWS
                 if few and problem is None and attempt.detection is not None and attempt.thing is not None:
-                    shown.append(told(attempt.detection, attempt.thing, place, self.writing.least))
+                    where = place if self.writing.per_object != "none" else self.writing.out / RESULTS
+                    shown.append(told(attempt.detection, attempt.thing, where, self.writing.least))
         return shown
 
     def _skeleton(self, before: Mapping[str, Any] | None, tick: Tick) -> tuple[Sequence[Edge], Iterator[Attempt]]:
