@@ -6,12 +6,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from keyorbit.cli.tables import input_line
 from keyorbit.cli.terminal import bars, console
 from keyorbit.detection.confidence import NO_CONFIDENCE
 from keyorbit.detection.found import Detection
-from keyorbit.evaluation.evaluate import SEEN
-from keyorbit.evaluation.figures import percent
 from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.storage.folder_names import readable
@@ -38,6 +35,10 @@ class Told:
 
 def told(detection: Detection, thing: ObjectViews, place: Path, least: float | None) -> Told:
     """What is told of an object whose files are at ``place``; keypoints below ``least`` were withheld."""
+    from keyorbit.cli.tables import input_line
+    from keyorbit.evaluation.evaluate import SEEN
+    from keyorbit.evaluation.figures import percent
+
     points, name, lines = detection.keypoints_3d, detection.name, list[tuple[str, str | None]]()
     error = None if points is None else float(points.reprojection_error.median())
     score = detection.keypoints_2d.score[0] if points is None else points.score
