@@ -28,7 +28,7 @@ from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.background import Background
-from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset
 from keyorbit.objects.emptiness import check_seen
 from keyorbit.ranks import first_launched
 from keyorbit.storage.files import make_folder
@@ -69,15 +69,13 @@ def load_all(
     return found
 
 
-def load_all_meshes(
-    paths: Sequence[Path], cameras: Cameras | None, up: str, recentre: bool = True
-) -> list[ObjectViews]:
-    """Every mesh rendered now, at a model's cameras; without some, at those of Zero123++ v1.2."""
+def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> ObjectDataset | None:
+    """The meshes at a model's cameras, rendered on access; without cameras, at Zero123++ v1.2's. None of none."""
     if not paths:
-        return []
+        return None
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return [replace(thing, recentre=recentre) for thing in load_meshes(paths, cameras, up)]
+    return load_meshes(paths, cameras, up)
 
 
 def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> list[ObjectViews]:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from PIL import Image
+from torch import Tensor
 
 from keyorbit.detection.found import Detection
 from keyorbit.objects.background import CUT_OUT_FILE
@@ -21,6 +23,7 @@ from keyorbit.output.palette import keypoint_name, palette
 from keyorbit.output.pictured import Pictured
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
+from keyorbit.output.results import ONE
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.storage.files import make_folder, write_json, write_text
 from keyorbit.storage.folder_names import folder_names, readable
@@ -29,12 +32,14 @@ from keyorbit.storage.outputs import replaced_folder
 
 def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
     """Return the edges between keypoints that keep their distance over the detections, in 3D or on the only view."""
-    places, seen = [], []
-    for detection in detections:
-        flat, points = detection.keypoints_2d, detection.keypoints_3d
-        places.append(flat.xy[0] if points is None else points.xyz)
-        seen.append((flat.score[0] if points is None else points.score) > 0)
+    places, seen = zip(*map(skeleton_places, detections), strict=True)
     return co_moving_skeleton(torch.stack(places), torch.stack(seen))
+
+
+def skeleton_places(detection: Detection) -> tuple[Float[Tensor, "keypoint dim"], Bool[Tensor, " keypoint"]]:
+    """Return a detection's keypoints in 3D, or on its only view, and which of them are used for a skeleton."""
+    flat, points = detection.keypoints_2d, detection.keypoints_3d
+    return (flat.xy[0], flat.score[0] > 0) if points is None else (points.xyz, points.score > 0)
 
 
 def write_detection(
@@ -108,18 +113,34 @@ def write_annotations(
         write_text(folder / "label_studio.xml", label_studio_config(names, colors))
 
 
-def detection_dict(detection: Detection, view_names: Sequence[str], skeleton: Sequence[Edge] = ()) -> dict[str, Any]:
+def write_one_of_several(
+    folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge] = (), pictures: bool = True
+) -> None:
+    """Write a detection's folder among those of others, over what is there of the same object.
+
+    Without ``pictures`` it holds ``keypoints.json`` alone.
+
+    Raises:
+        InputError: as :func:`write_detection`.
+    """
+    with replaced_folder(folder, ONE, overwrite=True) as partial:
+        if pictures:
+            _write_all(partial, detection, formats, skeleton)
+        else:
+            write_json(partial / "keypoints.json", detection_dict(detection, skeleton))
+
+
+def detection_dict(detection: Detection, skeleton: Sequence[Edge] = ()) -> dict[str, Any]:
     """Return what :func:`keypoints_dict` does, with where the picture is from and what the keypoints were made with.
 
     ``photograph`` has the size of the whole input picture, and the keypoints in its pixels
     (:attr:`keyorbit.Detection.photograph_xy`).
     """
-    flat, points = detection.keypoints_2d, detection.keypoints_3d
     told = keypoints_dict(
         detection.name,
-        flat,
-        points,
-        view_names,
+        detection.keypoints_2d,
+        detection.keypoints_3d,
+        _view_names(detection),
         skeleton,
         detection.input_camera,
         detection.pairs,
@@ -142,11 +163,15 @@ def detection_dict(detection: Detection, view_names: Sequence[str], skeleton: Se
     return told
 
 
+def _view_names(detection: Detection) -> list[str]:
+    return [f"view_{i}" for i in range(len(detection.views))]
+
+
 def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
-    names = [f"view_{i}" for i in range(len(detection.views))]
+    names = _view_names(detection)
     if "json" in formats:
-        write_json(folder / "keypoints.json", detection_dict(detection, names, skeleton))
+        write_json(folder / "keypoints.json", detection_dict(detection, skeleton))
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names, detection.names)
     if points is not None:
