@@ -22,6 +22,7 @@ from keyorbit.cli.discover import discover_command
 from keyorbit.cli.evaluate import evaluate_command
 from keyorbit.cli.generate import generate_command
 from keyorbit.cli.inspect import inspect_command
+from keyorbit.cli.mark import mark_command
 from keyorbit.cli.name import name_command
 from keyorbit.cli.options import checks_options
 from keyorbit.cli.protocol import protocol_command
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 # Options that may stand before a command and anywhere behind it.
 _GENERAL = ("-q", "--quiet", "-v", "--verbose")
 # Commands whose --out is a folder that no other process may write meanwhile.
-_ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render", "generate")
+_ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate")
 
 
 def new_app() -> typer.Typer:
@@ -67,6 +68,7 @@ def new_app() -> typer.Typer:
         (app, "detect", detect_command),
         (app, "evaluate", evaluate_command),
         (app, "name", name_command),
+        (app, "mark", mark_command),
         (protocol, "stablekeypoints", protocol_command),
         (app, "report", report_command),
         (app, "app", app_command),
