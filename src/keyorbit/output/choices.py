@@ -8,6 +8,7 @@ from keyorbit.storage.outputs import OutputKind
 FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd", "cvat", "labelstudio")
 DEFAULT_FORMATS = ("json", "coco", "glb")
 DETECTION = OutputKind("detection")
+ANNOTATIONS = OutputKind("export of annotations")
 Edge = tuple[int, int]
 
 
