@@ -23,6 +23,7 @@ from keyorbit.cli.discover import discover_command
 from keyorbit.cli.evaluate import evaluate_command
 from keyorbit.cli.generate import generate_command
 from keyorbit.cli.inspect import inspect_command
+from keyorbit.cli.mark import mark_command
 from keyorbit.cli.name import name_command
 from keyorbit.cli.options import checks_options
 from keyorbit.cli.protocol import protocol_command
@@ -38,7 +39,7 @@ from keyorbit.values import short
 
 log = logging.getLogger(__name__)
 # Commands whose --out is a folder that no other process may write meanwhile.
-_ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render", "generate")
+_ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate")
 
 
 def new_app() -> typer.Typer:
@@ -66,6 +67,7 @@ def new_app() -> typer.Typer:
         (app, "detect", detect_command),
         (app, "evaluate", evaluate_command),
         (app, "name", name_command),
+        (app, "mark", mark_command),
         (protocol, "stablekeypoints", protocol_command),
         (app, "report", report_command),
         (app, "app", app_command),

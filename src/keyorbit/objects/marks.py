@@ -37,6 +37,7 @@ class Mark:
         xy: place in the view, in its unit square: x right, y down. On the input picture, in the square that its places
             are told in (:class:`keyorbit.objects.framing.Framing`).
         xyz: place in space instead, world units.
+        hidden: whether the view does not show the point, whose place in it is known all the same. Default False.
 
     Raises:
         InputError: the name is empty, there is neither ``xy`` nor ``xyz`` or both, or the place is outside the picture.
@@ -47,6 +48,7 @@ class Mark:
     view: Amount | None = None
     xy: tuple[Finite, Finite] | None = None
     xyz: tuple[Finite, Finite, Finite] | None = None
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -163,7 +165,12 @@ def write_marks(path: Path, marks: Sequence[Mark]) -> None:
 
 
 def _entry(mark: Mark) -> dict[str, object]:
-    return {name: value for name, value in asdict(mark).items() if value not in (None, "")}
+    # What is as if it were not there is left out; view 0 is there.
+    return {key: one for key, one in asdict(mark).items() if _told(one)}
+
+
+def _told(value: object) -> bool:
+    return value is not None and value is not False and value != ""
 
 
 def check_marks(marks: Sequence[Mark], where: str = "the marks") -> None:
