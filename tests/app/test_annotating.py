@@ -30,11 +30,20 @@ def world():
     """Three objects whose keypoints are found where they are; thing1 is the least certain."""
     things = make_world(3)
     found = [Seen.of(detection, 0) for detection in detections(things)]
-    middle = torch.zeros(6, 8, 8, dtype=torch.bool)
-    middle[:, 1:7, 1:7] = True
+    masks = ball()
     return things, [
-        replace(seen, certainty=sure, masks=middle) for seen, sure in zip(found, (0.5, 0.2, 0.9), strict=True)
+        replace(seen, certainty=sure, masks=masks) for seen, sure in zip(found, (0.5, 0.2, 0.9), strict=True)
     ]
+
+
+def ball(radius=0.35, side=32):
+    """The outlines of a ball about the origin."""
+    drawn = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
+    places = (CAMERAS.project(radius * drawn / drawn.norm(dim=1, keepdim=True)) * side).long().clamp(0, side - 1)
+    masks = torch.zeros(6, side, side, dtype=torch.bool)
+    for mask, xy in zip(masks, places, strict=True):
+        mask[xy[:, 1], xy[:, 0]] = True
+    return masks
 
 
 @pytest.fixture
@@ -142,7 +151,7 @@ def test_what_was_confirmed_stays_when_tokens_change(work, world):
     work.accept(0)
     moved = replace(world[1][1], xyz=world[1][1].xyz + 0.1)
     work.put(moved)
-    assert [point.xyz for point in work.points("thing1")] == pytest.approx(before, abs=1e-6)
+    assert [point.xyz for point in work.points("thing1")] == [pytest.approx(place, abs=1e-6) for place in before]
     work.show(1, "thing1")
     work.put(replace(moved, version=9))
     assert work.seen("thing1").version == 0  # not under the annotator's hands
@@ -187,15 +196,21 @@ def test_a_wrong_step_is_one_sentence(work, step, words):
     assert work.revision == 0
 
 
+def said(call):
+    """The sentence of an error; empty for none."""
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("field", [item.name for item in fields(Step)])
 def test_hostile_steps_are_one_sentence_or_taken(world, tmp_path, field):
     for i, (wrong, kind) in enumerate(itertools.product(WRONG, ("place", "add", "show", "drop"))):
         work = begun(world[1], tmp_path / f"{i}.json")
         values = {"kind": kind, "revision": 0, "point": 0, "view": 0, "x": 0.5, "y": 0.5, "name": "a", field: wrong}
-        try:
-            take_step(work, from_values(Step, values, "step"))
-        except InputError as error:
-            assert "\n" not in str(error)
+        assert "\n" not in said(lambda: take_step(work, from_values(Step, values, "step")))  # noqa: B023
 
 
 def test_a_disk_that_refuses_leaves_everything_as_it_was(work, tmp_path):
@@ -230,11 +245,9 @@ def test_marks_without_an_object_are_of_the_only_one():
 def test_a_damaged_file_is_one_sentence(field, wrong, tmp_path):
     file = tmp_path / "marks.json"
     file.write_text(json.dumps({"format": "keyorbit-marks-1", "marks": [], field: wrong}), encoding="utf-8")
-    try:
-        assert read_annotations(file) == Annotations()
-    except InputError as error:
-        assert str(file) in str(error)
-        assert "\n" not in str(error)
+    sentence = said(lambda: read_annotations(file))
+    assert sentence == "" or str(file) in sentence
+    assert "\n" not in sentence
 
 
 def test_exports_have_what_a_person_said_and_come_back(work, world, tmp_path):
@@ -259,7 +272,7 @@ def test_exports_have_what_a_person_said_and_come_back(work, world, tmp_path):
         placed = {p.name: p.xyz for p in work.seen("thing1").place([m for m in marks if m.object == "thing1"])}
         np.testing.assert_allclose(placed["keypoint_00"], point, atol=0.002)
     assert (tmp_path / "out" / "images" / "thing0_view_0.png").is_file()
-    with pytest.raises(InputError, match="holds a export|holds an export|already"):
+    with pytest.raises(InputError, match="already: replace it"):
         write_export(work, tmp_path / "out")
     assert write_export(work, tmp_path / "out", overwrite=True, everything=True) == 3
     tasks = json.loads((tmp_path / "out" / "label_studio.json").read_text())
@@ -267,7 +280,7 @@ def test_exports_have_what_a_person_said_and_come_back(work, world, tmp_path):
 
 
 def test_imported_places_that_do_not_fit_are_left_out(work):
-    point, seen = target()
+    _, seen = target()
     marks = [Mark("KEYPOINT_00", "thing1", view, xy) for view, xy in enumerate(seen)]
     marks[4] = replace(marks[4], xy=(0.3, 0.3))
     done = with_imported(work, marks)

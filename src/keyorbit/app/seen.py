@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,6 +53,12 @@ class Seen:
     xyz: Float[Tensor, "keypoint 3"] | None
     xy: Float[Tensor, "view keypoint 2"]
     score: Float[Tensor, "view keypoint"]
+    _placed: dict[tuple[Mark, ...], tuple[PlacedMark, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def surface(self) -> Float[Tensor, "point 3"] | None:
+        """Points on the visual hull; None for a model of a single view."""
+        return None if self.cameras is None else surface_points(silhouette_distance(self.masks), self.cameras)
 
     @classmethod
     def of(cls, detection: Detection, version: int) -> "Seen":
@@ -82,7 +89,10 @@ class Seen:
         Raises:
             InputError: as :func:`keyorbit.discovery.placing.place_marks`.
         """
-        return place_marks(marks, self.name, self.masks, self.cameras, self.camera)
+        key = tuple(marks)
+        if key not in self._placed:
+            self._placed[key] = place_marks(marks, self.name, self.masks, self.cameras, self.camera)
+        return self._placed[key]
 
 
 @dataclass(frozen=True)
@@ -189,10 +199,9 @@ def _confirmed(mark: Mark, seen: Seen) -> Point:
 
 def visible(xyz: Float[Tensor, "point 3"], seen: Seen) -> list[tuple[bool, ...]]:
     """Return, for each point, which views have nothing of the visual hull before it."""
-    if seen.cameras is None:
+    if seen.cameras is None or seen.surface is None:
         return [(True,)] * len(xyz)
-    surface = surface_points(silhouette_distance(seen.masks), seen.cameras)
-    each: list[list[bool]] = in_sight(xyz, surface, seen.cameras, SURFACE_SPACING).T.tolist()
+    each: list[list[bool]] = in_sight(xyz, seen.surface, seen.cameras, SURFACE_SPACING).T.tolist()
     return [tuple(views) for views in each]
 
 
