@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
-from keyorbit.values import Amount
+from keyorbit.values import Amount, Share
 
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 CHAIRS, FOLDER = "The eight chairs that come with keyorbit", "A folder of my own pictures"
@@ -113,7 +113,35 @@ class Stop:
     """The end of the visitor's own discovery; the session says which."""
 
 
-# By the names of the endpoints; `interface.py` registers them.
+@dataclass(frozen=True)
+class Step:
+    """A step of an annotator.
+
+    Attributes:
+        kind: what is done.
+        revision: number of the state that the page shows.
+        point: number of the point; for ``place``, ``drop`` and ``absent``.
+        view: number of the view; None for the input picture.
+        x: of a place in the view's unit square; for ``place``.
+        y: of that place.
+        name: of a new point or of an object; for ``add`` and ``show``.
+    """
+
+    kind: Literal["place", "drop", "absent", "add", "accept", "skip", "undo", "show"]
+    revision: Amount
+    point: Amount | None = None
+    view: Amount | None = None
+    x: Share | None = None
+    y: Share | None = None
+    name: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How far the model's work in the background is, or the annotations as files."""
+
+
+# By the names of the endpoints; `interface.py` and `annotate_page.py` register them.
 INPUTS: dict[str, type] = {
     "find": Find,
     "dropped": Find,
@@ -124,6 +152,10 @@ INPUTS: dict[str, type] = {
     "stop": Stop,
     "attention": Attention,
     "attention_example": Example,
+    "step": Step,
+    "watch": Watch,
+    "export": Watch,
+    "board": Watch,
 }
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from keyorbit.cli.annotate import annotate_command
 from keyorbit.cli.app import app_command
 from keyorbit.cli.cache import cache_command
 from keyorbit.cli.convert import convert_command
@@ -72,6 +73,7 @@ def new_app() -> typer.Typer:
         (protocol, "stablekeypoints", protocol_command),
         (app, "report", report_command),
         (app, "app", app_command),
+        (app, "annotate", annotate_command),
         (app, "inspect", inspect_command),
         (app, "convert", convert_command),
         (dataset, "make", dataset_make),

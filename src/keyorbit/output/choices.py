@@ -13,6 +13,7 @@ DETECTION = OutputKind("detection")
 # What is written of each of several objects, beside their common file of results.
 PerObject = Literal["all", "json", "none"]
 RERUN = "a rerun recording needs rerun: pip install 'keyorbit[rerun]'"
+ANNOTATIONS = OutputKind("export of annotations")
 Edge = tuple[int, int]
 
 
