@@ -8,7 +8,7 @@ Meshes that people draw are made of parts that touch or go through each other, w
 also cross from one part to another where both are near each other; straight, at its length.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -22,7 +22,7 @@ from keyorbit.geometry.triangles import OnTriangles, nearest_on_triangles
 # Shares of the diagonal of the mesh's box: vertices that are one, the longest edge, and the widest gap between parts.
 _SAME, _EDGE, _GAP = 1e-6, 0.04, 0.02
 # Numbers of parts that edges are cut in, and of faces up to which; above, paths are along whole edges.
-_PARTS = {8: 12_000, 4: 60_000, 2: 400_000}
+_PARTS = {6: 12_000, 4: 60_000, 2: 400_000}
 # Faces that a mesh of large ones may come to.
 _MOST_FACES = 400_000
 # Points of all parts between which gaps are looked for.
@@ -48,11 +48,18 @@ def surface_distances(
         limit: the longest distance of interest, in the mesh's unit; less takes less time. Default: none.
     """
     size = float(np.linalg.norm(np.ptp(vertices[faces].reshape(-1, 3), axis=0)))
+    if size == 0:
+        return np.zeros((len(starts), len(ends)))
     vertices, faces = _merged(vertices, faces, _SAME * size)
     vertices, faces = _refined(vertices, faces, _EDGE * size)
-    net = _net(vertices, faces)
-    bridges = _bridges(net, vertices, faces, _GAP * size)
+    part = _parts(vertices, faces)
     on = nearest_on_triangles(vertices[faces], np.concatenate([starts, ends]))
+    # A way is no shorter than the straight one: what lies further off is on none.
+    kept = _within(vertices[faces], on.places[: len(starts)], limit)
+    kept[on.face] = True
+    on, faces = replace(on, face=(np.cumsum(kept) - 1)[on.face]), faces[kept]
+    net = _net(vertices, faces)
+    bridges = _bridges(net, part, _GAP * size)
     arcs = np.concatenate([net.arcs, bridges, _ways_in(net, on)])
     places = np.concatenate([net.places, on.places])
     length = np.maximum(np.linalg.norm(places[arcs[:, 0]] - places[arcs[:, 1]], axis=1), _SHORTEST * size)
@@ -70,8 +77,8 @@ class _Net:
     places: Float[ndarray, "node 3"]
     arcs: Int[ndarray, "arc 2"]
     around: Int[ndarray, "face corner_and_side_node"]  # the nodes on each face's border
-    bridged: Int[ndarray, " node"]  # nodes that stand for their surroundings, and which vertex's part they are of
-    vertex: Int[ndarray, " node"]
+    bridged: Int[ndarray, " chosen"]  # nodes that stand for their surroundings, and which vertex's part they are of
+    vertex: Int[ndarray, " chosen"]
 
 
 def _merged(vertices: ndarray, faces: ndarray, same: float) -> tuple[ndarray, ndarray]:
@@ -145,29 +152,42 @@ def _net(vertices: ndarray, faces: ndarray) -> _Net:
     sides = [{0, 2}, {1, 0}, {2, 1}, *({i // inner} for i in range(3 * inner))]
     across = [(i, j) for j in range(len(sides)) for i in range(j) if not sides[i] & sides[j]]
     through = [around[:, pair] for pair in map(list, across)]
-    half = nodes[:, inner // 2] if inner else nodes.reshape(-1)
+    used, half = np.unique(faces), nodes[:, inner // 2] if inner else nodes.reshape(-1)
     return _Net(
         np.concatenate([vertices, between.reshape(-1, 3)]),
         np.concatenate([steps, *through]),
         around,
-        np.concatenate([np.arange(len(vertices)), half]),
-        np.concatenate([np.arange(len(vertices)), edges[: len(half), 0]]),
+        np.concatenate([used, half]),
+        np.concatenate([used, edges[: len(half), 0]]),
     )
 
 
-def _bridges(net: _Net, vertices: ndarray, faces: ndarray, gap: float) -> Int[ndarray, "bridge 2"]:
+def _parts(vertices: ndarray, faces: ndarray) -> Int[ndarray, " vertex"]:
+    """Return the number of the part that each vertex is of."""
+    edges, _ = _edges(faces)
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(vertices), len(vertices)))
+    label: ndarray = connected_components(graph, directed=False)[1]
+    return label
+
+
+def _within(corners: Float[ndarray, "face 3 3"], starts: ndarray, limit: float) -> Bool[ndarray, " face"]:
+    """Return which faces may be no further from a start than the limit."""
+    middles = corners.mean(1)
+    away = cKDTree(starts).query(middles)[0] - np.linalg.norm(corners - middles[:, None], axis=2).max(1)
+    within: ndarray = away <= limit
+    return within
+
+
+def _bridges(net: _Net, label: Int[ndarray, " vertex"], gap: float) -> Int[ndarray, "bridge 2"]:
     """Return pairs of nodes of different parts that are no further from each other than ``gap``.
 
     Each node is joined to the nearest of every other part.
     """
-    edges, _ = _edges(faces)
-    ones = np.ones(len(edges))
-    count, label = connected_components(coo_matrix((ones, edges.T), shape=(len(vertices), len(vertices))), False)
     every = -(-len(net.bridged) // _MOST_BRIDGED)
     nodes, part = net.bridged[::every], label[net.vertex[::every]]
     places, found = net.places[nodes], [np.zeros((0, 2), np.int64)]
     order = np.argsort(part, kind="stable")
-    for own in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if count > 1 else ():
+    for own in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
         near = _in_box(places, places[own], gap) & (part != part[own[0]])
         away, which = cKDTree(places[own]).query(places[near], distance_upper_bound=gap)
         there = np.isfinite(away)

@@ -178,6 +178,9 @@ def with_common_names(several: Sequence[Landmarks | None]) -> list[Landmarks | N
 def _extended(one: Landmarks, names: list[str]) -> Landmarks:
     if names == list(one.names):
         return one
-    own = dict(zip(one.names, one.points.tolist(), strict=True))
-    known = dict(zip(one.names, one.known.tolist(), strict=True))
-    return _landmarks({name: own[name] for name in names if known.get(name, False)}, names, one.up)
+    own = {
+        name: (float(x), float(y), float(z))
+        for name, (x, y, z), known in zip(one.names, one.points, one.known, strict=True)
+        if known
+    }
+    return _landmarks(own, names, one.up)

@@ -32,12 +32,12 @@ def _obj(path: Path) -> Triangles | None:
     places, triangles = list[list[float]](), list[tuple[int, int, int]]()
     try:
         for line in path.read_bytes().removeprefix(_BOM).replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines():
-            words = line.split()
+            words = line.partition(b"#")[0].split()
             if words[:1] == [b"v"]:
                 places.append([float(word) for word in words[1:4]])
             elif words[:1] == [b"f"]:
                 # Negative numbers count back from the last vertex so far.
-                told = [int(word.split(b"/")[0]) for word in words[1:] if not word.startswith(b"#")]
+                told = [int(word.split(b"/")[0]) for word in words[1:]]
                 corners = [number - 1 if number > 0 else len(places) + number for number in told]
                 triangles += [(corners[0], corners[i], corners[i + 1]) for i in range(1, len(corners) - 1)]
     except ValueError:

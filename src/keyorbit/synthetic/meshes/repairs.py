@@ -11,6 +11,7 @@ from numpy import ndarray
 
 _BOM = b"\xef\xbb\xbf"
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+(.+?)[ \t]*\r?$", re.MULTILINE)
+_OBJ_COMMENT = re.compile(rb"^([ \t]*(?:vt|vn|v|f)[ \t][^#\r\n]*)#[^\r\n]*", re.MULTILINE)
 _STL_HEAD, _STL_FACET = 84, 50
 # What programs write as the number of facets before they know it.
 _UNCOUNTED = (0, 2**32 - 1)
@@ -34,12 +35,13 @@ _CORNERS = ("vertex_indices", "vertex_index")
 def repaired(data: bytes, suffix: str) -> bytes:
     """Return a file's content for trimesh; as it is where nothing is to be done, or where it is damaged.
 
-    An OBJ loses its byte order mark, and its libraries of materials come on one line. Facets of an STL are counted. A
-    PLY's ``diffuse_red`` becomes ``red``; if it is binary, polygons of different numbers of corners become triangles.
+    An OBJ loses its byte order mark and comments behind numbers, and its libraries of materials come on one line.
+    Facets of an STL are counted. A PLY's ``diffuse_red`` becomes ``red``; if it is binary, polygons of different
+    numbers of corners become triangles.
     """
     try:
         if suffix == ".obj":
-            return _with_one_library(data.removeprefix(_BOM))
+            return _with_one_library(_OBJ_COMMENT.sub(rb"\1", data.removeprefix(_BOM)))
         if suffix == ".stl":
             return _counted(data)
         return _even(_with_red(data)) if suffix == ".ply" else data
