@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     BatchOption,
@@ -38,7 +39,10 @@ DEPTH, NORMALS = "sudo-ai/controlnet-zp11-depth-v1", "sudo-ai/controlnet-zp12-no
 def generate_command(
     pictures: Annotated[
         list[Path],
-        typer.Argument(help="Pictures, folders of them, or objects, of which the input picture is used."),
+        typer.Argument(
+            help="Pictures, folders of them, patterns such as '*.jpg', - for a list on stdin, or objects, of which the "
+            "input picture is used."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="A folder; for each set of views one is made in it.")],
     model: ModelOption = "tiny",
@@ -84,6 +88,7 @@ def generate_command(
         controlnet = NORMALS if normals else DEPTH
     if controlnet is not None:
         check_model(controlnet, f"no ControlNet at {controlnet}; give a folder, or a Hub id such as {DEPTH}")
+    pictures = given_paths(pictures)
     masks = checked_masks(pictures, background, mask)
     if depth and depth != AUTO:
         check_picture(Path(depth))

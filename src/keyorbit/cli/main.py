@@ -18,8 +18,10 @@ from keyorbit.cli.app import app_command
 from keyorbit.cli.cache import cache_command
 from keyorbit.cli.convert import convert_command
 from keyorbit.cli.dataset import dataset_list, dataset_make, dataset_render
+from keyorbit.cli.demo import demo_command
 from keyorbit.cli.detect import detect_command
 from keyorbit.cli.discover import discover_command
+from keyorbit.cli.doctor import doctor_command
 from keyorbit.cli.evaluate import evaluate_command
 from keyorbit.cli.generate import generate_command
 from keyorbit.cli.inspect import inspect_command
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 # Options that may stand before a command and anywhere behind it.
 _GENERAL = ("-q", "--quiet", "-v", "--verbose")
 # Commands whose --out is a folder that no other process may write meanwhile.
-_ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate")
+_ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate", "demo")
 
 
 def new_app() -> typer.Typer:
@@ -62,6 +64,8 @@ def new_app() -> typer.Typer:
     app.add_typer(dataset, name="dataset")
     app.add_typer(protocol, name="protocol")
     for group, name, command in (
+        (app, "demo", demo_command),
+        (app, "doctor", doctor_command),
         (app, "generate", generate_command),
         (app, "discover", discover_command),
         (app, "cache", cache_command),
