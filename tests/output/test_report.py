@@ -26,6 +26,7 @@ from keyorbit.output.page.report import Figure, read_run, report_html, run_objec
 from keyorbit.output.palette import palette
 
 HISTORY = [{"step": float(i), "total": 1 / i, "geometric": 0.5 / i, "seconds": 0.1 * i} for i in range(1, 41)]
+NAMES = {"lost": 0.1, "sure": 0.9, "middle": 0.6}
 FIGURES = [Figure("reprojection error, %", "2.8", "40.9", True), Figure("landmark error, %", "14.4", "52.7", True)]
 
 
@@ -208,6 +209,20 @@ def test_the_runs_own_pictures_are_shown_as_they_were_cut_out_for_it(run, tmp_pa
     # A cache has no pictures.
     (pictures / "index.json").write_text("{}")
     assert run_objects(of_pictures, None, 4) == []
+
+
+def test_the_objects_that_the_tokens_know_best_come_first(run, thing):
+    found, _ = thing
+    chance = torch.full((3,), 0.5)
+    many = [replace(found, name=name, confidence=Confidence(known, chance)) for name, known in NAMES.items()]
+    things = [ObjectViews(name, found.input_image) for name in NAMES]
+    page = report_html(run, many, things)
+    order = re.findall(r'<section class="ko-panel"[^>]*aria-label="(\w+)"', page)
+    assert order == ["sure", "middle", "lost"]
+    assert "know best come first" in page
+    # Where that is not known, they stay as they are.
+    page = report_html(run, [replace(one, confidence=None) for one in many], things)
+    assert re.findall(r'<section class="ko-panel"[^>]*aria-label="(\w+)"', page) == list(NAMES)
 
 
 def test_charts_start_and_end_where_the_losses_do():
