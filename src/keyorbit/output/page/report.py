@@ -97,9 +97,10 @@ def _there(name: str) -> Path | None:
 def report_html(
     run: Run, detections: Sequence[Detection], objects: Objects, figures: Sequence[Figure] = (), scored: int = 0
 ) -> str:
-    """Render the page, with the detections of ``objects``. ``scores`` is the output of ``keyorbit evaluate --json``."""
+    """Render the page, with the detections of ``objects``, the surest first; ``scored`` objects gave the figures."""
     skeleton = find_skeleton(detections) if len(detections) > 1 else []
-    panels = [make_panel(d, thing.truth, skeleton) for d, thing in zip(detections, objects, strict=True)]
+    pairs = sorted(zip(detections, objects, strict=True), key=lambda pair: -_known(pair[0]))
+    panels = [make_panel(detection, thing.truth, skeleton) for detection, thing in pairs]
     return render(
         "report.html",
         run=run,
@@ -115,6 +116,10 @@ def report_html(
         viewer=page_asset("viewer.js"),
         page=page_asset("page.js"),
     )
+
+
+def _known(detection: Detection) -> float:
+    return 0.0 if detection.confidence is None else detection.confidence.known
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
