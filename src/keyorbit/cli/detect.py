@@ -19,6 +19,7 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RecentreOption,
     RigOption,
+    StrictOption,
     UnetOption,
     check_model_options,
 )
@@ -81,9 +82,7 @@ def detect_command(
         ),
         PerObject,
     ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first object that cannot be used, instead of leaving it out.")
-    ] = False,
+    strict: StrictOption = False,
     min_confidence: Annotated[
         float | None,
         typer.Option(help="Withhold keypoints that are less likely than this at their part, 0 to 1."),
@@ -134,8 +133,8 @@ def detect_command(
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
-    from keyorbit.cli.detecting import Several, Writing, detect_one, detect_several
-    from keyorbit.cli.loading import load_all, load_model, load_tokens, run_backend, use_device
+    from keyorbit.cli.detecting import Writing, detect_one, detect_several
+    from keyorbit.cli.loading import Several, load_all, load_model, load_tokens, run_backend, use_device
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
     from keyorbit.detection.detector import KeypointDetector
