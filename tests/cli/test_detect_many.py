@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from helpers.disk import contents
-from keyorbit.cli import detecting
+from keyorbit.cli import loading
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
@@ -56,9 +56,9 @@ def rows(path):
 @pytest.fixture
 def read(monkeypatch):
     """The names of the objects that are read."""
-    names, reading = [], detecting.read_source
+    names, reading = [], loading.read_source
     monkeypatch.setattr(
-        detecting, "read_source", lambda source, *rest: names.append(source.name) or reading(source, *rest)
+        loading, "read_source", lambda source, *rest: names.append(source.name) or reading(source, *rest)
     )
     return names
 
@@ -166,7 +166,7 @@ def test_strict_stops_at_the_first_that_cannot_be_used(words, data, tmp_path, co
 
 
 def test_few_objects_are_in_memory_at_a_time(words, tmp_path, command, monkeypatch):
-    there, most, reading = weakref.WeakSet(), [], detecting.read_source
+    there, most, reading = weakref.WeakSet(), [], loading.read_source
 
     def watched(*given):
         gc.collect()
@@ -175,7 +175,7 @@ def test_few_objects_are_in_memory_at_a_time(words, tmp_path, command, monkeypat
         there.add(thing)
         return thing
 
-    monkeypatch.setattr(detecting, "read_source", watched)
+    monkeypatch.setattr(loading, "read_source", watched)
     assert command(*words, tmp_path / "out") == 0
     assert len(most) == 3
     assert max(most) == 1  # the one before it

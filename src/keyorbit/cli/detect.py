@@ -20,6 +20,7 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RecentreOption,
     RigOption,
+    StrictOption,
     UnetOption,
     UpOption,
     check_model_options,
@@ -93,9 +94,7 @@ def detect_command(
         ),
         PerObject,
     ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first object that cannot be used, instead of leaving it out.")
-    ] = False,
+    strict: StrictOption = False,
     min_confidence: Annotated[
         float | None,
         typer.Option(help="Withhold keypoints that are less likely than this at their part, 0 to 1."),
@@ -152,8 +151,8 @@ def detect_command(
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
-    from keyorbit.cli.detecting import Several, Writing, detect_one, detect_several
-    from keyorbit.cli.loading import load_all, load_model, load_tokens, meshes_at, run_backend, use_device
+    from keyorbit.cli.detecting import Writing, detect_one, detect_several
+    from keyorbit.cli.loading import Several, load_all, load_model, load_tokens, meshes_at, run_backend, use_device
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
     from keyorbit.detection.detector import KeypointDetector
@@ -188,5 +187,5 @@ def detect_command(
     if alone is not None:
         detect_one(detector, alone, writing)
     else:
-        objects = Several(sources, masks, shown_as, recentre, batch, strict, rendered, up)
+        objects = Several(sources, masks, shown_as, recentre, batch, strict, None, rendered, up)
         detect_several(detector, objects, writing, ranks)

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from keyorbit.cli.detected import Told, tell, told
-from keyorbit.cli.terminal import Tick, console, errors, progress
+from keyorbit.cli.loading import PROBLEMS, Several, left_out
+from keyorbit.cli.terminal import Tick, console, progress
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
 from keyorbit.detection.many import Attempt, detect_many
 from keyorbit.errors import InputError
-from keyorbit.objects.background import Background
-from keyorbit.objects.dataset import ObjectDataset, ObjectViews, read_source
-from keyorbit.objects.sources import ObjectSource, sources_digest
+from keyorbit.objects.dataset import ObjectViews
+from keyorbit.objects.sources import sources_digest
 from keyorbit.output.choices import Edge, PerObject
 from keyorbit.output.results import (
     LEFT_OUT,
@@ -45,13 +45,12 @@ from keyorbit.output.write import (
 )
 from keyorbit.ranks import Ranks
 from keyorbit.storage.folder_names import folder_names, readable
-from keyorbit.synthetic.choices import AUTO_UP
 
 log = logging.getLogger(__name__)
 # The first objects, on which `--skeleton auto` looks for edges: these are in memory together.
 SKELETON_OBJECTS = 64
-# Rows of the table, and lines of problems, that are printed; files hold them all.
-ROWS, PROBLEMS = 100, 20
+# Rows of the table that is printed; the file of results holds them all.
+ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -73,38 +72,6 @@ class Writing:
     per_object: PerObject
     least: float | None
     overwrite: bool
-
-
-@dataclass(frozen=True)
-class Several:
-    """Objects that are read one after the other.
-
-    Attributes:
-        sources: where they are.
-        masks: of those that have one.
-        background: what is done with it; see :class:`ObjectViews`.
-        recentre: whether they are brought to the middle.
-        batch: objects that go through the model together; None: what suits the device.
-        strict: whether the first that cannot be used stops all.
-        meshes: the last of them, rendered when it is their turn. Default None: there are none.
-        up: the upward axis of meshes' files, as it was given.
-    """
-
-    sources: Sequence[ObjectSource]
-    masks: Mapping[Path, Path]
-    background: Background
-    recentre: bool
-    batch: int | None
-    strict: bool
-    meshes: ObjectDataset | None = None
-    up: str = AUTO_UP
-
-    def read(self, number: int) -> ObjectViews:
-        """Read one of them. Raises InputError as :func:`read_source`, or because a mesh cannot be rendered."""
-        source, first = self.sources[number], len(self.sources) - len(self.meshes or ())
-        if self.meshes is not None and number >= first:
-            return replace(self.meshes[number - first], recentre=self.recentre)
-        return read_source(source, self.background, self.masks.get(source.path), self.recentre)
 
 
 def detect_one(detector: KeypointDetector, thing: ObjectViews, writing: Writing) -> None:
@@ -279,10 +246,7 @@ def _end(out: Path, shown: Sequence[Told], earlier: int, new: bool) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if not done.left_out:
         return
-    *others, last = problems(out, PROBLEMS)
-    for problem in others:
-        errors.print(f"left out: {problem}", markup=False, highlight=False, soft_wrap=True)
-    place = f"; all are listed in {out / LEFT_OUT}" if done.found else ""
+    few, place = problems(out, PROBLEMS), f"; all are listed in {out / LEFT_OUT}" if done.found else ""
     if not done.found:
         forget_results(out, new)
-    raise InputError(f"{done.left_out:,} of {done.found + done.left_out:,} objects are left out{place}: {last}")
+    raise left_out(few, done.left_out, done.found + done.left_out, place)
