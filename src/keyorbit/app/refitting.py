@@ -1,5 +1,6 @@
 """The model's part of the annotators' loop, in a thread of its own: objects are read, and tokens are refitted."""
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 
@@ -15,6 +16,8 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError, memory_shortage
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.marks import Mark
+
+log = logging.getLogger(__name__)
 
 # Recordings that are kept; others are recorded again.
 _KEPT = 16
@@ -66,7 +69,8 @@ class Refitting:
             report(i, len(names))
 
     def start(self, work: Annotating) -> None:
-        """Begin the thread, which ends with :meth:`close`."""
+        """Begin the thread, which ends with :meth:`close`; from then on, marks of an object that was left count."""
+        work.moved = lambda: self.turn(work)
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
         self.turn(work)
@@ -86,8 +90,7 @@ class Refitting:
                 return
             except Exception as error:
                 self.words, self.trouble = "", _told(error)
-                if not isinstance(error, InputError) and memory_shortage(error) is None:
-                    raise
+                log.warning("%s", self.trouble, exc_info=not isinstance(error, InputError))
 
     def _catch_up(self, work: Annotating) -> None:
         """Refit to the newest marks, then read what was read with older tokens; newer marks go first."""

@@ -82,8 +82,7 @@
     if (way) move(picture, chosen, clamp(x + step * way[0]), clamp(y + step * way[1]));
     else place(picture, chosen, x, y);
   });
-  // A new board: its buttons, and the point that was just added.
-  new MutationObserver((records) => {
-    if (records.some((r) => [...r.addedNodes].some((n) => n.querySelector && (n.matches(".ko-annotate") || n.querySelector(".ko-annotate"))))) need();
-  }).observe(document.documentElement, { childList: true, subtree: true });
+  // An answer: Gradio may change the board's parts in place, and then the choice has to be shown again.
+  new MutationObserver(() => { document.dispatchEvent(new Event("ko:shown")); need(); })
+    .observe(document.documentElement, { attributes: true, attributeFilter: ["data-answer"], childList: true, subtree: true });
 })();

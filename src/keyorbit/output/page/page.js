@@ -27,6 +27,7 @@
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && chosen !== null) choose(null); });
   document.addEventListener("ko:choose", (event) => choose(String(event.detail)));
+  document.addEventListener("ko:shown", apply);
   // Panels that come later, as in the app.
   new MutationObserver((records) => {
     if (records.some((r) => [...r.addedNodes].some((n) => n.querySelector && n.querySelector(".ko-panel")))) apply();
