@@ -79,6 +79,8 @@ def click_path(page):
     page.find_element("css selector", "[data-new]").send_keys("left ear")
     page.find_element("css selector", "[data-step=add]").click()
     wait(page, ".ko-names", "left ear")
+    wait(page, '.ko-chip[data-k="4"][aria-pressed="true"]')
+    assert page.find_element("css selector", "[data-new]").get_property("value") == ""
     assert_accessible(page)
     assert unnamed(page) == []
     page.find_element("css selector", "[data-step=accept]").click()

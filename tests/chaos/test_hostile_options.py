@@ -68,6 +68,7 @@ CALLS = {
     "name": ["run", "--kind", "chair"],
     "report": ["run"],
     "app": ["run"],
+    "annotate": ["data", "--run", "run"],
     "inspect": [],
     "convert": ["tiny", "new"],
     "dataset make": ["new"],
