@@ -15,6 +15,7 @@ from keyorbit.detection.marked_tokens import (
 )
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.config import PrepareConfig
+from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.recording import Recording, check_recordings
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, map_side
@@ -75,17 +76,21 @@ def mark(
             equal; clicks in several views are not one point; ``base`` is of another model, or of a mode in which the
             UNet runs at every step; or an object does not fit the model.
     """
-    config = config or MarkConfig()
-    names, report = _checked(marks, objects), report or _silent
-    detector = KeypointDetector(
-        backend, _start(backend, names, config, base), DetectConfig(noises=config.noises, seed=config.seed)
-    )
+    config, report = config or MarkConfig(), report or _silent
+    check_marks(marks)
+    by_object, names = marks_of(marks, [thing.name for thing in objects]), names_of(marks)
+    reading = DetectConfig(noises=config.noises, seed=config.seed)
+    detector = KeypointDetector(backend, _start(backend, names, config, base), reading)
     check_recordings(backend, detector.recording, 1, len(objects))
-    recordings = []
-    for recording in detector.record_each(objects):
+    # The marked ones first: a mark that is wrong is told before the others are read.
+    order = [*by_object, *(number for number in range(len(objects)) if number not in by_object)]
+    recordings, placed = list[Recording](), list[PlacedMark]()
+    for number, recording in zip(order, detector.record_each(objects[i] for i in order), strict=True):
         recordings.append(recording)
+        if number in by_object:
+            placed += _placed(backend, recording, by_object[number], config, base)
         report("record", len(recordings), len(objects), {})
-    return fit_marks(backend, recordings, marks, config, base, keep, report)
+    return _fitted(backend, recordings, placed, names, config, base, keep, report)
 
 
 def fit_marks(
@@ -99,20 +104,48 @@ def fit_marks(
 ) -> Marked:
     """The same from recordings of a detector's :meth:`KeypointDetector.record`, at the same layers and timestep.
 
+    Those that the settings leave open are the recordings'.
+
     Raises:
         InputError: as :func:`mark`, or a recording is of another model or of other settings.
     """
     config, report = config or MarkConfig(), report or _silent
     check_marks(marks)
     by_object = marks_of(marks, [recording.thing.name for recording in recordings])
-    names = names_of(marks)
+    names, how = names_of(marks), recordings[0].config
+    config = replace(
+        config,
+        layers=config.layers or how.layers,
+        maps=config.maps or how.maps,
+        timestep=how.prepare.timestep if config.timestep is None else config.timestep,
+    )
     settled = _settled(backend, names, config, base)
     for recording in recordings:
         _check_recording(recording, backend, settled)
-    placed = {number: _placed(backend, recordings[number], some, config, base) for number, some in by_object.items()}
+    placed = [
+        one for number, some in by_object.items() for one in _placed(backend, recordings[number], some, config, base)
+    ]
+    return _fitted(backend, recordings, placed, names, config, base, keep, report)
+
+
+def _fitted(
+    backend: Backend,
+    recordings: Sequence[Recording],
+    placed: Sequence[PlacedMark],
+    names: Sequence[str],
+    config: MarkConfig,
+    base: Tokens | None,
+    keep: bool,
+    report: Report,
+) -> Marked:
+    """The tokens of marks that are placed."""
+    settled, marked = _settled(backend, names, config, base), dict[int, list[PlacedMark]]()
+    numbers = {recording.thing.name: number for number, recording in enumerate(recordings)}
+    for one in placed:
+        marked.setdefault(numbers[one.object], []).append(one)
     start, known = first_rows(backend, names, config, base).to(backend.device), known_of(base, backend.device)
     side = map_side(backend, settled.map_size)
-    fit = MarksFit(recordings, placed, names, start, known, config, settled, backend.layout, side)
+    fit = MarksFit(recordings, marked, names, start, known, config, settled, backend.layout, side)
     fitted = fit.run(lambda done, total: report("fit", done, total, {}))
     if base is not None and keep:
         tokens = tokens_beside(base, names, fitted)
@@ -121,20 +154,12 @@ def fit_marks(
     else:
         tokens = tokens_alone(tokens_info(backend, settled), names, fitted)
     tokens = Tokens(tokens.embedding, replace(tokens.info, objects=len(recordings)), tokens.helpers)
-    others = [recording for number, recording in enumerate(recordings) if number not in by_object]
-    tokens = with_strays(tokens, others, settled, backend)
-    return Marked(tokens, tuple(one for some in placed.values() for one in some))
+    others = [recording for number, recording in enumerate(recordings) if number not in marked]
+    return Marked(with_strays(tokens, others, settled, backend), tuple(placed))
 
 
 def _silent(stage: str, done: int, total: int, values: dict[str, float]) -> None:
     """Reports nothing."""
-
-
-def _checked(marks: Sequence[Mark], objects: Objects) -> tuple[str, ...]:
-    """The marks' names, before anything is computed."""
-    check_marks(marks)
-    marks_of(marks, [thing.name for thing in objects])
-    return names_of(marks)
 
 
 def _start(backend: Backend, names: Sequence[str], config: MarkConfig, base: Tokens | None) -> Tokens:
@@ -175,7 +200,8 @@ def _check_recording(recording: Recording, backend: Backend, settled: SettledCon
     how, name = recording.config, recording.thing.name
     if recording.fingerprint != backend.fingerprint:
         raise InputError(f"{name} was recorded with another model: record it with this one")
-    if (how.layers, how.maps, how.prepare.timesteps) != (settled.layers, settled.maps, settled.prepare.timesteps):
+    layers, own = (cross_attention_layers(backend.unet, some) for some in (how.layers, settled.layers))
+    if (layers, how.maps, how.prepare.timesteps) != (own, settled.maps, settled.prepare.timesteps):
         raise InputError(f"{name} was recorded with other layers, maps or timesteps than the tokens': record it anew")
 
 

@@ -17,7 +17,8 @@ from keyorbit.geometry.triangulation import triangulate
 from keyorbit.objects.marks import Mark, names_of
 from keyorbit.values import short
 
-# How far beside the object a click may be, and clicks in several views from one point, in sides of the view.
+# How far beside the object a click may be, and clicks in several views from one point, in sides of the view; besides,
+# a pixel of the silhouettes.
 BESIDE = MISSES = 0.05
 How = Literal["triangulated", "lifted", "given", "flat"]
 
@@ -175,5 +176,5 @@ def _check_beside(
 ) -> None:
     """Raise InputError where a place is further beside the object than a click may be."""
     beside = float(beside_silhouette(distance, xy).max())
-    if not beside <= BESIDE:
+    if not beside <= BESIDE + 1 / max(distance.shape[-2:]):
         raise InputError(f"{told}, {where}, is beside the object by {beside:.0%} of the view's side: mark it anew")

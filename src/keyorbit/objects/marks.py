@@ -10,7 +10,7 @@ A file of marks is JSON, an entry a click::
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -232,7 +232,7 @@ def marks_of(marks: Sequence[Mark], objects: Sequence[str]) -> dict[int, tuple[M
             raise InputError(f"{short(mark.object)} has marks and is not among the objects: {there}")
         if len(numbers) > 1:
             raise InputError(f"{len(numbers)} objects are called {short(mark.object)}, which has marks: rename them")
-        found.setdefault(numbers[0], []).append(mark)
+        found.setdefault(numbers[0], []).append(replace(mark, object=objects[numbers[0]]))
     whole = {number: tuple(some) for number, some in sorted(found.items())}
     for number, some in whole.items():
         check_marks(some, f"the marks of {objects[number]}")
