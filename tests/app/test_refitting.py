@@ -79,7 +79,7 @@ def test_marks_refit_the_tokens_behind_the_page(loop, tmp_path):
 
 def test_a_fit_that_fails_is_told_and_the_next_one_is_tried(loop, monkeypatch):
     model, work = loop
-    monkeypatch.setattr("keyorbit.app.refitting.fit_marks", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("keyorbit.detection.marking.fit_marks", lambda *_, **__: 1 / 0)
     work.place(0, "keypoint_01", 0, on_object(work.seen(work.state.current)))
     model.start(work)
     work.accept(1)

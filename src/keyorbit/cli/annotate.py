@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keyorbit.cli.app import Port, serving, wait_for_the_end
 from keyorbit.cli.options import (
     BackgroundOption,
     DeviceOption,
@@ -22,6 +21,7 @@ from keyorbit.cli.options import (
     check_model_options,
     checked_masks,
 )
+from keyorbit.cli.serving import Port, serving, wait_for_the_end
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
