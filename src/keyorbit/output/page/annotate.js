@@ -51,7 +51,7 @@
     if (!drag) return;
     const { picture, k, mark, moved } = drag;
     drag = null;
-    if (mark && !moved) return;  // a click on a point chooses it
+    if (mark && !moved && k !== chosen) return;  // a click on another point chooses that one
     if (chosen !== k) document.dispatchEvent(new CustomEvent("ko:choose", { detail: k }));
     move(picture, k, ...at(picture, event).map(clamp));
     place(picture, k, ...at(picture, event));
