@@ -93,6 +93,7 @@ EVALUATE = ["evaluate", "@/run", "@/data"]
 NAME = ["name", "@/run", "--objects", "@/data"]
 MARK = ["mark", "@/data", "--out", "@/new"]
 PROTOCOL = ["protocol", "stablekeypoints", "--data", "@/data", "--out", "@/new", "--model", "tiny", "--dataset"]
+ANNOTATE = ["annotate", "@/data", "--run", "@/run"]
 MAKE = ["dataset", "make", "@/new"]
 # Wrong words, and what the sentence about them holds; @ is the folder above.
 WRONG = [
@@ -184,6 +185,14 @@ WRONG = [
     ([*PROTOCOL, "x"], "--dataset is celeba-aligned or celeba-wild"),
     ([*PROTOCOL, "taichi", "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),
     (["app", "@/none"], "no tokens at"),
+    ([*ANNOTATE[:2], "--run", "@/none"], "no tokens at"),
+    (["annotate", "@/none", "--run", "@/run"], "there is no file or folder at"),
+    ([*ANNOTATE, "--all"], "--all is for --export"),
+    ([*ANNOTATE, "--import", "@/file.txt", "--export", "@/new"], "--import and --export are two steps"),
+    ([*ANNOTATE, "--import", "@/none.xml"], "there is no file"),
+    ([*ANNOTATE, "--import", "@/file.txt"], "cannot be read as JSON"),
+    ([*ANNOTATE, "--out", "@/file.txt"], "is not what this command writes"),
+    ([*ANNOTATE, "--export", "@/run"], "holds files that keyorbit did not mark as its own"),
     (["inspect", "--model", "x"], "no model at x; give one of tiny, zero123plus-v1.2"),
     (["inspect", "--picture", "@/none.png", "--drift"], "there is no picture at"),
     (["dataset", "list", "@/none"], "there is no file or folder at"),

@@ -13,7 +13,8 @@ from helpers.pictures import blocks, close, photograph
 from keyorbit.app.calls import example_pictures
 from keyorbit.app.interface import gradio
 from keyorbit.app.layers import attention_by_layer
-from keyorbit.app.studio import ModelLock, Studio, examples, open_studio
+from keyorbit.app.studio import Studio, examples, open_studio
+from keyorbit.app.turns import ModelLock
 from keyorbit.app.uploads import Limits, open_picture, open_pictures
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.tokens import Tokens

@@ -29,6 +29,10 @@ GOOD = {
     "stop": [],
     "attention": [FILE, 3],
     "attention_example": [0],
+    "step": ["place", 0, 1, None, 0.5, 0.25, None],
+    "watch": [],
+    "export": [],
+    "board": [],
 }
 KNOWN = [Endpoint(i, name, name in ("find", "stop"), not name.endswith("example")) for i, name in enumerate(GOOD)]
 ANSWERS = ("accepted", "one sentence")

@@ -72,6 +72,7 @@ CALLS = {
     "mark": ["data", "--points", "points.json", "--out", "new"],
     "report": ["run"],
     "app": ["run"],
+    "annotate": ["data", "--run", "run"],
     "inspect": [],
     "convert": ["tiny", "new"],
     "dataset make": ["new"],

@@ -225,6 +225,17 @@ def app(place, few, discovered, tmp_path, monkeypatch):
     assert opened[0].backend.device.type == DEVICE
 
 
+def annotate(place, few, discovered, tmp_path, monkeypatch):
+    """Objects are read, a mark is fitted as the page has it done, and what is annotated is written."""
+    from keyorbit.objects.marks import Annotations, Mark, Review, write_annotations
+
+    file = tmp_path / "marks.json"
+    name = sorted(path.name for path in place.chairs.iterdir())[0]
+    write_annotations(file, Annotations(reviewed=(Review(name, (Mark("keypoint_00", xyz=(0.0, 0.0, 0.0)),)),)))
+    place.run("annotate", place.chairs, "--run", discovered, "--out", file, "--export", tmp_path / "out")
+    assert (tmp_path / "out" / "cvat.xml").is_file()
+
+
 COMMANDS = {
     "discover": discover,
     "cache": cache,
@@ -237,6 +248,7 @@ COMMANDS = {
     "protocol stablekeypoints": protocol,
     "inspect": inspect,
     "app": app,
+    "annotate": annotate,
 }
 
 

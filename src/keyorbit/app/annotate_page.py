@@ -3,16 +3,16 @@
 import base64
 import html
 import itertools
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from keyorbit.app.annotating import Annotating
 from keyorbit.app.calls import Step
-from keyorbit.app.exporting import archived
-from keyorbit.app.interface import gradio, told_who
-from keyorbit.app.refitting import Refitting
 from keyorbit.app.visits import Visits
 from keyorbit.errors import InputError
 from keyorbit.output.page.panels import render
+
+if TYPE_CHECKING:
+    from keyorbit.app.annotating import Annotating
+    from keyorbit.app.refitting import Refitting
 
 # Seconds between two looks at the work in the background.
 _EVERY = 2.0
@@ -20,8 +20,11 @@ _TITLE = "keyorbit annotate"
 _KINDS = get_args(get_type_hints(Step)["kind"])
 
 
-def build_annotate(work: Annotating, model: Refitting, visits: Visits) -> Any:
+def build_annotate(work: "Annotating", model: "Refitting", visits: Visits) -> Any:
     """Build the page as Gradio blocks, for :func:`keyorbit.app.interface.launch`."""
+    from keyorbit.app.exporting import archived
+    from keyorbit.app.interface import gradio, told_who
+
     gr = gradio()
     answers = itertools.count()
     with gr.Blocks(title=_TITLE, analytics_enabled=False) as app:
@@ -72,7 +75,7 @@ def build_annotate(work: Annotating, model: Refitting, visits: Visits) -> Any:
     return app
 
 
-def take_step(work: Annotating, step: Step) -> None:
+def take_step(work: "Annotating", step: Step) -> None:
     """Do what a page asks for.
 
     Raises:
@@ -99,7 +102,7 @@ def take_step(work: Annotating, step: Step) -> None:
             work.undo(step.revision)
 
 
-def _name(work: Annotating, step: Step) -> str:
+def _name(work: "Annotating", step: Step) -> str:
     names = work.names
     if step.point is None or step.point >= len(names):
         raise InputError(f"choose a point first: there are points 0 to {len(names) - 1}")
@@ -110,7 +113,7 @@ def _whole(number: float | None) -> int | None:
     return None if number is None else int(number)
 
 
-def board(work: Annotating, answer: int, wrong: str = "") -> str:
+def board(work: "Annotating", answer: int, wrong: str = "") -> str:
     """Render the object that is shown.
 
     Args:
@@ -140,7 +143,7 @@ def board(work: Annotating, answer: int, wrong: str = "") -> str:
     )
 
 
-def background_words(model: Refitting) -> str:
+def background_words(model: "Refitting") -> str:
     """What the model is at, as HTML."""
     tokens = f"tokens refitted {model.version} times" if model.version > 1 else "tokens refitted once"
     done = tokens if model.version else "the run's tokens"

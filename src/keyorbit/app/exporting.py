@@ -4,12 +4,11 @@ import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from keyorbit.app.annotating import Annotating
-from keyorbit.app.refitting import Refitting
 from keyorbit.app.seen import Point, Seen
 from keyorbit.errors import InputError
 from keyorbit.objects.picture_marks import view_file
@@ -17,10 +16,14 @@ from keyorbit.output.pictured import Pictured
 from keyorbit.output.write import write_annotated
 from keyorbit.storage.folder_names import folder_names
 
+if TYPE_CHECKING:
+    from keyorbit.app.annotating import Annotating
+    from keyorbit.app.refitting import Refitting
+
 _NAME = "annotations"
 
 
-def archived(work: Annotating, model: Refitting, folder: Path) -> Path:
+def archived(work: "Annotating", model: "Refitting", folder: Path) -> Path:
     """Write what was confirmed or marked, and the tokens, as one archive in ``folder``; return it.
 
     Raises:
@@ -37,7 +40,7 @@ def archived(work: Annotating, model: Refitting, folder: Path) -> Path:
     return Path(made)
 
 
-def write_export(work: Annotating, folder: Path, overwrite: bool = False, everything: bool = False) -> int:
+def write_export(work: "Annotating", folder: Path, overwrite: bool = False, everything: bool = False) -> int:
     """Write confirmed and marked objects as COCO, CVAT and Label Studio keypoints; return how many there were.
 
     Of an object that is not confirmed, only the points that were marked have a place.

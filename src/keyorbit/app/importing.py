@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from keyorbit.app.annotating import Annotating
 from keyorbit.app.seen import Seen
 from keyorbit.discovery.placing import MISSES
 from keyorbit.errors import InputError
 from keyorbit.geometry.triangulation import robust_triangulate
 from keyorbit.objects.marks import Annotations, Mark, names_of
+
+if TYPE_CHECKING:
+    from keyorbit.app.annotating import Annotating
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Imported:
     dropped: int
 
 
-def with_imported(work: Annotating, marks: Sequence[Mark]) -> Imported:
+def with_imported(work: "Annotating", marks: Sequence[Mark]) -> Imported:
     """Return the annotations with these marks in the place of earlier ones of the same points.
 
     Where places of a point in several views are not one point, those that are not with the others are left out.

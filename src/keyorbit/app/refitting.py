@@ -1,20 +1,25 @@
 """The model's part of the annotators' loop, in a thread of its own: objects are read, and tokens are refitted."""
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
-from keyorbit.app.annotating import Annotating
 from keyorbit.app.seen import Seen
-from keyorbit.app.studio import ModelLock
+from keyorbit.app.turns import ModelLock
 from keyorbit.app.visits import Left
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.detection.marking import fit_marks
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.recording import Recording
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError, memory_shortage
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.marks import Mark
+
+if TYPE_CHECKING:
+    from keyorbit.app.annotating import Annotating
+
+log = logging.getLogger(__name__)
 
 # Recordings that are kept; others are recorded again.
 _KEPT = 16
@@ -48,25 +53,26 @@ class Refitting:
         self._recordings = dict[str, Recording]()
         self._wake, self._thread = threading.Event(), threading.Thread()
 
-    def turn(self, work: Annotating) -> None:
+    def turn(self, work: "Annotating") -> None:
         """Say that the annotator is done with an object: its marks count from now on."""
         self._wanted = work.marks
         self._wake.set()
 
-    def read_first(self, work: Annotating, count: int, report: Report) -> None:
+    def read_first(self, work: "Annotating", count: int, report: Report) -> None:
         """Read so many objects that are not confirmed, before anybody waits for one."""
         names = [name for name in work.objects if name not in work.reviewed][:count]
         self.read(work, names or work.objects[:1], report)
         work.begin()
 
-    def read(self, work: Annotating, names: Collection[str], report: Report) -> None:
+    def read(self, work: "Annotating", names: Collection[str], report: Report) -> None:
         """Read these objects."""
         for i, name in enumerate(names, 1):
             self._read(work, name)
             report(i, len(names))
 
-    def start(self, work: Annotating) -> None:
-        """Begin the thread, which ends with :meth:`close`."""
+    def start(self, work: "Annotating") -> None:
+        """Begin the thread, which ends with :meth:`close`; from then on, marks of an object that was left count."""
+        work.moved = lambda: self.turn(work)
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
         self.turn(work)
@@ -76,7 +82,7 @@ class Refitting:
         self._lock.close(patience)
         self._wake.set()
 
-    def _run(self, work: Annotating) -> None:
+    def _run(self, work: "Annotating") -> None:
         while True:
             self._wake.wait()
             self._wake.clear()
@@ -86,10 +92,9 @@ class Refitting:
                 return
             except Exception as error:
                 self.words, self.trouble = "", _told(error)
-                if not isinstance(error, InputError) and memory_shortage(error) is None:
-                    raise
+                log.warning("%s", self.trouble, exc_info=not isinstance(error, InputError))
 
-    def _catch_up(self, work: Annotating) -> None:
+    def _catch_up(self, work: "Annotating") -> None:
         """Refit to the newest marks, then read what was read with older tokens; newer marks go first."""
         while True:
             if self._wanted != self._fitted:
@@ -102,7 +107,7 @@ class Refitting:
             self.words = f"reading objects, {len(stale)} left"
             self._read(work, stale[0])
 
-    def _stale(self, work: Annotating) -> list[str]:
+    def _stale(self, work: "Annotating") -> list[str]:
         """Objects to read: those without any reading first, confirmed ones last."""
         left = []
         for name in work.objects:
@@ -122,6 +127,8 @@ class Refitting:
         self.tokens, self.version, self.trouble = tokens, self.version + 1, ""
 
     def _fit(self, marks: tuple[Mark, ...]) -> Tokens:
+        from keyorbit.detection.marking import fit_marks
+
         marked = list(dict.fromkeys(mark.object for mark in marks))
         others = [name for name in self._recordings if name not in marked][:_UNMARKED]
         recordings = [self._recorded(name) for name in (*marked, *others)]
@@ -130,7 +137,7 @@ class Refitting:
                 self.backend, recordings, marks, base=self.base, keep=True, report=lambda *_: self._lock.give_way()
             ).tokens
 
-    def _read(self, work: Annotating, name: str) -> None:
+    def _read(self, work: "Annotating", name: str) -> None:
         recording = self._recorded(name)
         with self._lock.held():
             found = self.detector.read(recording)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keyorbit.cli.app import Port, serving, wait_for_the_end
 from keyorbit.cli.options import (
     BackgroundOption,
     DeviceOption,
@@ -22,6 +21,7 @@ from keyorbit.cli.options import (
     check_model_options,
     checked_masks,
 )
+from keyorbit.cli.serving import Port, serving, wait_for_the_end
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -100,8 +100,8 @@ def annotate_command(
     before = read_annotations(file) if file.exists() else Annotations()
 
     with _alone(file), serving() if imported is None and export is None else nullcontext() as scratch:
+        from keyorbit.app.interface import gradio  # isort: skip
         from keyorbit.app.annotating import Annotating, check_objects, with_names
-        from keyorbit.app.interface import gradio
         from keyorbit.app.refitting import Refitting
         from keyorbit.cli.loading import load_all, load_tokens, run_backend, use_device
         from keyorbit.output.palette import keypoint_name

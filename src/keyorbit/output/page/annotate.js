@@ -1,7 +1,7 @@
 // An annotator's hands: choose a point, click or drag it, move it by keys; every step goes to the server by one button.
 (() => {
   "use strict";
-  let chosen = null, drag = null, silent = false;
+  let chosen = null, drag = null, silent = false, adding = null;
   const board = () => document.querySelector(".ko-annotate");
   const markOf = (picture, k) => picture.querySelector(`.ko-mark[data-k="${k}"]`);
   const move = (picture, k, x, y) => {
@@ -18,6 +18,7 @@
     if (!panel || !button || panel.classList.contains("is-busy")) return;
     panel.classList.add("is-busy");
     setTimeout(() => panel.classList.remove("is-busy"), 8000);
+    adding = kind === "add" ? panel.querySelectorAll(".ko-chip").length : null;
     window.koStep = [kind, Number(panel.dataset.revision), point, view, x, y, name];
     button.click();
   };
@@ -50,7 +51,7 @@
     if (!drag) return;
     const { picture, k, mark, moved } = drag;
     drag = null;
-    if (mark && !moved) return;  // a click on a point chooses it
+    if (mark && !moved && k !== chosen) return;  // a click on another point chooses that one
     if (chosen !== k) document.dispatchEvent(new CustomEvent("ko:choose", { detail: k }));
     move(picture, k, ...at(picture, event).map(clamp));
     place(picture, k, ...at(picture, event));
@@ -82,8 +83,18 @@
     if (way) move(picture, chosen, clamp(x + step * way[0]), clamp(y + step * way[1]));
     else place(picture, chosen, x, y);
   });
-  // A new board: its buttons, and the point that was just added.
+  // An answer: Gradio may change the board's parts in place, and then the choice has to be shown again.
+  const answered = () => {
+    document.dispatchEvent(new Event("ko:shown"));
+    need();
+    const panel = board(), count = panel ? panel.querySelectorAll(".ko-chip").length : 0;
+    if (adding === null || count <= adding) return;
+    adding = null;
+    panel.querySelector("[data-new]").value = "";
+    document.dispatchEvent(new CustomEvent("ko:choose", { detail: count - 1 }));  // the point that was just added
+  };
   new MutationObserver((records) => {
-    if (records.some((r) => [...r.addedNodes].some((n) => n.querySelector && (n.matches(".ko-annotate") || n.querySelector(".ko-annotate"))))) need();
-  }).observe(document.documentElement, { childList: true, subtree: true });
+    const fresh = (node) => node.querySelector && (node.matches(".ko-annotate") || node.querySelector(".ko-annotate"));
+    if (records.some((r) => r.type === "attributes" || [...r.addedNodes].some(fresh))) answered();
+  }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-answer"], childList: true, subtree: true });
 })();

@@ -54,6 +54,7 @@
     if (box) box.closest(".ko-panel").classList.toggle({ points: "ko-bare", numbers: "ko-unnumbered" }[box.dataset.koMarks], !box.checked);
   });
   document.addEventListener("ko:choose", (event) => choose(String(event.detail)));
+  document.addEventListener("ko:shown", apply);
   // Panels that come later, as in the app.
   new MutationObserver((records) => {
     if (records.some((r) => [...r.addedNodes].some((n) => n.querySelector && n.querySelector(".ko-panel")))) apply();
