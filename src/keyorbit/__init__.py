@@ -29,6 +29,7 @@ _MODULES = {
     "keyorbit.geometry.triangulation": ("triangulate",),
     "keyorbit.geometry.views": ("Layout", "merge_views", "split_views"),
     "keyorbit.objects.dataset": ("ObjectViews", "load_dataset"),
+    "keyorbit.synthetic.meshes.views": ("load_meshes",),
     "keyorbit.training.config": ("TrainConfig",),
     "keyorbit.training.step": ("training_step",),
     "keyorbit.training.train": ("train",),

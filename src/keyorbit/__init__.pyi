@@ -25,6 +25,7 @@ from keyorbit.geometry.rigs import Rig, known_rigs, rig, zero123plus_cameras
 from keyorbit.geometry.triangulation import triangulate
 from keyorbit.geometry.views import Layout, merge_views, split_views
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.synthetic.meshes.views import load_meshes
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.step import training_step
 from keyorbit.training.train import train
@@ -56,6 +57,7 @@ __all__ = [
     "known_rigs",
     "load_backend",
     "load_dataset",
+    "load_meshes",
     "losses",
     "merge_views",
     "metrics",

@@ -8,7 +8,8 @@ import trimesh
 from helpers.hostile import answer
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import mesh_names, mesh_paths
-from keyorbit.synthetic.meshes.objects import MeshView, render_meshes
+from keyorbit.synthetic.meshes.jobs import MeshView
+from keyorbit.synthetic.meshes.objects import render_meshes
 from keyorbit.synthetic.meshes.plan import planned
 
 

@@ -91,7 +91,8 @@ def dataset_render(
     if landmarks is not None:
         text_of(landmarks)
 
-    from keyorbit.synthetic.meshes.objects import MeshView, render_meshes, write_mesh
+    from keyorbit.synthetic.meshes.jobs import MeshView
+    from keyorbit.synthetic.meshes.objects import render_meshes, write_mesh
     from keyorbit.synthetic.meshes.plan import planned
 
     view = MeshView(size, elevation, azimuth)

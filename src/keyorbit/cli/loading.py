@@ -33,6 +33,7 @@ from keyorbit.objects.emptiness import check_seen
 from keyorbit.ranks import first_launched
 from keyorbit.storage.files import make_folder
 from keyorbit.storage.folder_names import folder_names
+from keyorbit.synthetic.choices import MESH_SIDE
 
 
 def use_device(name: str, deterministic: bool) -> str:
@@ -77,14 +78,14 @@ def load_all_meshes(
         return []
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return [replace(thing, recentre=recentre) for thing in load_meshes(paths, cameras, up)]
+    return [replace(thing, recentre=recentre) for thing in load_meshes(paths, cameras, up, MESH_SIDE)]
 
 
 def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> list[ObjectViews]:
     """The first meshes that have landmarks, rendered; where none has some, the first ones."""
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return list(load_meshes(path, cameras, up, landmarked=True)[:limit])
+    return list(load_meshes(path, cameras, up, MESH_SIDE, landmarked=True)[:limit])
 
 
 def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:

@@ -21,59 +21,21 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import write_object
 from keyorbit.storage.content import json_of
 from keyorbit.storage.outputs import OBJECT, check_output
-from keyorbit.synthetic.choices import AUTO_UP, Degrees, Elevation, Side
+from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.synthetic.grids import LAYOUT, check_rendering, grid_of
+from keyorbit.synthetic.meshes.jobs import MeshJob, MeshView
 from keyorbit.synthetic.meshes.landmarks import LandmarkFiles, Landmarks
 from keyorbit.synthetic.meshes.surface import Upright, load_mesh
 from keyorbit.synthetic.render import composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, in_parallel
 from keyorbit.synthetic.shapes import rotation_about
-from keyorbit.values import check_fields, from_values
+from keyorbit.values import from_values
 
 WHITE = 1.0
 # A landmark within a body is seen where no more lies before it than this many times its depth below the surface.
 _DEPTHS, _HIDDEN = 2.0, 0.03
 # A landmark so far from the middle of an object of radius 0.5 is not of that object.
 _FURTHEST = 1.5
-
-
-@dataclass(frozen=True)
-class MeshView:
-    """How meshes are seen.
-
-    Attributes:
-        size: pixels a side of a view. Default 64.
-        elevation_deg: of the input view. Default 20.
-        azimuth_deg: of the input view, about the mesh. Default 0.
-    """
-
-    size: Side = 64
-    elevation_deg: Elevation = 20.0
-    azimuth_deg: Degrees = 0.0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class MeshJob:
-    """A mesh to render.
-
-    Attributes:
-        mesh: its file.
-        folder: the object folder to write.
-        view: how it is seen.
-        up: its upward axis, or ``auto``.
-        landmarks: its landmarks. Default None: there are none.
-        judged: whether ``up`` was judged by the shapes of several meshes. Default False: it was told.
-    """
-
-    mesh: Path
-    folder: Path
-    view: MeshView
-    up: str = AUTO_UP
-    landmarks: Landmarks | None = None
-    judged: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from keyorbit.errors import InputError
 from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.synthetic.meshes.files import read_mesh
+from keyorbit.synthetic.meshes.jobs import MeshJob, MeshView
 from keyorbit.synthetic.meshes.landmarks import LandmarkFiles
-from keyorbit.synthetic.meshes.objects import MeshJob, MeshView
 from keyorbit.synthetic.meshes.parts import joined
 from keyorbit.synthetic.meshes.upright import upward_axis, upward_evidence
 

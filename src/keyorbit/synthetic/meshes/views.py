@@ -21,10 +21,11 @@ from keyorbit.objects.mesh import PlacedMesh
 from keyorbit.objects.paths import mesh_names, mesh_paths
 from keyorbit.objects.pictures import to_tensor
 from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
+from keyorbit.synthetic.meshes.jobs import MeshJob, MeshView
 from keyorbit.synthetic.meshes.landmarks import with_common_names
 from keyorbit.synthetic.meshes.materials import colors_at
 from keyorbit.synthetic.meshes.numbering import numbered
-from keyorbit.synthetic.meshes.objects import Drawn, MeshJob, MeshView, draw_mesh
+from keyorbit.synthetic.meshes.objects import Drawn, draw_mesh
 from keyorbit.synthetic.meshes.parts import Part, joined
 from keyorbit.synthetic.meshes.plan import planned
 from keyorbit.values import from_values

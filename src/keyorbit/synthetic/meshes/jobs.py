@@ -1,0 +1,47 @@
+"""Meshes to render, and how they are seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyorbit.synthetic.choices import AUTO_UP, Degrees, Elevation, Side
+from keyorbit.synthetic.meshes.landmarks import Landmarks
+from keyorbit.values import check_fields
+
+
+@dataclass(frozen=True)
+class MeshView:
+    """How meshes are seen.
+
+    Attributes:
+        size: pixels a side of a view. Default 64.
+        elevation_deg: of the input view. Default 20.
+        azimuth_deg: of the input view, about the mesh. Default 0.
+    """
+
+    size: Side = 64
+    elevation_deg: Elevation = 20.0
+    azimuth_deg: Degrees = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class MeshJob:
+    """A mesh to render.
+
+    Attributes:
+        mesh: its file.
+        folder: the object folder to write.
+        view: how it is seen.
+        up: its upward axis, or ``auto``.
+        landmarks: its landmarks. Default None: there are none.
+        judged: whether ``up`` was judged by the shapes of several meshes. Default False: it was told.
+    """
+
+    mesh: Path
+    folder: Path
+    view: MeshView
+    up: str = AUTO_UP
+    landmarks: Landmarks | None = None
+    judged: bool = False
