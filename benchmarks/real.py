@@ -10,8 +10,8 @@ meshes or more, 16 keypoints are discovered on two thirds, each seen at one head
 - same_place: share of keypoints within a tenth of the size of where another heading has them, turned back; all pairs of
   headings; the least of all meshes is same_place_worst
 
-Turns that look alike (`real_meshes.json`) count as the same. Figures are written after every row, and a run with the
-same settings goes on from them.
+Turns that look alike (`recipes/tiny_model/meshes.json`) count as the same. Figures are written after every row, and a
+run with the same settings goes on from them.
 """
 
 import argparse

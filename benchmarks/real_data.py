@@ -5,11 +5,12 @@ MESHES holds a folder a kind, ``KIND/NAME.glb`` (any mesh format), and where joi
 KeypointNet's folder (``annotations/KIND.json`` and ``ShapeNetCore.v2.ply/NUMBER/NAME.ply``). OUT gets object folders,
 ``OUT/KIND/discovery/NAME`` and ``OUT/KIND/test/NAME_HEADING``, which the commands read.
 
-`real_meshes.json` says of the meshes of this project's data how each stands in its file, and which turns look alike. It
-was found by looking at sheets of all of them. A kind without known joints has its utmost points for truth: the places
-of the mesh that lie furthest in named directions, such as the nose of an aeroplane.
+`recipes/tiny_model/meshes.json` says of the meshes of this project's data how each stands in its file, and which turns
+look alike. A kind without known joints has its utmost points for truth: the places of the mesh that lie furthest in
+named directions, such as the nose of an aeroplane.
 
-A third of a kind's meshes, those with the lowest SHA-256 of their names, are for the test.
+A third of a kind's meshes, those with the lowest SHA-256 of their names, are for the test; the tiny model was not
+trained on these either.
 """
 
 import argparse
@@ -40,13 +41,11 @@ from keyorbit.synthetic.meshes.surface import load_mesh
 from keyorbit.synthetic.render import Surface, composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, Sample
 from keyorbit.synthetic.shapes import rotation_about
+from tiny_model.meshes import SUFFIXES, about, held_out, standing
 
 ELEVATION_DEG = 20.0
-SUFFIXES = (".glb", ".gltf", ".obj", ".off", ".ply", ".stl")
-KNOWN = Path(__file__).with_name("real_meshes.json")
-_ABOUT = json.loads(KNOWN.read_text(encoding="utf-8"))
 # The kinds whose tokens and phrases are nearest to a kind.
-NEAREST: dict[str, str] = {kind: told["tokens"] for kind, told in _ABOUT["kinds"].items() if "tokens" in told}
+NEAREST: dict[str, str] = {kind: told["tokens"] for kind, told in about()["kinds"].items() if "tokens" in told}
 # Vertices within this share of the box of the utmost one are one place: an edge has two or more.
 _EDGE = 0.04
 
@@ -89,10 +88,10 @@ def meshes_of(folder: Path) -> dict[str, list[RealMesh]]:
 
 
 def split(meshes: Sequence[RealMesh]) -> tuple[list[RealMesh], list[RealMesh]]:
-    """Two thirds for discovery, one third for the test; by the hash of a name, so that order tells nothing."""
+    """Two thirds for discovery; one third, on which the tiny model was never trained either, for the test."""
     ordered = sorted(meshes, key=lambda mesh: sha256(mesh.name.encode()).digest())
-    test = max(1, round(len(ordered) / 3))
-    return ordered[test:], ordered[:test]
+    kept = held_out([mesh.name for mesh in ordered])
+    return [m for m in ordered if m.name not in kept], [m for m in ordered if m.name in kept]
 
 
 def some_heading(mesh: RealMesh) -> float:
@@ -230,18 +229,17 @@ def _names(meshes: Sequence[RealMesh]) -> tuple[str, ...]:
 
 
 def _by_kind(folder: Path) -> dict[str, list[RealMesh]]:
-    about, found = _ABOUT, {}
+    found = {}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         joints = folder / f"{place.name}.keypoints.json"
         told = json.loads(joints.read_text(encoding="utf-8"))["keypoints"] if joints.is_file() else {}
-        of_kind = about["kinds"].get(place.name, {})
+        of_kind = about()["kinds"].get(place.name, {})
         meshes = []
         for file in sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES):
-            own = about["meshes"].get(file.stem, {})
-            symmetry = own.get("symmetry", of_kind.get("symmetry", 1))
+            stands = standing(place.name, file.stem)
+            turned, symmetry = stands.heading_deg, stands.symmetry
             # A round mesh has no utmost corner, nor has a kind with joints use for one.
             directions = {} if told or symmetry == 0 else of_kind.get("utmost", {})
-            turned = float(own.get("heading", 0))
             meshes.append(RealMesh(place.name, file.stem, file, turned, symmetry, told.get(file.stem, {}), directions))
         if meshes:
             found[place.name] = meshes

@@ -174,7 +174,11 @@ WRONG = [
     (["inspect", "--picture", "@/none.png", "--drift"], "there is no picture at"),
     (["dataset", "list", "@/none"], "there is no file or folder at"),
     (["--quiet", "--verbose", "dataset", "list"], "--quiet and --verbose exclude each other"),
-    (["detect", "@/run"], "Missing option"),
+    (["discover", "@/data"], "Missing option"),
+    (["detect", "@/run"], "give pictures or objects"),
+    (["detect"], "give pictures or objects"),
+    (["detect", "@/none.png"], "there is no file or folder at"),
+    (["detect", "@/no*.png"], "nothing matches"),
     ([*DISCOVER, "--steps", "many"], "Invalid value"),
     (["paint"], "No such command"),
     # The categories are defined beside the functions that make them, with numpy.

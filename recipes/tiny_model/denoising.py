@@ -1,5 +1,7 @@
 """The UNet's stage of the tiny model's recipe: it learns to denoise six views at once, and where words are true."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from tiny_model.training_data import AGAIN, Encoded, Stock, VisionInput
 from tiny_model.vision import Lesson, VisionTask
 
 _CLEAR, _COARSE = 300, 600  # timesteps below the first show small parts; those from the second on only the whole
+# Of the time that is to be filled, with the rate at its full height: the first steps take longer than the last fifth's.
+_FULL_RATE = 0.77
 _INPUT_SHARE = 0.15  # of the grounding loss's weight for the input picture: its one view has thrice the grid's noise
 
 
@@ -235,10 +239,13 @@ def train_denoising(
     until: float,
     watch: Watch,
     compiled: bool = False,
+    fill: bool = False,
 ) -> bool:
     """v-prediction on the whole grid, with and without the picture, with and without a caption; and grounding.
 
     Args:
+        fill: do as many steps as there is time for until ``until``, the last fifth of them with the rate falling; how
+            long a step takes need not be known. A run that is resumed goes on at the full rate first.
         watch: as in :func:`~keyorbit.training.optimise.optimise`; the models are in evaluation mode then.
         compiled: see :func:`~tiny_model.compiling.maybe_compiled`; the task is ``fixed`` then.
 
@@ -261,12 +268,35 @@ def train_denoising(
             module.train()
         return write
 
+    done = 0
+
     def loss_of(draw: Draw) -> dict[str, Tensor]:
+        nonlocal done
+        done = draw.step + 1
         return loss(task.draw(draw))
 
-    with learning(modules), task.reader:
+    def run(plan: OptimiseConfig, until: float) -> bool:
         stage = Stage("unet", out, seed, until=until, watched=("probe",), again=AGAIN)
-        return optimise(stage, modules, loss_of, plan, accelerator, look)
+        with learning(modules):
+            return optimise(stage, modules, loss_of, plan, accelerator, look)
+
+    with task.reader:
+        return filled(run, plan, until, lambda: done) if fill else run(plan, until)
+
+
+def filled(
+    run: Callable[[OptimiseConfig, float], bool], plan: OptimiseConfig, until: float, done: Callable[[], int]
+) -> bool:
+    """Run with the rate at its full height, then as many steps more as its fall takes.
+
+    Args:
+        run: runs a plan until a time, from where it was.
+        plan: with more steps than there is time for.
+        done: how many steps are done.
+    """
+    now = time.monotonic()
+    run(plan, now + _FULL_RATE * (until - now))
+    return run(replace(plan, steps=round(done() / (1 - plan.cooldown))), until)
 
 
 def _once(texts: Texts, numbers: Int[Tensor, " item"], trimmed: bool) -> Said:

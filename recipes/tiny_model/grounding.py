@@ -6,9 +6,9 @@ Wang et al., CVPR 2024, does the same with nouns and segmentation masks). Only t
 parts are used, never its landmarks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -55,18 +55,36 @@ class Places:
         return replace(self, **moved)
 
     def named(self) -> Bool[Tensor, " item"]:
-        """Which items have parts with names; of the others, meshes, nothing can be said."""
+        """Of which items something can be said."""
         return (self.boxes[:, :, 0] <= self.boxes[:, :, 1]).all(-1).any(-1)
 
-    def with_unnamed(self, count: int) -> "Places":
-        """With so many items more, behind the others, whose parts have no names."""
-        blank = {"part": NOTHING, "position": 0, "boxes": 0, "parts": 0, "wholes": 0}
-        more = {key: torch.full_like(getattr(self, key)[:1], value) for key, value in blank.items()}
-        more["boxes"][:, :, 0] = 255
-        joined: dict[str, Any] = {
-            key: torch.cat([getattr(self, key), value.expand(count, *value.shape[1:])]) for key, value in more.items()
-        }
-        return replace(self, **joined)
+    def with_meshes(
+        self,
+        position: UInt8[Tensor, "mesh view side side 3"],
+        on: Bool[Tensor, "mesh view side side"],
+        kinds: Sequence[str],
+    ) -> "Places":
+        """With meshes behind the items. Their parts have no names: all that can be said is about the whole."""
+        if not len(kinds):
+            return self
+        part = torch.where(on, 0, NOTHING).to(torch.uint8)
+        low = position.where(on[..., None], torch.tensor(255, dtype=torch.uint8)).amin((1, 2, 3))
+        high = position.where(on[..., None], torch.tensor(0, dtype=torch.uint8)).amax((1, 2, 3))
+        boxes = torch.zeros(len(kinds), *self.boxes.shape[1:], dtype=torch.uint8)
+        boxes[:, :, 0] = 255
+        boxes[:, 0] = torch.stack([low, high], 1)
+        names = tuple(dict.fromkeys((*self.names, *kinds)))
+        number = {name: number for number, name in enumerate(names)}
+        wholes = torch.tensor([number[kind] for kind in kinds])
+        parts = wholes[:, None, None].expand(-1, *self.parts.shape[1:])
+        return Places(
+            torch.cat([self.part, part]),
+            torch.cat([self.position, position]),
+            torch.cat([self.boxes, boxes]),
+            torch.cat([self.parts, parts]),
+            torch.cat([self.wholes, wholes]),
+            names,
+        )
 
     def phrases(self) -> list[str]:
         """All that :func:`draw_phrases` can say, in the order of :attr:`Phrases.number`."""

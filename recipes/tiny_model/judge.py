@@ -102,7 +102,9 @@ def mesh_cases(folder: Path, config: JudgeConfig, size: int) -> list[Case]:
     """
     found = []
     for kind in (kind for kind in config.kinds if (folder / kind).is_dir()):
-        for path in filter(held_out, mesh_files(folder, (kind,))[kind]):
+        paths = mesh_files(folder, (kind,))[kind]
+        kept = held_out([path.stem for path in paths])
+        for path in (path for path in paths if path.stem in kept):
             for i in range(2):
                 seen = see_mesh(MeshSpec(str(path), kind, _JUDGED + i, size, plain=True))
                 views = torch.from_numpy(composite(seen.views)).movedim(-1, 1).float() / 255

@@ -1,4 +1,4 @@
-"""The tiny Zero123++: the published pipeline's classes and folder layout at a thousandth of the size."""
+"""The tiny Zero123++: the published pipeline's classes and folder layout at less than a hundredth of the size."""
 
 import copy
 import json

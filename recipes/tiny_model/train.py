@@ -42,7 +42,7 @@ from tiny_model.preflight import check
 from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
 from tiny_model.training_data import (
     AGAIN,
-    Heading,
+    Meshes,
     Rendered,
     Stock,
     encode_training_set,
@@ -115,12 +115,14 @@ def train(
     init: Path | None = None,
     minutes: float | None = None,
     accelerator: Accelerator | None = None,
+    fill: bool = False,
 ) -> bool:
     """All stages; the averaged model of the last step done is written to ``folder``. Call it again to resume.
 
     Args:
         init: a model folder whose weights of the same name and shape are the start, instead of random ones.
         minutes: stop in time, saved; the objects are rendered whole all the same.
+        fill: the UNet takes as many steps as there is time for, see :func:`~tiny_model.denoising.train_denoising`.
 
     Returns:
         Whether the plan is done.
@@ -130,7 +132,7 @@ def train(
             message says which checkpoint was kept.
     """
     with in_use(out):
-        return _train(config, out, folder, model or TinyConfig(), init, minutes, accelerator)
+        return _train(config, out, folder, model or TinyConfig(), init, minutes, accelerator, fill)
 
 
 def _train(
@@ -141,12 +143,14 @@ def _train(
     init: Path | None,
     minutes: float | None,
     accelerator: Accelerator | None,
+    fill: bool,
 ) -> bool:
     until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     check_output(folder, MODEL, overwrite=True)
     out.mkdir(parents=True, exist_ok=True)
     data, meshes = _pictures(config, out, model.view_size)
+    shown = meshes.shown if meshes is not None else []
     parts = make_tiny(model, config.seed)
     if init is not None:
         init_from(parts, init)
@@ -161,7 +165,7 @@ def _train(
     if done:
         encoded = encode_training_set(data, backend, out / "encoded.safetensors").to(accelerator.device)
         specs = training_specs(config.categories, config.objects, config.seed, model.view_size // 2)
-        stock = Stock(config.categories, config.objects, accelerator.device, len(meshes), config.meshes.share)
+        stock = Stock(config.categories, config.objects, accelerator.device, len(shown), config.meshes.share)
         vision = None
         if config.vision.optimise.steps:
             looks = out / LOOKS
@@ -172,7 +176,7 @@ def _train(
                 stock,
                 encoded,
                 specs,
-                meshes,
+                shown,
                 backend,
                 looks,
                 config.workers,
@@ -180,28 +184,30 @@ def _train(
             done = train_vision(vision, config.seed, out, accelerator, until, config.compiled)
         if done:
             places = render_places(specs, config.workers, out / PLACES)
-            places = places.with_unnamed(len(meshes)).to(accelerator.device)
+            if meshes is not None:
+                places = places.with_meshes(meshes.position, meshes.on, [kind for kind, _ in meshes.shown])
+            places = places.to(accelerator.device)
             fixed = config.compiled or accelerator.device.type != "cpu"
             task = DenoisingTask(config.denoising, stock, encoded, places, vision, backend, fixed)
             watch = _watch(config, backend, out)
-            done = train_denoising(task, config.seed, out, accelerator, until, watch, config.compiled)
+            done = train_denoising(task, config.seed, out, accelerator, until, watch, config.compiled, fill)
         with replaced_folder(folder, MODEL, overwrite=True) as partial:
             save_folder(parts, partial, model.view_size)
         log.info("the model is in %s", folder)
     return done
 
 
-def _pictures(config: TrainTinyConfig, out: Path, size: int) -> tuple[Rendered, list[Heading]]:
-    """The pictures of all training objects, and what the meshes among them show; those stand behind the others."""
+def _pictures(config: TrainTinyConfig, out: Path, size: int) -> tuple[Rendered, Meshes | None]:
+    """The pictures of all training objects, and the meshes among them; those stand behind the others."""
     data = render_training_set(
         config.categories, config.objects, config.seed, size, config.workers, out / DATA, config.variety
     )
     if specs := config.meshes.specs(config.seed, size):
         render_meshes(specs, config.workers, out / MESHES)
     if not (out / MESHES).is_file():
-        return data, []
-    pictures, shown = load_meshes(out / MESHES)  # rendered here, or carried here
-    return together(data, pictures), shown
+        return data, None
+    meshes = load_meshes(out / MESHES)  # rendered here, or carried here
+    return together(data, meshes.pictures), meshes
 
 
 def render_all(config: TrainTinyConfig, out: Path, size: int) -> list[Path]:
@@ -338,6 +344,9 @@ def main(
         bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
     ] = TinyConfig.fine_attention,
     minutes: Annotated[float | None, typer.Option(help="Stop in time; run the same command to go on.")] = None,
+    fill: Annotated[
+        bool, typer.Option(help="As many of the UNet's steps as --minutes allow; the rate falls in the last fifth.")
+    ] = False,
     probe_every: Annotated[
         int, typer.Option(help="UNet steps between two probes, which take minutes on a CPU.")
     ] = 1000,
@@ -410,6 +419,8 @@ def main(
     # Which files a run makes if they are not there.
     files = [DATA, PLACES, *([MESHES] if meshes else []), *([LOOKS] if vision_steps else [])]
     check(out, files, device, init, meshes)
+    if fill and minutes is None:
+        raise InputError("--fill needs --minutes: the time that is to be filled")
     if only_check:
         sys.stdout.write("Nothing is missing.\n")
         return
@@ -425,7 +436,7 @@ def main(
     with in_use(out):
         note_config(out / "log.jsonl", config)
         folder = folder or out / "model"
-        train(config, out, folder, model, init, minutes=minutes, accelerator=accelerator)
+        train(config, out, folder, model, init, minutes=minutes, accelerator=accelerator, fill=fill)
         if back is not None:
             pack("model", [path for path in (folder, out / "log.jsonl") if path.exists()], back)
 

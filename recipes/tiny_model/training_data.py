@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
@@ -52,6 +52,16 @@ class Encoded:
         """With all tensors on a device."""
         moved = {key: getattr(self, key).to(device) for key in ("grids", "conditions", "inputs")}
         return replace(self, **moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Meshes:
+    """Pictures of meshes, what they show and where on its mesh each pixel lies, see :class:`tiny_model.meshes.Seen`."""
+
+    pictures: Rendered
+    shown: list[Heading]
+    position: UInt8[Tensor, "item view side side 3"]
+    on: Bool[Tensor, "item view side side"]
 
 
 def training_seed(seed: int, index: int) -> int:
@@ -164,17 +174,18 @@ def render_meshes(specs: list[MeshSpec], workers: int, path: Path) -> None:
     _rendered(see_mesh, specs, workers, path, recipe_of(specs), {"shown": shown})
 
 
-def load_meshes(path: Path) -> tuple[Rendered, list[Heading]]:
+def load_meshes(path: Path) -> Meshes:
     """The pictures of meshes that are kept in ``path``; on another machine than theirs too.
 
     Raises:
         InputError: it is damaged, or an earlier version's.
     """
     tensors, metadata = load_checkpoint(path)
-    if "shown" not in metadata:
+    if "shown" not in metadata or "position" not in tensors:
         raise InputError(f"{path} does not say what its pictures show: remove it, it is made again")
     shown = [(str(kind), float(azimuth)) for kind, azimuth in metadata["shown"]]
-    return Rendered(tensors["inputs"], tensors["views"], metadata["captions"]), shown
+    pictures = Rendered(tensors["inputs"], tensors["views"], metadata["captions"])
+    return Meshes(pictures, shown, tensors["position"], tensors["on"])
 
 
 def together(*sets: Rendered) -> Rendered:
@@ -193,14 +204,19 @@ def _rendered(
 ) -> Rendered:
     def make() -> Made:
         inputs, views, captions = [], [], []
+        places: dict[str, list[Tensor]] = {"position": [], "on": []}
         for count, seen in enumerate(in_parallel(see, specs, workers), 1):
             both = [composite(seen.input_image, seen.background), composite(seen.input_image)]
             inputs.append(torch.from_numpy(np.stack(both)))
             views.append(torch.from_numpy(composite(seen.views)))
             captions.append(list(seen.captions))
+            for name, own in places.items():
+                if (found := getattr(seen, name)) is not None:
+                    own.append(torch.from_numpy(found))
             if count % 1000 == 0:
                 log.info("rendered %d of %d objects", count, len(specs))
-        return {"inputs": torch.stack(inputs), "views": torch.stack(views)}, {"captions": captions, **(more or {})}
+        tensors = {"inputs": inputs, "views": views, **{name: own for name, own in places.items() if own}}
+        return {name: torch.stack(own) for name, own in tensors.items()}, {"captions": captions, **(more or {})}
 
     tensors, metadata = made_once(path, "pictures of", recipe, make)
     return Rendered(tensors["inputs"], tensors["views"], metadata["captions"])

@@ -1,13 +1,15 @@
 """Detection: planted points come back, peaks are those of the heatmaps, settings that do not fit are refused."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from helpers.pictures import blocks, close, photograph
 from keyorbit.detection.averages import averaged
@@ -27,11 +29,8 @@ from keyorbit.geometry.heatmaps import gaussian, normalize, soft_argmax_xy
 from keyorbit.geometry.hull import beside_silhouette, silhouette_distance
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
-from keyorbit.objects.dataset import ObjectViews
-from keyorbit.objects.pictures import (
-    load_image,
-    square,
-)
+from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.pictures import load_image, load_photograph, square
 from keyorbit.output.write import write_detection
 from keyorbit.values import from_values
 from oracles.peaks import slow_peak
@@ -285,6 +284,65 @@ def test_objects_that_are_detected_together_are_those_detected_alone(backend, ob
             torch.testing.assert_close(getattr(found, name), getattr(alone, name), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(found.keypoints_2d.xy, alone.keypoints_2d.xy, atol=1e-4, rtol=0)
         torch.testing.assert_close(found.keypoints_3d.xyz, alone.keypoints_3d.xyz, atol=1e-4, rtol=0)
+
+
+def test_threads_share_a_model(backend, tokens, objects):
+    """Capturing changes the model: they take turns, and each finds what it would have found alone."""
+    detector = KeypointDetector(backend, tokens)
+    alone = [detector.detect_object(thing) for thing in objects]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(detector.detect_object, [*objects, *objects]))
+    for one, other in zip(found, [*alone, *alone], strict=True):
+        assert torch.equal(one.heatmaps, other.heatmaps)
+        assert torch.equal(one.keypoints_2d.xy, other.keypoints_2d.xy)
+
+
+def test_a_list_of_pictures_and_a_data_set_are_detected_in_order(backend, tokens, chairs, objects):
+    detector = KeypointDetector(backend, tokens)
+    found = detector.detect_object(load_dataset(chairs), batch=2)
+    assert [one.name for one in found] == [thing.name for thing in objects]
+    both = detector.detect([chairs / objects[2].name, objects[0]])
+    for one, other in zip(both, (found[2], found[0]), strict=True):
+        torch.testing.assert_close(one.xy, other.keypoints_2d.xy, atol=1e-4, rtol=0)
+    assert detector.detect([]) == []
+    with pytest.raises(InputError, match="picture_1 cannot be None"):
+        detector.detect([objects[0], None])
+
+
+def test_a_detection_tells_where_its_photograph_is_from_and_what_it_was_made_with(backend, tokens, tmp_path):
+    """A wide photograph on its side: places in its own pixels, those of the upright picture."""
+    on_its_side = Image.Exif()
+    on_its_side[ExifTags.Base.Orientation] = 6
+    Image.fromarray(blocks()).resize((64, 24)).rotate(90, expand=True).save(tmp_path / "a.jpg", exif=on_its_side)
+    tokens.save(tmp_path / "t.safetensors")
+    kept = Tokens.load(tmp_path / "t.safetensors")
+    found = KeypointDetector(backend, kept, DetectConfig(seed=3)).detect_object(tmp_path / "a.jpg")
+    left, _, right, _ = found.crop
+    assert (found.photograph_size, right - left) == ((64, 24), 24)
+    write_detection(tmp_path / "out", found)
+    told = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    whole = told["photograph"]
+    assert (whole["file"], whole["width"], whole["height"]) == (str(tmp_path / "a.jpg"), 64, 24)
+    assert whole["square"] == pytest.approx([left / 64, 0, right / 64, 1], abs=1e-6)
+    np.testing.assert_allclose(whole["pixels"], np.array(told["input"]["xy"]) * 24 + [left, 0], atol=2e-3)
+    made = told["made_with"]
+    assert (made["model"], made["model_fingerprint"]) == (backend.name, backend.fingerprint)
+    assert (made["tokens"], made["tokens_file"]) == (tokens.fingerprint, str(tmp_path / "t.safetensors"))
+    assert (made["settings"]["seed"], made["version"], made["maps"]) == (3, version("keyorbit"), "logits")
+    assert kept.fingerprint == tokens.fingerprint != tokens.select(torch.tensor([0, 1])).fingerprint
+
+
+def test_places_are_told_in_the_pixels_of_a_photograph_that_was_reduced(stable_diffusion, tmp_path, monkeypatch):
+    """Of a single view, too, whose picture is the middle square itself."""
+    monkeypatch.setattr("keyorbit.objects.pictures._SHORTER", 10)
+    Image.fromarray(blocks()).resize((160, 80)).save(tmp_path / "a.png")
+    image, source = load_photograph(tmp_path / "a.png", 2000)
+    assert image.size == (32, 16)
+    detector = KeypointDetector(stable_diffusion, untrained(stable_diffusion, SMALL))
+    found = detector.detect_object(ObjectViews("a", image, source=source))
+    assert found.photograph_size == (160, 80)
+    expected = found.keypoints_2d.xy[0] * 80 + torch.tensor([40.0, 0.0])
+    torch.testing.assert_close(found.photograph_xy, expected)
 
 
 def test_tokens_of_another_width_are_refused(backend):

@@ -188,6 +188,9 @@ FILES = {
     "colmap": {"colmap"},
     "csv": {"keypoints_2d.csv", "keypoints_3d.csv"},
     "rrd": {"keypoints.rrd"},
+    "cvat": {"cvat.xml", "cvat_labels.json"},
+    "labelstudio": {"label_studio.json", "label_studio.xml"},
+    "keypointnet": set(),  # of an object that was rendered from a mesh: tests/output/test_on_mesh.py
 }
 
 

@@ -1,19 +1,26 @@
-"""Other tools' own readers take the files: pycocotools COCO, rerun its recordings."""
+"""Other tools' own readers take the files: pycocotools COCO, Datumaro CVAT's, Label Studio its tasks, rerun its own."""
 
 import contextlib
 import io
+import json
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from helpers.pictures import blocks
 from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
+from keyorbit.objects.points.read import read_points
 from keyorbit.output.formats import coco_dict
 from keyorbit.output.palette import palette, rgb
+from keyorbit.output.pictured import Pictured
 from keyorbit.output.rerun_log import write_rerun
+from keyorbit.output.write import write_annotations
 from keyorbit.storage.files import write_json
 
 
@@ -75,3 +82,76 @@ def test_without_rerun_a_sentence_says_what_to_install(found, tmp_path, monkeypa
     with pytest.raises(InputError, match=r"keyorbit\[rerun\]"):
         write_rerun(tmp_path / "keypoints.rrd", found, None, [])
     assert list(tmp_path.iterdir()) == []
+
+
+NAMES = ["seat", 'a "left" <leg>', "Fuß & Bein"]
+
+
+@pytest.fixture
+def pictured(tmp_path):
+    """Three keypoints on two pictures, the last of them hidden on the first and not found on the second."""
+    xy = np.array([[0.25, 0.5], [0.5, 0.75], [1.0, 0.125]])
+    rows = [([1, 1, 1], [0, 0, 1]), ([1, 1, 0], [0, 0, 0])]
+    found = [
+        Pictured(f"view_{i}.png", 40, 24, xy, np.full(3, 0.5), np.array(seen, bool), np.array(hidden, bool), i == 0)
+        for i, (seen, hidden) in enumerate(rows)
+    ]
+    (tmp_path / "images").mkdir()
+    for item in found:
+        Image.fromarray(blocks()).save(tmp_path / "images" / item.file)
+    write_annotations(tmp_path, found, ("cvat", "labelstudio"), NAMES, [(0, 2)])
+    return found
+
+
+def test_what_tools_import_is_read_back(pictured, tmp_path):
+    seen = [("view_0.png", 0), ("view_0.png", 1), ("view_0.png", 2), ("view_1.png", 0), ("view_1.png", 1)]
+    for file, read in (("cvat.xml", seen), ("label_studio.json", seen[:3])):  # predictions are nobody's marks
+        points = read_points(tmp_path / file)
+        assert [(plain_last(p.picture), NAMES.index(p.name)) for p in points] == read
+        np.testing.assert_allclose([p.xy for p in points], [pictured[0].xy[k] for _, k in read], atol=1e-5)
+        assert [p.hidden for p in points if p.hidden] == ([True] if file == "cvat.xml" else [])
+    (label,) = json.loads((tmp_path / "cvat_labels.json").read_text())
+    assert (label["type"], [part["name"] for part in label["sublabels"]]) == ("skeleton", NAMES)
+    drawing = ElementTree.fromstring(f"<svg>{label['svg']}</svg>")
+    assert [node.get("data-label-name") for node in drawing.findall("circle")] == NAMES
+    assert [(e.get("data-node-from"), e.get("data-node-to")) for e in drawing.findall("line")] == [("1", "3")]
+
+
+def plain_last(picture):
+    return picture.rpartition("=")[2].rpartition("/")[2]
+
+
+def test_datumaro_reads_the_points_of_cvat(pictured, tmp_path):
+    datumaro = pytest.importorskip("datumaro", reason="pip install datumaro")
+    (tmp_path / "label_studio.xml").unlink()  # it would be read as CVAT's, too
+    read = datumaro.Dataset.import_from(str(tmp_path), "cvat")
+    labels = read.categories()[datumaro.AnnotationType.label]
+    items = {item.id: item for item in read}
+    for item in pictured:
+        points = {labels[a.label].name: a for a in items[item.file.removesuffix(".png")].annotations}
+        assert list(points) == NAMES
+        for name, xy, hidden in zip(NAMES, item.pixels, item.hidden, strict=True):
+            np.testing.assert_allclose(points[name].points, xy, atol=0.005)
+            assert points[name].attributes["occluded"] == hidden
+
+
+def test_label_studio_takes_the_tasks_and_the_interface(pictured, tmp_path):
+    sdk = pytest.importorskip("label_studio_sdk.label_interface", reason="pip install label-studio-sdk")
+    interface = sdk.LabelInterface((tmp_path / "label_studio.xml").read_text(encoding="utf-8"))
+    interface.validate()
+    first, second = json.loads((tmp_path / "label_studio.json").read_text(encoding="utf-8"))
+    assert interface.validate_annotation(first["annotations"][0])
+    assert interface.validate_prediction(second["predictions"][0], return_errors=True) == []
+    assert [label.value for label in interface.labels for label in label.values()] == NAMES
+
+
+def test_label_studio_exports_coco_of_its_own_that_is_read(pictured, tmp_path):
+    converter = pytest.importorskip("label_studio_sdk.converter", reason="pip install label-studio-sdk")
+    tasks = json.loads((tmp_path / "label_studio.json").read_text(encoding="utf-8"))
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks[:1]), encoding="utf-8")
+    config = (tmp_path / "label_studio.xml").read_text(encoding="utf-8")
+    made = converter.Converter(config, str(tmp_path), download_resources=False)
+    made.convert_to_coco(str(tmp_path / "tasks.json"), str(tmp_path / "out"), is_dir=False)
+    points = read_points(tmp_path / "out")
+    assert [p.name for p in points] == NAMES
+    np.testing.assert_allclose([p.xy for p in points], pictured[0].xy, atol=0.5 / 24)

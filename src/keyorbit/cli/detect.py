@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 import typer
 
+from keyorbit.cli.inputs import run_and_pictures
 from keyorbit.cli.options import (
     BackgroundOption,
     BatchOption,
@@ -49,13 +50,20 @@ from keyorbit.values import Amount, Count, Seed, Share
 
 def detect_command(
     run: Annotated[
-        Path, typer.Argument(help="The folder that 'keyorbit discover' wrote; with --name, the first picture.")
-    ],
-    out: Annotated[Path, typer.Option(help="Where the results go.")],
+        Path | None,
+        typer.Argument(
+            help="The folder that 'keyorbit discover' wrote; left out: tokens of chairs, which come along.",
+            show_default=False,
+        ),
+    ] = None,
     pictures: Annotated[
         list[Path] | None,
-        typer.Argument(help="Pictures, object folders, dataset folders or meshes.", show_default=False),
+        typer.Argument(
+            help="Pictures, meshes, object or dataset folders, patterns such as '*.jpg', or - for a list on stdin.",
+            show_default=False,
+        ),
     ] = None,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("found"),
     name: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,7 +113,7 @@ def detect_command(
     With --name there is no run: keypoints are what the model's text encoder makes of the words.
     """
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
-    pictures = [run, *(pictures or [])] if name else pictures or []
+    run, pictures = run_and_pictures(run, pictures or [], bool(name))
     if (views is None) != (cameras is None):
         raise InputError("--views and --cameras belong together: give both, or neither")
     if len(pictures) > 1 if views else not pictures:

@@ -22,7 +22,7 @@ from keyorbit.diffusion.backends.loading import (
     usable_device,
 )
 from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
-from keyorbit.diffusion.paths import tokens_file
+from keyorbit.diffusion.paths import shipped_tokens, tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
@@ -111,6 +111,8 @@ def without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
 
 def load_tokens(run: Path) -> Tokens:
     """The tokens of a run's folder, or of a tokens file. Raises InputError as :meth:`Tokens.load`."""
+    if run == shipped_tokens() and first_launched():
+        bars.print("no run is given: tokens of chairs, which ship with keyorbit", highlight=False, soft_wrap=True)
     return Tokens.load(tokens_file(run))
 
 

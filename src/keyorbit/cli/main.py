@@ -36,6 +36,8 @@ from keyorbit.storage.lock import in_use
 from keyorbit.values import short
 
 log = logging.getLogger(__name__)
+# Options that may stand before a command and anywhere behind it.
+_GENERAL = ("-q", "--quiet", "-v", "--verbose")
 # Commands whose --out is a folder that no other process may write meanwhile.
 _ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render", "generate")
 
@@ -125,7 +127,7 @@ def main() -> None:
     try:
         _check_words(sys.argv[1:])
         _check_environment(os.environ)
-        sys.exit(new_app()(standalone_mode=False))
+        sys.exit(new_app()(_in_front(sys.argv[1:]), standalone_mode=False))
     except InputError as error:
         _fail(str(error), several)
     except BrokenPipeError:  # whoever read our output has left
@@ -144,6 +146,13 @@ def main() -> None:
         log.info("%.1f s in all", time.monotonic() - began)
         if several:  # the rest is the interpreter's, which may be ended without a word
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _in_front(words: Sequence[str]) -> list[str]:
+    """The words with the options of all commands in front, where typer takes them: people write them anywhere."""
+    end = words.index("--") if "--" in words else len(words)
+    general = [word for word in words[:end] if word in _GENERAL]
+    return [*general, *(word for word in words[:end] if word not in _GENERAL), *words[end:]]
 
 
 def _check_words(words: Sequence[str]) -> None:

@@ -5,36 +5,36 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from keyorbit.detection.input_camera import InputCamera
-from keyorbit.evaluation.evaluate import Evaluation
 from keyorbit.evaluation.figures import percent, told, wrongly_turned
 
 if TYPE_CHECKING:  # it stands on the highest floor
+    import keyorbit.detection.input_camera
+    import keyorbit.evaluation.evaluate
     import keyorbit.evaluation.protocol
 
 
-def objects_table(results: dict[str, Evaluation]) -> Table:
-    """A row per object, the results side by side."""
-    table = Table("object")
-    for name in results:
-        table.add_column(f"{name}\nkeypoints", justify="right")
-        table.add_column("reprojection\n% of side", justify="right")
-        table.add_column("landmarks\n% of size", justify="right")
+def objects_table(results: "dict[str, keyorbit.evaluation.evaluate.Evaluation]") -> Table:
+    """A row per object; the results side by side in each cell, so that a line of 80 characters holds them."""
+    table = Table(caption=f"{' / '.join(results)}; % of the view's side, and of the object's size")
+    table.add_column("object", overflow="fold")
+    for title in ("keypoints", "reprojection, %", "landmarks, %"):
+        table.add_column(title, justify="right", no_wrap=True)
     for rows in zip(*(result.objects for result in results.values()), strict=True):
-        cells = [rows[0].name]
-        for row in rows:
-            cells += [
-                str(row.keypoints),
-                percent(row.reprojection),
-                percent(row.landmark_2d if row.landmark_3d is None else row.landmark_3d),
-            ]
-        table.add_row(*cells)
+        landmarks = [row.landmark_2d if row.landmark_3d is None else row.landmark_3d for row in rows]
+        table.add_row(
+            rows[0].name,
+            " / ".join(str(row.keypoints) for row in rows),
+            " / ".join(percent(row.reprojection) for row in rows),
+            " / ".join(map(percent, landmarks)),
+        )
     return table
 
 
 def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """The figures that most readers look for, a column per result; all of them are in the JSON."""
-    table = Table("all objects", *results)
+    table = Table("all objects")
+    for name in results:
+        table.add_column(name, justify="right", no_wrap=True)
     for figure, texts in told(results):
         table.add_row(figure.title, *(text or "–" for text in texts.values()))
     return table
@@ -61,7 +61,7 @@ def protocol_table(result: "keyorbit.evaluation.protocol.ProtocolResult") -> Tab
     return table
 
 
-def input_line(camera: InputCamera) -> str:
+def input_line(camera: "keyorbit.detection.input_camera.InputCamera") -> str:
     """What is known of the input picture's elevation."""
     if float(camera.score) == 0:
         return "the input picture's elevation cannot be known from these keypoints"

@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from importlib.metadata import version
+from typing import overload
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from keyorbit.detection.found import Detection
 from keyorbit.detection.in_picture import in_picture
 from keyorbit.detection.input_camera import find_input_camera
 from keyorbit.detection.peaks import peak_score
+from keyorbit.detection.provenance import Provenance
 from keyorbit.detection.reading import KeypointReader
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.captured import Pass
@@ -38,9 +40,10 @@ from keyorbit.geometry.hull import grown_masks
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp
-from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.emptiness import check_seen, is_noise
 from keyorbit.objects.framing import middle_square, on_object
+from keyorbit.objects.in_memory import MANY, Given, Many, as_object, as_objects
 
 log = logging.getLogger(__name__)
 
@@ -143,25 +146,45 @@ class KeypointDetector:
         blind = config.blind if self.backend.has_condition_pass else 0
         return RecordConfig(found.layers, found.maps, prepare, condition=True, blind=blind)
 
-    def detect(self, picture: str | Path | Image.Image | ObjectViews) -> Keypoints2D:
-        """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D if it can."""
+    @overload
+    def detect(self, picture: Given) -> Keypoints2D: ...
+    @overload
+    def detect(self, picture: Many, batch: int | None = None) -> list[Keypoints2D]: ...
+    def detect(self, picture: Given | Many, batch: int | None = None) -> Keypoints2D | list[Keypoints2D]:
+        """The keypoints on the input picture and on every view; ``.triangulate()`` gives them in 3D if it can.
+
+        It takes what :meth:`detect_object` takes, and raises what it raises.
+        """
+        if isinstance(picture, MANY):
+            return [one.keypoints_2d for one in self.detect_object(picture, batch)]
         return self.detect_object(picture).keypoints_2d
 
-    def detect_object(self, picture: str | Path | Image.Image | ObjectViews) -> Detection:
-        """Everything found on one object: :meth:`record`, then :meth:`read`.
+    @overload
+    def detect_object(self, picture: Given) -> Detection: ...
+    @overload
+    def detect_object(self, picture: Many, batch: int | None = None) -> list[Detection]: ...
+    def detect_object(self, picture: Given | Many, batch: int | None = None) -> Detection | list[Detection]:
+        """Everything found on one object, or on each of a list: :meth:`record`, then :meth:`read`.
+
+        Args:
+            picture: the path of a picture or of an object folder, a Pillow image, an array [height width channel], a
+                tensor [channel height width], a picture's bytes, or an object; or a list of these, or a data set. See
+                :func:`keyorbit.objects.in_memory.as_object`.
+            batch: objects of a list that go through the model together; as for :meth:`record_each`.
 
         Raises:
-            InputError: the picture cannot be read, or the object's views do not fit the model.
+            InputError: a picture cannot be read or is empty, or an object's views do not fit the model.
         """
-        return self.read(self.record(picture))
+        found = [self.read(recording) for recording in self.record_each(as_objects(picture), batch)]
+        return found if isinstance(picture, MANY) else found[0]
 
-    def record(self, picture: str | Path | Image.Image | ObjectViews) -> Recording:
+    def record(self, picture: Given) -> Recording:
         """The object as the model sees it, for :meth:`read` of this detector and of others with the same settings.
 
         Raises:
             InputError: the picture cannot be read or is empty, or the object's views do not fit the model.
         """
-        thing = _as_object(picture)
+        thing = as_object(picture)
         check_seen(thing)
         return record(thing, self.backend, self.recording, self._generator(), self.context)
 
@@ -249,6 +272,25 @@ class KeypointDetector:
             confidence,
             names=self.tokens.info.names,
             mesh=thing.mesh,
+            source=thing.source,
+            made_with=self._provenance(),
+        )
+
+    def _provenance(self) -> Provenance:
+        backend, tokens, recorded = self.backend, self.tokens, self.recording
+        return Provenance(
+            version("keyorbit"),
+            backend.name,
+            backend.fingerprint,
+            backend.precision.dtype,
+            backend.cameras_of,
+            backend.layout.text,
+            tokens.fingerprint,
+            tokens.file,
+            self.config,
+            recorded.layers,
+            recorded.maps,
+            recorded.prepare.timesteps,
         )
 
     def _input_score(self, heatmaps: Float[Tensor, "token side side"], picture: Image.Image) -> Float[Tensor, " token"]:
@@ -305,14 +347,3 @@ def _each_seen(objects: Iterable[ObjectViews]) -> Iterator[ObjectViews]:
     for thing in objects:
         check_seen(thing)
         yield thing
-
-
-def _as_object(picture: str | Path | Image.Image | ObjectViews) -> ObjectViews:
-    if isinstance(picture, ObjectViews):
-        return picture
-    if isinstance(picture, Image.Image):
-        return ObjectViews("picture", picture)
-    found = load_dataset(picture)
-    if len(found) != 1:
-        raise InputError(f"{picture} holds {len(found)} objects; detect them one by one")
-    return found[0]

@@ -2,20 +2,24 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from keyorbit.detection.confidence import NO_CONFIDENCE, Confidence
 from keyorbit.detection.input_camera import InputCamera
+from keyorbit.detection.provenance import Provenance
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import Reading
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.objects.framing import Framing, cut, middle_square
+from keyorbit.objects.framing import Box, Framing, cut, middle_square
 from keyorbit.objects.mesh import PlacedMesh
+from keyorbit.objects.pictures import Source
+from keyorbit.results import number_of, share, told
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detection:
     """What was found on one object, with the views it was found on. All tensors are on the CPU.
 
@@ -37,6 +41,8 @@ class Detection:
         names: of the keypoints, an empty one where a keypoint has none; none at all where nobody gave them.
         withheld: keypoints that are kept out of pictures and files, by their numbers.
         mesh: that the object was rendered from; None for others.
+        source: the file of the input picture; None where it is from none.
+        made_with: the model, the tokens and the settings; None in detections that were put together by hand.
     """
 
     name: str
@@ -55,6 +61,46 @@ class Detection:
     withheld: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     mesh: PlacedMesh | None = None
+    source: Source | None = None
+    made_with: Provenance | None = None
+
+    def __repr__(self) -> str:
+        points, trust = self.keypoints_3d, self.confidence
+        size = number_of(self.keypoints_2d.xy.shape[1], "keypoint"), number_of(len(self.views), "view")
+        error = None if points is None else float(points.reprojection_error.median())
+        space = "in 2D only" if points is None else f"in 3D with a reprojection error of {share(error)} of the side"
+        known = "" if trust is None else f"object {trust.verdict} ({trust.known:.0%})"
+        return told("Detection", (repr(self.name), *size, space, known))
+
+    @property
+    def crop(self) -> Box:
+        """The square of ``input_image`` that its places are told in: left, top, right, bottom in its pixels.
+
+        It is the middle one, or one that has the whole object, and may then reach beyond the picture.
+        """
+        return middle_square(self.input_image) if self.framing is None else self.framing.shown
+
+    @property
+    def photograph_size(self) -> tuple[int, int]:
+        """Width and height of the input picture: of its file, upright, or else of the picture in memory."""
+        return self.input_image.size if self.source is None else (self.source.width, self.source.height)
+
+    @property
+    def photograph_xy(self) -> Float[Tensor, "keypoint 2"] | None:
+        """Keypoints in pixels of the whole input picture, as it was before any crop: x right, y down.
+
+        They count from its corner, so that the middle of the first pixel is 0.5, as COCO does. Of a file, the pixels
+        are those of the upright photograph. None for a model that has no pass which reads the input picture. A model of
+        a single view reads the picture itself.
+        """
+        flat = self.keypoints_2d
+        xy = flat.xy[0] if len(flat.xy) == 1 else flat.input_xy
+        if xy is None:
+            return None
+        left, top, right, bottom = self.crop
+        found = xy * xy.new_tensor([right - left, bottom - top]) + xy.new_tensor([left, top])
+        across, down = (a / b for a, b in zip(self.photograph_size, self.input_image.size, strict=True))
+        return found * torch.tensor([across, down]).to(found)
 
     @property
     def input_square(self) -> Image.Image:

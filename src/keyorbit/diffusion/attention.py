@@ -20,6 +20,7 @@ from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.layer_capture import Heads, LastLayerSeen, LayerCapture, Wanted, is_captured, pass_of
 from keyorbit.diffusion.layers import choose_layers, layers_with_context, unwrapped
 from keyorbit.diffusion.maps import LayerMaps
+from keyorbit.diffusion.turns import own_turn
 from keyorbit.errors import InputError
 
 TEXT_TOKENS = 77
@@ -72,8 +73,8 @@ def capture_attention(
     The context given to the UNet is ``[batch text_tokens+K width]``, learnable tokens last
     (:meth:`keyorbit.diffusion.tokens.Tokens.append_to`). Only the K columns are kept; gradients flow through them.
     Attention processors stay as they are and may be exchanged inside the block; what capture puts before the layers is
-    taken away at the end, also after an exception. With gradient checkpointing, call ``backward`` inside the block: the
-    layers run once more there.
+    taken away at the end, also after an exception. Another thread that wants the same model waits until then. With
+    gradient checkpointing, call ``backward`` inside the block: the layers run once more there.
 
     Args:
         unet: a diffusers UNet, before or after its pipeline installed processors of its own; also one with an
@@ -100,32 +101,36 @@ def capture_attention(
             "DataParallel copies the model to every GPU at each call, where nothing is recorded: run a process for "
             "each GPU, and capture the model within"
         )
-    attentions = layers_with_context(unet)
-    chosen = choose_layers(attentions, layers, unet)
-    if is_captured(attentions.values()):
-        raise InputError("attention of this UNet is being captured already; end that with block first")
-    if mode == "isolated" and getattr(getattr(unwrapped(unet), "config", None), "addition_embed_type", None) == "text":
-        raise InputError(
-            f"{type(unwrapped(unet)).__name__} adds all rows of its context to the timestep (addition_embed_type is "
-            "'text'), so the picture cannot be kept from the tokens: capture with mode='joint'"
-        )
-    last = chosen[-1] if stop else None
-    wanted = Wanted(tuple(passes), mode, text_tokens, heads, normalizer, queries, last)
-    # Layers that are not chosen are left alone where they see the whole context.
-    watched = chosen if mode == "joint" else list(attentions)
-    captures = [LayerCapture(name, attentions[name], wanted, name in chosen) for name in watched]
-    # Of the class: others may have put a forward of (*args, **kwargs) on the model itself.
-    names = list(inspect.signature(type(unwrapped(unet)).forward).parameters)[1:]
-    hook = unet.register_forward_pre_hook(partial(_note, names, wanted), with_kwargs=True)
-    try:
-        for capture in captures:
-            capture.install()
-        with _returning_early(unet, wanted.passes) if stop else nullcontext():
-            yield AttentionRecord(wanted.layers)
-    finally:
-        hook.remove()
-        for capture in captures:
-            capture.remove()
+    with own_turn(unet):
+        attentions = layers_with_context(unet)
+        chosen = choose_layers(attentions, layers, unet)
+        if is_captured(attentions.values()):
+            raise InputError("attention of this UNet is being captured already; end that with block first")
+        if (
+            mode == "isolated"
+            and getattr(getattr(unwrapped(unet), "config", None), "addition_embed_type", None) == "text"
+        ):
+            raise InputError(
+                f"{type(unwrapped(unet)).__name__} adds all rows of its context to the timestep (addition_embed_type "
+                "is 'text'), so the picture cannot be kept from the tokens: capture with mode='joint'"
+            )
+        last = chosen[-1] if stop else None
+        wanted = Wanted(tuple(passes), mode, text_tokens, heads, normalizer, queries, last)
+        # Layers that are not chosen are left alone where they see the whole context.
+        watched = chosen if mode == "joint" else list(attentions)
+        captures = [LayerCapture(name, attentions[name], wanted, name in chosen) for name in watched]
+        # Of the class: others may have put a forward of (*args, **kwargs) on the model itself.
+        names = list(inspect.signature(type(unwrapped(unet)).forward).parameters)[1:]
+        hook = unet.register_forward_pre_hook(partial(_note, names, wanted), with_kwargs=True)
+        try:
+            for capture in captures:
+                capture.install()
+            with _returning_early(unet, wanted.passes) if stop else nullcontext():
+                yield AttentionRecord(wanted.layers)
+        finally:
+            hook.remove()
+            for capture in captures:
+                capture.remove()
 
 
 def _note(

@@ -1,6 +1,7 @@
 """Models and tokens by their paths: whether they are there, before torch is loaded to read them."""
 
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
@@ -79,6 +80,23 @@ def _is(test: Callable[[], bool]) -> bool:
 def exists(path: Path) -> bool:
     """Whether anything is there."""
     return _is(path.exists)
+
+
+def shipped_tokens() -> Path:
+    """The tokens of chairs for the tiny model, which ship with the package."""
+    return _package() / "assets" / "examples" / "tokens.safetensors"
+
+
+def as_told(path: Path) -> str:
+    """The path as files keep it: as it was given, or of what ships, without where the package is installed."""
+    try:
+        return path.relative_to(_package().parent).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def _package() -> Path:
+    return Path(str(files("keyorbit")))
 
 
 def tokens_file(run: Path) -> Path:

@@ -25,9 +25,11 @@ from keyorbit.diffusion.layer_capture import Heads
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.prepare import Prepared, Shown, prepare_together
 from keyorbit.diffusion.queries import LayerQueries, QueryCache, join_items, merge_layers
+from keyorbit.diffusion.turns import own_turn
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
+from keyorbit.results import number_of, told
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ _CAPTURED: dict[TokensMode, Mode] = {"isolated": "isolated", "joint": "joint", "
 _FEW = 16
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recording:
     """One object as the model sees it. Any tokens can be read from it, without the UNet.
 
@@ -68,6 +70,12 @@ class Recording:
     config: RecordConfig
     fingerprint: str = ""
     context: Float[Tensor, "token channel"] | None = None
+
+    def __repr__(self) -> str:
+        caches, layers = list(self.queries.values()), sum(len(cache.layers) for cache in self.queries.values())
+        versions = caches[0].versions if caches else 0
+        size = number_of(len(self.views), "view"), number_of(versions, "version"), number_of(layers, "recorded layer")
+        return told("Recording", (repr(self.thing.name), *size, f"maps of kind {self.config.maps}"))
 
     def without_pictures(self) -> "Recording":
         """The same without the object's pictures, which take most of the memory and are not read by discovery."""
@@ -144,18 +152,19 @@ def record_together(
     generators: Sequence[torch.Generator],
     context: Float[Tensor, "token channel"] | None = None,
 ) -> list[Recording]:
-    """One batch of :func:`record_each`.
+    """One batch of :func:`record_each`. Threads that share a model do this one after the other.
 
     Raises:
         InputError: an object does not fit the model.
     """
-    found = prepare_together(things, backend, config.prepare, generators, config.blind)
-    if context is not None:
-        found = [(prepared.reading(context), seen) for prepared, seen in found]
-    at_once = max(AT_ONCE, 2 * len(found))
-    queries: list[dict[Pass, QueryCache]] = []
-    for some in in_batches((prepared for prepared, _ in found), max(1, at_once // config.prepare.versions)):
-        queries += _apart(record_prepared(backend, Prepared.join(some), config, at_once), len(some))
+    with own_turn(backend.unet):
+        found = prepare_together(things, backend, config.prepare, generators, config.blind)
+        if context is not None:
+            found = [(prepared.reading(context), seen) for prepared, seen in found]
+        at_once = max(AT_ONCE, 2 * len(found))
+        queries: list[dict[Pass, QueryCache]] = []
+        for some in in_batches((prepared for prepared, _ in found), max(1, at_once // config.prepare.versions)):
+            queries += _apart(record_prepared(backend, Prepared.join(some), config, at_once), len(some))
     return [
         Recording(thing, seen.views, seen.cameras, prepared.shown(), own, config, backend.fingerprint, context)
         for thing, (prepared, seen), own in zip(things, found, queries, strict=True)

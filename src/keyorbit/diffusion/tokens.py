@@ -1,5 +1,6 @@
 """The learnable tokens: K embeddings that follow the text tokens in the UNet's context."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +20,9 @@ from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.model_facts import layout_told
 from keyorbit.diffusion.model_places import found_from, seen_from
-from keyorbit.diffusion.paths import check_tokens
+from keyorbit.diffusion.paths import as_told, check_tokens
 from keyorbit.errors import InputError
+from keyorbit.results import number_of, told
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.values import Amount, Count, NotNegative, from_values, short
 
@@ -133,9 +135,11 @@ class Tokens(nn.Module, HubTokens):
 
     helpers: more rows, [helper width], that mark no keypoints: candidates of a discovery by constellation that were not
     kept, which help to find how an object is turned.
+    file: the path that they were loaded from; empty for none.
     """
 
     helpers: Tensor
+    file: str = ""
 
     def __init__(
         self,
@@ -150,7 +154,27 @@ class Tokens(nn.Module, HubTokens):
         self.register_buffer("helpers", aside.detach().clone().float(), persistent=False)
 
     def __len__(self) -> int:
+        """The number of tokens, without helpers."""
         return self.embedding.shape[0]
+
+    def __repr__(self) -> str:
+        info, count = self.info, len(self.helpers)
+        return told(
+            "Tokens",
+            (
+                f"{len(self)} of width {self.embedding.shape[1]}",
+                number_of(count, "helper") if count else "",
+                f"of model {short(info.model)}" if info.model else "",
+                f"found on {number_of(info.objects, 'object')}" if info.objects else "",
+                f"named {short(', '.join(filter(None, info.names)))}" if any(info.names) else "",
+            ),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the rows, of tokens and helpers, by which two sets of tokens are told apart."""
+        rows = torch.cat([self.embedding.detach(), self.helpers]).cpu().float().contiguous()
+        return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]
 
     @classmethod
     def initialise(
@@ -295,7 +319,9 @@ class Tokens(nn.Module, HubTokens):
                 "there must be those of each, or none"
             )
         place = found_from(path, info.model, header.model_folder, info.model_fingerprint)
-        return cls(embedding, replace(info, model=place), helpers)
+        found = cls(embedding, replace(info, model=place), helpers)
+        found.file = as_told(Path(path))
+        return found
 
 
 def _later(values: Mapping[str, Any]) -> str:

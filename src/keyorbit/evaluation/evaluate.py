@@ -43,6 +43,7 @@ from keyorbit.evaluation.on_mesh import KeypointNetFigures, keypointnet_figures,
 from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, Truth, stack_truths
+from keyorbit.results import number_of, share, told
 
 SEEN = 0.1
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class ObjectScores:
     turn_deg: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The figures of all objects together. None where the truth does not allow a figure.
 
@@ -109,6 +110,24 @@ class Evaluation:
     landmark_2d_median: float | None = None
     misfits: tuple[str, ...] = ()
     keypointnet: KeypointNetFigures | None = None
+
+    def __repr__(self) -> str:
+        spatial = self.landmark_3d is not None
+        error = self.landmark_3d if spatial else self.landmark_2d
+        landmarks = f"landmarks within {share(error)} of the {'object' if spatial else 'side'}"
+        return told(
+            "Evaluation",
+            (
+                number_of(len(self.objects), "object"),
+                "" if error is None else landmarks,
+                "" if self.reprojection is None else f"reprojection error {share(self.reprojection)} of the side",
+                f"{self.on_object:.0%} of the keypoints on the object",
+            ),
+        )
+
+    def __len__(self) -> int:
+        """The number of objects."""
+        return len(self.objects)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON; without KeypointNet's figures where there are none."""

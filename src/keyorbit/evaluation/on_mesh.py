@@ -6,19 +6,22 @@ mesh's box in the axes of its file, as of ShapeNet's models.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from keyorbit.detection.found import Detection
 from keyorbit.evaluation.measures import OnMesh
 from keyorbit.evaluation.metrics.keypointnet import keypointnet_iou, keypointnet_map, keypointnet_pck
 from keyorbit.geometry.geodesics import surface_distances
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.mesh import PlacedMesh
+
+if TYPE_CHECKING:  # it stands two floors higher
+    import keyorbit.detection.found
 
 # Those of KeypointNet's figures, but for 0.
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 11))
@@ -42,7 +45,9 @@ class KeypointNetFigures:
 
 
 def on_meshes(
-    detections: Sequence[Detection], truths: Sequence[Truth], predicted: Float[Tensor, "item landmark 3"]
+    detections: "Sequence[keyorbit.detection.found.Detection]",
+    truths: Sequence[Truth],
+    predicted: Float[Tensor, "item landmark 3"],
 ) -> OnMesh | None:
     """Compute distances along the meshes; None where an object has no mesh or no 3D, or no landmark is known."""
     known = torch.stack([truth.known for truth in truths])
@@ -95,5 +100,5 @@ def _distances(
     return away[:, : len(keypoints)].mT, away[:, len(keypoints) :].diagonal()
 
 
-def _confidence(detection: Detection, points: Keypoints3D) -> Float[Tensor, " keypoint"]:
+def _confidence(detection: "keyorbit.detection.found.Detection", points: Keypoints3D) -> Float[Tensor, " keypoint"]:
     return points.score if detection.confidence is None else detection.confidence.keypoints

@@ -1,4 +1,4 @@
-"""Depth of the visual hull as the views see it."""
+"""Depth of the visual hull as the views see it, and where it is behind a place in a picture."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +9,8 @@ from keyorbit.geometry.hull import beside_silhouette, search_volume, silhouette_
 
 # Steps along each ray, over the volume that is searched.
 _STEPS = 128
+# The same of a single ray.
+_FINE_STEPS = 1024
 # Points of rays that are looked at together.
 _TOGETHER = 2**21
 
@@ -49,6 +51,34 @@ def hull_depth(
             first = (away <= away.amin(1, keepdim=True)).float().argmax(1)
             depth[view, rows[some], columns[some]] = along[first]
     return depth.to(device)
+
+
+def lifted(
+    xy: Float[Tensor, "2"],
+    camera: Cameras,
+    distance: Float[Tensor, "view height width"],
+    cameras: Cameras,
+    steps: int = _FINE_STEPS,
+) -> Float[Tensor, "3"]:
+    """Find the point of the visual hull that a camera sees at a place: the first one on its ray; world units.
+
+    Where the ray passes beside the hull, it is the point of the ray that is least beside the silhouettes.
+
+    Args:
+        xy: place in the unit square of the camera's picture.
+        camera: a single one, of one of the views or of another picture of the object.
+        distance: from the silhouettes, 0 on them.
+        cameras: of the views.
+        steps: points that are looked at along the ray. Default 1024: one for each 0.34 % of the radius of the volume
+            that all views see.
+    """
+    middle, radius = search_volume(cameras)
+    centre, reach = float(camera.depth(middle[None])[0]), 3**0.5 * radius
+    along = torch.linspace(max(centre - reach, 0.0), centre + reach, steps)
+    points = _at_depths(camera, xy[None], along)[0]
+    away = beside_silhouette(distance, cameras.project(points)).amax(0)
+    away = (away - 0.5 / max(distance.shape[-2:])).clamp_min(0)
+    return points[int((away <= away.min()).float().argmax())]
 
 
 def _at_depths(

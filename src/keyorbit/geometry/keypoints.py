@@ -10,6 +10,7 @@ from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.triangulation import point_covariance, reprojection_error, robust_triangulate, triangulate
+from keyorbit.results import number_of, share, span, told
 
 # A reprojection error of this share of the view's side divides the score by e.
 _ERROR_SCALE = 0.05
@@ -23,7 +24,7 @@ _SHARED_FREEDOM = 6.0
 _MEDIAN_LENGTH = 1.1774
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Keypoints3D:
     """Keypoints of one object in world coordinates.
 
@@ -45,6 +46,15 @@ class Keypoints3D:
     covariance: Float[Tensor, "keypoint 3 3"] | None = None
     visible: Bool[Tensor, "view keypoint"] | None = None
 
+    def __repr__(self) -> str:
+        error = float(self.reprojection_error.median()) if len(self) else None
+        parts = number_of(len(self), "keypoint"), _scores(self.score), f"reprojection error {share(error)} of the side"
+        return told("Keypoints3D", parts)
+
+    def __len__(self) -> int:
+        """The number of keypoints."""
+        return len(self.xyz)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, ready for JSON, without the parts that are None."""
         parts = {name: getattr(self, name) for name in (*_NAMES_3D, "covariance", "visible")}
@@ -60,7 +70,7 @@ class Keypoints3D:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Keypoints2D:
     """Keypoints of one object in each of its views.
 
@@ -84,6 +94,18 @@ class Keypoints2D:
     def __post_init__(self) -> None:
         if self.cameras is not None and len(self.cameras) != len(self.xy):
             raise ValueError(f"{len(self.cameras)} cameras do not fit {len(self.xy)} views: give one camera per view")
+
+    def __repr__(self) -> str:
+        views, keypoints = self.score.shape
+        known = [] if self.cameras is None else ["with cameras"]
+        known += [] if self.input_xy is None else ["on the input picture too"]
+        return told(
+            "Keypoints2D", (number_of(views, "view"), number_of(keypoints, "keypoint"), _scores(self.score), *known)
+        )
+
+    def __len__(self) -> int:
+        """The number of views."""
+        return len(self.xy)
 
     def to_pixels(self, height: int, width: int) -> Float[Tensor, "view keypoint 2"]:
         """Convert xy to pixels of a view of height × width, where the centre of pixel i is i: xy·n − 0.5."""
@@ -175,6 +197,10 @@ class Keypoints2D:
             None if data.get("input_xy") is None else _tensor(data, "input_xy", dtype),
             None if data.get("input_score") is None else _tensor(data, "input_score", dtype),
         )
+
+
+def _scores(score: Float[Tensor, "*axis"]) -> str:
+    return f"scores {span(score.flatten().tolist())}" if score.numel() else ""
 
 
 _NAMES_3D = ("xyz", "score", "reprojection_error", "residual")

@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -31,14 +31,17 @@ from keyorbit.objects.mesh import PlacedMesh
 from keyorbit.objects.paths import left_out, mask_files, object_paths
 from keyorbit.objects.pictures import (
     LARGEST,
+    Source,
     as_shown,
     load_image,
+    load_photograph,
     load_silhouette,
     on_grey,
     reduced,
     reduced_size,
     to_tensor,
 )
+from keyorbit.results import number_of, told
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 from keyorbit.values import from_values
@@ -74,7 +77,7 @@ class Truth:
     surface: Float[Tensor, "point 3"] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ObjectViews:
     """One object: an input picture, and what is known of it.
 
@@ -99,6 +102,7 @@ class ObjectViews:
         mask: of the object in the input picture, which is then cut out by it, whatever ``background`` says; mode L, of
             that picture's size. Default None: it is looked for (:mod:`keyorbit.objects.cutout`).
         mesh: that the object was rendered from. Default None: it was not, or that is not known.
+        source: the file of the input picture. Default None: it is from none.
 
     Raises:
         InputError: the mask has another size than the picture.
@@ -117,11 +121,19 @@ class ObjectViews:
     background: Background = "auto"
     mask: Image.Image | None = None
     mesh: PlacedMesh | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_image", as_shown(self.input_image))
         if self.mask is not None:
             check_mask_size(self.mask, self.input_image, f"the mask of {self.name}", "its picture")
+
+    def __repr__(self) -> str:
+        picture = self.input_image
+        known = [] if self.views is None else [number_of(len(self.views), "view")]
+        known += [] if self.cameras is None else ["with cameras"]
+        known += [] if self.truth is None else [number_of(len(self.truth.names), "true landmark")]
+        return told("ObjectViews", (repr(self.name), f"{picture.width}x{picture.height} {picture.mode}", *known))
 
     @cached_property
     def cut_out(self) -> CutOut | None:
@@ -181,10 +193,14 @@ class ObjectDataset:
     """A sequence of objects, each read or rendered on access by ``make(i)``.
 
     Where a data set's published code moves or mirrors pictures at random, ``draw(i, generator)`` makes such an object.
+    It can be pickled, for the workers of a ``DataLoader``, where ``make`` and ``draw`` can.
     """
 
     def __init__(self, count: int, make: Callable[[int], ObjectViews], draw: Draw | None = None) -> None:
         self._count, self._make, self._draw = count, make, draw
+
+    def __repr__(self) -> str:
+        return told("ObjectDataset", (number_of(len(self), "object"),))
 
     def __len__(self) -> int:
         return self._count
@@ -196,9 +212,8 @@ class ObjectDataset:
     def __getitem__(self, index: int | slice) -> "ObjectViews | ObjectDataset":
         chosen = range(self._count)[index]
         if isinstance(chosen, range):
-            draw = self._draw
-            drawn = None if draw is None else lambda i, generator: draw(chosen[i], generator)
-            return ObjectDataset(len(chosen), lambda i: self._make(chosen[i]), drawn)
+            drawn = None if self._draw is None else partial(_numbered, self._draw, chosen)
+            return ObjectDataset(len(chosen), partial(_numbered, self._make, chosen), drawn)
         return self._make(chosen)
 
     def __iter__(self) -> Iterator[ObjectViews]:
@@ -207,6 +222,10 @@ class ObjectDataset:
     def drawn(self, index: int, generator: torch.Generator) -> ObjectViews:
         """The object as it is drawn for one use; where nothing is drawn, as it is."""
         return self._make(index) if self._draw is None else self._draw(index, generator)
+
+
+def _numbered(make: Callable[..., ObjectViews], numbers: range, i: int, *more: torch.Generator) -> ObjectViews:
+    return make(numbers[i], *more)
 
 
 Objects = Sequence[ObjectViews] | ObjectDataset
@@ -240,18 +259,28 @@ def load_dataset(
     masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
     log.info("objects in %s: %d", path, len(paths))
     if Path(path).is_file():
-        image = load_image(Path(path))  # a damaged picture is reported here, not when the object is read
-        alone = _with_mask(ObjectViews(names[0], image, background=background), masks.get(paths[0]), paths[0])
-        return ObjectDataset(1, lambda _: replace(alone, input_image=image.copy()))
+        # A damaged picture is reported here, not when the object is read.
+        alone = _read_at(paths, names, background, masks, 0)
+        return ObjectDataset(1, partial(_copy_of, alone))
     if paths[0].is_file() and (left := left_out(Path(path))):
         log.warning("%s: %s", path, left)
+    return ObjectDataset(len(paths), partial(_read_at, paths, names, background, masks))
 
-    def read(i: int) -> ObjectViews:
-        place = paths[i]
-        thing = load_object(place) if place.is_dir() else ObjectViews(names[i], load_image(place))
-        return _with_mask(replace(thing, background=background), masks.get(place), place)
 
-    return ObjectDataset(len(paths), read)
+def _read_at(
+    paths: Sequence[Path], names: Sequence[str], background: Background, masks: Mapping[Path, Path], i: int
+) -> ObjectViews:
+    place = paths[i]
+    if place.is_dir():
+        thing = replace(load_object(place), background=background)
+    else:
+        image, source = load_photograph(place)
+        thing = ObjectViews(names[i], image, background=background, source=source)
+    return _with_mask(thing, masks.get(place), place)
+
+
+def _copy_of(thing: ObjectViews, _: int) -> ObjectViews:
+    return replace(thing, input_image=thing.input_image.copy())
 
 
 def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
@@ -276,8 +305,8 @@ def load_object(folder: Path) -> ObjectViews:
     """
     told = read_description(folder)
     views, masks = _views(folder, Layout(*told.layout))
-    picture = load_image(folder / "cond.png")
-    return described_object(told, name_of(folder), picture, views, masks, str(folder))
+    picture, source = load_photograph(folder / "cond.png")
+    return described_object(told, name_of(folder), picture, views, masks, str(folder), source)
 
 
 def described_object(
@@ -287,6 +316,7 @@ def described_object(
     views: Float[Tensor, "view 3 height width"],
     masks: Bool[Tensor, "view height width"] | None,
     where: str,
+    source: Source | None = None,
 ) -> ObjectViews:
     """Put pictures and what is told of them together. ``where`` names them in errors.
 
@@ -302,7 +332,9 @@ def described_object(
         cameras = cameras.to(dtype=torch.float32)
     truth, caption = _truth(told, cameras, file), readable(told.caption or "")
     elevation, symmetry = told.input_elevation_deg, told.symmetry
-    return ObjectViews(name, picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry)
+    return ObjectViews(
+        name, picture, views, masks, cameras, caption, truth, elevation, symmetry=symmetry, source=source
+    )
 
 
 def as_cameras(matrices: CameraMatrices) -> Cameras:

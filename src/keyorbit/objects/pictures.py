@@ -1,10 +1,11 @@
 """Pictures as a viewer shows them (upright, 8 bits a channel), or as stored, where annotations count stored pixels."""
 
+import io
 import logging
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from keyorbit.errors import InputError
 from keyorbit.objects.framing import has_alpha, middle_square
 from keyorbit.objects.paths import check_picture
-from keyorbit.storage.content import stand_in
+from keyorbit.storage.content import words_of_stand_in
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,28 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _BACK = _TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+# Orientations from which on width and height change places.
+_ON_ITS_SIDE = 5
 _PHOTOMETRIC = 262  # TIFF's tag of what zero means
 # Where Pillow keeps the orientation: EXIF of JPEG, WebP and new PNGs, of old PNGs, and XMP of both kinds of files.
 _METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 # Modes that some conversions do not support, or confuse: colour times alpha, and LAB, whose A is not alpha.
 _PLAIN = {"La": "LA", "RGBa": "RGBA", "LAB": "RGB"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The photograph that an object's input picture was read from.
+
+    Attributes:
+        file: its path as it was given.
+        width: in pixels, upright by its EXIF orientation, and before it was reduced.
+        height: the same.
+    """
+
+    file: str
+    width: int
+    height: int
 
 
 def load_image(path: Path, largest: int | None = LARGEST) -> Image.Image:
@@ -65,8 +83,27 @@ def load_image(path: Path, largest: int | None = LARGEST) -> Image.Image:
         InputError: the file is missing, empty, damaged, not a picture, smaller than 8 pixels a side, more than 200
             times as long as wide, has more pixels than Pillow decodes, or has 32 bits a channel.
     """
-    stored, orientation = _decode(path, largest)
-    return _turned(eight_bits(stored, str(path)), orientation)
+    return load_photograph(path, largest)[0]
+
+
+def load_photograph(path: Path, largest: int | None = LARGEST) -> tuple[Image.Image, Source]:
+    """The same, with what is known of the file: places on the picture can be told in the file's own pixels."""
+    stored, orientation, size = _decode(path, largest)
+    image = _turned(eight_bits(stored, str(path)), orientation)
+    width, height = size[::-1] if orientation >= _ON_ITS_SIDE else size
+    return image, Source(str(path), width, height)
+
+
+def decoded_image(data: bytes, name: str, largest: int | None = LARGEST) -> Image.Image:
+    """The same of what a file holds, such as an upload; ``name`` is used in error messages.
+
+    Raises:
+        InputError: as :func:`load_image`.
+    """
+    if not data:
+        raise InputError(f"{name} is empty, no picture")
+    stored, orientation, _ = _decoded(io.BytesIO(data), name, largest)
+    return _turned(eight_bits(stored, name), orientation)
 
 
 def load_stored(path: Path, largest: int | None = None) -> Image.Image:
@@ -104,7 +141,7 @@ def load_silhouette(path: Path, name: str, of: str) -> Image.Image:
     Raises:
         InputError: as for :func:`load_image`; or it marks nothing, everything, or several things by numbers.
     """
-    stored, orientation = _decode(path, LARGEST)
+    stored, orientation, _ = _decode(path, LARGEST)
     mask = stored.convert("RGBA").getchannel("A") if has_alpha(stored) else None
     painted = mask is None or np.asarray(mask).min() == 255
     if painted or mask is None:
@@ -247,17 +284,29 @@ def to_tensor(
     return rgba[:3] * alpha + GREY * (1 - alpha), alpha[0] > 0.5
 
 
-def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
-    """Return a picture as stored, in its own mode unless it is reduced, and its EXIF orientation; 1 for none."""
+def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int, tuple[int, int]]:
+    """Return a picture as stored, in its own mode unless it is reduced, its EXIF orientation (1 for none) and size."""
     check_picture(path)
     try:
         # Not by its name: Pillow 12.3 maps some TIFFs into memory then, and scrambles those that lie on their side.
-        with path.open("rb") as stream, _opened(stream) as file:
+        with path.open("rb") as stream:
+            return _decoded(stream, str(path), largest)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _decoded(
+    stream: io.BytesIO | io.BufferedReader, name: str, largest: int | None
+) -> tuple[Image.Image, int, tuple[int, int]]:
+    try:
+        with _opened(stream) as file:
+            whole = file.size
             if file.format == "TIFF":
                 # Pillow turns these, and these alone, as it decodes them, and then forgets how.
                 orientation = _orientation(file)
                 file.load()
-                image = _transposed(_copied(file, reduced_size(file.size, largest), path), _BACK.get(orientation))
+                whole = file.size[::-1] if orientation >= _ON_ITS_SIDE else file.size
+                image = _transposed(_copied(file, reduced_size(file.size, largest), name), _BACK.get(orientation))
                 if file.mode.startswith("I;16") and file.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
                     grey = np.asarray(image)  # white is zero, which Pillow heeds in 8 bits only
                     image = Image.fromarray(np.iinfo(grey.dtype).max - grey)
@@ -268,34 +317,38 @@ def _decode(path: Path, largest: int | None) -> tuple[Image.Image, int]:
                 # What follows a PNG's pixels is read only when it is decoded.
                 file.load()
                 orientation = _orientation(file)
-                image = _copied(file, size, path)
+                image = _copied(file, size, name)
             image.format = file.format
             if _animated(file):
-                log.warning("%s has several frames: the first one is read", path)
+                log.warning("%s has several frames: the first one is read", name)
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} cannot be read as a picture: it is {_kind(path)}") from error
+        stream.seek(0)
+        raise InputError(f"{name} cannot be read as a picture: it is {_kind(stream.read(64))}") from error
     except Image.DecompressionBombError as error:
         words = str(error).partition(",")[0]
-        raise InputError(f"{path} is too large a picture: {words}; save it at a smaller size") from error
+        raise InputError(f"{name} is too large a picture: {words}; save it at a smaller size") from error
     except (InputError, MemoryError):
         raise
     except Exception as error:  # of damaged files Pillow raises nearly anything
-        raise InputError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
-    if min(image.size) < MIN_SIDE:
-        raise InputError(f"{path} is {image.width}x{image.height} pixels; a picture needs {MIN_SIDE} a side at least")
-    if max(image.size) > _LONGEST * min(image.size):
-        sides = f"{image.width}x{image.height}"
-        raise InputError(f"{path} is {sides} pixels; a picture is at most {_LONGEST} times as long as wide: cut it")
+        raise InputError(f"{name} cannot be read as a picture: {error or type(error).__name__}") from error
+    check_sides(image, name)
     for key in _METADATA:
         image.info.pop(key, None)
-    return image, orientation
+    return image, orientation, whole
 
 
-def _kind(path: Path) -> str:
+def check_sides(image: Image.Image, name: str) -> None:
+    """Raise InputError for a picture that is too small, or much longer than wide; ``name`` is of the picture."""
+    if min(image.size) < MIN_SIDE:
+        raise InputError(f"{name} is {image.width}x{image.height} pixels; a picture needs {MIN_SIDE} a side at least")
+    if max(image.size) > _LONGEST * min(image.size):
+        sides = f"{image.width}x{image.height}"
+        raise InputError(f"{name} is {sides} pixels; a picture is at most {_LONGEST} times as long as wide: cut it")
+
+
+def _kind(start: bytes) -> str:
     """What a file is that Pillow does not know, by its first bytes, and what to do: they go by any name."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if words := stand_in(path):
+    if words := words_of_stand_in(start.decode(errors="replace")):
         return words.removeprefix("it is ")
     if start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"<":
         return "text such as a web page or an SVG; save the picture itself, as JPEG or PNG"
@@ -305,7 +358,7 @@ def _kind(path: Path) -> str:
     return f"{kind}; save it as JPEG or PNG"
 
 
-def _opened(stream: BinaryIO) -> Image.Image:
+def _opened(stream: io.BytesIO | io.BufferedReader) -> Image.Image:
     with warnings.catch_warnings():
         # Between its limit and twice of it Pillow warns of what is reduced here.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -322,8 +375,8 @@ def _animated(file: Image.Image) -> bool:
         return True
 
 
-def _copied(file: Image.Image, size: tuple[int, int] | None, path: Path) -> Image.Image:
-    return file.copy() if size is None else reduced(file, size, str(path))
+def _copied(file: Image.Image, size: tuple[int, int] | None, name: str) -> Image.Image:
+    return file.copy() if size is None else reduced(file, size, name)
 
 
 def _orientation(image: Image.Image) -> int:

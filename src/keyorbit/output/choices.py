@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from keyorbit.errors import InputError
 from keyorbit.storage.outputs import OutputKind
 
-FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd", "keypointnet")
+FORMATS = ("json", "coco", "glb", "ply", "colmap", "csv", "rrd", "keypointnet", "cvat", "labelstudio")
 DEFAULT_FORMATS = ("json", "coco", "glb", "keypointnet")
 DETECTION = OutputKind("detection")
 Edge = tuple[int, int]

@@ -81,7 +81,8 @@ def keypoints_dict(
         "object": name,
         "coordinates": "xy: unit square of a view, x right, y down, pixel i of n centred at (i+0.5)/n; "
         "xyz: world, z up, the input view at azimuth 0; errors: fraction of a view's side; input: unit square of "
-        "'square', which like 'seen' is left, top, right, bottom in widths and heights of the input picture",
+        "'square', which like 'seen' is left, top, right, bottom in widths and heights of the input picture; "
+        "pixels: of the whole photograph, upright, from its corner, the middle of the first pixel at 0.5",
         "confidence": None if confidence is None else confidence.to_dict(),
         "withheld": list(withheld),
         "keypoints": keypoints,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -11,14 +12,18 @@ from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
 from keyorbit.output.colmap import fill_colmap
+from keyorbit.output.cvat import cvat_labels, cvat_xml
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
+from keyorbit.output.label_studio import label_studio_config, label_studio_tasks
 from keyorbit.output.meshes import write_points
 from keyorbit.output.on_mesh import write_on_mesh
+from keyorbit.output.palette import keypoint_name, palette
+from keyorbit.output.pictured import Pictured
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
 from keyorbit.output.skeleton import co_moving_skeleton
-from keyorbit.storage.files import make_folder, write_json
-from keyorbit.storage.folder_names import folder_names
+from keyorbit.storage.files import make_folder, write_json, write_text
+from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import replaced_folder
 
 
@@ -42,11 +47,11 @@ def write_detection(
     """Write ``overlay.png``, the pictures that the other files refer to, and the requested formats, or nothing.
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
-    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``. A single view has no 3D
-    points: the files that hold them are not written, nor ``input.png``, which would be the view again. An object that
-    was cut out is in ``cutout.png``, transparent elsewhere. Of an object that was rendered from a mesh, keypointnet:
-    ``keypointnet.json``, and glb: also ``mesh.glb`` (:mod:`keyorbit.output.on_mesh`). ``overwrite`` replaces what an
-    earlier call wrote there.
+    ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``; cvat and labelstudio: as
+    :func:`write_annotations`. A single view has no 3D points: the files that hold them are not written, nor
+    ``input.png``, which would be the view again. An object that was cut out is in ``cutout.png``, transparent
+    elsewhere. Of an object that was rendered from a mesh, keypointnet: ``keypointnet.json``, and glb: also ``mesh.glb``
+    (:mod:`keyorbit.output.on_mesh`). ``overwrite`` replaces what an earlier call wrote there.
 
     Raises:
         InputError: a format is unknown, an edge does not join two keypoints, COLMAP cannot express the cameras, or as
@@ -83,24 +88,65 @@ def write_detections(
     return [folder / name for name in below]
 
 
+def write_annotations(
+    folder: Path, items: Sequence[Pictured], formats: Sequence[str], names: Sequence[str], skeleton: Sequence[Edge] = ()
+) -> None:
+    """Write what annotation tools import, of those formats that are theirs.
+
+    cvat: ``cvat.xml``, "CVAT for images 1.1", and ``cvat_labels.json`` for the constructor of labels; labelstudio:
+    ``label_studio.json``, the tasks, and ``label_studio.xml``, the labelling interface.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    colors = palette(len(names))
+    if "cvat" in formats:
+        write_text(folder / "cvat.xml", cvat_xml(items, names, colors, skeleton))
+        write_text(folder / "cvat_labels.json", cvat_labels(items, names, colors, skeleton))
+    if "labelstudio" in formats:
+        write_json(folder / "label_studio.json", label_studio_tasks(items, names))
+        write_text(folder / "label_studio.xml", label_studio_config(names, colors))
+
+
+def detection_dict(detection: Detection, view_names: Sequence[str], skeleton: Sequence[Edge] = ()) -> dict[str, Any]:
+    """Return what :func:`keypoints_dict` does, with where the picture is from and what the keypoints were made with.
+
+    ``photograph`` has the size of the whole input picture, and the keypoints in its pixels
+    (:attr:`keyorbit.Detection.photograph_xy`).
+    """
+    flat, points = detection.keypoints_2d, detection.keypoints_3d
+    told = keypoints_dict(
+        detection.name,
+        flat,
+        points,
+        view_names,
+        skeleton,
+        detection.input_camera,
+        detection.pairs,
+        detection.framing,
+        detection.confidence,
+        detection.withheld,
+        detection.names,
+    )
+    made, source, pixels = detection.made_with, detection.source, detection.photograph_xy
+    (width, height), crop = detection.photograph_size, detection.crop
+    sides = detection.input_image.size
+    told["photograph"] = {
+        "file": None if source is None else readable(source.file),
+        "width": width,
+        "height": height,
+        "square": [round(value / sides[i % 2], 6) for i, value in enumerate(crop)],
+        "pixels": None if pixels is None else [[round(x, 3) for x in place] for place in pixels.tolist()],
+    }
+    told["made_with"] = None if made is None else made.to_dict()
+    return told
+
+
 def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
     names = [f"view_{i}" for i in range(len(detection.views))]
     if "json" in formats:
-        found = keypoints_dict(
-            detection.name,
-            flat,
-            points,
-            names,
-            skeleton,
-            detection.input_camera,
-            detection.pairs,
-            detection.framing,
-            detection.confidence,
-            detection.withheld,
-            detection.names,
-        )
-        write_json(folder / "keypoints.json", found)
+        write_json(folder / "keypoints.json", detection_dict(detection, names, skeleton))
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names, detection.names)
     if points is not None:
@@ -127,6 +173,9 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
         items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
     if "coco" in formats:
         write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton, detection.names))
+    annotated = [Pictured.detected(*item) for item in items]
+    own_names = [keypoint_name(k, detection.names) for k in range(flat.xy.shape[1])]
+    write_annotations(folder, annotated, formats, own_names, skeleton)
     titles = [name.replace("_", " ") for name in names]
     camera, crosses = detection.input_camera, None
     if camera is not None and points is not None and float(camera.score) > 0:

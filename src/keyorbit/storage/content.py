@@ -46,10 +46,11 @@ def stand_in(path: Path) -> str:
     if not path.is_file():
         return ""
     with path.open("rb") as file:
-        return _words_of(file.read(64).decode(errors="replace"))
+        return words_of_stand_in(file.read(64).decode(errors="replace"))
 
 
-def _words_of(start: str) -> str:
+def words_of_stand_in(start: str) -> str:
+    """The same of what begins so."""
     start = start.lstrip("\ufeff\r\n\t ").lower()
     if start.startswith("version https://git-lfs"):
         return "it is a pointer of Git LFS, not the file itself: run 'git lfs install' and 'git lfs pull' in its clone"
@@ -70,7 +71,7 @@ def json_of(path: Path, infinite: bool = False) -> Any:
         InputError: as :func:`text_of` and :func:`json_in`, or the file was not really fetched.
     """
     text = text_of(path)
-    if words := _words_of(text[:64]):
+    if words := words_of_stand_in(text[:64]):
         raise InputError(f"{path} cannot be read: {words}")
     return json_in(text, str(path), infinite)
 

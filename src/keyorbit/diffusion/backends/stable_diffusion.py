@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
 from keyorbit.diffusion.backends.text import check_phrase, encode_phrases, encode_prompts, random_rows
 from keyorbit.diffusion.layers import cross_attention_layers
+from keyorbit.diffusion.turns import in_turn
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
 from keyorbit.objects.framing import middle_square
@@ -146,6 +147,7 @@ class StableDiffusionBackend:
         noised: Tensor = self.parts.scheduler.add_noise(latents, noise, timestep.long())
         return noised
 
+    @in_turn
     def denoise(
         self,
         latents: Float[Tensor, "batch channel height width"],

@@ -33,6 +33,7 @@ from keyorbit.diffusion.context import split_context
 from keyorbit.diffusion.layer_capture import is_captured
 from keyorbit.diffusion.layers import layers_with_context
 from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.turns import in_turn
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
@@ -213,6 +214,7 @@ class Zero123PlusBackend:
         noised: Tensor = of_latents * latents + of_noise * noise
         return noised
 
+    @in_turn
     def denoise(
         self,
         latents: Float[Tensor, "batch channel height width"],
@@ -259,6 +261,7 @@ class Zero123PlusBackend:
             added = residuals(self.controlnet, control, latents, timestep, text)
         return passes(self.unet, noised, latents, timestep, context, added)
 
+    @in_turn
     @torch.no_grad()
     def generate(
         self,

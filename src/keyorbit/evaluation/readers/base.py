@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,11 @@ def annotated_objects(
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise InputError(f"{what}: {len(missing)} of {len(files)} pictures are missing, such as {missing[0]}")
-    return ObjectDataset(len(annotations), lambda i: annotated_object(annotations[i], names, pairs), draw)
+    return ObjectDataset(len(annotations), partial(_annotated_at, annotations, names, pairs), draw)
+
+
+def _annotated_at(annotations: Sequence[Annotation], names: tuple[str, ...], pairs: Pairs, i: int) -> ObjectViews:
+    return annotated_object(annotations[i], names, pairs)
 
 
 def squeezed_object(

@@ -13,6 +13,7 @@ cub-aligned also reads FOLDER/cub.h5, which AutoLink's preprocessing makes (with
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,14 +118,16 @@ def read_cub(folder: Path, split: str, which: str) -> ObjectDataset:
     root = _root(folder)
     birds = [bird for bird in _birds(root, split) if which == "all" or bird.kind.startswith(f"{which}.")]
     annotations = _annotations(birds, [cmr_square(bird.box) for bird in birds])
-
-    def draw(i: int, generator: torch.Generator) -> ObjectViews:
-        numbers = torch.rand(5, generator=generator).tolist()
-        thing = annotated_object(replace(annotations[i], crop=cmr_square(birds[i].box, numbers[:4])), NAMES, PAIRS)
-        return mirrored(thing) if numbers[4] > 0.5 else thing
-
-    drawn = draw if split == "train" else None
+    drawn = partial(_drawn_bird, annotations, birds) if split == "train" else None
     return annotated_objects(annotations, NAMES, PAIRS, f"CUB-{which}", root, drawn)
+
+
+def _drawn_bird(
+    annotations: Sequence[Annotation], birds: Sequence[_Bird], i: int, generator: torch.Generator
+) -> ObjectViews:
+    numbers = torch.rand(5, generator=generator).tolist()
+    thing = annotated_object(replace(annotations[i], crop=cmr_square(birds[i].box, numbers[:4])), NAMES, PAIRS)
+    return mirrored(thing) if numbers[4] > 0.5 else thing
 
 
 def cmr_square(box: Box, numbers: Sequence[float] = (0.5, 0.5, 0.5, 0.5)) -> Box:
@@ -245,11 +248,11 @@ def _read_h5(path: Path, split: str) -> ObjectDataset:
             f"{path}: {image}, {place} and {seen} differ in length; there must be one of each for a picture"
         )
     check_known(places, visible, f"{path}: {place}")
+    return ObjectDataset(len(pictures), partial(_stored_bird, split, pictures, places, visible))
 
-    def make(i: int) -> ObjectViews:
-        picture = Image.fromarray(pictures[i].transpose(1, 2, 0))
-        # Positions are row, column in the unit square.
-        xy = places[i][:, ::-1] * [picture.width, picture.height]
-        return squeezed_object(f"{split}_{i:05d}", picture, xy, visible[i], NAMES, PAIRS)
 
-    return ObjectDataset(len(pictures), make)
+def _stored_bird(split: str, pictures: ndarray, places: ndarray, visible: ndarray, i: int) -> ObjectViews:
+    picture = Image.fromarray(pictures[i].transpose(1, 2, 0))
+    # Positions are row, column in the unit square.
+    xy = places[i][:, ::-1] * [picture.width, picture.height]
+    return squeezed_object(f"{split}_{i:05d}", picture, xy, visible[i], NAMES, PAIRS)

@@ -8,6 +8,7 @@ what process_all.py of github anibali/h36m-fetch writes.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ _NAMES = tuple(f"joint {i}" for i in range(JOINTS))
 _WHAT = "Human3.6M's frames"
 # Cameras are known by their serial numbers.
 _SERIAL = Array((None,), 0.0, 2.0**53)
+_Frame = tuple[Path, Float[ndarray, "32 2"]]
 _ARRAYS = {"camera": _SERIAL, "frame": _SERIAL, "pose/2d": Array((None, JOINTS, 2))}
 
 
@@ -49,22 +51,23 @@ def read_human36m_frames(folder: Path, split: str) -> ObjectDataset:
             frames += _frames(action)
     if not frames:
         raise InputError(f"no picture of {_WHAT} is left to read: {folder} has none of {', '.join(ACTIONS)}")
-
-    def make(i: int, shift: Sequence[int] = (0, 0)) -> ObjectViews:
-        picture, xy = frames[i]
-        camera, action = picture.parent, picture.parents[2]
-        name = f"{action.parent.name}_{action.name}_{camera.name}_{picture.stem[4:]}".replace(" ", "_")
-        crop = person_square(xy, picture_size(picture), shift)
-        annotation = Annotation(name, picture, xy, np.ones(JOINTS, bool), crop=crop)
-        return annotated_object(annotation, _NAMES, HUMAN36M_SWAPS)
-
-    def draw(i: int, generator: torch.Generator) -> ObjectViews:
-        return make(i, torch.randint(-_JITTER, _JITTER, (2,), generator=generator).tolist())
-
-    return ObjectDataset(len(frames), make, draw)
+    return ObjectDataset(len(frames), partial(_person, frames), partial(_drawn_person, frames))
 
 
-def _frames(action: Path) -> list[tuple[Path, Float[ndarray, "32 2"]]]:
+def _person(frames: Sequence[_Frame], i: int, shift: Sequence[int] = (0, 0)) -> ObjectViews:
+    picture, xy = frames[i]
+    camera, action = picture.parent, picture.parents[2]
+    name = f"{action.parent.name}_{action.name}_{camera.name}_{picture.stem[4:]}".replace(" ", "_")
+    crop = person_square(xy, picture_size(picture), shift)
+    annotation = Annotation(name, picture, xy, np.ones(JOINTS, bool), crop=crop)
+    return annotated_object(annotation, _NAMES, HUMAN36M_SWAPS)
+
+
+def _drawn_person(frames: Sequence[_Frame], i: int, generator: torch.Generator) -> ObjectViews:
+    return _person(frames, i, torch.randint(-_JITTER, _JITTER, (2,), generator=generator).tolist())
+
+
+def _frames(action: Path) -> list[_Frame]:
     """Pictures of one action, with their joints in pixels."""
     file = need_file(action / "annot.h5", _WHAT)
     found = h5_arrays(file, _ARRAYS)

@@ -8,7 +8,9 @@
 ShapeNet's models have y up and look along −z; in our world z is up and they look along +x.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -107,11 +109,7 @@ def read_keypointnet(folder: Path, split: str, category: str, size: int) -> Obje
         raise InputError(f"{listed} names no {category} that {path.name} has landmarks of")
     files = [_file(folder, number, model, str(listed)) for model in models]
     ids = sorted({i for points in landmarks.values() for i in points})
-
-    def make(i: int) -> ObjectViews:
-        return _object(models[i], files[i], landmarks[models[i]], ids, size)
-
-    return ObjectDataset(len(models), make)
+    return ObjectDataset(len(models), partial(_model_at, models, files, landmarks, ids, size))
 
 
 def _file(folder: Path, number: str, model: str, where: str) -> Path:
@@ -120,6 +118,17 @@ def _file(folder: Path, number: str, model: str, where: str) -> Path:
     if not mesh.is_file() and not cloud.is_file():
         raise InputError(f"KeypointNet lacks the model {model}: there is neither {mesh} nor {cloud}")
     return mesh if mesh.is_file() else cloud
+
+
+def _model_at(
+    models: Sequence[str],
+    files: Sequence[Path],
+    landmarks: Mapping[str, dict[int, Place]],
+    ids: list[int],
+    size: int,
+    i: int,
+) -> ObjectViews:
+    return _object(models[i], files[i], landmarks[models[i]], ids, size)
 
 
 def _object(name: str, path: Path, places: dict[int, Place], ids: list[int], size: int) -> ObjectViews:

@@ -9,7 +9,9 @@ any program, so none is read here; convert it once where you trust it:
     python -c "import pandas; pandas.read_pickle('taichi_test_gt.pkl').to_json('taichi_test_gt.json', orient='records')"
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,13 @@ def read_taichi(folder: Path, split: str) -> ObjectDataset:
         xy, picture = told.reshape(-1, 2), below(pictures, row.file_name, where)
         annotations.append(Annotation(picture.stem, picture, xy, np.asarray(np.all(xy > 0, axis=1)), side=SIDE))
     names = tuple(f"landmark {i}" for i in range(len(annotations[0].xy))) if annotations else ()
+    drawn = partial(_drawn_person, annotations, names) if split == "train" else None
+    return annotated_objects(annotations, names, (), "Taichi-HD", path, drawn)
 
-    def draw(i: int, generator: torch.Generator) -> ObjectViews:
-        thing = annotated_object(annotations[i], names, ())
-        flip = torch.rand((), generator=generator) < 0.5
-        return mirrored(replace(thing, truth=None)) if flip else thing
 
-    return annotated_objects(annotations, names, (), "Taichi-HD", path, draw if split == "train" else None)
+def _drawn_person(
+    annotations: Sequence[Annotation], names: tuple[str, ...], i: int, generator: torch.Generator
+) -> ObjectViews:
+    thing = annotated_object(annotations[i], names, ())
+    flip = torch.rand((), generator=generator) < 0.5
+    return mirrored(replace(thing, truth=None)) if flip else thing

@@ -1,4 +1,4 @@
-"""Meshes to render, and how they are seen."""
+"""Which meshes are to be rendered, and how they are seen."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,0 +1,88 @@
+"""What the words of a command name: a run or none, and files, folders, patterns or a list on stdin."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from keyorbit.diffusion.paths import exists, shipped_tokens
+from keyorbit.errors import InputError
+from keyorbit.objects.paths import named_as_picture, object_paths
+
+STDIN = Path("-")
+# Lines of a list: more would be a mistake, such as a picture instead of its name.
+_MOST_LINES = 10_000_000
+
+
+def given_paths(words: Sequence[Path]) -> list[Path]:
+    """The files and folders that words of a command name, in their order.
+
+    Args:
+        words: paths; patterns such as ``photos/*.jpg``, which a shell leaves as they are in quotes; and ``-`` for a
+            list on stdin, one path a line.
+
+    Raises:
+        InputError: a pattern matches nothing, the list is empty or no text, or ``-`` is there twice.
+    """
+    if list(words).count(STDIN) > 1:
+        raise InputError("- stands for the list on stdin, and it can be read once: leave one out")
+    return [path for word in words for path in _paths_of(word)]
+
+
+def _paths_of(word: Path) -> Iterator[Path]:
+    if word == STDIN:
+        yield from _listed()
+    elif any(letter in str(word) for letter in "*?[") and not exists(word):
+        root = Path(word.anchor or ".")
+        try:
+            found = sorted(root.glob(str(word.relative_to(word.anchor))))
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise InputError(f"{word} is no pattern of paths: {error}") from error
+        shown = [path for path in found if not path.name.startswith(".")]
+        if not shown:
+            raise InputError(f"nothing matches {word}")
+        yield from shown
+    else:
+        yield word
+
+
+def _listed() -> Iterator[Path]:
+    try:
+        lines = [line.rstrip("\r\n") for line, _ in zip(sys.stdin, range(_MOST_LINES), strict=False)]
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"stdin holds no list of paths, one a line: {error}") from error
+    found = [Path(line) for line in lines if line.strip()]
+    if not found:
+        raise InputError("stdin holds no paths: give one a line, as 'ls photos/*.jpg | keyorbit …' does")
+    if any("\0" in str(path) for path in found):
+        raise InputError("stdin holds no list of paths, one a line: there are zeros in it")
+    yield from found
+
+
+def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) -> tuple[Path, list[Path]]:
+    """The run, and the pictures; where the first word is a picture, the run is the tokens that ship with the package.
+
+    Args:
+        run: the first word; None for none.
+        pictures: the others.
+        named: whether keypoints are given by names, in place of a run.
+
+    Raises:
+        InputError: as :func:`given_paths`.
+    """
+    words = [*([] if run is None else [run]), *pictures]
+    if run is None or named or _is_pictures(run):
+        return run if named and run is not None else shipped_tokens(), given_paths(words)
+    return run, given_paths(pictures)
+
+
+def _is_pictures(word: Path) -> bool:
+    """Whether a word names pictures or objects, and no run."""
+    if word == STDIN or named_as_picture(word):
+        return True
+    if word.is_file() or exists(word / "tokens.safetensors") or exists(word / "run.json"):
+        return False
+    try:
+        given = given_paths([word])
+        return given != [word] or bool(object_paths(word))
+    except (InputError, OSError, ValueError):
+        return False
