@@ -42,8 +42,10 @@ def test_a_mesh_is_read_as_the_object_that_would_be_rendered_of_it(small, tmp_pa
     rendered = tmp_path / "armchair"
     assert answer("dataset", "render", path, "--size", "32", "--up", "y", "--out", rendered).status == 0
     assert answer(*call, tmp_path / "object", rendered).status == 0
-    found = read(tmp_path / "mesh" / "keypoints.json")
-    assert found == read(tmp_path / "object" / "keypoints.json")
+    found, other = (read(tmp_path / name / "keypoints.json") for name in ("mesh", "object"))
+    assert found["photograph"].pop("file") is None
+    assert other["photograph"].pop("file") == str(rendered / "cond.png")
+    assert found == other
     assert not (tmp_path / "object" / "keypointnet.json").exists()
     (model,) = read(tmp_path / "mesh" / "keypointnet.json")
     assert (model["class_id"], model["model_id"]) == ("cups", "armchair")
