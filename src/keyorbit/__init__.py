@@ -32,6 +32,7 @@ _MODULES = {
     "keyorbit.geometry.views": ("Layout", "merge_views", "split_views"),
     "keyorbit.objects.dataset": ("ObjectViews", "load_dataset"),
     "keyorbit.objects.marks": ("Mark", "read_marks", "write_marks"),
+    "keyorbit.synthetic.meshes.views": ("load_meshes",),
     "keyorbit.training.config": ("TrainConfig",),
     "keyorbit.training.step": ("training_step",),
     "keyorbit.training.train": ("train",),

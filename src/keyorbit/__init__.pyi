@@ -28,6 +28,7 @@ from keyorbit.geometry.triangulation import triangulate
 from keyorbit.geometry.views import Layout, merge_views, split_views
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.marks import Mark, read_marks, write_marks
+from keyorbit.synthetic.meshes.views import load_meshes
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.step import training_step
 from keyorbit.training.train import train
@@ -62,6 +63,7 @@ __all__ = [
     "known_rigs",
     "load_backend",
     "load_dataset",
+    "load_meshes",
     "losses",
     "mark",
     "merge_views",

@@ -61,6 +61,9 @@ UNITS = {
     "skeleton_merger_das": ("0…1", "more"),
     "sc3k_correspondence": ("0…1", "more"),
     "keypointnet_geodesic_iou_0.1": ("%", "more"),
+    "keypointnet_mesh_iou_0.1": ("%", "more"),
+    "keypointnet_mesh_pck_0.1": ("%", "more"),
+    "keypointnet_mesh_map_0.1": ("%", "more"),
     "skeleton_merger_snapped_iou_0.1": ("%", "more"),
     "keypointdetr_hungarian_iou_0.1": ("%", "more"),
     "landmark_coverage_0.1": ("%", "more"),
@@ -78,6 +81,7 @@ IN_TABLE = {
     *("relative_pose_error_median", "relative_pose_error_mean", "usip_repeatability_0.1"),
     "same_index_repeatability_0.1",
     "distinct_repeatability_0.1",
+    *(f"keypointnet_mesh_{name}_0.1" for name in ("iou", "pck", "map")),
 }
 # The measures that have a threshold, in the world in space and in the pictures.
 IN_SPACE = (
@@ -525,6 +529,8 @@ def slow_space(world, predicted, scale=1.0):
         "keypointdetr_hungarian_iou_0.1": slow_hungarian(world, limit),
         "landmark_coverage_0.1": slow_coverage(world, limit),
         "thewlis_regression_2d": None,
+        # These objects have no meshes; see test_on_mesh.py.
+        **dict.fromkeys([f"keypointnet_mesh_{name}_0.1" for name in ("iou", "pck", "map")]),
         **slow_poses(world),
         **slow_surface(world, (limit, scale * 0.05)),
         **slow_pictures(world, in_views, limit)[0],

@@ -48,6 +48,8 @@ SEEN, SOME, FEW_SEEN = tensor(4, 4, 6, 5) > 0.2, tensor(5, 4, 5) > 0.2, tensor(6
 XY = RIG.project(POINTS)
 SPREAD = torch.eye(2).expand(4, 6, 5, 2, 2) * 1e-3
 SURFACE = tensor(7, 4, 30, 3) - 0.5
+# From keypoints to landmarks.
+AWAY = tensor(28, 4, 5, 7)
 MIRRORED = torch.tensor([[3.0, 1, 2], [-3, 1, 2], [2, -3, 1], [-2, -3, 1], [0, 2, -3]]) / 10
 WARP = Warp(torch.eye(2, 3).expand(4, 2, 3) + 0.1 * tensor(8, 4, 2, 3))
 MASKS = torch.zeros(6, 16, 16, dtype=torch.bool)
@@ -180,6 +182,9 @@ TABLE = {
     "metrics.geodesic_iou": lambda f, to: f(
         to(POINTS), to(SURFACE), to(tensor(24, 4, 7, 30)), 0.3, to(FEW_SEEN), to(SOME)
     ),
+    "metrics.keypointnet_iou": lambda f, to: f(to(AWAY), 0.3, to(FEW_SEEN), to(SOME)),
+    "metrics.keypointnet_pck": lambda f, to: f(to(AWAY[:, 0]), 0.3, to(FEW_SEEN)),
+    "metrics.keypointnet_map": lambda f, to: f(to(AWAY), to(tensor(27, 4, 5)), 0.3, to(FEW_SEEN), to(SOME)),
     "metrics.hungarian_iou": lambda f, to: f(to(POINTS), to(TRUE), 0.3, to(FEW_SEEN), to(SOME)),
     "metrics.snapped_iou": lambda f, to: f(to(POINTS), to(SURFACE), to(TRUE), 0.3, to(FEW_SEEN), to(SOME)),
     "metrics.apply_landmark_map": lambda f, to: f(to(tensor(25, 7, 10, 2)), to(FLAT_POINTS)),
@@ -250,6 +255,7 @@ RUN_BY = {
 }
 # Public names that take tensors and are not run there, and why.
 NOT_RUN = {
+    "views.load_meshes": "rendered by a ray caster on the CPU",
     "dataset.ObjectViews.framed_image": "cuts a picture, which is no tensor",
     "dataset.ObjectViews.shown_image": "cuts a picture, which is no tensor",
     "found.Detection.input_square": "cuts a picture, which is no tensor",

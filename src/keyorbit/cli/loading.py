@@ -34,7 +34,7 @@ from keyorbit.objects.sources import ObjectSource
 from keyorbit.ranks import first_launched
 from keyorbit.storage.files import make_folder
 from keyorbit.storage.folder_names import folder_names, readable
-from keyorbit.synthetic.choices import AUTO_UP
+from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
 
 # Lines of problems that are printed.
 PROBLEMS = 20
@@ -127,14 +127,14 @@ def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> Object
         return None
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return load_meshes(paths, cameras, up)
+    return load_meshes(paths, cameras, up, MESH_SIDE)
 
 
 def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> list[ObjectViews]:
     """The first meshes that have landmarks, rendered; where none has some, the first ones."""
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return list(load_meshes(path, cameras, up, landmarked=True)[:limit])
+    return list(load_meshes(path, cameras, up, MESH_SIDE, landmarked=True)[:limit])
 
 
 def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from keyorbit.evaluation import metrics
-from keyorbit.evaluation.on_mesh import OnMesh
 
 # World units are sizes of the object: the sphere about it has the diameter 1.
 NEAR = 0.1
@@ -44,6 +43,25 @@ class OnSurface:
     landmarks: Float[Tensor, "item landmark 3"]
     known: Bool[Tensor, "item landmark"]
     geodesic: Float[Tensor, "item landmark point"]
+
+
+@dataclass(frozen=True, eq=False)
+class OnMesh:
+    """Distances along the surfaces of meshes, infinite beyond the largest threshold.
+
+    Attributes:
+        keypoints: from each keypoint to each landmark.
+        predicted: from each landmark to where it is predicted.
+        known: whether there is such a landmark.
+        counted: whether the keypoint was found.
+        confidence: of each keypoint: how likely it is at its part, or its score where that is not known.
+    """
+
+    keypoints: Float[Tensor, "item keypoint landmark"]
+    predicted: Float[Tensor, "item landmark"]
+    known: Bool[Tensor, "item landmark"]
+    counted: Bool[Tensor, "item keypoint"]
+    confidence: Float[Tensor, "item keypoint"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from keyorbit.evaluation.measures import OnMesh
 from keyorbit.evaluation.metrics.keypointnet import keypointnet_iou, keypointnet_map, keypointnet_pck
 from keyorbit.geometry.geodesics import surface_distances
 from keyorbit.geometry.keypoints import Keypoints3D
@@ -24,25 +25,6 @@ if TYPE_CHECKING:  # it stands two floors higher
 
 # Those of KeypointNet's figures, but for 0.
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 11))
-
-
-@dataclass(frozen=True, eq=False)
-class OnMesh:
-    """Distances along the surfaces of meshes, infinite beyond the largest threshold.
-
-    Attributes:
-        keypoints: from each keypoint to each landmark.
-        predicted: from each landmark to where it is predicted.
-        known: whether there is such a landmark.
-        counted: whether the keypoint was found.
-        confidence: of each keypoint: how likely it is at its part, or its score where that is not known.
-    """
-
-    keypoints: Float[Tensor, "item keypoint landmark"]
-    predicted: Float[Tensor, "item landmark"]
-    known: Bool[Tensor, "item landmark"]
-    counted: Bool[Tensor, "item keypoint"]
-    confidence: Float[Tensor, "item keypoint"]
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,7 @@ def keypointnet_map(
         one = (item, int(nearest[item, keypoint]))
         right.append(bool(least[item, keypoint] < threshold) and one not in taken)
         taken |= {one} if right[-1] else set()
-    hits = torch.tensor(right, dtype=distance.dtype)
-    found = hits.cumsum(0)
-    precision = found / torch.arange(1, len(right) + 1, dtype=distance.dtype)
-    envelope = precision.flip(0).cummax(0).values.flip(0) if len(right) else precision
-    return (envelope * hits).sum() / known.sum().cpu()
+    hits = torch.tensor(right).to(distance)
+    precision = hits.cumsum(0) / torch.arange(1, len(right) + 1).to(distance)
+    envelope = precision.flip(0).cummax(0).values.flip(0) if right else precision
+    return (envelope * hits).sum() / known.sum()
