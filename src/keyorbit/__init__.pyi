@@ -5,9 +5,11 @@ from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
 from keyorbit.diffusion.attention import capture_attention
+from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.maps import view_maps
+from keyorbit.diffusion.recording import Recording
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache
@@ -29,7 +31,10 @@ from keyorbit.training.config import TrainConfig
 from keyorbit.training.step import training_step
 from keyorbit.training.train import train
 
+__version__: str
+
 __all__ = [
+    "Backend",
     "Cameras",
     "Confidence",
     "DetectConfig",
@@ -44,6 +49,7 @@ __all__ = [
     "LossWeights",
     "ObjectViews",
     "PrepareConfig",
+    "Recording",
     "Rig",
     "SingleViewWeights",
     "Tokens",
