@@ -13,7 +13,7 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.pictures import square, to_uint8
-from keyorbit.output.palette import palette
+from keyorbit.output.palette import ink, palette
 from keyorbit.output.plotting import draw_keypoints, draw_points, new_figure
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _tokens(tokens: Tokens) -> "matplotlib.figure.Figure":
     if tokens.info.places:
         axes: Any = figure.add_subplot(projection="3d")
         for k, (place, color) in enumerate(zip(tokens.info.places[:count], palette(count), strict=True)):
-            axes.plot(*np.array(place)[:, None], "o", ms=7, color=color)
+            axes.plot(*np.array(place)[:, None], "o", ms=7, mfc=color, mec=ink(color))
             axes.text(*place, f"  {k}", fontsize=8)
         axes.set_aspect("equal")
         return figure
