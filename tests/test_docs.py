@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from typer.main import get_command
 
@@ -198,6 +199,17 @@ def parse(words):
 def test_commands_can_be_parsed(page):
     for words in commands(page):
         parse(words)
+
+
+def test_a_model_of_ones_own_takes_few_lines_and_is_a_backend():
+    """Its use is run as every block of the pages is."""
+    block, names = blocks(ROOT / "docs" / "own-model.md", "python")[0], {}
+    assert len(block[block.index("class FourViews") :].splitlines()) <= 60
+    exec(compile(block, "own-model.md", "exec"), names)
+    unet = UNet2DConditionModel(
+        block_out_channels=(8,), norm_num_groups=8, down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",)
+    )
+    assert isinstance(names["FourViews"]("name", unet), ko.Backend)
 
 
 def test_every_help_has_examples_that_can_be_parsed():
