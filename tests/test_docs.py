@@ -212,6 +212,14 @@ def test_a_model_of_ones_own_takes_few_lines_and_is_a_backend():
     assert isinstance(names["FourViews"]("name", unet), ko.Backend)
 
 
+def test_every_public_name_has_an_example_and_a_place_on_the_page_of_python():
+    """The examples are run as every block of the pages is."""
+    page = ROOT / "docs" / "api.md"
+    assert set(ko.__all__) <= set(re.findall(r"\bko\.(\w+)", "\n".join(blocks(page, "python"))))
+    listed = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", page.read_text(), flags=re.MULTILINE)}
+    assert listed == set(ko.__all__)
+
+
 def test_every_help_has_examples_that_can_be_parsed():
     assert set(EXAMPLES) == set(all_words(get_command(app)))
     for name, calls in EXAMPLES.items():
