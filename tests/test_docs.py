@@ -14,12 +14,14 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from typer.main import get_command
 
 import keyorbit as ko
 from helpers.models import save_controlnet
 from keyorbit.cli import app
+from keyorbit.cli.examples import EXAMPLES
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
@@ -197,6 +199,54 @@ def parse(words):
 def test_commands_can_be_parsed(page):
     for words in commands(page):
         parse(words)
+
+
+def test_a_model_of_ones_own_takes_few_lines_and_is_a_backend():
+    """Its use is run as every block of the pages is."""
+    block, names = blocks(ROOT / "docs" / "own-model.md", "python")[0], {}
+    assert len(block[block.index("class FourViews") :].splitlines()) <= 60
+    exec(compile(block, "own-model.md", "exec"), names)
+    unet = UNet2DConditionModel(
+        block_out_channels=(8,), norm_num_groups=8, down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",)
+    )
+    assert isinstance(names["FourViews"]("name", unet), ko.Backend)
+
+
+def test_every_public_name_has_an_example_and_a_place_on_the_page_of_python():
+    """The examples are run as every block of the pages is."""
+    page = ROOT / "docs" / "api.md"
+    assert set(ko.__all__) <= set(re.findall(r"\bko\.(\w+)", "\n".join(blocks(page, "python"))))
+    listed = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", page.read_text(), flags=re.MULTILINE)}
+    assert listed == set(ko.__all__)
+
+
+def test_every_help_has_examples_that_can_be_parsed():
+    assert set(EXAMPLES) == set(all_words(get_command(app)))
+    for name, calls in EXAMPLES.items():
+        assert all(call.partition("keyorbit ")[2].startswith(name) for call in calls)
+        for call in calls:
+            parse(shlex.split(call.partition("keyorbit ")[2]))
+
+
+def all_words(command, words=()):
+    """The words of every command, such as "dataset make"."""
+    below = getattr(command, "commands", {})
+    return [name for word, one in below.items() for name in all_words(one, (*words, word))] or [" ".join(words)]
+
+
+def all_commands(command):
+    below = getattr(command, "commands", {})
+    yield from [command] if not below else (inner for one in below.values() for inner in all_commands(one))
+
+
+def test_options_have_one_style_of_names_and_all_are_explained():
+    """Words with hyphens, in English, behind two hyphens; one option has the same help wherever it is a shared one."""
+    for command in all_commands(get_command(app)):
+        for param in command.params:
+            assert param.param_type_name == "argument" or param.help, (command.name, param.name)
+            for word in (*param.opts, *param.secondary_opts):
+                if param.param_type_name == "option":
+                    assert re.fullmatch(r"--[a-z]+(-[a-z]+)*|-h", word), (command.name, word)
 
 
 def test_a_wrong_command_is_noticed():

@@ -12,9 +12,11 @@ _MODULES = {
     "keyorbit.detection.found": ("Detection",),
     "keyorbit.detection.marking": ("Marked", "mark"),
     "keyorbit.diffusion.attention": ("capture_attention",),
+    "keyorbit.diffusion.backends.base": ("Backend",),
     "keyorbit.diffusion.backends.loading": ("load_backend",),
     "keyorbit.diffusion.config": ("PrepareConfig",),
     "keyorbit.diffusion.maps": ("view_maps",),
+    "keyorbit.diffusion.recording": ("Recording",),
     "keyorbit.diffusion.tokens": ("Tokens",),
     "keyorbit.discovery.cache.build": ("build_cache",),
     "keyorbit.discovery.cache.disk": ("open_cache",),
@@ -45,7 +47,11 @@ __all__ = sorted([*_HOMES, *_PUBLIC_MODULES])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC_MODULES:
+    if name == "__version__":  # not read until it is asked for: it takes its time
+        from importlib.metadata import version
+
+        value: Any = version("keyorbit")
+    elif name in _PUBLIC_MODULES:
         value = import_module(_PUBLIC_MODULES[name])
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
@@ -56,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), "__version__", *__all__})

@@ -6,9 +6,11 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
 from keyorbit.detection.marking import Marked, mark
 from keyorbit.diffusion.attention import capture_attention
+from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.maps import view_maps
+from keyorbit.diffusion.recording import Recording
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery import losses
 from keyorbit.discovery.cache.build import build_cache
@@ -33,7 +35,10 @@ from keyorbit.training.config import TrainConfig
 from keyorbit.training.step import training_step
 from keyorbit.training.train import train
 
+__version__: str
+
 __all__ = [
+    "Backend",
     "Cameras",
     "Confidence",
     "DetectConfig",
@@ -51,6 +56,7 @@ __all__ = [
     "Marked",
     "ObjectViews",
     "PrepareConfig",
+    "Recording",
     "Rig",
     "SingleViewWeights",
     "Tokens",

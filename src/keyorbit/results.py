@@ -1,10 +1,86 @@
-"""What results have in common: a short text of themselves."""
+"""What results have in common: a short text, pictures in notebooks, copies on other devices, and files."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+class Shown:
+    """A result that shows itself. What draws it stands in a room above its own, so it is looked up when it is used."""
+
+    def plot(self, **options: Any) -> Any:
+        """Draw it as a matplotlib figure, which ``.savefig("x.png")`` writes; pyplot is not used.
+
+        ``options`` are those of the drawing in :mod:`keyorbit.output.notebook`.
+        """
+        return import_module("keyorbit.output.notebook").figure_of(self, **options)
+
+    def _repr_html_(self) -> str:
+        """Return what Jupyter shows."""
+        html: str = import_module("keyorbit.output.notebook").html_of(self)
+        return html
+
+
+class Result(Shown):
+    """A frozen dataclass of tensors, which may hold others."""
+
+    def to(self: R, device: Any = None, dtype: Any = None) -> R:
+        """The same with all tensors on another device, and those of floats in another type. Default: as they are."""
+
+        def moved(tensor: Any) -> Any:
+            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+
+        return _each_tensor(self, moved)  # type: ignore[no-any-return]
+
+    def numpy(self) -> dict[str, Any]:
+        """All fields by their names, with NumPy arrays in place of tensors, and tables in place of dataclasses."""
+        found: dict[str, Any] = _plain(self)
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; whole or not at all.
+
+        Raises:
+            InputError: the disk refuses.
+        """
+        import_module("keyorbit.storage.packed").save_result(self, Path(path))
+
+    @classmethod
+    def load(cls: type[R], path: str | Path) -> R:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is missing, damaged, or holds another result.
+        """
+        return import_module("keyorbit.storage.packed").load_result(cls, Path(path))  # type: ignore[no-any-return]
+
+
+def _each_tensor(value: Any, change: Callable[[Any], Any]) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: _each_tensor(getattr(value, one.name), change) for one in fields(value)})
+    if isinstance(value, Mapping):
+        return {name: _each_tensor(inner, change) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_each_tensor(inner, change) for inner in value)
+    return change(value) if hasattr(value, "is_floating_point") else value
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_plain(inner) for inner in value)
+    return value.detach().cpu().numpy() if hasattr(value, "is_floating_point") else value
 
 
 def told(kind: str, parts: Iterable[str]) -> str:
-    """The text of a result, such as ``Detection('chair': 16 keypoints, 6 views)``, without its empty parts."""
+    """The text of a result, such as ``Detection('chair', 16 keypoints, 6 views)``, without its empty parts."""
     return f"{kind}({', '.join(filter(None, parts))})"
 
 

@@ -99,6 +99,15 @@ def check_value(name: str, value: Any, hint: Any) -> None:
     _converted(hint, _plain(value, name), name, inside=False)
 
 
+def from_value(hint: Any, value: Any, name: str) -> Any:
+    """One plain value as a type has it, such as a list as a tuple.
+
+    Raises:
+        InputError: it is not what the type allows; the message names it.
+    """
+    return _converted(hint, value, name, inside=False)
+
+
 def _plain(value: Any, name: str, depth: int = 0) -> Any:
     """The value without numpy's own kinds of numbers, which msgspec does not know."""
     if isinstance(value, list | tuple):

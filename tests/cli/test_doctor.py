@@ -70,9 +70,9 @@ def test_the_demo_does_the_main_job_in_its_order(can_render, command, capsys, mo
         return lambda *words, **options: done.append((name, *(str(word) for word in words)))
 
     monkeypatch.setattr(demo, "find_spec", lambda name: object() if can_render else None)
-    monkeypatch.setattr(demo, "dataset_make", made)
+    monkeypatch.setattr("keyorbit.cli.dataset.dataset_make", made)
     for name in ("discover", "detect", "evaluate", "report"):
-        monkeypatch.setattr(demo, f"{name}_command", step(name))
+        monkeypatch.setattr(f"keyorbit.cli.{name}.{name}_command", step(name))
     assert command("demo", "--quick", "--out", tmp_path / "out") == 0
     making = [("make", "train", 12), ("make", "test", 6)] if can_render else []
     assert done[: len(making)] == making

@@ -9,11 +9,6 @@ from typing import Annotated
 
 import typer
 
-from keyorbit.cli.dataset import dataset_make
-from keyorbit.cli.detect import detect_command
-from keyorbit.cli.discover import discover_command
-from keyorbit.cli.evaluate import evaluate_command
-from keyorbit.cli.report import report_command
 from keyorbit.cli.terminal import console
 from keyorbit.diffusion.paths import shipped_tokens
 from keyorbit.errors import InputError
@@ -53,6 +48,13 @@ def demo_command(
 
     It needs no data, no network and no GPU, and tells beforehand how long it takes.
     """
+    # Here, since main imports this module beside theirs.
+    from keyorbit.cli.dataset import dataset_make
+    from keyorbit.cli.detect import detect_command
+    from keyorbit.cli.discover import discover_command
+    from keyorbit.cli.evaluate import evaluate_command
+    from keyorbit.cli.report import report_command
+
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the demo")
     can_render = find_spec("embreex") is not None

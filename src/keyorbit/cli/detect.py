@@ -104,7 +104,7 @@ def detect_command(
     background: BackgroundOption = None,
     mask: MaskOption = None,
     recentre: RecentreOption = True,
-    seed: Annotated[int, typer.Option(), Seed] = 0,
+    seed: Annotated[int, typer.Option(help="Of noise, warps and generated views."), Seed] = 0,
     batch: BatchOption = None,
     up: UpOption = AUTO_UP,
     compile: CompileOption = False,

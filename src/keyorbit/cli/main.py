@@ -23,6 +23,7 @@ from keyorbit.cli.detect import detect_command
 from keyorbit.cli.discover import discover_command
 from keyorbit.cli.doctor import doctor_command
 from keyorbit.cli.evaluate import evaluate_command
+from keyorbit.cli.examples import epilog
 from keyorbit.cli.generate import generate_command
 from keyorbit.cli.inspect import inspect_command
 from keyorbit.cli.mark import mark_command
@@ -50,19 +51,24 @@ def new_app() -> typer.Typer:
     """All commands, in the order that help lists them."""
     app = typer.Typer(
         help=__doc__,
+        epilog="Begin with 'keyorbit demo', or 'keyorbit detect chair.png'. 'keyorbit doctor' tells what is missing.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     dataset = typer.Typer(
-        help="Procedural objects with ground truth, and mesh files at the model's cameras.", no_args_is_help=True
+        name="dataset",
+        help="Procedural objects with ground truth, and mesh files at the model's cameras.",
+        no_args_is_help=True,
     )
     protocol = typer.Typer(
-        help="Published protocols from end to end, next to the published numbers.", no_args_is_help=True
+        name="protocol",
+        help="Published protocols from end to end, next to the published numbers.",
+        no_args_is_help=True,
     )
     app.callback(invoke_without_command=True)(_about)
-    app.add_typer(dataset, name="dataset")
-    app.add_typer(protocol, name="protocol")
+    app.add_typer(dataset)
+    app.add_typer(protocol)
     for group, name, command in (
         (app, "demo", demo_command),
         (app, "doctor", doctor_command),
@@ -84,7 +90,10 @@ def new_app() -> typer.Typer:
         (dataset, "render", dataset_render),
         (dataset, "list", dataset_list),
     ):
-        group.command(name)(explains_shortage(checks_options(_alone(command) if name in _ALONE else command)))
+        full = name if group is app else f"{group.info.name} {name}"
+        group.command(name, epilog=epilog(full))(
+            explains_shortage(checks_options(_alone(command) if name in _ALONE else command))
+        )
     return app
 
 

@@ -54,7 +54,7 @@ def protocol_command(
         typer.Option(help="stablekeypoints: all as published; keyorbit: its numbers and our choices, much faster."),
         Preset,
     ] = ProtocolConfig.preset,
-    seed: Annotated[int, typer.Option(), Seed] = 0,
+    seed: Annotated[int, typer.Option(help="Of tokens, noise and batches."), Seed] = 0,
     overwrite: OverwriteOption = False,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,

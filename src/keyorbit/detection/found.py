@@ -16,11 +16,32 @@ from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.framing import Box, Framing, cut, middle_square
 from keyorbit.objects.mesh import PlacedMesh
 from keyorbit.objects.pictures import Source
-from keyorbit.results import number_of, share, told
+from keyorbit.results import Result, number_of, share, told
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoint:
+    """One keypoint of a detection.
+
+    Attributes:
+        index: its number.
+        name: its own; empty for none.
+        xyz: in world units; None without 3D.
+        score: 0…1, in space, or in the only view.
+        xy: in the unit square of each view, [view 2].
+        confidence: probability that it is at its part; None where that is not known.
+    """
+
+    index: int
+    name: str
+    xyz: tuple[float, float, float] | None
+    score: float
+    xy: Float[Tensor, "view 2"]
+    confidence: float | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Detection:
+class Detection(Result):
     """What was found on one object, with the views it was found on. All tensors are on the CPU.
 
     Attributes:
@@ -71,6 +92,33 @@ class Detection:
         space = "in 2D only" if points is None else f"in 3D with a reprojection error of {share(error)} of the side"
         known = "" if trust is None else f"object {trust.verdict} ({trust.known:.0%})"
         return told("Detection", (repr(self.name), *size, space, known))
+
+    def __len__(self) -> int:
+        """The number of keypoints."""
+        return self.keypoints_2d.xy.shape[1]
+
+    def __getitem__(self, which: int | str) -> Keypoint:
+        """One keypoint, by its number or its name.
+
+        Raises:
+            IndexError: there is none of that number.
+            KeyError: there is none of that name.
+        """
+        if isinstance(which, str):
+            if not which or which not in self.names:
+                raise KeyError(which)
+            which = self.names.index(which)
+        k = range(len(self))[which]
+        points, flat, trust = self.keypoints_3d, self.keypoints_2d, self.confidence
+        x, y, z = (0.0, 0.0, 0.0) if points is None else points.xyz[k].tolist()
+        return Keypoint(
+            k,
+            self.names[k] if self.names else "",
+            None if points is None else (x, y, z),
+            float(flat.score[0, k] if points is None else points.score[k]),
+            flat.xy[:, k],
+            None if trust is None else float(trust.keypoints[k]),
+        )
 
     @property
     def crop(self) -> Box:

@@ -29,7 +29,7 @@ from keyorbit.diffusion.turns import own_turn
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
-from keyorbit.results import number_of, told
+from keyorbit.results import Result, number_of, told
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ _FEW = 16
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Recording:
+class Recording(Result):
     """One object as the model sees it. Any tokens can be read from it, without the UNet.
 
     Attributes:
@@ -72,10 +72,13 @@ class Recording:
     context: Float[Tensor, "token channel"] | None = None
 
     def __repr__(self) -> str:
-        caches, layers = list(self.queries.values()), sum(len(cache.layers) for cache in self.queries.values())
-        versions = caches[0].versions if caches else 0
-        size = number_of(len(self.views), "view"), number_of(versions, "version"), number_of(layers, "recorded layer")
+        layers = sum(len(cache.layers) for cache in self.queries.values())
+        size = number_of(len(self.views), "view"), number_of(len(self), "version"), number_of(layers, "recorded layer")
         return told("Recording", (repr(self.thing.name), *size, f"maps of kind {self.config.maps}"))
+
+    def __len__(self) -> int:
+        """The number of versions that the object was shown in: warps and draws of noise."""
+        return next((cache.versions for cache in self.queries.values()), 0)
 
     def without_pictures(self) -> "Recording":
         """The same without the object's pictures, which take most of the memory and are not read by discovery."""

@@ -12,6 +12,7 @@ import torch
 from einops import repeat
 from jaxtyping import Float
 from msgspec import Meta
+from numpy import ndarray
 from torch import Tensor, nn
 
 from keyorbit.diffusion.backends.base import Backend
@@ -22,7 +23,7 @@ from keyorbit.diffusion.model_facts import layout_told
 from keyorbit.diffusion.model_places import found_from, seen_from
 from keyorbit.diffusion.paths import as_told, check_tokens
 from keyorbit.errors import InputError
-from keyorbit.results import number_of, told
+from keyorbit.results import Shown, number_of, told
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.values import Amount, Count, NotNegative, from_values, short
 
@@ -129,7 +130,7 @@ class _Header:
     model_folder: str = ""
 
 
-class Tokens(nn.Module, HubTokens):
+class Tokens(nn.Module, HubTokens, Shown):
     """K learnable context rows, ``embedding [token width]``, float32; after ``.half()`` and such, they are still read
     in float32, and a file of them holds less.
 
@@ -169,6 +170,16 @@ class Tokens(nn.Module, HubTokens):
                 f"named {short(', '.join(filter(None, info.names)))}" if any(info.names) else "",
             ),
         )
+
+    def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> "Tokens":
+        """Some tokens, by a number, a slice, a list of numbers or a mask, as :meth:`select` gives them."""
+        numbers = torch.arange(len(self))[which if isinstance(which, int | slice | Tensor) else list(which)]
+        return self.select(numbers.reshape(-1))
+
+    def numpy(self) -> Float[ndarray, "token width"]:
+        """The tokens' rows, without helpers, on the CPU."""
+        rows: ndarray = self.embedding.detach().cpu().float().numpy()
+        return rows
 
     @property
     def fingerprint(self) -> str:

@@ -4,10 +4,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,7 +45,10 @@ from keyorbit.evaluation.on_mesh import KeypointNetFigures, keypointnet_figures,
 from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, Truth, stack_truths
-from keyorbit.results import number_of, share, told
+from keyorbit.results import Shown, number_of, share, told
+from keyorbit.storage.content import json_of
+from keyorbit.storage.files import write_json
+from keyorbit.values import from_values
 
 SEEN = 0.1
 log = logging.getLogger(__name__)
@@ -73,7 +78,7 @@ class ObjectScores:
 
 
 @dataclass(frozen=True, repr=False)
-class Evaluation:
+class Evaluation(Shown):
     """The figures of all objects together. None where the truth does not allow a figure.
 
     With a model of a single view there is no reprojection and no 3D: landmarks are then predicted in the picture, and
@@ -129,9 +134,47 @@ class Evaluation:
         """The number of objects."""
         return len(self.objects)
 
+    def __getitem__(self, which: int | str) -> ObjectScores:
+        """The figures of one object, by its number or its name.
+
+        Raises:
+            IndexError: there is none of that number.
+            KeyError: there is none of that name.
+        """
+        if isinstance(which, str):
+            named = {one.name: one for one in self.objects}
+            return named[which]
+        return self.objects[which]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON; without KeypointNet's figures where there are none."""
         return {name: value for name, value in asdict(self).items() if name != "keypointnet" or value is not None}
+
+    def numpy(self) -> dict[str, Any]:
+        """The figures of each object as columns: NaN where the truth does not allow a figure."""
+        names = [one.name for one in fields(ObjectScores)]
+        columns = {name: [getattr(row, name) for row in self.objects] for name in names}
+        return {
+            name: np.array(column, str if name == "name" else float)  # of None becomes NaN
+            for name, column in columns.items()
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write a JSON file; whole or not at all.
+
+        Raises:
+            InputError: the disk refuses, or a figure is not finite.
+        """
+        write_json(Path(path), self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Evaluation":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is missing or damaged, or holds something else.
+        """
+        return from_values(cls, json_of(Path(path)), str(path))
 
 
 def detect_all(

@@ -1,5 +1,6 @@
 """Keypoints of one object, in its views and in space."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.triangulation import point_covariance, reprojection_error, robust_triangulate, triangulate
-from keyorbit.results import number_of, share, span, told
+from keyorbit.results import Result, number_of, share, span, told
+
+Chosen = int | slice | Sequence[int] | Tensor
 
 # A reprojection error of this share of the view's side divides the score by e.
 _ERROR_SCALE = 0.05
@@ -25,7 +28,7 @@ _MEDIAN_LENGTH = 1.1774
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Keypoints3D:
+class Keypoints3D(Result):
     """Keypoints of one object in world coordinates.
 
     Attributes:
@@ -55,6 +58,14 @@ class Keypoints3D:
         """The number of keypoints."""
         return len(self.xyz)
 
+    def __getitem__(self, which: Chosen) -> "Keypoints3D":
+        """Some keypoints: by a number, a slice, a list of numbers or a mask."""
+        k = _several(which, len(self))
+        covariance = None if self.covariance is None else self.covariance[k]
+        visible = None if self.visible is None else self.visible[:, k]
+        residual = self.residual[:, k]
+        return Keypoints3D(self.xyz[k], self.score[k], self.reprojection_error[k], residual, covariance, visible)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, ready for JSON, without the parts that are None."""
         parts = {name: getattr(self, name) for name in (*_NAMES_3D, "covariance", "visible")}
@@ -71,7 +82,7 @@ class Keypoints3D:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Keypoints2D:
+class Keypoints2D(Result):
     """Keypoints of one object in each of its views.
 
     Attributes:
@@ -106,6 +117,12 @@ class Keypoints2D:
     def __len__(self) -> int:
         """The number of views."""
         return len(self.xy)
+
+    def __getitem__(self, which: Chosen) -> "Keypoints2D":
+        """Some views: by a number, a slice, a list of numbers or a mask. The input picture is left out."""
+        views = _several(which, len(self))
+        cameras = None if self.cameras is None else self.cameras.select(views)
+        return Keypoints2D(self.xy[views], self.score[views], cameras)
 
     def to_pixels(self, height: int, width: int) -> Float[Tensor, "view keypoint 2"]:
         """Convert xy to pixels of a view of height × width, where the centre of pixel i is i: xy·n − 0.5."""
@@ -197,6 +214,18 @@ class Keypoints2D:
             None if data.get("input_xy") is None else _tensor(data, "input_xy", dtype),
             None if data.get("input_score") is None else _tensor(data, "input_score", dtype),
         )
+
+
+def _several(which: Chosen, count: int) -> slice | Tensor:
+    """An index that keeps the axis.
+
+    Raises:
+        IndexError: a number is out of range.
+    """
+    if isinstance(which, slice):
+        return which
+    chosen = torch.arange(count)[which if isinstance(which, int | Tensor) else list(which)]
+    return chosen[None] if chosen.ndim == 0 else chosen
 
 
 def _scores(score: Float[Tensor, "*axis"]) -> str:

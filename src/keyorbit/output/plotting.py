@@ -64,7 +64,7 @@ def draw_keypoints(
     from matplotlib.patheffects import withStroke
 
     count = len(pictures)
-    figure = _figure(2.9 * count, 3.2 if not heading[0] else 3.5)
+    figure = new_figure(2.9 * count, 3.2 if not heading[0] else 3.5)
     if heading[0]:
         figure.suptitle(fill(heading[0], 34 * count), color=heading[1], fontsize=11)
     colors = palette(len(xy[0]))
@@ -118,7 +118,7 @@ def draw_heatmaps(
 ) -> "matplotlib.figure.Figure":
     """Draw a grid of heatmaps, each scaled to its own maximum, over greyed ``pictures`` (one a column) if given."""
     rows, cols = heatmaps.shape[:2]
-    figure = _figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
+    figure = new_figure(1.25 * cols + 1.5, 1.25 * rows + 0.4)
     values = heatmaps.detach().cpu().numpy()
     for row in range(rows):
         for col in range(cols):
@@ -146,7 +146,7 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Fi
         raise ValueError("there are no losses to draw: the history is empty")
     cols = min(3, len(terms))
     rows = math.ceil(len(terms) / cols)
-    figure = _figure(3.2 * cols, 2.3 * rows)
+    figure = new_figure(3.2 * cols, 2.3 * rows)
     steps = [entry["step"] for entry in history]
     for i, term in enumerate(terms):
         axes = figure.add_subplot(rows, cols, i + 1)
@@ -163,7 +163,7 @@ def draw_points(
     points: Keypoints3D, cameras: Cameras | None = None, skeleton: Sequence[Edge] = ()
 ) -> "matplotlib.figure.Figure":
     """Draw numbered keypoints in space, z up, with the directions of the cameras. Points of score 0 are left out."""
-    figure = _figure(5.0, 5.0)
+    figure = new_figure(5.0, 5.0)
     axes: Any = figure.add_subplot(projection="3d")
     xyz, colors = points.xyz.detach().cpu().numpy(), palette(len(points.xyz))
     kept = [k for k in range(len(xyz)) if float(points.score[k]) > 0]
@@ -210,7 +210,7 @@ def save_figure(figure: "matplotlib.figure.Figure", path: Path) -> None:
         figure.savefig(partial, format="png")
 
 
-def _figure(width: float, height: float) -> "matplotlib.figure.Figure":
+def new_figure(width: float, height: float) -> "matplotlib.figure.Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
