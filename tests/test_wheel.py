@@ -36,7 +36,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path, monkeypatch):
 
 
 def test_the_version_is_the_same_everywhere():
-    """It stands in pyproject.toml; what cites it is a copy, and the changelog begins with it or with what follows it."""
+    """It stands in pyproject.toml; what cites it is a copy, and the changelog begins with it or what follows it."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     for name, line in {"CITATION.cff": f"version: {version}", "README.md": f"  version = {{{version}}},"}.items():
         assert line in (ROOT / name).read_text(encoding="utf-8").splitlines()
