@@ -43,10 +43,9 @@ chaos: $(INSTALLED)
 demo: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-# The README's picture, from a finished `make demo`; and an object with the rays that meet in its points.
+# The pictures of the README and the docs that show found keypoints, from what ships: half a minute.
 figures: $(INSTALLED)
-	$(BIN)/python examples/figures.py build/demo docs/images/overview.png
-	$(BIN)/python examples/rays.py docs/images
+	$(BIN)/python examples/figures.py docs/images
 
 # The docs' picture of the report, from a finished `make demo`, as Chromium shows it.
 report-picture:

@@ -1,5 +1,6 @@
 """Every block of code in the README and the documentation runs, and every command in them can be parsed."""
 
+import ast
 import base64
 import importlib.util
 import io
@@ -20,13 +21,14 @@ from typer.main import get_command
 
 import keyorbit as ko
 from helpers.models import save_controlnet
-from keyorbit.cli import app
+from keyorbit.cli import app, main
 from keyorbit.cli.examples import EXAMPLES
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.synthetic.dataset import DatasetSpec, make_dataset
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+INDEX = ROOT / "docs" / "index.md"
 PAGES = sorted([README, *(ROOT / "docs").glob("*.md")])
 GENERATED = {"cli.md", "shape-report.md"}
 
@@ -98,7 +100,12 @@ def test_the_readme_runs_on_what_ships():
     assert found.keypoints_3d.reprojection_error.median() < 0.02
 
 
-@pytest.mark.parametrize("page", [page for page in pages_with("python") if page.values != (README,)])
+def test_the_first_page_shows_the_lines_of_the_readme():
+    """Which the test above runs."""
+    assert blocks(INDEX, "python") == blocks(README, "python")
+
+
+@pytest.mark.parametrize("page", [page for page in pages_with("python") if page.values[0] not in (README, INDEX)])
 def test_python_blocks_run(page, small_world):
     """In the page's order and in one namespace, as a reader would type them."""
     # Six pictures: a layout whose views are the batch's items needs whole objects.
@@ -249,6 +256,22 @@ def test_options_have_one_style_of_names_and_all_are_explained():
                     assert re.fullmatch(r"--[a-z]+(-[a-z]+)*|-h", word), (command.name, word)
 
 
+def test_the_commands_of_the_first_page_run(small_world, model_folder, monkeypatch):
+    """In the page's order, as a reader would type them; with a small model in place of the others, and few steps."""
+    small = {"sudo-ai/zero123plus-v1.2": str(model_folder), "200": "2"}
+    told = [[small.get(word, word) for word in words] for words in commands(INDEX)]
+    assert [words[0] for words in told] == ["inspect", "discover", "detect", "report", "discover", "detect"]
+    # What inspect says is test_shape_report.py's; the second discovery differs by its model alone.
+    for words in [*told[1:4], told[5]]:
+        more = ["--candidates", "8", "--batch", "2"] if words[0] == "discover" else []
+        monkeypatch.setattr(sys, "argv", ["keyorbit", "-q", *words, *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, words
+    for made in ("found/overlay.png", "found/points.glb", "run/report.html", "proposed/coco.json"):
+        assert Path(made).is_file()
+
+
 def test_a_wrong_command_is_noticed():
     with pytest.raises(Exception, match=r"[Nn]o such option"):
         parse(["detect", "run", "a.png", "--out", "x", "--colour", "red"])
@@ -262,3 +285,43 @@ def test_the_command_line_page_is_current(tmp_path):
     command = [sys.executable, "-m", "typer", "keyorbit.cli", "utils", "docs", "--name", "keyorbit"]
     subprocess.run([*command, "--output", str(written)], check=True, capture_output=True)
     assert (ROOT / "docs" / "cli.md").read_text() == written.read_text()
+
+
+def sentences_of_the_code():
+    """Every text of the package, with a private-use character where a value stands."""
+    for path in (ROOT / "src" / "keyorbit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "\ue000" for part in node.values)
+
+
+def in_order(parts, text):
+    """Whether the parts stand in the text, one after the other."""
+    at = 0
+    for part in parts:
+        at = text.find(part, at) + len(part)
+        if at < len(part):
+            return False
+    return True
+
+
+def is_told(sentence, texts):
+    """Whether one text of the code says it: the same words in order, with values where the page has dots."""
+    told = [part for part in map(str.strip, sentence.split("…")) if part]
+    for text in texts:
+        known = [part for part in map(str.strip, text.split("\ue000")) if part]
+        # What is a value in the code may be written out on the page, as --overwrite is.
+        if in_order(told, text) or (sum(map(len, known)) > 20 and in_order(known, sentence)):
+            return True
+    return False
+
+
+def test_the_sentences_of_the_troubleshooting_page_are_those_of_the_code():
+    texts = list(sentences_of_the_code())
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    told = re.findall(r"^> (.*)$", page, flags=re.MULTILINE)
+    assert len(told) >= 20
+    assert [sentence for sentence in told if not is_told(sentence, texts)] == []
+    assert not is_told("these tokens know this object, and the … is round", texts)

@@ -49,7 +49,7 @@ def test_the_six_views_are_two_rings_in_the_order_of_azimuth(version, words):
     assert [(place.row, place.half) for place in places] == [(0, 0), (1, 1), (0, 2), (1, 3), (0, 4), (1, 5)]
     above, below = words
     assert [place.words for place in places] == [
-        f"{angle}° round, {below if i % 2 else above} {'below' if i % 2 else 'above'}"
+        f"{angle}°, {below if i % 2 else above} {'below' if i % 2 else 'above'}"
         for i, angle in enumerate(range(30, 360, 60))
     ]
 
@@ -60,7 +60,7 @@ def test_other_rigs_are_rings_where_that_is_short():
     # In any order, a shorter ring in the middle; level within rounding.
     cameras = orbit_cameras([90.0, 0.0, 45.0, 180.0], [0.0, 0.3, 80.0, 359.7 - 360])
     assert [(place.row, place.half) for place in rings(cameras)] == [(1, 2), (1, 0), (0, 2), (1, 4)]
-    assert rings(cameras)[1].words == "0° round, level"
+    assert rings(cameras)[1].words == "0°, level"
     # Cameras all over the place are no rings.
     assert rings(orbit_cameras([0.0, 50.0, 90.0], [0.0, 20.0, 50.0])) is None
     straight = orbit_cameras([0.0, 120.0], [0.0, 0.0], orthographic=True)

@@ -27,10 +27,10 @@ class Place:
 
     @property
     def words(self) -> str:
-        """Such as "30° round, 20° above"."""
+        """Such as "30°, 20° above": azimuth and elevation."""
         height = round(self.elevation_deg)
         side = "level" if height == 0 else f"{abs(height)}° {'above' if height > 0 else 'below'}"
-        return f"{round(self.azimuth_deg) % 360}° round, {side}"
+        return f"{round(self.azimuth_deg) % 360}°, {side}"
 
 
 def rings(cameras: Cameras) -> tuple[Place, ...] | None:
