@@ -15,6 +15,7 @@ from keyorbit.cli import loading
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
+from keyorbit.objects import dataset
 from keyorbit.output.write import find_skeleton
 from keyorbit.storage.outputs import MARKER
 
@@ -165,18 +166,26 @@ def test_strict_stops_at_the_first_that_cannot_be_used(words, data, tmp_path, co
         assert not (tmp_path / "none").exists()
 
 
-def test_few_objects_are_in_memory_at_a_time(words, tmp_path, command, monkeypatch):
-    there, most, reading = weakref.WeakSet(), [], loading.read_source
+@pytest.mark.parametrize("name", ["detect", "evaluate"])
+def test_few_objects_are_in_memory_at_a_time(name, words, tokens, data, tmp_path, command, monkeypatch):
+    there, most = weakref.WeakSet(), []
+    reads = (loading, "read_source") if name == "detect" else (dataset, "load_object")
+    reading = getattr(*reads)
 
     def watched(*given):
         gc.collect()
         most.append(len(there))
         thing = reading(*given)
-        there.add(thing)
+        there.add(thing.views)
         return thing
 
-    monkeypatch.setattr(loading, "read_source", watched)
-    assert command(*words, tmp_path / "out") == 0
+    monkeypatch.setattr(*reads, watched)
+    if name == "detect":
+        assert command(*words, tmp_path / "out") == 0
+    else:
+        assert command("evaluate", tokens, data, "--no-baseline") == 0
+        assert len(most) == 6  # once for the truth
+        most = most[3:]
     assert len(most) == 3
     assert max(most) == 1  # the one before it
 

@@ -129,9 +129,9 @@ def write_cut_outs(folder: Path, things: Sequence[ObjectViews], several: bool) -
         thing.shown_image(several).save(make_folder(folder) / f"{name}.png", compress_level=1)
 
 
-def without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
-    """The objects by their input pictures alone: the model then generates the views."""
-    return [replace(thing, views=None, masks=None) for thing in objects]
+def without_views(thing: ObjectViews) -> ObjectViews:
+    """The object by its input picture alone: the model then generates the views."""
+    return replace(thing, views=None, masks=None)
 
 
 def load_tokens(run: Path) -> Tokens:

@@ -120,6 +120,10 @@ class ObjectViews:
         if self.mask is not None:
             check_mask_size(self.mask, self.input_image, f"the mask of {self.name}", "its picture")
 
+    def without_pictures(self) -> "ObjectViews":
+        """The same for its truth alone: without pictures, which take most of the memory."""
+        return replace(self, input_image=Image.new("RGB", (1, 1)), views=None, masks=None, mask=None)
+
     @cached_property
     def cut_out(self) -> CutOut | None:
         """The object without its background; None where the background is kept.
@@ -207,6 +211,11 @@ class ObjectDataset:
 
 
 Objects = Sequence[ObjectViews] | ObjectDataset
+
+
+def changed(objects: Objects, change: Callable[[ObjectViews], ObjectViews]) -> ObjectDataset:
+    """The same objects, with a change to each when it is read; nothing is drawn."""
+    return ObjectDataset(len(objects), lambda i: change(objects[i]))
 
 
 def drawn(objects: Objects, index: int, generator: torch.Generator) -> ObjectViews:
