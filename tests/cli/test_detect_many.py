@@ -12,6 +12,7 @@ from PIL import Image
 
 from helpers.disk import contents
 from keyorbit.cli import loading
+from keyorbit.cli.main import _terminated
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
@@ -104,6 +105,13 @@ def test_the_same_command_goes_on_where_it_was_stopped(words, tmp_path, command,
     assert command(*words, out) == 0
     assert read == []
     assert contents(out) == contents(whole)
+
+
+def test_a_launchers_signal_is_no_fault_of_an_object(words, tmp_path, command, monkeypatch, capsys):
+    monkeypatch.setattr(KeypointDetector, "read", lambda *_: _terminated(15, None))
+    assert command(*words, tmp_path / "out") == 2
+    assert "stopped from outside" in capsys.readouterr().err
+    assert (tmp_path / "out" / "results.part-00000.jsonl").read_text() == ""
 
 
 def test_results_of_other_objects_or_settings_do_not_mix(words, data, tmp_path, command, capsys):

@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 _ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render", "generate")
 
 
+class _Stopped(BaseException):
+    """A launcher ends this process: no error of what is at work just then, which nobody may take for its own."""
+
+
 def new_app() -> typer.Typer:
     """All commands, in the order that help lists them."""
     app = typer.Typer(
@@ -126,7 +130,7 @@ def main() -> None:
         _check_words(sys.argv[1:])
         _check_environment(os.environ)
         sys.exit(new_app()(standalone_mode=False))
-    except InputError as error:
+    except (InputError, _Stopped) as error:
         _fail(str(error), several)
     except BrokenPipeError:  # whoever read our output has left
         sys.stdout = None
@@ -189,7 +193,7 @@ def _fail(sentence: str, several: bool) -> NoReturn:
 
 
 def _terminated(number: int, frame: object) -> None:
-    raise InputError(
+    raise _Stopped(
         "stopped from outside, as when another process of the run is gone; what was finished is kept: start it again "
         "('discover' and 'train' with --resume)"
     )
