@@ -12,9 +12,11 @@ from PIL import Image
 
 from helpers.disk import contents
 from keyorbit.cli import loading
+from keyorbit.cli.main import _terminated
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
+from keyorbit.objects import dataset
 from keyorbit.output.write import find_skeleton
 from keyorbit.storage.outputs import MARKER
 
@@ -105,6 +107,13 @@ def test_the_same_command_goes_on_where_it_was_stopped(words, tmp_path, command,
     assert contents(out) == contents(whole)
 
 
+def test_a_launchers_signal_is_no_fault_of_an_object(words, tmp_path, command, monkeypatch, capsys):
+    monkeypatch.setattr(KeypointDetector, "read", lambda *_: _terminated(15, None))
+    assert command(*words, tmp_path / "out") == 2
+    assert "stopped from outside" in capsys.readouterr().err
+    assert (tmp_path / "out" / "results.part-00000.jsonl").read_text() == ""
+
+
 def test_results_of_other_objects_or_settings_do_not_mix(words, data, tmp_path, command, capsys):
     out = tmp_path / "out"
     assert command(*words, out) == 0
@@ -165,18 +174,26 @@ def test_strict_stops_at_the_first_that_cannot_be_used(words, data, tmp_path, co
         assert not (tmp_path / "none").exists()
 
 
-def test_few_objects_are_in_memory_at_a_time(words, tmp_path, command, monkeypatch):
-    there, most, reading = weakref.WeakSet(), [], loading.read_source
+@pytest.mark.parametrize("name", ["detect", "evaluate"])
+def test_few_objects_are_in_memory_at_a_time(name, words, tokens, data, tmp_path, command, monkeypatch):
+    there, most = weakref.WeakSet(), []
+    reads = (loading, "read_source") if name == "detect" else (dataset, "load_object")
+    reading = getattr(*reads)
 
     def watched(*given):
         gc.collect()
         most.append(len(there))
         thing = reading(*given)
-        there.add(thing)
+        there.add(thing.views)
         return thing
 
-    monkeypatch.setattr(loading, "read_source", watched)
-    assert command(*words, tmp_path / "out") == 0
+    monkeypatch.setattr(*reads, watched)
+    if name == "detect":
+        assert command(*words, tmp_path / "out") == 0
+    else:
+        assert command("evaluate", tokens, data, "--no-baseline") == 0
+        assert len(most) == 6  # once for the truth
+        most = most[3:]
     assert len(most) == 3
     assert max(most) == 1  # the one before it
 

@@ -10,6 +10,7 @@ from keyorbit.cli.options import OverwriteOption, whole_numbers
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import mesh_names, mesh_paths, object_paths
+from keyorbit.ranks import start_ranks
 from keyorbit.storage.content import text_of
 from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import OBJECT, check_output
@@ -80,7 +81,8 @@ def dataset_render(
 ) -> None:
     """Render mesh files: the input view and the model's six views.
 
-    One file becomes the object folder --out; several, or folders, become OUT/NAME each, and what is there stays.
+    One file becomes the object folder --out; several, or folders, become OUT/NAME each, shared by the processes of a
+    launcher, and what is there stays: the same command goes on where it was stopped.
     """
     one_of("--up", up, UPS)
     found = mesh_paths(meshes)
@@ -101,11 +103,15 @@ def dataset_render(
         done = [write_mesh(jobs[0], overwrite)]
         console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
     else:
-        with progress() as tick:
-            done = render_meshes(jobs, workers, lambda i, n: tick("render", i, n, {}), overwrite)
+        ranks = start_ranks("cpu")
+        mine = jobs[ranks.index :: ranks.count]
+        with progress(ranks.main) as tick:
+            done = render_meshes(mine, workers, lambda i, n: tick("render", i, n, {}), overwrite)
+        ranks.wait()
         there = sum(one.there for one in done)
-        made = sum(not one.problem for one in done)
-        console.print(f"{made} objects in {out}" + (f" ({there} of them were there already)" if there else ""))
+        made = sum((folder / "meta.json").is_file() for folder in folders)
+        if ranks.main:
+            console.print(f"{made} objects in {out}" + (f" ({there} of them were there already)" if there else ""))
     for line in _told(done):
         console.print(line, soft_wrap=True)
     problems = [one.problem for one in done if one.problem]

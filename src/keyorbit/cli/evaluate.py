@@ -95,7 +95,7 @@ def evaluate_command(
     from keyorbit.evaluation.evaluate import Evaluation, detect_each, evaluate
     from keyorbit.evaluation.landmarks import check_landmarks
     from keyorbit.evaluation.readers import read_dataset
-    from keyorbit.objects.dataset import ObjectViews
+    from keyorbit.objects.dataset import ObjectDataset, ObjectViews, changed
 
     tokens = load_tokens(run)
 
@@ -105,25 +105,34 @@ def evaluate_command(
     # Meshes are rendered at its cameras; other objects are read, and refused, before it is loaded.
     backend = on_model() if meshes else None
 
-    def load(folder: Path | None, part: str) -> list[ObjectViews]:
-        if folder in meshes and backend is not None:
-            things = true_meshes(folder, backend.cameras, up, limit)
-        else:
-            things = [] if folder is None else list(read_dataset(dataset, folder, part)[:limit])
-        return things if turns is None else [replace(thing, symmetry=turns) for thing in things]
+    def change(thing: ObjectViews) -> ObjectViews:
+        return thing if turns is None else replace(thing, symmetry=turns)
 
-    objects, fit_objects, moved_objects = load(data, split), load(fit, "train"), load(moved, split)
+    def shown(folder: Path | None, part: str) -> ObjectDataset:
+        """The objects, each read when it is its turn."""
+        if folder is None:
+            return ObjectDataset(0, lambda i: [][i])
+        if folder in meshes and backend is not None:
+            return changed(true_meshes(folder, backend.cameras, up, limit), change)
+        return changed(read_dataset(dataset, folder, part)[:limit], change)
+
+    seen, seen_fit, seen_moved = shown(data, split), shown(fit, "train"), shown(moved, split)
+    # Every file is read once before the work, and the truth is kept of it.
+    objects, fit_objects, moved_objects = (
+        [thing.without_pictures() for thing in things] for things in (seen, seen_fit, seen_moved)
+    )
     check_landmarks([*objects, *fit_objects, *moved_objects])
     backend = backend or on_model()
-    seen, seen_moved = (without_views(things) if generate else things for things in (objects, moved_objects))
+    if generate:
+        seen, seen_moved = changed(seen, without_views), changed(seen_moved, without_views)
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
     detectors = {name: KeypointDetector(backend, chosen, force=force) for name, chosen in candidates.items()}
     with progress() as tick:
-        fitted = detect_each(detectors, fit_objects, lambda i, n: tick("fit", i, n, {}), batch)
-        found = detect_each(detectors, seen, lambda i, n: tick("objects", i, n, {}), batch)
-        again = detect_each(detectors, seen_moved, lambda i, n: tick("moved", i, n, {}), batch)
+        fitted = detect_each(detectors, seen_fit, lambda i, n: tick("fit", i, n, {}), batch, pictures=False)
+        found = detect_each(detectors, seen, lambda i, n: tick("objects", i, n, {}), batch, pictures=False)
+        again = detect_each(detectors, seen_moved, lambda i, n: tick("moved", i, n, {}), batch, pictures=False)
     results: dict[str, Evaluation] = {}
     for name in detectors:
         motion = (again[name], moved_objects) if moved else None

@@ -130,11 +130,11 @@ def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> Object
     return load_meshes(paths, cameras, up, MESH_SIDE)
 
 
-def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> list[ObjectViews]:
+def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:
     """The first meshes that have landmarks, rendered; where none has some, the first ones."""
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return list(load_meshes(path, cameras, up, MESH_SIDE, landmarked=True)[:limit])
+    return load_meshes(path, cameras, up, MESH_SIDE, landmarked=True)[:limit]
 
 
 def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:
@@ -153,9 +153,9 @@ def write_cut_outs(folder: Path, things: Sequence[ObjectViews], several: bool) -
         thing.shown_image(several).save(make_folder(folder) / f"{name}.png", compress_level=1)
 
 
-def without_views(objects: list[ObjectViews]) -> list[ObjectViews]:
-    """The objects by their input pictures alone: the model then generates the views."""
-    return [replace(thing, views=None, masks=None) for thing in objects]
+def without_views(thing: ObjectViews) -> ObjectViews:
+    """The object by its input picture alone: the model then generates the views."""
+    return replace(thing, views=None, masks=None)
 
 
 def load_tokens(run: Path) -> Tokens:

@@ -47,6 +47,10 @@ _GENERAL = ("-q", "--quiet", "-v", "--verbose")
 _ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate", "demo")
 
 
+class _Stopped(BaseException):
+    """A launcher ends this process: no error of what is at work just then, which nobody may take for its own."""
+
+
 def new_app() -> typer.Typer:
     """All commands, in the order that help lists them."""
     app = typer.Typer(
@@ -145,7 +149,7 @@ def main() -> None:
         _check_words(sys.argv[1:])
         _check_environment(os.environ)
         sys.exit(new_app()(_in_front(sys.argv[1:]), standalone_mode=False))
-    except InputError as error:
+    except (InputError, _Stopped) as error:
         _fail(str(error), several)
     except BrokenPipeError:  # whoever read our output has left
         sys.stdout = None
@@ -215,7 +219,7 @@ def _fail(sentence: str, several: bool) -> NoReturn:
 
 
 def _terminated(number: int, frame: object) -> None:
-    raise InputError(
+    raise _Stopped(
         "stopped from outside, as when another process of the run is gone; what was finished is kept: start it again "
         "('discover' and 'train' with --resume)"
     )

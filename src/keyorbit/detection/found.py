@@ -163,6 +163,15 @@ class Detection(Result):
         """Whether its keypoints mean anything: not where the tokens do not know the object."""
         return self.confidence is None or self.confidence.verdict != "unknown"
 
+    def without_pictures(self) -> "Detection":
+        """The same for measures of very many objects: without pictures and heatmaps, which take most of the memory.
+
+        The views keep their shape, and are all 0.
+        """
+        nothing = self.views.new_zeros(()).expand(self.views.shape)
+        none = self.heatmaps.new_zeros(()).expand(self.heatmaps.shape)
+        return replace(self, input_image=Image.new("RGB", (1, 1)), views=nothing, heatmaps=none, input_heatmaps=None)
+
     def withholding(self, least: float) -> "Detection":
         """The same with the keypoints withheld whose probability is below ``least``: their scores become 0.
 

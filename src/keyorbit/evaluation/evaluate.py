@@ -196,6 +196,7 @@ def detect_each(
     objects: Objects,
     progress: Callable[[int, int], None] | None = None,
     batch: int | None = None,
+    pictures: bool = True,
 ) -> dict[str, list[Detection]]:
     """Detect keypoints on every object with several detectors of one model. Each object is recorded only once.
 
@@ -205,6 +206,7 @@ def detect_each(
         progress: called as ``progress(done, total)`` after each object.
         batch: objects that go through the model together, 1 or more. Default 1 on the CPU and 8 elsewhere. It changes
             the results by rounding alone.
+        pictures: whether detections keep pictures and heatmaps, which :func:`evaluate` does not need. Default True.
 
     Raises:
         InputError: the detectors need different recordings, ``batch`` is below 1, or an object does not fit the model.
@@ -212,11 +214,14 @@ def detect_each(
     found: dict[str, list[Detection]] = {name: [] for name in detectors}
     if len(detectors) > 1 and any(one.context is not None for one in detectors.values()):
         # The model reads each detector's own tokens.
-        return {name: detect_each({name: one}, objects, progress, batch)[name] for name, one in detectors.items()}
+        return {
+            name: detect_each({name: one}, objects, progress, batch, pictures)[name] for name, one in detectors.items()
+        }
     first = next(iter(detectors.values()))
     for i, recording in enumerate(first.record_each(objects, batch)):
         for name, detector in detectors.items():
-            found[name].append(detector.read(recording))
+            one = detector.read(recording)
+            found[name].append(one if pictures else one.without_pictures())
         if progress is not None:
             progress(i + 1, len(objects))
     return found

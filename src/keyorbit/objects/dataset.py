@@ -135,6 +135,10 @@ class ObjectViews:
         known += [] if self.truth is None else [number_of(len(self.truth.names), "true landmark")]
         return told("ObjectViews", (repr(self.name), f"{picture.width}x{picture.height} {picture.mode}", *known))
 
+    def without_pictures(self) -> "ObjectViews":
+        """The same for its truth alone: without pictures, which take most of the memory."""
+        return replace(self, input_image=Image.new("RGB", (1, 1)), views=None, masks=None, mask=None)
+
     @cached_property
     def cut_out(self) -> CutOut | None:
         """The object without its background; None where the background is kept.
@@ -229,6 +233,11 @@ def _numbered(make: Callable[..., ObjectViews], numbers: range, i: int, *more: t
 
 
 Objects = Sequence[ObjectViews] | ObjectDataset
+
+
+def changed(objects: Objects, change: Callable[[ObjectViews], ObjectViews]) -> ObjectDataset:
+    """The same objects, with a change to each when it is read; nothing is drawn."""
+    return ObjectDataset(len(objects), lambda i: change(objects[i]))
 
 
 def drawn(objects: Objects, index: int, generator: torch.Generator) -> ObjectViews:
