@@ -17,7 +17,7 @@ from torch import Tensor
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.recording import Recording
 from keyorbit.discovery.config import SettledConfig
-from keyorbit.discovery.constellation_run import SPOT, WARM, Hull, misplaced
+from keyorbit.discovery.hulls import SPOT, WARM, Hull, misplaced
 from keyorbit.discovery.marks_config import MarkConfig
 from keyorbit.discovery.marks_frame import (
     Frame,

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from keyorbit.diffusion.recording import Recording
-from keyorbit.discovery.constellation_run import Hull
+from keyorbit.discovery.hulls import Hull
 from keyorbit.discovery.needs import points_of
 from keyorbit.geometry.alignment import Form, form_of, stretched
 from keyorbit.geometry.constellation import turned, turns
