@@ -25,11 +25,19 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": ("keyorbit evaluate run test --fit train --json scores.json", "keyorbit evaluate run test --generate"),
     "name": ("keyorbit name run --kind chair", "keyorbit name run --words words.txt --json names.json"),
+    "mark": (
+        "keyorbit mark chair --points points.json --out run",
+        "keyorbit mark chairs --coco coco.json --out run --run discovered --keep",
+    ),
     "protocol stablekeypoints": (
         "keyorbit protocol stablekeypoints --dataset taichi --data taichi --model stable-diffusion-v1-5 --out run",
     ),
     "report": ("keyorbit report run", "keyorbit report run test --scores scores.json --out page.html"),
     "app": ("keyorbit app", "keyorbit app run --host 0.0.0.0 --port 7860"),
+    "annotate": (
+        "keyorbit annotate chairs --run run",
+        "keyorbit annotate chairs --run run --export annotations --all",
+    ),
     "inspect": ("keyorbit inspect", "keyorbit inspect --model zero123plus-v1.2 --json shapes.json"),
     "convert": ("keyorbit convert unet.bin unet.safetensors", "keyorbit convert old-model new-model"),
     "dataset make": (
