@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.discovery.config import SettledConfig
-from keyorbit.discovery.hulls import SPOT, WARM, Hull, misplaced
 from keyorbit.discovery.needs import KEPT, points_of
+from keyorbit.discovery.planting import SPOT, WARM, Hull, misplaced
 from keyorbit.discovery.run import DiscoveryRun, told
 from keyorbit.discovery.selection import Selection, furthest_point_sampling, usual_candidates
 from keyorbit.discovery.source import Source

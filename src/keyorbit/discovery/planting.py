@@ -1,4 +1,4 @@
-"""Points on the surfaces of visual hulls, and how far heatmaps are from the places that tokens should mark on them."""
+"""An object's surface as planting reads it: points of its hull, and how unlikely tokens are where they belong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 # Heat that is as good as none, against a flat map: where a logarithm is taken of it.
-_NO_HEAT = 1e-3
+NO_HEAT = 1e-3
 # Fresh tokens have logits of order 1: planting begins with a softmax this warm.
 WARM = 0.2
 # Standard deviation of the spots that are planted, in radii.
@@ -36,5 +36,5 @@ def misplaced(
     """Cross-entropy of the heatmaps to the places, over the views and versions that show them; flat maps give 0."""
     seen = torch.stack([hull.seen for hull in hulls])
     weight = share[:, None, None] * seen[:, :, :, None].to(share)
-    loss = -(weight * (heat + _NO_HEAT).log()).sum() / weight.sum().clamp_min(1e-6)
+    loss = -(weight * (heat + NO_HEAT).log()).sum() / weight.sum().clamp_min(1e-6)
     return {"misplaced": loss, "total": loss}
