@@ -3,7 +3,7 @@
 Of 24 procedural objects 1, 2, 5, 10 or all have their landmarks marked, by their true places in space; which ones is
 drawn by the seed, and the same for every row. Each row then tells the landmarks of held-out objects, by their names:
 
-- marks: `ko.mark`, with the others as objects without marks
+- marks: as `ko.mark` makes them, with the others as objects without marks
 - marks alone: the same without objects that have no marks
 - discovery: 16 keypoints found on the 24 objects; landmarks are weighted means of them, fitted on the marked objects
 - matching: nearest neighbours of the same UNet's features, as DIFT does, mean over the marked objects
@@ -48,9 +48,13 @@ SHOWN = ("error", "pck")
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One object as all rows see it: recorded once, with the UNet's features."""
+    """One object as all rows see it: recorded once, with the UNet's features.
+
+    blind: recorded as a marked object is, for objects that can be marked.
+    """
 
     recording: Recording
+    blind: Recording | None
     features: Float[Tensor, "view channel side side"]
 
     @property
@@ -72,19 +76,21 @@ class World:
     work: SharedWork
 
 
-def seen(detector: KeypointDetector, thing: ko.ObjectViews) -> Seen:
+def seen(detector: KeypointDetector, blind: KeypointDetector | None, thing: ko.ObjectViews) -> Seen:
     """The object recorded."""
     with features(detector.backend) as maps:
         recording = detector.record(thing)
-    return Seen(recording, maps[0])
+    return Seen(recording, None if blind is None else blind.record(thing), maps[0])
 
 
 def world_of(backend: Zero123PlusBackend, category: str, train: int, test: int, workers: int) -> World:
     """The objects of a category."""
-    detector = KeypointDetector(backend, untrained(backend, ko.DiscoverConfig()))
+    tokens, noises = untrained(backend, ko.DiscoverConfig()), ko.MarkConfig.noises
+    detector = KeypointDetector(backend, tokens, ko.DetectConfig(noises=noises))
+    blind = KeypointDetector(backend, tokens, ko.DetectConfig(noises=noises, blind=noises - 1))
     groups = [
-        [seen(detector, thing) for thing in split(category, name, count, backend.view_size, workers)]
-        for name, count in (("train", train), ("test", test))
+        [seen(detector, how, thing) for thing in split(category, name, count, backend.view_size, workers)]
+        for name, count, how in (("train", train, blind), ("test", test, None))
     ]
     return World(backend, detector, *groups, SharedWork())
 
@@ -109,7 +115,8 @@ def marks_of(thing: Seen) -> list[ko.Mark]:
 def by_marks(world: World, chosen: Sequence[int], seed: int, alone: bool) -> Figures:
     """Tokens of the marks."""
     began = time.monotonic()
-    some = [world.train[i].recording for i in (chosen if alone else range(len(world.train)))]
+    others = [] if alone else [thing.recording for i, thing in enumerate(world.train) if i not in chosen]
+    some = [*(world.train[i].blind for i in chosen), *others]
     marks = [mark for i in chosen for mark in marks_of(world.train[i])]
     tokens = fit_marks(world.backend, some, marks, ko.MarkConfig(seed=seed)).tokens
     seconds = time.monotonic() - began

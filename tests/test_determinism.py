@@ -68,4 +68,5 @@ def test_every_command_that_computes_offers_it():
         "stablekeypoints",
         "generate",
         "name",
+        "mark",
     }

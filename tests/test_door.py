@@ -91,6 +91,7 @@ DETECT = ["detect", "@/run", "@/data", "--out", "@/new"]
 GENERATE = ["generate", "@/data", "--out", "@/new"]
 EVALUATE = ["evaluate", "@/run", "@/data"]
 NAME = ["name", "@/run", "--objects", "@/data"]
+MARK = ["mark", "@/data", "--out", "@/new"]
 PROTOCOL = ["protocol", "stablekeypoints", "--data", "@/data", "--out", "@/new", "--model", "tiny", "--dataset"]
 ANNOTATE = ["annotate", "@/data", "--run", "@/run"]
 MAKE = ["dataset", "make", "@/new"]
@@ -110,6 +111,19 @@ WRONG = [
     ([*NAME, "--kind", "boat"], "--kind"),
     ([*NAME, "--words", "@/none.txt"], "there is no file"),
     ([*NAME, "--kind", "chair", "--near", "2"], "--near cannot be 2.0"),
+    ([*MARK], "give the marks: either --points FILE or --coco FILE"),
+    ([*MARK, "--points", "@/none.json"], "there is no file"),
+    ([*MARK, "--points", "@/file.txt"], "file.txt cannot be read as JSON"),
+    ([*MARK, "--coco", "@/none.json"], "there is no file"),
+    ([*MARK, "--points", "@/a", "--coco", "@/b"], "either --points FILE or --coco FILE"),
+    ([*MARK, "--points", "@/a", "--keep"], "--keep keeps the keypoints of a run: give it with --run"),
+    ([*MARK, "--points", "@/a", "--run", "@/none"], "no tokens at"),
+    ([*MARK, "--points", "@/a", "--steps", "-1"], "--steps cannot be -1; it must be a whole number >= 0"),
+    (
+        ["mark", "@/data", "--out", "@/run", "--run", "@/run", "--points", "@/a"],
+        "holds files that keyorbit did not mark",
+    ),
+    (["mark", "@/data", "--out", "@/busy", "--points", "@/a"], "holds files that keyorbit did not mark as its own"),
     ([*EVALUATE, "--symmetry", "0"], "--symmetry cannot be 0; it must be a whole number >= 1 and <= 360 or 'round'"),
     ([*EVALUATE, "--symmetry", "square"], "--symmetry cannot be 'square'; it must be a whole number >= 1"),
     ([*TRAIN, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),

@@ -51,6 +51,7 @@ def place(tmp_path, monkeypatch, chairs):
     (tmp_path / "run" / "tokens.safetensors").write_text("not read here")
     (tmp_path / "file.txt").write_text("text")
     (tmp_path / "mesh.obj").write_text("not read here")
+    (tmp_path / "points.json").write_text('{"marks": [{"name": "seat", "view": 0, "xy": [0.5, 0.5]}]}')
     (tmp_path / "loop").symlink_to("loop")
     begin_output(tmp_path / "old", RUN)
     (tmp_path / "old" / "train.safetensors").write_text("an earlier run")
@@ -66,6 +67,7 @@ CALLS = {
     "evaluate": ["run", "data"],
     "protocol stablekeypoints": ["--dataset", "taichi", "--data", "data", "--out", "new", "--model", "tiny"],
     "name": ["run", "--kind", "chair"],
+    "mark": ["data", "--points", "points.json", "--out", "new"],
     "report": ["run"],
     "app": ["run"],
     "annotate": ["data", "--run", "run"],

@@ -173,4 +173,3 @@ def test_the_command_makes_a_run_that_detects(chairs, objects, model_folder, tmp
     assert [point["name"] for point in keypoints] == list(NAMES)
     assert command(*words) == 2
     assert "holds a run already: replace it (--overwrite)" in capsys.readouterr().err
-    assert command(*words, "--overwrite", "--steps", 0) == 0

@@ -20,7 +20,9 @@ from keyorbit.diffusion.inspection.cost import measure
 from keyorbit.diffusion.inspection.drift import measure_drift
 from keyorbit.diffusion.inspection.variants import CAPTURES
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.objects.dataset import load_object
+from keyorbit.discovery.marks_config import MarkConfig
+from keyorbit.objects.dataset import load_dataset, load_object
+from keyorbit.objects.marks import Mark, write_marks
 from keyorbit.objects.pictures import to_uint8
 from other_device.common import DEVICE
 
@@ -161,6 +163,25 @@ def name(place, few, discovered, tmp_path, monkeypatch):
     assert near(*told)
 
 
+def mark(place, few, discovered, tmp_path, monkeypatch):
+    """One mark of each kind; with helpers of its own, and with those of a run."""
+    monkeypatch.setattr("keyorbit.cli.mark.MarkConfig", partial(MarkConfig, planting=2, noises=1))
+    first, *_ = load_dataset(place.chairs)
+    truth = first.truth
+    marks = [
+        Mark(truth.names[0], first.name, xyz=tuple(truth.keypoints_3d[0].tolist())),
+        Mark(truth.names[1], first.name, 0, tuple(truth.keypoints_2d[1, 1].tolist())),
+    ]
+    write_marks(tmp_path / "points.json", marks)
+    words = ["mark", place.chairs, "--points", tmp_path / "points.json", "--steps", 1]
+    for name, more in (("alone", ["--model", place.model]), ("helped", ["--run", discovered, "--keep"])):
+        for where in (DEVICE, "cpu"):
+            place.run(*words, *more, "--out", tmp_path / where / name, on=("--device", where))
+        there, here = (Tokens.load(tmp_path / where / name / "tokens.safetensors") for where in (DEVICE, "cpu"))
+        torch.testing.assert_close(there.embedding, here.embedding, atol=0.05, rtol=0.05)
+        assert np.allclose(there.info.places, here.info.places, atol=1e-4)
+
+
 def report(place, few, discovered, tmp_path, monkeypatch):
     place.run("report", discovered, place.chairs, "--objects", 1, "--out", tmp_path / "report.html")
     assert "<section" in (tmp_path / "report.html").read_text()
@@ -222,6 +243,7 @@ COMMANDS = {
     "generate": generate,
     "evaluate": evaluate,
     "name": name,
+    "mark": mark,
     "report": report,
     "protocol stablekeypoints": protocol,
     "inspect": inspect,

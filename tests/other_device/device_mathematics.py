@@ -132,6 +132,9 @@ TABLE = {
     "hull.beside_silhouette": lambda f, to: f(to(DISTANCE), to(XY[0])),
     "hull.hull_points": lambda f, to: f(to(DISTANCE), to(RIG), 20, seeded()),
     "hull_depth.hull_depth": lambda f, to: f(to(MASKS), to(RIG), 16),
+    "hull_depth.lifted": lambda f, to: f(
+        to(torch.tensor([0.5, 0.5])), to(RIG.select([0])), to(DISTANCE), to(RIG), steps=64
+    ),
     "hull.search_volume": lambda f, to: f(to(RIG)),
     "hull.search_grid": lambda f, to: f(to(RIG), 5),
     "hull.in_sight": lambda f, to: f(to(POINTS[0]), to(SURFACE[0]), to(RIG), 0.1),
@@ -237,6 +240,7 @@ RUN_BY = {
     "discover.discover": "test_discovery",
     "discover.discover_cached": "test_discovery_from_a_cache_on_disk",
     "evaluate.evaluate": "test_evaluation",
+    "marking.mark": "test_the_command",
     "index.plan_cache": "test_discovery_from_a_cache_on_disk",
     "loading.load_backend": "test_generated_views",
     "tokens.Tokens": "test_tokens",

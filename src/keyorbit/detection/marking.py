@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.detector import KeypointDetector, found_with
@@ -79,13 +80,17 @@ def mark(
     config, report = config or MarkConfig(), report or _silent
     check_marks(marks)
     by_object, names = marks_of(marks, [thing.name for thing in objects]), names_of(marks)
-    reading = DetectConfig(noises=config.noises, seed=config.seed)
-    detector = KeypointDetector(backend, _start(backend, names, config, base), reading)
-    check_recordings(backend, detector.recording, 1, len(objects))
+    tokens = _start(backend, names, config, base)
+    # Marks are on views. Where the input picture misleads the model about these, one object's marks would mislead all:
+    # so that all draws of noise but one are without it.
+    alone = DetectConfig(noises=config.noises, seed=config.seed, blind=config.noises - 1)
+    first, rest = KeypointDetector(backend, tokens, alone), KeypointDetector(backend, tokens, replace(alone, blind=0))
+    check_recordings(backend, rest.recording, 1, len(objects))
     # The marked ones first: a mark that is wrong is told before the others are read.
-    order = [*by_object, *(number for number in range(len(objects)) if number not in by_object)]
+    others = [number for number in range(len(objects)) if number not in by_object]
+    each = chain(first.record_each(objects[i] for i in by_object), rest.record_each(objects[i] for i in others))
     recordings, placed = list[Recording](), list[PlacedMark]()
-    for number, recording in zip(order, detector.record_each(objects[i] for i in order), strict=True):
+    for number, recording in zip([*by_object, *others], each, strict=True):
         recordings.append(recording)
         if number in by_object:
             placed += _placed(backend, recording, by_object[number], config, base)
@@ -104,7 +109,8 @@ def fit_marks(
 ) -> Marked:
     """The same from recordings of a detector's :meth:`KeypointDetector.record`, at the same layers and timestep.
 
-    Those that the settings leave open are the recordings'.
+    Those that the settings leave open are the recordings'. Marked objects are best recorded without the input picture
+    in most draws of noise (``blind`` of :class:`keyorbit.DetectConfig`), as :func:`mark` does.
 
     Raises:
         InputError: as :func:`mark`, or a recording is of another model or of other settings.

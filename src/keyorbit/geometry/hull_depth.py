@@ -72,13 +72,15 @@ def lifted(
         steps: points that are looked at along the ray. Default 1024: one for each 0.34 % of the radius of the volume
             that all views see.
     """
+    device, xy, distance = distance.device, xy.cpu(), distance.cpu()
+    camera, cameras = camera.to("cpu", torch.float32), cameras.to("cpu", torch.float32)
     middle, radius = search_volume(cameras)
     centre, reach = float(camera.depth(middle[None])[0]), 3**0.5 * radius
     along = torch.linspace(max(centre - reach, 0.0), centre + reach, steps)
     points = _at_depths(camera, xy[None], along)[0]
     away = beside_silhouette(distance, cameras.project(points)).amax(0)
     away = (away - 0.5 / max(distance.shape[-2:])).clamp_min(0)
-    return points[int((away <= away.min()).float().argmax())]
+    return points[int((away <= away.min()).float().argmax())].to(device)
 
 
 def _at_depths(
