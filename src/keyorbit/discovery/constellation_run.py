@@ -13,11 +13,12 @@ from dataclasses import dataclass, fields
 
 import torch
 from einops import einsum
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.needs import KEPT, points_of
+from keyorbit.discovery.planting import SPOT, WARM, Hull, misplaced
 from keyorbit.discovery.run import DiscoveryRun, told
 from keyorbit.discovery.selection import Selection, furthest_point_sampling, usual_candidates
 from keyorbit.discovery.source import Source
@@ -31,27 +32,8 @@ from keyorbit.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
-# Heat that is as good as none, against a flat map: where a logarithm is taken of it.
-_NO_HEAT = 1e-3
-# Fresh tokens have logits of order 1: planting begins with a softmax this warm.
-WARM = 0.2
-# Standard deviation of the spots that are planted, in radii.
-SPOT = 0.06
 # Objects that choose among those that tokens were planted on.
 _JURY = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Hull:
-    """Points on the surface of one object's visual hull; lengths are in radii of what the views look at.
-
-    turned: the points about the middle, under each of the angles that are tried; xy: where each version's views show
-    them; seen: whether they do: in sight, and within the picture.
-    """
-
-    turned: Float[Tensor, "angle point 3"]
-    xy: Float[Tensor, "version view point 2"]
-    seen: Bool[Tensor, "version view point"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,15 +211,3 @@ class ConstellationRun(DiscoveryRun):
         picks = furthest_point_sampling(places[None], count, pool)
         pairs = tuple(symmetric_pairs(places[picks], stray[picks]))
         return Selection(picks, evidence=evidence, stray=stray, pairs=pairs, places=places, form=self.form)
-
-
-def misplaced(
-    hulls: Sequence[Hull],
-    share: Float[Tensor, "object token point"],
-    heat: Float[Tensor, "object version view token point"],
-) -> dict[str, Float[Tensor, ""]]:
-    """Cross-entropy of the heatmaps to the places, over the views and versions that show them; flat maps give 0."""
-    seen = torch.stack([hull.seen for hull in hulls])
-    weight = share[:, None, None] * seen[:, :, :, None].to(share)
-    loss = -(weight * (heat + _NO_HEAT).log()).sum() / weight.sum().clamp_min(1e-6)
-    return {"misplaced": loss, "total": loss}

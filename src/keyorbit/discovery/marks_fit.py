@@ -17,7 +17,6 @@ from torch import Tensor
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.recording import Recording
 from keyorbit.discovery.config import SettledConfig
-from keyorbit.discovery.constellation_run import SPOT, WARM, Hull, misplaced
 from keyorbit.discovery.marks_config import MarkConfig
 from keyorbit.discovery.marks_frame import (
     Frame,
@@ -29,15 +28,13 @@ from keyorbit.discovery.marks_frame import (
     turns_of_marks,
 )
 from keyorbit.discovery.placing import PlacedMark
+from keyorbit.discovery.planting import NO_HEAT, SPOT, WARM, Hull, misplaced
 from keyorbit.discovery.run import told
 from keyorbit.geometry.alignment import Form, stretched
 from keyorbit.geometry.constellation import placed, turn_scores, upright
 from keyorbit.geometry.evidence import heat_evidence, relative_heat
 from keyorbit.geometry.heatmaps import gaussian
 from keyorbit.geometry.views import Layout
-
-# Heat that is as good as none, against a flat map.
-_NO_HEAT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,6 +265,6 @@ class MarksFit:
 def _missed(one: Marked, heatmaps: Float[Tensor, "view name side side"]) -> Float[Tensor, ""]:
     """Cross-entropy of the heatmaps to the marks' spots, over the views that see them, against flat maps; nats."""
     heat = heatmaps * heatmaps[0, 0].numel()
-    each = -(one.spots * (heat + _NO_HEAT).log()).sum((-2, -1))
+    each = -(one.spots * (heat + NO_HEAT).log()).sum((-2, -1))
     total: Tensor = (each * one.seen).sum() / one.seen.sum().clamp_min(1)
     return total

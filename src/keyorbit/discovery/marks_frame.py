@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from keyorbit.diffusion.recording import Recording
-from keyorbit.discovery.constellation_run import Hull
 from keyorbit.discovery.needs import points_of
+from keyorbit.discovery.planting import Hull
 from keyorbit.geometry.alignment import Form, form_of, stretched
 from keyorbit.geometry.constellation import turned, turns
 from keyorbit.geometry.hull import SURFACE_SPACING, in_sight, search_volume, surface_points
