@@ -283,8 +283,8 @@ def test_imported_places_that_do_not_fit_are_left_out(work):
     _, seen = target()
     marks = [Mark("KEYPOINT_00", "thing1", view, xy) for view, xy in enumerate(seen)]
     marks[4] = replace(marks[4], xy=(0.3, 0.3))
-    done = with_imported(work, marks)
-    assert (done.points, done.dropped) == (1, 1)
+    done = with_imported(work, [*marks, Mark("keypoint_00", "thing1", None, (0.5, 0.5))])  # whose camera is not known
+    assert (done.points, done.dropped) == (1, 2)
     assert {(mark.name, mark.view) for mark in done.annotations.marks} == {("keypoint_00", v) for v in (0, 1, 2, 3, 5)}
     with pytest.raises(InputError, match="beside the object"):
         with_imported(work, [Mark("new", "thing1", 0, (0.01, 0.01))])

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from keyorbit.app.seen import Seen
 from keyorbit.discovery.placing import MISSES
@@ -71,12 +73,24 @@ def with_imported(work: "Annotating", marks: Sequence[Mark]) -> Imported:
 
 
 def _fitting(seen: Seen, clicks: Sequence[Mark]) -> list[Mark]:
-    """The places that are one point; all of them where there are two."""
-    if seen.cameras is None or len(clicks) < 3 or any(mark.view is None for mark in clicks):
+    """The places that are one point; all of them where fewer than three cameras tell.
+
+    The cameras of views are known and that of the input picture is an estimate: views decide, where there are two.
+    """
+    in_views = [mark for mark in clicks if mark.view is not None]
+    if seen.cameras is None or len(clicks) < 3 or len(in_views) < 2:
         return list(clicks)
-    cameras = seen.cameras.select([mark.view or 0 for mark in clicks])
-    xy = torch.tensor([mark.xy for mark in clicks])[:, None]
-    point, _ = robust_triangulate(xy, cameras)
-    away = torch.linalg.vector_norm(cameras.project(point) - xy, dim=-1)[:, 0]
-    near = [mark for mark, distance in zip(clicks, away.tolist(), strict=True) if distance <= MISSES / 2]
-    return near if len(near) >= 2 else list(clicks)
+    cameras = seen.cameras.select([mark.view or 0 for mark in in_views])
+    point, _ = robust_triangulate(torch.tensor([mark.xy for mark in in_views])[:, None], cameras)
+    near = [mark for mark in in_views if _away(seen, mark, point) <= MISSES / 2]
+    if len(near) < 2:
+        return list(clicks)
+    return [mark for mark in clicks if mark in near or (mark.view is None and _away(seen, mark, point) <= MISSES / 2)]
+
+
+def _away(seen: Seen, mark: Mark, point: Float[Tensor, "1 3"]) -> float:
+    """Distance of a place from where its picture shows the point, in sides; infinite where no camera is known."""
+    camera = seen.camera if mark.view is None else seen.cameras and seen.cameras.select([mark.view])
+    if camera is None or mark.xy is None:
+        return torch.inf
+    return float(torch.linalg.vector_norm(camera.project(point)[0, 0] - torch.tensor(mark.xy)))

@@ -163,9 +163,9 @@ def _import(work: "Annotating", refitting: "Refitting", points: Sequence["Pictur
         refitting.read(work, dict.fromkeys(mark.object for mark in marks), lambda i, n: tick("read", i, n, {}))
     done = with_imported(work, marks)
     write_annotations(work.file, done.annotations)
-    words = f"{done.points} points of {done.objects} objects are marks in {work.file}"
+    words = f"marks in {work.file}: {done.points}, on {done.objects} of {len(work.objects)} objects"
     if done.dropped:
-        words += f"; {done.dropped} places in views did not fit the others of their point and were left out"
+        words += f"; places in pictures that did not fit the others of their point, and were left out: {done.dropped}"
     console.print(words, highlight=False, soft_wrap=True)
 
 
@@ -177,4 +177,4 @@ def _export(work: "Annotating", refitting: "Refitting", folder: Path, overwrite:
         wanted = [name for name in work.objects if everything or name in named]
         refitting.read(work, wanted, lambda i, n: tick("read", i, n, {}))
     count = write_export(work, folder, overwrite, everything)
-    console.print(f"{count} objects are in {folder}, for COCO, CVAT and Label Studio", highlight=False, soft_wrap=True)
+    console.print(f"objects in {folder}, for COCO, CVAT and Label Studio: {count}", highlight=False, soft_wrap=True)
