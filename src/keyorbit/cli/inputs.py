@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keyorbit.diffusion.paths import exists, shipped_tokens
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import named_as_picture, object_paths
+from keyorbit.objects.paths import named_as_mesh, named_as_picture, object_paths, without_meshes
 
 STDIN = Path("-")
 # Lines of a list: more would be a mistake, such as a picture instead of its name.
@@ -76,13 +76,13 @@ def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) ->
 
 
 def _is_pictures(word: Path) -> bool:
-    """Whether a word names pictures or objects, and no run."""
-    if word == STDIN or named_as_picture(word):
+    """Whether a word names pictures, objects or meshes, and no run."""
+    if word == STDIN or named_as_picture(word) or (named_as_mesh(word) and not word.is_dir()):
         return True
     if word.is_file() or exists(word / "tokens.safetensors") or exists(word / "run.json"):
         return False
     try:
         given = given_paths([word])
-        return given != [word] or bool(object_paths(word))
+        return given != [word] or bool(without_meshes([word])[1]) or bool(object_paths(word))
     except (InputError, OSError, ValueError):
         return False

@@ -173,9 +173,14 @@ def without_meshes(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return others, meshes
 
 
+def named_as_mesh(path: Path) -> bool:
+    """Whether a user may take a file for a mesh, by its suffix."""
+    return path.name.lower().endswith((*MESH_SUFFIXES, *_UNREAD_MESHES, *MESH_ARCHIVES))
+
+
 def _stands_for_meshes(path: Path) -> bool:
     if not path.is_dir():
-        return path.name.lower().endswith((*MESH_SUFFIXES, *_UNREAD_MESHES, *MESH_ARCHIVES))
+        return named_as_mesh(path)
     try:
         object_paths(path)
     except InputError:
