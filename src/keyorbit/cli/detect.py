@@ -1,11 +1,13 @@
 """``keyorbit detect``: a run's keypoints on new objects."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
+from keyorbit.cli.dry_run import DryRunOption, tell_detection
 from keyorbit.cli.inputs import run_and_pictures
 from keyorbit.cli.options import (
     BackgroundOption,
@@ -94,6 +96,7 @@ def detect_command(
     batch: BatchOption = None,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
     force: ForceOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
@@ -136,7 +139,7 @@ def detect_command(
     from keyorbit.evaluation.evaluate import SEEN, detect_all
     from keyorbit.evaluation.figures import percent
     from keyorbit.objects.captures import load_capture
-    from keyorbit.output.write import find_skeleton, write_detections
+    from keyorbit.output.write import find_skeleton, write_detection, write_detections
 
     given = None if name else load_tokens(run)
     if min_confidence is not None and (given is None or given.info.statistics is None):
@@ -155,6 +158,9 @@ def detect_command(
         objects = [replace(captured, recentre=recentre, background=cast(Background, background or "auto"))]
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
+    if dry_run:
+        tell_detection(detector, objects[0], len(objects), out, partial(write_detection, formats=chosen))
+        return
     with progress() as tick:
         found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
     if min_confidence is not None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from keyorbit.cli.dry_run import DryRunOption, tell_generation
 from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
@@ -69,6 +70,7 @@ def generate_command(
     batch: BatchOption = None,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
@@ -107,6 +109,9 @@ def generate_command(
     backend = load_model(model, use_device(device, deterministic), dtype, unet, view_choice, compile, controlnet)
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{model} is a model of a single view, which generates none: give a Zero123++ model")
+    if dry_run:
+        tell_generation(backend, [thing.framed_image for thing in things], num, steps, out)
+        return
     with progress() as tick:
         how = Sampling(seed, num, steps, guidance)
 
