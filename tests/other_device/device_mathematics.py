@@ -249,6 +249,8 @@ RUN_BY = {
     "marking.mark": "test_the_command",
     "index.plan_cache": "test_discovery_from_a_cache_on_disk",
     "loading.load_backend": "test_generated_views",
+    "recording.Recording.maps": "test_detection",
+    "recording.Recording.without_pictures": "test_discovery",
     "tokens.Tokens": "test_tokens",
     "step.training_step": "test_joint_training_there_is_that_of_the_cpu",
     "train.train": "test_training",
@@ -261,6 +263,7 @@ NOT_RUN = {
     "found.Detection.input_square": "cuts a picture, which is no tensor",
     **dict.fromkeys(
         (
+            *(f"found.Detection.{name}" for name in ("crop", "photograph_size", "photograph_xy")),
             *("found.Detection.trusted", "found.Detection.withholding"),
             *(f"confidence.Confidence.{name}" for name in ("color", "of_noise", "to_dict", "verdict", "words")),
         ),

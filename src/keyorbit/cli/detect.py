@@ -1,11 +1,13 @@
 """``keyorbit detect``: a run's keypoints on new objects."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
+from keyorbit.cli.dry_run import DryRunOption, tell_detection
 from keyorbit.cli.inputs import run_and_pictures
 from keyorbit.cli.options import (
     BackgroundOption,
@@ -109,6 +111,7 @@ def detect_command(
     up: UpOption = AUTO_UP,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
     force: ForceOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
@@ -158,6 +161,7 @@ def detect_command(
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.diffusion.tokens import Tokens
     from keyorbit.objects.captures import load_capture
+    from keyorbit.output.write import write_detection
 
     given = None if name else load_tokens(run)
     if min_confidence is not None and (given is None or given.info.statistics is None):
@@ -183,9 +187,12 @@ def detect_command(
         alone = replace(rendered[0], recentre=recentre)
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
+    objects = Several(sources, masks, shown_as, recentre, batch, strict, alone, rendered, up)
+    if dry_run:
+        tell_detection(detector, objects.read(0), len(sources) or 1, out, partial(write_detection, formats=chosen))
+        return
     writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite)
     if alone is not None:
         detect_one(detector, alone, writing)
     else:
-        objects = Several(sources, masks, shown_as, recentre, batch, strict, None, rendered, up)
         detect_several(detector, objects, writing, ranks)

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
+from keyorbit.cli.dry_run import DryRunOption, tell_discovery
 from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
@@ -100,6 +101,7 @@ def discover_command(
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
@@ -109,6 +111,8 @@ def discover_command(
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
     timesteps = timesteps_of(timestep)
+    if dry_run and cache is not None:
+        raise InputError("--dry-run is for DATA: from a cache there is nothing to prepare")
     paths = given_paths(data or ())
     if bool(paths) == (cache is not None):
         raise InputError("give either DATA or --cache")
@@ -167,6 +171,10 @@ def discover_command(
         else:
             objects = [thing for path in paths for thing in load_all(path, background, masks)]
             backend = load_model(model or "tiny", device, dtype, unet, view_choice)
+            if dry_run:
+                if ranks.main:
+                    tell_discovery(backend, objects, wanted, out)
+                return
             count, several = len(objects), backend.layout.num_views > 1
             if ranks.main:
                 show_cut_outs(objects, several, str(out / CUT_OUTS))

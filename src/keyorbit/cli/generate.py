@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
+from keyorbit.cli.dry_run import DryRunOption, tell_generation
 from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
@@ -73,6 +74,7 @@ def generate_command(
     compile: CompileOption = False,
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
@@ -122,8 +124,11 @@ def generate_command(
         raise InputError(f"{model} is a model of a single view, which generates none: give a Zero123++ model")
     how = Generating(folders, backend, Sampling(seed, num, steps, guidance), control, overwrite)
     shown_as = cast(Background, background or "auto")
+    objects = Several(sources, masks, shown_as, recentre, batch, strict, alone)
+    if dry_run:
+        tell_generation(backend, objects.read(0).framed_image, len(sources), num, steps, out)
+        return
     with progress(ranks.main) as tick:
-        objects = Several(sources, masks, shown_as, recentre, batch, strict, alone)
         problems = generate_several(objects, how, ranks, tick)
     if alone is not None and problems:
         raise problems[0]
