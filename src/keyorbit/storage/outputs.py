@@ -214,7 +214,7 @@ def begin_output(
             ours = [(path, name) for path, name, own in _walk(folder, marker.files) if own]
             earlier = f"{PurePosixPath(kind.checkpoint).stem}/"
             ours.sort(key=lambda one: 0 if one[1].startswith(earlier) else first.get(one[1], 2))
-            _remove([path for path, _ in ours], folder)
+            _remove([path for path, _ in ours], folder, _folders(folder, marker))
     except OSError as error:
         raise InputError(f"cannot replace what is in {folder}: {error}") from error
     _write_marker(folder, kind, dict.fromkeys(kind.files), settings)
@@ -324,7 +324,8 @@ def _move_in(partial: Path, target: Path, kind: OutputKind, files: Mapping[str, 
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(place)
-    _remove([path for path, name, ours in _walk(target, both) if ours and name not in files], target)
+    old = [path for path, name, ours in _walk(target, both) if ours and name not in files]
+    _remove(old, target, _folders(target, _Marker(kind.name, both)))
     _write_marker(target, kind, files)
 
 
@@ -355,11 +356,21 @@ def _listed(name: str, size: int, files: Mapping[str, int | None]) -> bool:
     return any(known is None and fnmatchcase(name, pattern) for pattern, known in files.items())
 
 
-def _remove(paths: list[Path], within: Path) -> None:
-    """Remove our own files, and the folders that then hold nothing, or nothing but a marker."""
+def _folders(folder: Path, marker: _Marker) -> set[Path]:
+    """Folders below one that hold our files, or held them before a removal was stopped."""
+    found = {folder / parent for name in marker.files for parent in PurePosixPath(name.rstrip("/")).parents}
+    if PARTS in marker.files:
+        for path in folder.iterdir():
+            if (inner := _read_marker(path)) is not None and inner.kind.endswith(_ONE):
+                found |= {path, *_folders(path, inner)}
+    return found - {folder}
+
+
+def _remove(paths: list[Path], within: Path, folders: set[Path]) -> None:
+    """Remove our own files, and of these folders and theirs those that then hold nothing, or nothing but a marker."""
     for path in paths:
         path.unlink()
-    emptied = {
+    emptied = folders | {
         parent for path in paths for parent in path.parents if parent.is_relative_to(within) and parent != within
     }
     for parent in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
