@@ -18,6 +18,9 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+pytestmark = pytest.mark.usefixtures("few_denoising_steps")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Two small objects."""
@@ -44,11 +47,11 @@ def picture(colour):
 
 
 @pytest.fixture
-def words_of(model_folder, data, tokens, tmp_path):
+def words_of(model_folder, data, tokens, tmp_path, few_planted):
     """A command's words, that write into ``out``."""
     trimesh.creation.box((1, 0.5, 0.7)).export(tmp_path / "box.glb")
     picture((30, 100, 100)).save(tmp_path / "0.png")
-    small = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1]
+    small = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1, "--noises", 1, "--config", few_planted]
     few = ["--steps", 1, "--batch", 1, "--tokens", 2, "--sample-every", 0, "--cpu"]
 
     def words(name, out):
@@ -56,7 +59,7 @@ def words_of(model_folder, data, tokens, tmp_path):
             "discover": ["discover", data, "--model", model_folder, "--out", out, *small],
             "train": ["train", data, "--model", model_folder, "--out", out, *few],
             "full": ["train", data, "--model", model_folder, "--out", out, *few, "--train", "full"],
-            "detect": ["detect", tokens, data / "chair_1_00000", "--out", out, "--format", "json"],
+            "detect": ["detect", tokens, data / "chair_1_00000", "--out", out, "--format", "json", "--noises", 1],
             "generate": ["generate", tmp_path / "0.png", "--model", model_folder, "--out", out.parent, "--steps", 1],
             "cache": ["cache", data, "--model", model_folder, "--out", out, "--noises", 1],
             "render": ["dataset", "render", tmp_path / "box.glb", "--out", out, "--size", 16],
