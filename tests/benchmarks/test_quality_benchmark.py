@@ -2,7 +2,6 @@
 
 import json
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 
 import keyorbit as ko
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_sample
 
@@ -26,14 +26,14 @@ def mugs(quality):
 
 def few(**settings):
     """Settings of a run that plants little."""
-    return ko.DiscoverConfig(**{"planting": 2, "exemplars": 1} | settings)
+    return DiscoverConfig(**{"planting": 2, "exemplars": 1} | settings)
 
 
 def call(quality, monkeypatch, model_folder, *words):
     base = f"--model {model_folder} --categories mug --seeds 0 --train 3 --test 2 --steps 2 --fit 3 --workers 1"
     monkeypatch.setattr(quality, "blank_backend", lambda seed: ko.load_backend(model_folder))
     monkeypatch.setattr(sys, "argv", ["quality.py", *base.split(), *map(str, words)])
-    monkeypatch.setattr(quality, "ko", SimpleNamespace(**vars(ko) | {"DiscoverConfig": few}))
+    monkeypatch.setattr(quality.ko, "DiscoverConfig", few)
     quality.main()
 
 

@@ -192,12 +192,13 @@ def test_pictures_of_almost_the_same_name_have_results_of_their_own(data, tokens
 @pytest.mark.parametrize("name", ["page", "scores", "inspect", "markdown"])
 def test_a_file_of_another_kind_is_not_overwritten(name, words_of, data, model_folder, tmp_path, command, capsys):
     mine, run = tmp_path / "mine", tmp_path / "run"
-    assert command(*words_of("discover", run)) == 0
+    if name in ("page", "scores"):
+        assert command(*words_of("discover", run)) == 0
     words = {
         "page": ["report", run, "--objects", 0, "--out", mine],
         "scores": ["evaluate", run, data, "--no-baseline", "--json", mine],
-        "inspect": ["inspect", "--json", mine],
-        "markdown": ["inspect", "--markdown", mine],
+        "inspect": ["inspect", "--model", model_folder, "--json", mine],
+        "markdown": ["inspect", "--model", model_folder, "--markdown", mine],
     }[name]
     mine.write_text('{"this": "is mine"}')
     assert command(*words) == 2
