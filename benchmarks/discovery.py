@@ -60,9 +60,10 @@ class Sizes:
     train: int = 24
     test: int = 24
     steps: int = 100
+    planting: int = ko.DiscoverConfig().planting
 
 
-QUICK = Sizes(True, 4, 1, (2, 96, 7), 2, 2, 1)
+QUICK = Sizes(True, 4, 1, (2, 96, 7), 2, 2, 1, 1)
 
 
 def timed(work: Callable[[], Any], repeats: int = 1) -> float:
@@ -290,7 +291,8 @@ def compare_quality(backend: Backend, sizes: Sizes) -> Rows:
     rows: Rows = []
     for mode in ("isolated", "joint"):
         once = PrepareConfig(warps=0, noises=1)
-        config = ko.DiscoverConfig(8, 12, mode=mode, steps=sizes.steps, batch=GRIDS, prepare=once)
+        steps, planting = sizes.steps, sizes.planting
+        config = ko.DiscoverConfig(8, 12, mode=mode, steps=steps, batch=GRIDS, planting=planting, prepare=once)
         seconds, found = [0.0], []
         seconds[0] = timed(lambda config=config, found=found: found.append(ko.discover(backend, train, config)))
         detector = ko.KeypointDetector(backend, found[0])

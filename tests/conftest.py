@@ -177,6 +177,27 @@ def benchmark_script():
 
 
 @pytest.fixture
+def few_denoising_steps(monkeypatch):
+    """Views are generated in two steps where nobody says how many: what runs at each is the same."""
+    from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+
+    generate = Zero123PlusBackend.generate
+
+    def briefly(self, images, generator, steps=2, *more, **options):
+        return generate(self, images, generator, steps, *more, **options)
+
+    monkeypatch.setattr(Zero123PlusBackend, "generate", briefly)
+
+
+@pytest.fixture(scope="session")
+def few_planted(tmp_path_factory):
+    """Settings for `discover --config`: planting is most of a short run, and no longer one plants otherwise."""
+    path = tmp_path_factory.mktemp("settings") / "few.toml"
+    path.write_text("planting = 2\nexemplars = 1")
+    return path
+
+
+@pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
 

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ from keyorbit.objects.dataset import ObjectViews
 
 
 @pytest.fixture
-def studio(backend, tmp_path):
+def studio(backend, tmp_path, monkeypatch, few_denoising_steps):
+    """Its discoveries plant for less time than users' do."""
+    monkeypatch.setattr("keyorbit.app.studio.DiscoverConfig", partial(DiscoverConfig, planting=10, exemplars=2))
     return Studio(backend, untrained(backend, DiscoverConfig(num_tokens=3, num_candidates=3)), tmp_path)
 
 

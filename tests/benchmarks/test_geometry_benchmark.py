@@ -18,7 +18,8 @@ def test_every_row_has_its_figures_and_objects_are_recorded_once(geometry, backe
     real = sources.record_together
     monkeypatch.setattr(sources, "record_together", lambda *a, **k: built.append(1) or real(*a, **k))
     things = [as_object(make_sample(SampleSpec("mug", seed, 16))) for seed in range(4)]
-    config = DiscoverConfig(num_tokens=3, num_candidates=4, steps=1, batch=2, prepare=PrepareConfig(warps=1))
+    few = PrepareConfig(warps=1)
+    config = DiscoverConfig(num_tokens=3, num_candidates=4, steps=1, batch=2, planting=2, exemplars=1, prepare=few)
     table = dict(geometry.rows(backend, things[:2], things[2:], config, 2))
     assert len(table) == len(geometry.WEIGHTS) * 2 + 3  # the constellation has three readings
     for figures in table.values():

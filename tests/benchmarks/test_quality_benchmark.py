@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import keyorbit as ko
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_sample
 
@@ -23,10 +24,16 @@ def mugs(quality):
     return quality.split("mug", "train", 3, 16, 1)
 
 
+def few(**settings):
+    """Settings of a run that plants little."""
+    return DiscoverConfig(**{"planting": 2, "exemplars": 1} | settings)
+
+
 def call(quality, monkeypatch, model_folder, *words):
     base = f"--model {model_folder} --categories mug --seeds 0 --train 3 --test 2 --steps 2 --fit 3 --workers 1"
     monkeypatch.setattr(quality, "blank_backend", lambda seed: ko.load_backend(model_folder))
     monkeypatch.setattr(sys, "argv", ["quality.py", *base.split(), *map(str, words)])
+    monkeypatch.setattr(quality.ko, "DiscoverConfig", few)
     quality.main()
 
 
@@ -63,7 +70,7 @@ def test_an_ablation_changes_one_thing(quality, model_folder, tmp_path, monkeypa
 
 
 def test_shared_work_gives_what_unshared_work_gives(quality, mugs, backend):
-    config = ko.DiscoverConfig(num_tokens=3, num_candidates=4, steps=2, batch=2, layers="up_blocks.*", maps="attention")
+    config = few(num_tokens=3, num_candidates=4, steps=2, batch=2, layers="up_blocks.*", maps="attention")
     alone = ko.discover(backend, mugs, config)
     found = ko.KeypointDetector(backend, alone).detect(mugs[0])
     work = quality.SharedWork()

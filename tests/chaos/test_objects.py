@@ -359,16 +359,19 @@ def test_names_stay_in_their_place(run, model_folder, thing, tmp_path, chaos, ta
     tally["objects", "names of objects and landmarks, by command", "accepted"] += 4 * len(found)
 
 
-def test_wrong_objects_and_cameras_by_command(run, model_folder, thing, photographs, tmp_path, chaos, tally):
+def test_wrong_objects_and_cameras_by_command(
+    run, model_folder, thing, photographs, few_planted, few_denoising_steps, tmp_path, chaos, tally
+):
     with_model, data = ("--model", model_folder, "--device", "cpu"), tmp_path / "data"
     shutil.copytree(thing, data / "thing")
+    briefly = ("--config", few_planted)
     tried = few(product(places(META), (*WRONG, REMOVED)), False, 40 if chaos else 4)
     for i, (at, new) in enumerate(tried):
         (data / "thing" / "meta.json").write_text(json.dumps(changed(META, at, new) if at else new))
         for words in (
             ("detect", run, data, "--out", tmp_path / "out", *with_model),
             ("evaluate", run, data, "--json", tmp_path / "out", *with_model),
-            ("discover", data, "--out", tmp_path / "out", "--steps", 1, "--tokens", 3, *with_model),
+            ("discover", data, "--out", tmp_path / "out", "--steps", 1, "--tokens", 3, *with_model, *briefly),
         )[i % 3 :][: 3 if chaos else 1]:
             said = answer(*words)
             assert said.status == 0 or said.sentence, said.escaped or said.said

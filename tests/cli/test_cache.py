@@ -8,7 +8,10 @@ import pytest
 from helpers.command_line import call
 from keyorbit.diffusion.tokens import Tokens
 
-SAME = ["--tokens", 3, "--candidates", 5, "--steps", 3, "--batch", 2]
+
+@pytest.fixture
+def same(few_planted):
+    return ["--tokens", 3, "--candidates", 5, "--steps", 3, "--batch", 2, "--config", few_planted]
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +25,10 @@ def world(tmp_path_factory, model_folder):
     return root
 
 
-def test_a_run_from_a_cache_is_the_run_from_the_data(world, tmp_path, monkeypatch, model_folder):
-    words = ["discover", world / "data", "--model", model_folder, "--warps", 1, "--out", tmp_path / "memory", *SAME]
+def test_a_run_from_a_cache_is_the_run_from_the_data(world, same, tmp_path, monkeypatch, model_folder):
+    words = ["discover", world / "data", "--model", model_folder, "--warps", 1, "--out", tmp_path / "memory", *same]
     assert call(monkeypatch, *words) == 0
-    assert call(monkeypatch, "discover", "--cache", world / "cache", "--out", tmp_path / "disk", *SAME) == 0
+    assert call(monkeypatch, "discover", "--cache", world / "cache", "--out", tmp_path / "disk", *same) == 0
     memory, disk = ((tmp_path / name / "tokens.safetensors").read_bytes() for name in ("memory", "disk"))
     assert memory == disk
     about = json.loads((tmp_path / "disk" / "run.json").read_text())
@@ -43,9 +46,9 @@ def test_the_size_is_said_before_and_a_second_call_has_nothing_to_do(world, monk
     assert {path: path.stat().st_mtime_ns for path in (world / "cache").glob("shard*")} == before
 
 
-def test_several_timesteps_go_into_the_tokens(world, tmp_path, monkeypatch, model_folder):
+def test_several_timesteps_go_into_the_tokens(world, same, tmp_path, monkeypatch, model_folder):
     words = ["discover", world / "data", "--model", model_folder, "--timestep", "100,300", "--noises", 2, "--warps", 0]
-    assert call(monkeypatch, *words, "--out", tmp_path / "run", *SAME) == 0
+    assert call(monkeypatch, *words, "--out", tmp_path / "run", *same) == 0
     assert Tokens.load(tmp_path / "run" / "tokens.safetensors").info.timestep == (100, 300)
     thing = sorted((world / "data").iterdir())[0]
     words = ["detect", tmp_path / "run", thing, "--out", tmp_path / "found", "--warps", 2, "--peak", "argmax"]

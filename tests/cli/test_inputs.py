@@ -78,12 +78,12 @@ def test_what_ships_is_told_without_where_it_is_installed():
     assert as_told(Path("run/tokens.safetensors")) == "run/tokens.safetensors"
 
 
-def test_objects_are_discovered_on_from_several_places(chairs, model_folder, command, tmp_path, monkeypatch):
+def test_objects_are_discovered_on_from_several_places(chairs, model_folder, few_planted, command, monkeypatch):
     """A folder of one object, and a list on stdin; the report finds them again."""
     first, second, _ = sorted(chairs.iterdir())
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{second}\n"))
-    few = ["--tokens", 2, "--candidates", 2, "--steps", 2, "--noises", 1, "--model", model_folder]
-    assert command("discover", first, "-", "--out", "new", *few) == 0
+    few = ["--tokens", 2, "--candidates", 2, "--steps", 2, "--noises", 1, "--config", few_planted]
+    assert command("discover", first, "-", "--out", "new", "--model", model_folder, *few) == 0
     assert json.loads(Path("new/run.json").read_text())["data"] == [str(first), str(second)]
     assert command("report", "new", "--objects", 2) == 0
     page = Path("new/report.html").read_text()

@@ -20,14 +20,16 @@ from keyorbit.output.loss_log import read_losses
 from keyorbit.storage.checkpoint import load_checkpoint
 from keyorbit.storage.outputs import MARKER
 
+pytestmark = pytest.mark.usefixtures("few_denoising_steps")
+
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, model_folder):
+def world(tmp_path_factory, model_folder, few_planted):
     """A small dataset and a finished run on it."""
     root = tmp_path_factory.mktemp("cli")
     with pytest.MonkeyPatch.context() as patch:
         assert call(patch, "dataset", "make", root / "data", "--objects", 3, "--size", 16) == 0
-        options = ["--tokens", 4, "--candidates", 6, "--steps", 3, "--batch", 2, "--warps", 1]
+        options = ["--tokens", 4, "--candidates", 6, "--steps", 3, "--batch", 2, "--warps", 1, "--config", few_planted]
         assert call(patch, "discover", root / "data", "--model", model_folder, "--out", root / "run", *options) == 0
     return root
 
@@ -113,10 +115,10 @@ def test_a_picture_of_noise_is_never_known(world, tmp_path, command, capsys):
 
 
 def test_several_objects_get_a_folder_each(world, tmp_path, monkeypatch):
-    places = []
+    places, few = [], ["--noises", 2, "--format", "json"]
     for batch in (1, 2):
         out = tmp_path / str(batch)
-        assert call(monkeypatch, "detect", world / "run", world / "data", "--out", out, "--batch", batch) == 0
+        assert call(monkeypatch, "detect", world / "run", world / "data", "--out", out, *few, "--batch", batch) == 0
         found = [json.loads(path.read_text())["keypoints"] for path in sorted(out.glob("*/keypoints.json"))]
         assert len(found) == 3
         places.append(torch.tensor([[point["xyz"] for point in points] for points in found]))
@@ -323,7 +325,7 @@ def test_version(monkeypatch, capsys):
     assert capsys.readouterr().out.strip()[0].isdigit()
 
 
-def test_verbose_tells_with_what_where_to_and_how_long(world, model_folder, tmp_path, monkeypatch, capsys):
+def test_verbose_tells_with_what_where_to_and_how_long(world, model_folder, few_planted, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own: with them main() adds none
     detect = ["detect", world / "run", sorted((world / "data").iterdir())[0], "--out", tmp_path / "found"]
     assert call(monkeypatch, *detect) == 0
@@ -340,7 +342,8 @@ def test_verbose_tells_with_what_where_to_and_how_long(world, model_folder, tmp_
     ):
         assert words in told
     discover = ["discover", world / "data", "--model", model_folder, "--out", tmp_path / "run"]
-    assert call(monkeypatch, "-v", *discover, "--tokens", 4, "--candidates", 6, "--steps", 2, "--warps", 1) == 0
+    few = ["--tokens", 4, "--candidates", 6, "--steps", 2, "--warps", 1, "--config", few_planted]
+    assert call(monkeypatch, "-v", *discover, *few) == 0
     told = capsys.readouterr().err
     for words in ("objects in", "queries, ", "3 objects in 2 versions", "layers: ", "steps 1 to 2", "kept tokens"):
         assert words in told

@@ -18,6 +18,9 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+pytestmark = pytest.mark.usefixtures("few_denoising_steps")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Two small objects."""
@@ -44,11 +47,11 @@ def picture(colour):
 
 
 @pytest.fixture
-def words_of(model_folder, data, tokens, tmp_path):
+def words_of(model_folder, data, tokens, tmp_path, few_planted):
     """A command's words, that write into ``out``."""
     trimesh.creation.box((1, 0.5, 0.7)).export(tmp_path / "box.glb")
     picture((30, 100, 100)).save(tmp_path / "0.png")
-    small = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1]
+    small = ["--tokens", 2, "--candidates", 3, "--steps", 2, "--batch", 1, "--noises", 1, "--config", few_planted]
     few = ["--steps", 1, "--batch", 1, "--tokens", 2, "--sample-every", 0, "--cpu"]
 
     def words(name, out):
@@ -56,7 +59,7 @@ def words_of(model_folder, data, tokens, tmp_path):
             "discover": ["discover", data, "--model", model_folder, "--out", out, *small],
             "train": ["train", data, "--model", model_folder, "--out", out, *few],
             "full": ["train", data, "--model", model_folder, "--out", out, *few, "--train", "full"],
-            "detect": ["detect", tokens, data / "chair_1_00000", "--out", out, "--format", "json"],
+            "detect": ["detect", tokens, data / "chair_1_00000", "--out", out, "--format", "json", "--noises", 1],
             "generate": ["generate", tmp_path / "0.png", "--model", model_folder, "--out", out.parent, "--steps", 1],
             "cache": ["cache", data, "--model", model_folder, "--out", out, "--noises", 1],
             "render": ["dataset", "render", tmp_path / "box.glb", "--out", out, "--size", 16],
@@ -189,12 +192,13 @@ def test_pictures_of_almost_the_same_name_have_results_of_their_own(data, tokens
 @pytest.mark.parametrize("name", ["page", "scores", "inspect", "markdown"])
 def test_a_file_of_another_kind_is_not_overwritten(name, words_of, data, model_folder, tmp_path, command, capsys):
     mine, run = tmp_path / "mine", tmp_path / "run"
-    assert command(*words_of("discover", run)) == 0
+    if name in ("page", "scores"):
+        assert command(*words_of("discover", run)) == 0
     words = {
         "page": ["report", run, "--objects", 0, "--out", mine],
         "scores": ["evaluate", run, data, "--no-baseline", "--json", mine],
-        "inspect": ["inspect", "--json", mine],
-        "markdown": ["inspect", "--markdown", mine],
+        "inspect": ["inspect", "--model", model_folder, "--json", mine],
+        "markdown": ["inspect", "--model", model_folder, "--markdown", mine],
     }[name]
     mine.write_text('{"this": "is mine"}')
     assert command(*words) == 2

@@ -179,7 +179,7 @@ def test_a_single_view_has_no_rig(choice, stable_diffusion_folder):
         inspect_model("stable-diffusion-1.5", layout="2x2")
 
 
-def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, capsys):
+def test_every_command_remembers_them(model_folder, chairs, tmp_path, command, capsys, few_denoising_steps):
     run = tmp_path / "run"
     pictures = tmp_path / "pictures"
     pictures.mkdir()

@@ -27,16 +27,3 @@ def tokens(backend, objects):
     from other_device.common import FEW
 
     return discover(backend, objects, FEW)
-
-
-@pytest.fixture
-def few_denoising_steps(monkeypatch):
-    """Views are generated in two steps where nobody says how many: what runs at each is the same."""
-    from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
-
-    generate = Zero123PlusBackend.generate
-
-    def briefly(self, images, generator, steps=2, *more, **options):
-        return generate(self, images, generator, steps, *more, **options)
-
-    monkeypatch.setattr(Zero123PlusBackend, "generate", briefly)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from keyorbit.diffusion.backends.text import encode_phrases
 from keyorbit.diffusion.inspection.cost import Subject, measure
 from keyorbit.diffusion.inspection.drift import measure_drift
 from keyorbit.diffusion.inspection.variants import CAPTURES
+from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation.evaluate import detect_all, evaluate
 from keyorbit.evaluation.landmarks import view_boxes
@@ -193,7 +195,8 @@ def test_files_and_pages(there, objects, tokens, tmp_path):
     assert len(layers) > 3
 
 
-def test_the_studio_of_the_app(there, tokens, objects, tmp_path, few_denoising_steps):
+def test_the_studio_of_the_app(there, tokens, objects, tmp_path, monkeypatch, few_denoising_steps):
+    monkeypatch.setattr("keyorbit.app.studio.DiscoverConfig", partial(DiscoverConfig, planting=2, exemplars=1))
     studio, picture = Studio(there, tokens, tmp_path), objects[0].input_image
     errand = studio.visits.errand("me")
     page, files, found = studio.detect(ObjectViews("picture", picture), tokens, errand, lambda share, words: None)

@@ -3,7 +3,7 @@
 import json
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any
@@ -119,11 +119,16 @@ def _check_plain(values: Any, where: str, kind: str, infinite: bool) -> None:
         if isinstance(value, Mapping | list) and depth == DEEPEST:
             raise InputError(f"{where} cannot be read as {kind}: {short(path)} is nested more than {DEEPEST} deep")
         if isinstance(value, Mapping):
-            left += [(f"{path}.{short(k)[1:-1]}", depth + 1, v) for k, v in value.items() if not _sound(v)]
+            left += [(f"{path}.{short(k)[1:-1]}", depth + 1, v) for k, v in _to_check(value.items())]
         elif isinstance(value, list):
-            left += [(f"{path}[{i}]", depth + 1, item) for i, item in enumerate(value) if not _sound(item)]
+            left += [(f"{path}[{i}]", depth + 1, item) for i, item in _to_check(enumerate(value))]
 
 
-def _sound(value: Any) -> bool:
-    """Whether there is nothing to check: most of what is in large files."""
-    return math.isfinite(value) if type(value) is float else type(value) in (int, str, bool)
+def _to_check(items: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Those in which something may be wrong: few of what is in large files. One call for each container, not value."""
+    plain = (int, str, bool)
+    return [
+        (key, value)
+        for key, value in items
+        if not (math.isfinite(value) if type(value) is float else type(value) in plain)
+    ]
