@@ -263,8 +263,8 @@ def test_the_commands_of_the_first_page_run(small_world, model_folder, monkeypat
     assert [words[0] for words in told] == ["inspect", "discover", "detect", "report", "discover", "detect"]
     # What inspect says is test_shape_report.py's; the second discovery differs by its model alone.
     for words in [*told[1:4], told[5]]:
-        more = ["--candidates", "8", "--batch", "2"] if words[0] == "discover" else []
-        monkeypatch.setattr(sys, "argv", ["keyorbit", "-q", *words, *more])
+        more = {"discover": ["--candidates", "8", "--batch", "2", "--noises", "1"], "detect": ["--noises", "1"]}
+        monkeypatch.setattr(sys, "argv", ["keyorbit", "-q", *words, *more.get(words[0], [])])
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code, words

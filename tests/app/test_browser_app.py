@@ -77,7 +77,7 @@ def test_a_picture_becomes_keypoints_in_every_view_and_in_space(page):
     assert page.execute_script(drawn) > 500
     page.execute_script("document.querySelector('#panel .ko-chip[data-k=\"2\"]').click()")
     assert len(page.find_elements("css selector", "#panel .ko-mark.is-chosen")) == 7
-    for name in ("keypoints", "coco", "points"):
+    for name in ("keypoints", "coco", "points", ".html"):
         assert name in wait(page, "#downloads", name).text
     assert complaints(page) == []
     assert fetched(page) == []

@@ -88,6 +88,26 @@ def test_a_keypoint_is_followed_everywhere(page):
     assert page.execute_script(chosen) == []
 
 
+def test_arrow_keys_go_from_keypoint_to_keypoint_and_points_can_be_hidden(page):
+    chip = page.find_element("css selector", ".ko-legend .ko-chip[data-k='5']")
+    chip.send_keys("\ue014")  # right, round to the first
+    chosen = "return [...document.querySelectorAll('.ko-mark.is-chosen')].map(e => e.dataset.k)"
+    assert page.execute_script(chosen) == ["0"] * 14
+    assert page.execute_script("return document.activeElement.dataset.k") == "0"
+    page.find_element("tag name", "body").send_keys("\ue00c")  # escape
+    shown = "return [...document.querySelectorAll('.ko-picture svg')].filter(e => e.getClientRects().length).length"
+    before = page.execute_script(shown)
+    for left in (before // 2, before):  # of one object's pictures, and back
+        page.execute_script("document.querySelector('[data-ko-marks=points]').click()")
+        assert page.execute_script(shown) == left
+    numbers = "return [...document.querySelectorAll('.ko-label')].filter(e => e.getClientRects().length).length"
+    with_numbers = page.execute_script(numbers)
+    page.execute_script("document.querySelector('[data-ko-marks=numbers]').click()")
+    assert page.execute_script(numbers) <= with_numbers
+    page.execute_script("document.querySelector('[data-ko-marks=numbers]').click()")
+    assert page.execute_script(numbers) == with_numbers
+
+
 def test_a_number_has_one_colour_on_pictures_chips_and_in_the_scene(page):
     colors = page.execute_script("""
         const of = (k) => [

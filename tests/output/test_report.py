@@ -21,7 +21,7 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews, Truth
 from keyorbit.output.page.charts import charts
 from keyorbit.output.page.inputs import RunFacts, read_scores
-from keyorbit.output.page.panels import heat_strip, make_panel, render_panel
+from keyorbit.output.page.panels import heat_strip, make_panel, panel_page, render_panel
 from keyorbit.output.page.report import Figure, read_run, report_html, run_objects
 from keyorbit.output.palette import palette
 
@@ -97,6 +97,16 @@ def test_views_stand_in_rings_beside_the_input_and_numbers_beside_crowded_points
     assert render_panel(make_panel(close)).count('class="ko-lead"') == 18
     # Without cameras, in a plain grid.
     assert make_panel(replace(found, keypoints_2d=replace(flat, cameras=None), keypoints_3d=None)).halves == 0
+
+
+def test_a_panel_is_a_page_of_its_own_that_asks_for_nothing(thing):
+    found, _ = thing
+    page = panel_page(make_panel(found))
+    assert page.lstrip().startswith("<!doctype html>")
+    assert "3 keypoints on a &lt;b&gt;thing&lt;/b&gt;" in page
+    assert render_panel(make_panel(found)).split("<section")[1].split("</section>")[0] in page
+    assert re.findall(r"""(?:src|href)=["'](?!data:)""", page) == []
+    assert "http" not in re.sub(r"http-equiv", "", page.split("<script>")[0])
 
 
 def test_the_scene_has_the_hull_in_the_colours_of_the_views(thing):

@@ -28,10 +28,13 @@ from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.dataset import ObjectViews, load_dataset
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.page.charts import charts
-from keyorbit.output.page.panels import data_url, heat_strip, make_panel, render, render_panel
+from keyorbit.output.page.panels import data_url, heat_strip, make_panel, panel_page, render, render_panel
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
+from keyorbit.storage.files import write_text
 
+# What a visitor may send to somebody: the panel as one file.
+PAGE = "keypoints.html"
 DOWNLOADS = ("keypoints.json", "coco.json", "points.glb", CUT_OUT_FILE)
 _LAYER_SIDE = 32
 _NOTHING = "Stopped before the first step: there is nothing to keep yet."
@@ -99,7 +102,9 @@ class Studio:
         with errand.new_folder() as folder:
             write_detection(folder / "keypoints", found)
             files = [str(folder / "keypoints" / name) for name in DOWNLOADS if (folder / "keypoints" / name).is_file()]
-        return render_panel(make_panel(found)), files, found
+            panel = make_panel(found)
+            write_text(folder / PAGE, panel_page(panel))
+        return render_panel(panel), [*files, str(folder / PAGE)], found
 
     def attention(self, picture: Image.Image, tokens: Tokens, errand: Errand, token: int) -> str:
         """Return one token's attention at every layer, as HTML.

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,12 @@ def page_asset(name: str) -> Markup:
 def render_panel(panel: Panel) -> str:
     """Render one object's panel as HTML, for a page that has ``style.css``, ``viewer.js`` and ``page.js``."""
     return render("one_panel.html", panel=panel)
+
+
+def panel_page(panel: Panel) -> str:
+    """Render one object's panel as a page to be kept or sent: one file that asks the network for nothing."""
+    scripts = {"viewer": page_asset("viewer.js"), "page": page_asset("page.js")}
+    return render("result.html", panel=panel, version=version("keyorbit"), style=page_asset("style.css"), **scripts)
 
 
 def _encode(image: Image.Image, kind: str, **options: Any) -> str:

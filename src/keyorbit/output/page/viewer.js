@@ -1,7 +1,7 @@
 // Keypoints in space on a canvas: the object, points, names, edges, and the views on their frusta. Mouse, touch, keyboard.
 (() => {
   "use strict";
-  const START = { yaw: 0.6, pitch: 0.42, zoom: 1.3 };
+  const START = { yaw: 1.05, pitch: 0.36, zoom: 1.35 };
   const NEARER = 0.55, SMALLER = 0.42;
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
   const sub = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
@@ -366,7 +366,7 @@
     frustum(f) {
       const g = this.g, image = this.panel.querySelector(`img[data-tile="${f.tile}"]`);
       // What hangs between the eye and the object must not hide it.
-      g.globalAlpha = dot(mean(f.rim), this.back) > 0.2 ? 0.22 : 0.95;
+      g.globalAlpha = dot(mean(f.rim), this.back) > 0.2 ? 0.1 : 0.95;
       if (image && image.complete && image.naturalWidth) this.paint(image, f.rim);
       g.globalAlpha = Math.max(g.globalAlpha, 0.5);
       for (let i = 0; i < 4; i++) this.line([f.tip[i], f.rim[i]], this.colors.soft, 1, false);
