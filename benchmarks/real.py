@@ -15,7 +15,8 @@ run with the same settings goes on from them.
 """
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,6 +36,8 @@ from keyorbit.app.calls import EXAMPLES
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import Recording
 from keyorbit.discovery.initial import untrained
+from keyorbit.discovery.placing import place_marks
+from keyorbit.errors import InputError
 from keyorbit.evaluation.landmarks import Judged, fit_weights
 from keyorbit.evaluation.metrics import apply_landmark_weights, dual_alignment_score
 from keyorbit.evaluation.symmetry import order_of, symmetric_turns
@@ -253,6 +256,29 @@ def shipped(world: World, config: ko.DiscoverConfig) -> Found | None:
     return None if path is None else read_tokens(world, ko.Tokens.load(path))
 
 
+def marked(world: World, config: ko.DiscoverConfig) -> Found | None:
+    """Tokens fitted to the landmarks of all of the discovery's objects: what marks alone can teach."""
+    marks = [mark for thing in world.train for mark in marks_of(thing)]
+    if not marks:
+        return None
+    steps = min(100, config.steps)
+    settings = ko.MarkConfig(planting=steps, steps=steps, seed=config.seed)
+    return read_tokens(world, ko.mark(world.backend, world.train, marks, settings).tokens)
+
+
+def marks_of(thing: ko.ObjectViews) -> Iterator[ko.Mark]:
+    """The landmarks of an object; corners of its box that lie beside it are none that anybody would mark."""
+    truth = thing.truth
+    if truth is None or truth.keypoints_3d is None or thing.masks is None:
+        return
+    names = [name for name, known in zip(truth.names, truth.known, strict=True) if known]
+    for name, place in zip(names, truth.keypoints_3d[truth.known].tolist(), strict=True):
+        mark = ko.Mark(name, thing.name, xyz=(place[0], place[1], place[2]))
+        with contextlib.suppress(InputError):
+            place_marks([mark], thing.name, thing.masks, thing.cameras)
+            yield mark
+
+
 def told_by_phrases(world: World, config: ko.DiscoverConfig) -> Found | None:
     """Phrases that the model's training tied to parts, where it has any of the nearest kind."""
     near = NEAREST.get(world.kind, world.kind)
@@ -279,6 +305,7 @@ ROWS = (
     Row("nearest neighbours of features", nearest_neighbours),
     Row("tokens of the nearest procedural kind", shipped, False),
     Row("phrases, no discovery", told_by_phrases, False),
+    Row("landmarks marked on every object", marked),
     Row("mean shape", shape(False), False),
     Row("mean shape, heading known", shape(True), False),
     Row("untrained UNet", partial(discovered, blank=True)),

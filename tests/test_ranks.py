@@ -1,5 +1,6 @@
 """Two processes give the tokens of one, bit for bit; a killed one ends the run, which then goes on where it was."""
 
+import json
 import os
 import socket
 import subprocess
@@ -66,6 +67,15 @@ def test_one_process_writes_the_run(finished):
         "run.json",
         "tokens.safetensors",
     }
+
+
+def test_objects_are_detected_once_each_by_one_of_them(finished):
+    names = [f"chair_1_0000{i}" for i in range(3)]
+    assert [(finished / f"read_{i}").read_text().split() for i in range(2)] == [names[::2], names[1::2]]
+    rows = [json.loads(line) for line in (finished / "found" / "results.jsonl").read_text().splitlines()]
+    assert [(row["number"], row["object"]) for row in rows] == list(enumerate(names))
+    assert all(row["skeleton"] == rows[0]["skeleton"] for row in rows)
+    assert {path.name for path in (finished / "found").iterdir()} == {".keyorbit.json", "results.jsonl", *names}
 
 
 def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(finished):

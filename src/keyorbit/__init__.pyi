@@ -4,6 +4,7 @@ from keyorbit.detection.confidence import Confidence
 from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
+from keyorbit.detection.marking import Marked, mark
 from keyorbit.diffusion.attention import capture_attention
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
@@ -15,6 +16,7 @@ from keyorbit.discovery.cache.disk import open_cache
 from keyorbit.discovery.cache.index import plan_cache
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover, discover_cached
+from keyorbit.discovery.marks_config import MarkConfig
 from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.evaluation import metrics
@@ -25,6 +27,7 @@ from keyorbit.geometry.rigs import Rig, known_rigs, rig, zero123plus_cameras
 from keyorbit.geometry.triangulation import triangulate
 from keyorbit.geometry.views import Layout, merge_views, split_views
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.marks import Mark, read_marks, write_marks
 from keyorbit.synthetic.meshes.views import load_meshes
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.step import training_step
@@ -43,6 +46,9 @@ __all__ = [
     "Keypoints3D",
     "Layout",
     "LossWeights",
+    "Mark",
+    "MarkConfig",
+    "Marked",
     "ObjectViews",
     "PrepareConfig",
     "Rig",
@@ -59,16 +65,19 @@ __all__ = [
     "load_dataset",
     "load_meshes",
     "losses",
+    "mark",
     "merge_views",
     "metrics",
     "open_cache",
     "orbit_cameras",
     "plan_cache",
+    "read_marks",
     "rig",
     "split_views",
     "train",
     "training_step",
     "triangulate",
     "view_maps",
+    "write_marks",
     "zero123plus_cameras",
 ]

@@ -43,3 +43,12 @@ def has_bfloat16(device: "torch.device") -> bool:
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
         except TypeError:  # versions of torch that count no emulation
             return bool(torch.cuda.is_bf16_supported())
+
+
+def known_devices() -> "list[torch.device]":
+    """All devices that torch sees here, those that ``auto`` prefers first."""
+    import torch
+
+    found = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    found += [torch.device("mps")] if torch.backends.mps.is_available() else []
+    return [*found, torch.device("cpu")]

@@ -58,6 +58,8 @@ def place(tmp_path, monkeypatch, chairs):
 
 
 CALLS = {
+    "demo": ["--quick"],
+    "doctor": ["--no-test"],
     "discover": ["data", "--out", "new"],
     "cache": ["data", "--out", "new"],
     "train": ["data", "--out", "old", "--overwrite"],

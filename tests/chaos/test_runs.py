@@ -74,7 +74,7 @@ class World:
             "train lora": ([*train, "--train", "lora"], again),
             "train full": ([*train, "--train", "full"], again),
             "train over another": ([*train, "--train", "lora", "--overwrite"], []),
-            "detect": ([*detect, "--format", "json,coco,glb,ply,colmap,csv"], anew),
+            "detect": ([*detect, "--format", "json,coco,glb,ply,colmap,csv"], []),
             "detect over another": ([*detect, "--format", "json", "--overwrite"], []),
             "dataset make": (make, anew),
             "the tiny model": (None, []),

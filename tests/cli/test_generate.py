@@ -11,9 +11,11 @@ import torch
 from diffusers import ControlNetModel
 from PIL import Image
 
+from helpers.disk import contents
 from helpers.models import save_controlnet
 from keyorbit.diffusion.backends.components import load_controlnet
 from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.control import Control, depth_picture, load_depths
 from keyorbit.diffusion.generation import Sampling, generate_objects
 from keyorbit.diffusion.prepare import object_views
@@ -82,6 +84,33 @@ def test_the_views_are_those_of_backend_generate_and_an_object_of_all_commands(
     assert "a_0 holds a set of views already: replace it (--overwrite)" in capsys.readouterr().err
     assert command(*words, "--out", tmp_path / "out/a_0/grid.png") == 2
     assert "grid.png is a file; give a folder for the set of views" in capsys.readouterr().err
+
+
+def test_the_same_command_makes_what_is_missing(pictures, tmp_path, model_folder, command, capsys, monkeypatch):
+    (pictures / "bad.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    words = ["generate", pictures, "--model", model_folder, "--steps", 1, "--out", out]
+    assert command(*words) == 2
+    said = capsys.readouterr()
+    assert "1 of 3 objects are left out: " in said.err
+    assert "bad.png" in said.err
+    assert [Path(line).name for line in said.out.split()] == ["a", "b"]
+    before = contents(out)
+    shutil.rmtree(out / "b")
+    ran, generate = [], Zero123PlusBackend.generate
+    monkeypatch.setattr(
+        Zero123PlusBackend, "generate", lambda *given, **more: ran.append(1) or generate(*given, **more)
+    )
+    assert command(*words, "--seed", 1) == 2
+    assert "a holds a set of views of another picture, or made with other settings" in capsys.readouterr().err
+    assert command(*words, "--strict") == 2
+    assert ran == [1]
+    assert contents(out) == before
+    (pictures / "bad.png").unlink()
+    shutil.rmtree(out / "b")
+    shutil.copy(pictures / "b.png", pictures / "a.png")
+    assert command(*words) == 2
+    assert "a holds a set of views of another picture" in capsys.readouterr().err
 
 
 def test_detect_sees_the_same_views_with_the_same_seed(pictures, tmp_path, backend):

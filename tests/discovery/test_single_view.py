@@ -61,7 +61,7 @@ def test_detect_writes_two_dimensions_and_says_so(world, tmp_path, monkeypatch, 
     coco = json.loads((tmp_path / "one" / "coco.json").read_text())
     assert [(image["width"], image["height"]) for image in coco["images"]] == [(32, 32)]
     assert call(monkeypatch, "detect", world / "run", world / "data", "--out", tmp_path / "all") == 0
-    assert {path.name for path in (tmp_path / "all").iterdir()} == {"a", "b", "c", "d", MARKER}
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"a", "b", "c", "d", "results.jsonl", MARKER}
 
 
 def test_a_single_view_is_not_triangulated(world, stable_diffusion):

@@ -14,6 +14,7 @@ from helpers import layouts
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers import DATASETS, read_dataset
 from keyorbit.output.formats import coco_dict
+from keyorbit.output.pictured import Pictured
 
 WRITERS = {
     "celeba-aligned": layouts.write_celeba,
@@ -189,7 +190,7 @@ def test_coco_reads_what_detection_writes(tmp_path):
     xy = torch.tensor([[0.25, 0.5], [0.75, 0.25]])
     for name in VIEWS:
         layouts.picture(tmp_path / name, 16, 16)
-    data = coco_dict([(name, 16, 16, xy, torch.tensor(score)) for name, score in VIEWS.items()], 2)
+    data = coco_dict([Pictured.detected(name, 16, 16, xy, torch.tensor(score)) for name, score in VIEWS.items()], 2)
     (tmp_path / "coco.json").write_text(json.dumps(data))
     both, one = read_dataset("coco", tmp_path / "coco.json")
     assert both.truth.known.all()

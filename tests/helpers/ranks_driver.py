@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from keyorbit.cli import main
+from keyorbit.cli import loading, main
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.discovery.cache.build import build_cache
@@ -44,6 +44,12 @@ def work(model, data, folder):
     (folder / f"few_{ranks.index}.toml").write_text("planting = 3")
     sys.argv = ["keyorbit", "discover", "--cache", str(folder / "cache"), "--out", str(folder / "run"), "--steps", "2"]
     main_status(["--tokens", "2", "--candidates", "3", "--config", str(folder / f"few_{ranks.index}.toml")])
+    ranks.wait()
+    read, reading = [], loading.read_source
+    loading.read_source = lambda source, *rest: read.append(source.name) or reading(source, *rest)
+    sys.argv = ["keyorbit", "detect", str(folder / "run"), str(data), "--out", str(folder / "found"), "--noises", "1"]
+    main_status(["--per-object", "json", "--skeleton", "auto"])
+    (folder / f"read_{ranks.index}").write_text(" ".join(read))
     ranks.wait()
 
     def killed(stage, done, total, values):

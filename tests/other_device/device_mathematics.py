@@ -134,6 +134,7 @@ TABLE = {
     "hull.beside_silhouette": lambda f, to: f(to(DISTANCE), to(XY[0])),
     "hull.hull_points": lambda f, to: f(to(DISTANCE), to(RIG), 20, seeded()),
     "hull_depth.hull_depth": lambda f, to: f(to(MASKS), to(RIG), 16),
+    "hull_mesh.hull_mesh": lambda f, to: f(to(MASKS), to(RIG), 12).vertices.flatten().tolist(),
     "hull.search_volume": lambda f, to: f(to(RIG)),
     "hull.search_grid": lambda f, to: f(to(RIG), 5),
     "hull.in_sight": lambda f, to: f(to(POINTS[0]), to(SURFACE[0]), to(RIG), 0.1),

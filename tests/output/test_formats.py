@@ -23,6 +23,7 @@ from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.output.choices import FORMATS, parse_formats, parse_skeleton
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
 from keyorbit.output.palette import palette
+from keyorbit.output.pictured import Pictured
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.write import find_skeleton, write_detection, write_detections
 from keyorbit.storage.files import write_json
@@ -77,7 +78,7 @@ def test_json_refuses_what_is_not_finite_and_keeps_the_old_file(tmp_path):
 
 def test_coco_counts_pixels_from_the_corner():
     xy = torch.tensor([[0.25, 0.5], [0.75, 0.125], [0.9, 0.9]])
-    coco = coco_dict([("a.png", 80, 40, xy, torch.tensor([1.0, 0.5, 0.0]))], 3)
+    coco = coco_dict([Pictured.detected("a.png", 80, 40, xy, torch.tensor([1.0, 0.5, 0.0]))], 3)
     (annotation,) = coco["annotations"]
     assert annotation["keypoints"] == [20.0, 20.0, 2, 60.0, 5.0, 2, 0, 0, 0]
     assert annotation["num_keypoints"] == 2
@@ -98,8 +99,8 @@ def test_coco_counts_pixels_from_the_corner():
     ],
 )
 def test_coco_has_no_empty_box(xy, box):
-    silent = ("b.png", 80, 40, torch.tensor(xy), torch.zeros(len(xy)))
-    coco = coco_dict([silent, ("a.png", 80, 40, torch.tensor(xy), torch.ones(len(xy)))], len(xy))
+    silent = Pictured.detected("b.png", 80, 40, torch.tensor(xy), torch.zeros(len(xy)))
+    coco = coco_dict([silent, replace(silent, file="a.png", score=silent.score + 1, found=~silent.found)], len(xy))
     (annotation,) = coco["annotations"]
     assert [image["file_name"] for image in coco["images"]] == ["b.png", "a.png"]
     assert (annotation["id"], annotation["image_id"], annotation["segmentation"]) == (2, 2, [])
@@ -108,7 +109,7 @@ def test_coco_has_no_empty_box(xy, box):
 
 def test_coco_has_every_part_of_a_keypoint_file():
     """What pycocotools and COCO's data format page ask of a file with keypoints."""
-    items = [(f"{i}.png", 64, 48, torch.rand(5, 2), torch.rand(5)) for i in range(3)]
+    items = [Pictured.detected(f"{i}.png", 64, 48, torch.rand(5, 2), torch.rand(5)) for i in range(3)]
     coco = json.loads(json.dumps(coco_dict(items, 5, skeleton=[(0, 4), (2, 3)])))
     assert set(coco) == {"info", "licenses", "images", "annotations", "categories"}
     (category,) = coco["categories"]

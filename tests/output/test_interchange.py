@@ -37,7 +37,7 @@ def test_pycocotools_reads_and_scores_coco(found, tmp_path):
     coco_module = pytest.importorskip("pycocotools.coco", reason="pycocotools comes with [dev]")
     from pycocotools.cocoeval import COCOeval
 
-    items = [(f"view_{i}.png", 64, 64, found.xy[i], found.score[i]) for i in range(6)]
+    items = [Pictured.detected(f"view_{i}.png", 64, 64, found.xy[i], found.score[i]) for i in range(6)]
     write_json(tmp_path / "coco.json", coco_dict(items, 5, skeleton=[(0, 2), (2, 4)]))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco_module.COCO(tmp_path / "coco.json")

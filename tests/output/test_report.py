@@ -15,6 +15,7 @@ from keyorbit.detection.confidence import Confidence
 from keyorbit.detection.found import Detection
 from keyorbit.diffusion.tokens import Tokens, TokensInfo
 from keyorbit.errors import InputError
+from keyorbit.geometry.hull_mesh import hull_mesh
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews, Truth
@@ -25,6 +26,7 @@ from keyorbit.output.page.report import Figure, read_run, report_html, run_objec
 from keyorbit.output.palette import palette
 
 HISTORY = [{"step": float(i), "total": 1 / i, "geometric": 0.5 / i, "seconds": 0.1 * i} for i in range(1, 41)]
+NAMES = {"lost": 0.1, "sure": 0.9, "middle": 0.6}
 FIGURES = [Figure("reprojection error, %", "2.8", "40.9", True), Figure("landmark error, %", "14.4", "52.7", True)]
 
 
@@ -74,6 +76,53 @@ def test_a_panel_has_every_keypoint_on_every_picture_where_it_was_found(thing):
     assert [name for tile in panel.tiles for name, _, _ in tile.landmarks] == ["top & tip"] * 7
     # The landmark lies 0.03 from keypoint 0: 3 % of the object's size.
     assert dict(panel.facts)["landmark to nearest keypoint, mean"].startswith("3.0 %")
+
+
+def test_views_stand_in_rings_beside_the_input_and_numbers_beside_crowded_points(thing):
+    found, _ = thing
+    panel = make_panel(found)
+    assert [tile.place and (tile.place.row, tile.place.half) for tile in panel.tiles[:3]] == [None, (0, 0), (1, 1)]
+    assert (panel.first, panel.halves) == (2, 9)
+    page = render_panel(panel)
+    assert [re.search(r'class="ko-tile( ko-given)?"( style="--row:1;--half:3")?', page).group(1)] == [" ko-given"]
+    assert page.count('class="ko-tile"') == page.count('class="ko-where"') == 6
+    assert 'class="ko-tile" style="--row:2;--half:8"' in page
+    # One of the input's keypoints is faint: its number is shown when it is chosen. All on one place: they stand apart.
+    assert [mark.label is None for mark in panel.tiles[0].marks] == [False, True, False]
+    assert page.count(" ko-quiet") == 1
+    flat = found.keypoints_2d
+    close = replace(found, keypoints_2d=replace(flat, xy=torch.full_like(flat.xy, 0.5)))
+    marks = make_panel(close).tiles[1].marks
+    assert len({mark.label for mark in marks}) == 3
+    assert render_panel(make_panel(close)).count('class="ko-lead"') == 18
+    # Without cameras, in a plain grid.
+    assert make_panel(replace(found, keypoints_2d=replace(flat, cameras=None), keypoints_3d=None)).halves == 0
+
+
+def test_the_scene_has_the_hull_in_the_colours_of_the_views(thing):
+    found, _ = thing
+    assert json.loads(make_panel(found).scene)["solid"] is None  # outlines of everything
+    masks, views = torch.zeros(6, 48, 48, dtype=torch.bool), torch.full((6, 3, 48, 48), 0.5)
+    masks[:, 14:34, 14:34] = True
+    red = torch.tensor([0.9, 0.1, 0.2])
+    seen = replace(found, masks=masks, views=torch.where(masks[:, None], red[None, :, None, None], views))
+    solid = json.loads(make_panel(seen).scene)["solid"]
+    raw = {name: base64.b64decode(solid[name]) for name in ("places", "quads", "colors")}
+    places = np.frombuffer(raw["places"], "<u2").reshape(-1, 3) / 65535 * solid["size"] + solid["low"]
+    quads, colors = np.frombuffer(raw["quads"], "<u2").reshape(-1, 4), np.frombuffer(raw["colors"], np.uint8)
+    np.testing.assert_allclose(places, hull_mesh(masks, found.keypoints_2d.cameras, 40).vertices, atol=1e-4)
+    assert quads.max() == len(places) - 1
+    # The ground beside the object does not mix in.
+    assert np.abs(colors.reshape(-1, 3) - 255 * red.numpy()).max() < 1
+
+
+def test_how_likely_a_keypoint_is_at_its_part_is_said_in_words(thing):
+    found, _ = thing
+    told = make_panel(replace(found, confidence=Confidence(0.9, torch.tensor([0.95, 0.5, 0.1]))))
+    assert [row.trust for row in told.rows] == ["very likely (95%)", "perhaps (50%)", "unlikely (10%)"]
+    assert "<td>very likely (95%)</td>" in render_panel(told)
+    assert {row.trust for row in make_panel(found).rows} == {""}
+    assert "at its part" not in render_panel(make_panel(found))
 
 
 def test_keypoints_of_an_object_that_the_tokens_do_not_know_are_empty_rings_under_a_sentence(thing):
@@ -160,6 +209,20 @@ def test_the_runs_own_pictures_are_shown_as_they_were_cut_out_for_it(run, tmp_pa
     # A cache has no pictures.
     (pictures / "index.json").write_text("{}")
     assert run_objects(of_pictures, None, 4) == []
+
+
+def test_the_objects_that_the_tokens_know_best_come_first(run, thing):
+    found, _ = thing
+    chance = torch.full((3,), 0.5)
+    many = [replace(found, name=name, confidence=Confidence(known, chance)) for name, known in NAMES.items()]
+    things = [ObjectViews(name, found.input_image) for name in NAMES]
+    page = report_html(run, many, things)
+    order = re.findall(r'<section class="ko-panel"[^>]*aria-label="(\w+)"', page)
+    assert order == ["sure", "middle", "lost"]
+    assert "know best come first" in page
+    # Where that is not known, they stay as they are.
+    page = report_html(run, [replace(one, confidence=None) for one in many], things)
+    assert re.findall(r'<section class="ko-panel"[^>]*aria-label="(\w+)"', page) == list(NAMES)
 
 
 def test_charts_start_and_end_where_the_losses_do():

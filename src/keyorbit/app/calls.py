@@ -9,12 +9,13 @@ from msgspec import Meta
 
 from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
-from keyorbit.values import Amount
+from keyorbit.values import Amount, Share
 
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 CHAIRS, FOLDER = "The eight chairs that come with keyorbit", "A folder of my own pictures"
 # Of these the tiny model makes something else from their one picture, see docs/tiny-model.md; their true views serve.
 _NOT_TO_TRY = ("chair_2_00000", "chair_2_00004")
+_FIRST = "chair_2_00003"
 # Of one discovery: smallest and largest.
 KEYPOINTS, STEPS = (4, 32), (10, 1000)
 _FILES = 1000
@@ -24,8 +25,9 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 
 @cache
 def example_pictures() -> tuple[Path, ...]:
-    """Return the pictures that visitors may try."""
+    """Return the pictures that visitors may try, that of the README's first lines before the others."""
     folders = sorted(folder for folder in EXAMPLES.iterdir() if folder.is_dir() and folder.name not in _NOT_TO_TRY)
+    folders.sort(key=lambda folder: folder.name != _FIRST)
     return tuple(folder / "cond.png" for folder in folders)
 
 
@@ -113,7 +115,35 @@ class Stop:
     """The end of the visitor's own discovery; the session says which."""
 
 
-# By the names of the endpoints; `interface.py` registers them.
+@dataclass(frozen=True)
+class Step:
+    """A step of an annotator.
+
+    Attributes:
+        kind: what is done.
+        revision: number of the state that the page shows.
+        point: number of the point; for ``place``, ``drop`` and ``absent``.
+        view: number of the view; None for the input picture.
+        x: of a place in the view's unit square; for ``place``.
+        y: of that place.
+        name: of a new point or of an object; for ``add`` and ``show``.
+    """
+
+    kind: Literal["place", "drop", "absent", "add", "accept", "skip", "undo", "show"]
+    revision: Amount
+    point: Amount | None = None
+    view: Amount | None = None
+    x: Share | None = None
+    y: Share | None = None
+    name: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How far the model's work in the background is, or the annotations as files."""
+
+
+# By the names of the endpoints; `interface.py` and `annotate_page.py` register them.
 INPUTS: dict[str, type] = {
     "find": Find,
     "dropped": Find,
@@ -124,6 +154,10 @@ INPUTS: dict[str, type] = {
     "stop": Stop,
     "attention": Attention,
     "attention_example": Example,
+    "step": Step,
+    "watch": Watch,
+    "export": Watch,
+    "board": Watch,
 }
 
 

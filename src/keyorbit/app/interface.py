@@ -62,7 +62,9 @@ def build(studio: Studio) -> Any:
 
 
 @contextmanager
-def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
+def launch(
+    studio: Studio, host: str = "127.0.0.1", port: int | None = None, page: Callable[[], Any] | None = None
+) -> Iterator[str]:
     """Serve the app within the ``with`` block, which is given its address; at the end, the studio is closed.
 
     No file of the server can be read through it: only files that the app itself made for a visitor are served. Gradio's
@@ -72,18 +74,19 @@ def launch(studio: Studio, host: str = "127.0.0.1", port: int | None = None) -> 
         studio: the model and the visitors.
         host: the address to which the server binds.
         port: default None: the first free one from 7860.
+        page: makes what is served. Default None: :func:`build` of the studio.
 
     Raises:
         InputError: Gradio is missing, or the port is in use.
     """
     gr, limits, visits = gradio(), studio.limits, studio.visits
-    app = build(studio)
+    app = build(studio) if page is None else page()
     visits.keep()
     door = import_module("starlette.middleware").Middleware(
         Door, known=endpoints(app.get_config_file()), visits=visits, limits=limits
     )
-    style = "".join(page_asset(name) for name in ("style.css", "app.css"))
-    script = "".join(page_asset(name) for name in ("page.js", "viewer.js", "app.js"))
+    style = "".join(page_asset(name) for name in ("style.css", "app.css", "annotate.css"))
+    script = "".join(page_asset(name) for name in ("page.js", "viewer.js", "app.js", "annotate.js"))
     head = f"<style>{style}</style><script>{script}</script>"
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     app.queue(default_concurrency_limit=_AT_ONCE, max_size=limits.waiting, api_open=False)
@@ -133,8 +136,11 @@ async def _tidied(visits: Visits) -> AsyncIterator[None]:
         task.cancel()
 
 
-def _told_who(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Gradio gives the request to what is annotated so; the type is known only once Gradio is imported."""
+def told_who(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which is told who asks: Gradio gives the request to what is annotated so.
+
+    The type is known only once Gradio is imported.
+    """
     function.__annotations__["request"] = gr.Request
     return function
 
@@ -236,13 +242,13 @@ def _keypoints_tab(gr: Any, studio: Studio, tokens: Any) -> None:
 
     inputs, outputs = [picture, background, mask, tokens], [panel, files, cut]
     options = {"concurrency_id": "model", "concurrency_limit": _AT_ONCE, "show_progress_on": panel}
-    start.click(_told_who(gr, find), inputs, outputs, api_name="find", **options)
+    start.click(told_who(gr, find), inputs, outputs, api_name="find", **options)
     # An example or a dropped picture needs no second step.
-    listener = _told_who(gr, dropped)
+    listener = told_who(gr, dropped)
     picture.change(listener, inputs, [*outputs, mask], api_name="dropped", api_visibility="private", **options)
     # Not on their changes, which come with another picture, too.
     again = [background.input, mask.upload, mask.clear]
-    listener = _told_who(gr, corrected)
+    listener = told_who(gr, corrected)
     gr.on(again, listener, inputs, outputs, api_name="corrected", api_visibility="private", **options)
 
 
@@ -306,7 +312,7 @@ def _discover_tab(gr: Any, studio: Studio, tokens: Any) -> None:
 
     outputs = [job, stop, start, state, curves, panel, saved, tokens]
     options = {"concurrency_limit": _AT_ONCE, "api_name": "discover"}
-    start.click(_told_who(gr, run), [source, folder, count, steps], outputs, **options)
+    start.click(told_who(gr, run), [source, folder, count, steps], outputs, **options)
     stop.click(_stop, job, None, queue=False, api_name="stop", api_visibility="private")
 
 
@@ -357,4 +363,4 @@ def _attention_tab(gr: Any, studio: Studio, tokens: Any) -> None:
         return await _at_work(gr, errand, work)
 
     options = {"concurrency_id": "model", "concurrency_limit": _AT_ONCE, "api_name": "attention"}
-    start.click(_told_who(gr, show), [picture, token, tokens], panel, **options)
+    start.click(told_who(gr, show), [picture, token, tokens], panel, **options)

@@ -54,21 +54,36 @@ def app_command(
     from keyorbit.app.studio import open_studio
     from keyorbit.cli.loading import quiet_libraries, show_model
 
+    with serving() as scratch:
+        gradio()
+        quiet_libraries()
+        studio = open_studio(run, model, device, dtype, unet, scratch, view_choice, force)
+        show_model(studio.backend)
+        with launch(studio, host, port) as address:
+            wait_for_the_end(address)
+
+
+@contextmanager
+def serving() -> Iterator[Path]:
+    """Yield the folder of the app's own files; a signal ends the block, and the folder is removed.
+
+    Gradio is imported within the block.
+    """
     with _ended_by_signals(), TemporaryDirectory(prefix="keyorbit_", ignore_cleanup_errors=True) as scratch:
         try:
             # All that Gradio writes goes to the same folder, which it looks up once.
             os.environ["GRADIO_TEMP_DIR"] = scratch
-            gradio()
-            quiet_libraries()
-            studio = open_studio(run, model, device, dtype, unet, Path(scratch), view_choice, force)
-            show_model(studio.backend)
-            with launch(studio, host, port) as address:
-                console.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
-                while True:
-                    time.sleep(3600)
+            yield Path(scratch)
         finally:
             for number in _ENDS:  # a second one would leave files behind
                 signal.signal(number, signal.SIG_IGN)
+
+
+def wait_for_the_end(address: str) -> None:
+    """Tell where the app is, and wait for the signal that ends it."""
+    console.print(f"{address} (Ctrl-C ends it)", markup=False, highlight=False, soft_wrap=True)
+    while True:
+        time.sleep(3600)
 
 
 @contextmanager

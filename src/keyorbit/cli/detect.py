@@ -20,29 +20,32 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RecentreOption,
     RigOption,
+    StrictOption,
     UnetOption,
     UpOption,
     check_model_options,
-    checked_masks,
     given_meshes,
 )
-from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
-from keyorbit.objects.background import CUT_OUT_FILE, Background
+from keyorbit.objects.background import Background
 from keyorbit.objects.camera_files import check_camera_files
-from keyorbit.objects.paths import photographs
+from keyorbit.objects.paths import check_removal, mask_files, photographs
+from keyorbit.objects.sources import mesh_sources, object_sources
 from keyorbit.output.choices import (
     DEFAULT_FORMATS,
     DETECTION,
     FORMATS,
+    PerObject,
     check_edges,
+    check_per_object,
     parse_formats,
     parse_skeleton,
 )
-from keyorbit.storage.folder_names import readable
+from keyorbit.output.results import check_several
+from keyorbit.ranks import start_ranks
 from keyorbit.storage.outputs import check_output
 from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.values import Amount, Count, Seed, Share
@@ -84,6 +87,14 @@ def detect_command(
         str | None, typer.Option(help=f"{', '.join(PEAKS)}: how a place is read off its map."), Peak
     ] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Some of {','.join(FORMATS)}.")] = ",".join(DEFAULT_FORMATS),
+    per_object: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several objects, beside results.jsonl: all files (default), json (keypoints.json alone), none."
+        ),
+        PerObject,
+    ] = None,
+    strict: StrictOption = False,
     min_confidence: Annotated[
         float | None,
         typer.Option(help="Withhold keypoints that are less likely than this at their part, 0 to 1."),
@@ -108,6 +119,8 @@ def detect_command(
 ) -> None:
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
 
+    Several objects go through one after the other, shared by the processes of a launcher; the same command goes on
+    where it was stopped. What cannot be used is left out and listed, and the exit status is then 2.
     With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
     Meshes (GLB, OBJ, PLY, STL …) are rendered, and keypoints also put on their surfaces.
     With --name there is no run: keypoints are what the model's text encoder makes of the words.
@@ -120,8 +133,8 @@ def detect_command(
         raise InputError("give pictures or objects, or --views and --cameras with one input picture at most")
     if views and mask is not None:
         raise InputError("--mask is for pictures whose views are generated, and --views gives them: leave one out")
+    check_per_object(per_object, chosen, views is not None)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
-    check_output(out, DETECTION, overwrite)
     if not name:
         tokens_file(run)
     elif (run / "run.json").is_file() or run.suffix == ".safetensors":
@@ -129,77 +142,50 @@ def detect_command(
     pictures, meshes = given_meshes(pictures, mask, up)
     if views and meshes:
         raise InputError(f"--views gives the views, and {meshes[0]} is a mesh: leave one out")
-    masks = checked_masks(pictures, background, mask)
+    sources = object_sources(pictures)
+    check_removal(background)
+    masks = {} if mask is None else mask_files(mask, [source.path for source in sources])
+    sources += mesh_sources(meshes)
+    several = not views and (len(sources) > 1 or per_object in ("json", "none"))
+    check_several(out, overwrite) if several else check_output(out, DETECTION, overwrite)
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
-    from rich.table import Table
-
-    from keyorbit.cli.loading import (
-        load_all,
-        load_all_meshes,
-        load_model,
-        load_tokens,
-        run_backend,
-        show_cut_outs,
-        use_device,
-    )
-    from keyorbit.cli.tables import input_line
+    from keyorbit.cli.detecting import Writing, detect_one, detect_several
+    from keyorbit.cli.loading import Several, load_all, load_model, load_tokens, meshes_at, run_backend, use_device
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.diffusion.tokens import Tokens
-    from keyorbit.evaluation.evaluate import SEEN, detect_all
-    from keyorbit.evaluation.figures import percent
     from keyorbit.objects.captures import load_capture
-    from keyorbit.output.write import find_skeleton, write_detections
 
     given = None if name else load_tokens(run)
     if min_confidence is not None and (given is None or given.info.statistics is None):
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
     check_edges(edges or (), len(name or given or ()))
-    objects = [] if views else [thing for path in pictures for thing in load_all(path, background, masks, recentre)]
+    alone = None if not pictures or views or several else load_all(pictures[0], background, masks, recentre)[0]
     on = use_device(device, deterministic)
+    ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
+    if not (several or ranks.main):
+        return
     if given is None:
         backend = load_model(model or "tiny", on, dtype, unet, view_choice, compile)
         tokens = Tokens.from_phrases(backend, name or [])
     else:
         backend, tokens = run_backend(given, model, on, dtype, unet, view_choice, compile), given
+    shown_as = cast(Background, background or "auto")
     if views and cameras:
         picture = pictures[0] if pictures else None
         captured = load_capture(views, cameras, backend.layout, backend.view_size, picture)
-        objects = [replace(captured, recentre=recentre, background=cast(Background, background or "auto"))]
-    objects += load_all_meshes(meshes, backend.cameras, up, recentre)
+        alone = replace(captured, recentre=recentre, background=shown_as)
+    rendered = meshes_at(meshes, backend.cameras, up)
+    if rendered and not several:
+        alone = replace(rendered[0], recentre=recentre)
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
-    with progress() as tick:
-        found = detect_all(detector, objects, lambda i, n: tick("detect", i, n, {}), batch)
-    if min_confidence is not None:
-        found = [detection.withholding(min_confidence) for detection in found]
-    edges = find_skeleton(found) if edges is None else edges
-    places = write_detections(out, found, chosen, edges, overwrite)
-    table = Table("object", "keypoints", "reprojection, % of side", "written to")
-    for place, detection in zip(places, found, strict=True):
-        points = detection.keypoints_3d
-        error = None if points is None else float(points.reprojection_error.median())
-        score = detection.keypoints_2d.score[0] if points is None else points.score
-        told = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
-        table.add_row(detection.name, *told, readable(str(place)))
-    console.print(table)
-    several = backend.layout.num_views > 1
-    show_cut_outs(objects, several, CUT_OUT_FILE if several else "view_0.png")
-    for detection in found:
-        if (trust := detection.confidence) is not None:
-            said = f"{detection.name}: {trust.words}"
-            console.print(said, style=trust.color, markup=False, highlight=False, soft_wrap=True)
-        if detection.withheld:
-            numbers = ", ".join(map(str, detection.withheld))
-            console.print(f"{detection.name}: withheld, below {min_confidence:g}: {numbers}", soft_wrap=True)
-        if detection.framing is not None and detection.framing.recentred:
-            console.print(f"{detection.name}: {detection.framing.words}", markup=False, soft_wrap=True)
-        if detection.input_camera is not None:
-            console.print(f"{detection.name}: {input_line(detection.input_camera)}", markup=False, soft_wrap=True)
-    if any(detection.confidence is None and detection.keypoints_3d is not None for detection in found):
-        console.print(f"Confidence: {NO_CONFIDENCE}.", markup=False, soft_wrap=True)
-    if any(detection.keypoints_3d is None for detection in found):
-        console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
+    writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite)
+    if alone is not None:
+        detect_one(detector, alone, writing)
+    else:
+        objects = Several(sources, masks, shown_as, recentre, batch, strict, None, rendered, up)
+        detect_several(detector, objects, writing, ranks)

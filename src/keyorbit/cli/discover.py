@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     DeterministicOption,
@@ -47,7 +48,12 @@ from keyorbit.values import Amount, Count, Seed
 def discover_command(
     out: Annotated[Path, typer.Option(help="The run's folder.")],
     data: Annotated[
-        Path | None, typer.Argument(help="A dataset folder, or a folder of pictures; not needed with --cache.")
+        list[Path] | None,
+        typer.Argument(
+            help="Dataset folders, pictures or folders of them, patterns such as '*.jpg', or - for a list on stdin; "
+            "not needed with --cache.",
+            show_default=False,
+        ),
     ] = None,
     cache: Annotated[
         Path | None,
@@ -103,7 +109,8 @@ def discover_command(
 ) -> None:
     """Find keypoint tokens on the objects of DATA; no labels."""
     timesteps = timesteps_of(timestep)
-    if (data is None) == (cache is None):
+    paths = given_paths(data or ())
+    if bool(paths) == (cache is not None):
         raise InputError("give either DATA or --cache")
     if cache is not None:
         given = {"--timestep": timestep, "--warps": warps, "--noises": noises, "--unet": unet}
@@ -135,7 +142,7 @@ def discover_command(
     )
     if cache is not None:
         index_file(cache)
-    masks = {} if data is None else checked_masks([data], background, mask)
+    masks = checked_masks(paths, background, mask)
 
     from keyorbit.cli.loading import (
         cache_of_model,
@@ -157,8 +164,8 @@ def discover_command(
             opened = cache_of_model(open_cache(cache, device), model)
             show_place("queries", opened.device)
             count, found = len(opened), discover_cached(opened, wanted, out, resume, tick, ranks, overwrite)
-        elif data is not None:
-            objects = load_all(data, background, masks)
+        else:
+            objects = [thing for path in paths for thing in load_all(path, background, masks)]
             backend = load_model(model or "tiny", device, dtype, unet, view_choice)
             count, several = len(objects), backend.layout.num_views > 1
             if ranks.main:
@@ -167,9 +174,10 @@ def discover_command(
     if not ranks.main:
         return
     found.save(out / "tokens.safetensors")
-    if data is not None:
+    if cache is None:
         write_cut_outs(out / CUT_OUTS, objects, several)
-    about = {"format": "keyorbit-run-1", "data": str(data or cache), "objects": count, "model": found.info.model}
-    about |= {} if preset is None else {"preset": preset}
+    sources = [str(path) for path in ([cache] if cache else paths)]
+    about = {"format": "keyorbit-run-1", "data": sources if sources[1:] else sources[0], "objects": count}
+    about |= {"model": found.info.model} | ({} if preset is None else {"preset": preset})
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")

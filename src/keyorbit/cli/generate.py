@@ -1,10 +1,11 @@
 """``keyorbit generate``: a picture's views, as objects that the other commands read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     BatchOption,
@@ -18,16 +19,19 @@ from keyorbit.cli.options import (
     OverwriteOption,
     RecentreOption,
     RigOption,
+    StrictOption,
     UnetOption,
     check_model_options,
-    checked_masks,
 )
-from keyorbit.cli.terminal import bars, console, progress
+from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
 from keyorbit.diffusion.paths import check_model
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import check_picture
+from keyorbit.objects.background import Background
+from keyorbit.objects.paths import check_picture, check_removal, mask_files
+from keyorbit.objects.sources import object_sources
+from keyorbit.ranks import start_ranks
 from keyorbit.storage.outputs import VIEWS, check_output
 from keyorbit.values import Count, NotNegative, Seed
 
@@ -38,7 +42,10 @@ DEPTH, NORMALS = "sudo-ai/controlnet-zp11-depth-v1", "sudo-ai/controlnet-zp12-no
 def generate_command(
     pictures: Annotated[
         list[Path],
-        typer.Argument(help="Pictures, folders of them, or objects, of which the input picture is used."),
+        typer.Argument(
+            help="Pictures, folders of them, patterns such as '*.jpg', - for a list on stdin, or objects, of which the "
+            "input picture is used."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="A folder; for each set of views one is made in it.")],
     model: ModelOption = "tiny",
@@ -64,6 +71,7 @@ def generate_command(
     recentre: RecentreOption = True,
     batch: BatchOption = None,
     compile: CompileOption = False,
+    strict: StrictOption = False,
     overwrite: OverwriteOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
@@ -72,7 +80,11 @@ def generate_command(
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
 ) -> None:
-    """Generate the model's views of pictures: for each an object folder with grid.png, view_0.png … and meta.json."""
+    """Generate the model's views of pictures: for each an object folder with grid.png, view_0.png … and meta.json.
+
+    The same command goes on where it was stopped. Of several pictures, those that cannot be used are left out and
+    listed, and the exit status is then 2.
+    """
     view_choice = check_model_options(model, unet, rig, layout, dtype)
     if depth is not None and normals:
         raise InputError("--depth and --normals need different ControlNets: choose one of them")
@@ -84,33 +96,39 @@ def generate_command(
         controlnet = NORMALS if normals else DEPTH
     if controlnet is not None:
         check_model(controlnet, f"no ControlNet at {controlnet}; give a folder, or a Hub id such as {DEPTH}")
-    masks = checked_masks(pictures, background, mask)
+    sources = object_sources(given_paths(pictures))
+    check_removal(background)
+    masks = {} if mask is None else mask_files(mask, [source.path for source in sources])
     if depth and depth != AUTO:
         check_picture(Path(depth))
 
-    from keyorbit.cli.loading import load_all, load_model, show_cut_outs, use_device
+    from keyorbit.cli.generating import Generating, generate_several
+    from keyorbit.cli.loading import PROBLEMS, Several, left_out, load_all, load_model, use_device
     from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
     from keyorbit.diffusion.control import Control, load_depths
-    from keyorbit.diffusion.generation import Sampling, generate_objects, object_folders
+    from keyorbit.diffusion.generation import Sampling, object_folders
 
-    things = [thing for path in pictures for thing in load_all(path, background, masks, recentre)]
-    folders = object_folders(out, things, num)
+    alone = load_all(sources[0].path, background, masks, recentre)[0] if len(sources) == 1 else None
+    folders = object_folders(out, [source.name for source in sources], num)
+    there = sum((folder / "meta.json").is_file() for folder in folders)
     for folder in folders:
-        check_output(folder, VIEWS, overwrite)
+        check_output(folder, VIEWS, overwrite or 0 < there < len(folders))  # some are there: what is missing is made
     given = load_depths(Path(depth)) if depth and depth != AUTO else depth
     control = Control(given, normals, control_scale) if depth or normals else None
-    backend = load_model(model, use_device(device, deterministic), dtype, unet, view_choice, compile, controlnet)
+    on = use_device(device, deterministic)
+    ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
+    backend = load_model(model, on, dtype, unet, view_choice, compile, controlnet)
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{model} is a model of a single view, which generates none: give a Zero123++ model")
-    with progress() as tick:
-        how = Sampling(seed, num, steps, guidance)
-
-        def told(done: int, total: int) -> None:
-            tick("generate", done, total, {})
-
-        generate_objects(folders, things, backend, how, control, batch, told, overwrite)
-    show_cut_outs(things, True, "cond.png")
-    for thing in things:
-        if thing.framing.recentred:
-            bars.print(f"{thing.name}: {thing.framing.words}", soft_wrap=True, highlight=False)
-    console.print("\n".join(str(folder) for folder in folders), soft_wrap=True, highlight=False)
+    how = Generating(folders, backend, Sampling(seed, num, steps, guidance), control, overwrite)
+    shown_as = cast(Background, background or "auto")
+    with progress(ranks.main) as tick:
+        objects = Several(sources, masks, shown_as, recentre, batch, strict, alone)
+        problems = generate_several(objects, how, ranks, tick)
+    if alone is not None and problems:
+        raise problems[0]
+    if ranks.main:
+        made = [str(folder) for folder in folders if folder.is_dir()]
+        console.print("\n".join(made), soft_wrap=True, highlight=False)
+    if problems:
+        raise left_out([str(problem) for problem in problems[-PROBLEMS:]], len(problems), len(sources))

@@ -1,7 +1,7 @@
 """What commands load once their arguments are checked: objects, tokens and models; only commands at work import it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -9,7 +9,7 @@ import diffusers
 import torch
 import transformers
 
-from keyorbit.cli.terminal import bars
+from keyorbit.cli.terminal import bars, errors
 from keyorbit.determinism import compute_deterministically
 from keyorbit.devices import device_words
 from keyorbit.diffusion.backends.base import Backend, Precision
@@ -28,12 +28,63 @@ from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.background import Background
-from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, read_source
 from keyorbit.objects.emptiness import check_seen
+from keyorbit.objects.sources import ObjectSource
 from keyorbit.ranks import first_launched
 from keyorbit.storage.files import make_folder
-from keyorbit.storage.folder_names import folder_names
-from keyorbit.synthetic.choices import MESH_SIDE
+from keyorbit.storage.folder_names import folder_names, readable
+from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
+
+# Lines of problems that are printed.
+PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Several:
+    """Objects that are read one after the other.
+
+    Attributes:
+        sources: where they are.
+        masks: of those that have one.
+        background: what is done with it; see :class:`ObjectViews`.
+        recentre: whether they are brought to the middle.
+        batch: objects that go through the model together; None: what suits the device.
+        strict: whether the first that cannot be used stops all.
+        held: an object that was read already, the only one.
+        meshes: the last of them, rendered when it is their turn. Default None: there are none.
+        up: the upward axis of meshes' files, as it was given.
+    """
+
+    sources: Sequence[ObjectSource]
+    masks: Mapping[Path, Path]
+    background: Background
+    recentre: bool
+    batch: int | None
+    strict: bool = False
+    held: ObjectViews | None = None
+    meshes: ObjectDataset | None = None
+    up: str = AUTO_UP
+
+    def read(self, number: int) -> ObjectViews:
+        """Read one of them. Raises InputError as :func:`read_source`, or because a mesh cannot be rendered."""
+        if self.held is not None:
+            return self.held
+        source, first = self.sources[number], len(self.sources) - len(self.meshes or ())
+        if self.meshes is not None and number >= first:
+            return replace(self.meshes[number - first], recentre=self.recentre)
+        return read_source(source, self.background, self.masks.get(source.path), self.recentre)
+
+
+def left_out(problems: Sequence[str], count: int, total: int, place: str = "") -> InputError:
+    """Print why objects were left out, all but the last of those that are given; the error says that, and how many.
+
+    ``place`` says where all are listed.
+    """
+    *others, last = problems
+    for problem in others:
+        errors.print(f"left out: {readable(problem)}", markup=False, highlight=False, soft_wrap=True)
+    return InputError(f"{count:,} of {total:,} objects are left out{place}: {last}")
 
 
 def use_device(name: str, deterministic: bool) -> str:
@@ -70,15 +121,13 @@ def load_all(
     return found
 
 
-def load_all_meshes(
-    paths: Sequence[Path], cameras: Cameras | None, up: str, recentre: bool = True
-) -> list[ObjectViews]:
-    """Every mesh rendered now, at a model's cameras; without some, at those of Zero123++ v1.2."""
+def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> ObjectDataset | None:
+    """The meshes at a model's cameras, rendered on access; without cameras, at Zero123++ v1.2's. None of none."""
     if not paths:
-        return []
+        return None
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return [replace(thing, recentre=recentre) for thing in load_meshes(paths, cameras, up, MESH_SIDE)]
+    return load_meshes(paths, cameras, up, MESH_SIDE)
 
 
 def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> list[ObjectViews]:

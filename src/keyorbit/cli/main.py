@@ -13,15 +13,19 @@ from urllib.parse import urlsplit
 
 import typer
 
+from keyorbit.cli.annotate import annotate_command
 from keyorbit.cli.app import app_command
 from keyorbit.cli.cache import cache_command
 from keyorbit.cli.convert import convert_command
 from keyorbit.cli.dataset import dataset_list, dataset_make, dataset_render
+from keyorbit.cli.demo import demo_command
 from keyorbit.cli.detect import detect_command
 from keyorbit.cli.discover import discover_command
+from keyorbit.cli.doctor import doctor_command
 from keyorbit.cli.evaluate import evaluate_command
 from keyorbit.cli.generate import generate_command
 from keyorbit.cli.inspect import inspect_command
+from keyorbit.cli.mark import mark_command
 from keyorbit.cli.name import name_command
 from keyorbit.cli.options import checks_options
 from keyorbit.cli.protocol import protocol_command
@@ -39,7 +43,7 @@ log = logging.getLogger(__name__)
 # Options that may stand before a command and anywhere behind it.
 _GENERAL = ("-q", "--quiet", "-v", "--verbose")
 # Commands whose --out is a folder that no other process may write meanwhile.
-_ALONE = ("discover", "cache", "train", "detect", "stablekeypoints", "render", "generate")
+_ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate", "demo")
 
 
 def new_app() -> typer.Typer:
@@ -60,6 +64,8 @@ def new_app() -> typer.Typer:
     app.add_typer(dataset, name="dataset")
     app.add_typer(protocol, name="protocol")
     for group, name, command in (
+        (app, "demo", demo_command),
+        (app, "doctor", doctor_command),
         (app, "generate", generate_command),
         (app, "discover", discover_command),
         (app, "cache", cache_command),
@@ -67,9 +73,11 @@ def new_app() -> typer.Typer:
         (app, "detect", detect_command),
         (app, "evaluate", evaluate_command),
         (app, "name", name_command),
+        (app, "mark", mark_command),
         (protocol, "stablekeypoints", protocol_command),
         (app, "report", report_command),
         (app, "app", app_command),
+        (app, "annotate", annotate_command),
         (app, "inspect", inspect_command),
         (app, "convert", convert_command),
         (dataset, "make", dataset_make),

@@ -107,6 +107,9 @@ MaskOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier call of this command wrote there; no other files.")
 ]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first object that cannot be used, instead of leaving it out.")
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Use the tokens knowingly on other weights than they were discovered on.")
 ]

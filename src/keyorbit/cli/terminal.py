@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
@@ -10,6 +10,7 @@ from rich.console import Console
 console, errors, bars = (Console(stderr=there, markup=False, emoji=False) for there in (False, True, True))
 
 
+@runtime_checkable
 class Tick(Protocol):
     """Shows that ``done`` of a stage's ``total`` are finished, with the figures of that moment."""
 

@@ -87,7 +87,7 @@ class KeypointDetector:
             )
         self.backend, self.tokens = backend, tokens
         self.config = config or DetectConfig()
-        self.discovered = _found_with(tokens.info).settled(backend)
+        self.discovered = found_with(tokens.info).settled(backend)
         check_budget(self._needs(), backend.device)
         check_recordings(backend, self.recording, 1)
         self.peak = _peak(self.config.peak, backend.cameras is None and self.discovered.maps != "logits")
@@ -316,7 +316,7 @@ class KeypointDetector:
         return torch.cat(made)
 
 
-def _found_with(info: TokensInfo) -> DiscoverConfig:
+def found_with(info: TokensInfo) -> DiscoverConfig:
     """How tokens were found, as far as it decides how they are read.
 
     Where they have no settings, these are their layers, timestep and mode; where they name no layers either, the

@@ -21,8 +21,9 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.views import split_views
 from keyorbit.objects.dataset import ObjectViews, write_object
 from keyorbit.objects.pictures import to_uint8
+from keyorbit.storage.content import json_of
 from keyorbit.storage.folder_names import folder_names
-from keyorbit.values import Count, Seed, check_fields
+from keyorbit.values import Count, Seed, check_fields, from_values
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ class Sampling:
         check_fields(self)
 
 
-def object_folders(out: Path, things: Sequence[ObjectViews], sets: int = 1) -> list[Path]:
+def object_folders(out: Path, names: Sequence[str], sets: int = 1) -> list[Path]:
     """A folder below ``out`` for each set of views of each object, named after the object."""
-    names = [f"{thing.name}_{k}" if sets > 1 else thing.name for thing, k in product(things, range(sets))]
+    names = [f"{name}_{k}" if sets > 1 else name for name, k in product(names, range(sets))]
     return [out / name for name in folder_names(names)]
 
 
@@ -67,6 +68,7 @@ def generate_objects(
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    digests: Sequence[str] = (),
 ) -> None:
     """Generate the views of objects from their input pictures, and write them to :func:`object_folders`.
 
@@ -83,6 +85,7 @@ def generate_objects(
             changes nothing but rounding.
         progress: called as ``progress(done, total)`` in denoising steps of all batches.
         overwrite: replace objects that are there already. Default False.
+        digests: of what each set's object was read from, by which :func:`are_made` knows it. Default: none is kept.
 
     Raises:
         InputError: ``batch`` is below 1, there is no ControlNet, the depths are of another size than the grid, or as
@@ -90,6 +93,7 @@ def generate_objects(
     """
     sampling, began = sampling or Sampling(), time.monotonic()
     jobs = zip(folders, product(things, range(sampling.sets)), strict=True)
+    known = dict(zip(folders, digests, strict=True)) if digests else {}
     batches = list(in_batches([(folder, *job) for folder, job in jobs], settled_batch(batch, backend.device)))
     told = _Told(progress, sampling.steps * sum(_runs([thing for _, thing, _ in some], control) for some in batches))
     for some in batches:
@@ -99,6 +103,7 @@ def generate_objects(
             views = split_views(grid, backend.layout).movedim(1, 0)
             beside = {f"view_{i}.png": _picture(view) for i, view in enumerate(views)} | beside
             meta = _meta(backend, sampling, control, seed, thing)
+            meta |= {"source_sha256": known[folder]} if known else {}
             write_object(folder, thing.shown_image(), _picture(grid), backend.layout, meta, overwrite, beside)
     log.info("generated %d sets of views in %.1f s", len(folders), time.monotonic() - began)
 
@@ -167,14 +172,52 @@ def _picture(values: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(values))
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What an object's file says of where its views are from."""
+
+    source_sha256: str = ""
+    generated: dict[str, Any] | None = None
+
+
+def are_made(
+    folder: Path, number: int, backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, digest: str
+) -> bool:
+    """Whether set ``number`` of the views of an object is there, from the same object and made in the same way.
+
+    Raises:
+        InputError: another is there.
+    """
+    path = folder / "meta.json"
+    if not path.is_file():
+        return False
+    made = from_values(_Made, json_of(path, infinite=True), str(path), others=True)
+    asked = _way(backend, sampling, control, (sampling.seed + number) % 2**63)
+    there = made.generated or {}
+    same = all(there.get(name) == value for name, value in asked.items() if name not in ("model", "dtype"))
+    if not same or ("control" in there) != ("control" in asked) or made.source_sha256 != digest:
+        raise InputError(
+            f"{folder} holds a set of views of another picture, or made with other settings: replace it (--overwrite), "
+            "or give another folder"
+        )
+    return True
+
+
 def _meta(
     backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, seed: int, thing: ObjectViews
 ) -> dict[str, Any]:
     """What an object's file says of where its views are from."""
-    made: dict[str, Any] = {"model": backend.name, "model_fingerprint": backend.fingerprint}
-    made |= {"dtype": backend.precision.dtype, "seed": seed, "steps": sampling.steps, "guidance": sampling.guidance}
-    made["recentred"] = thing.framing.recentred
+    how = _way(backend, sampling, control, seed)
+    steered = {name: how.pop(name) for name in ("control", "control_scale") if name in how}
+    made = how | {"recentred": thing.framing.recentred}
     made |= {} if thing.framing.cut_out_by is None else {"cut_out_by": thing.framing.cut_out_by}
+    return {"cameras": backend.cameras.to_dict(), "generated": made | steered}
+
+
+def _way(backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, seed: int) -> dict[str, Any]:
+    """How views are made, whatever they are of."""
+    how: dict[str, Any] = {"model": backend.name, "model_fingerprint": backend.fingerprint}
+    how |= {"dtype": backend.precision.dtype, "seed": seed, "steps": sampling.steps, "guidance": sampling.guidance}
     if control is not None:
-        made |= {"control": "normals" if control.normals else "depth", "control_scale": control.weight}
-    return {"cameras": backend.cameras.to_dict(), "generated": made}
+        how |= {"control": "normals" if control.normals else "depth", "control_scale": control.weight}
+    return how

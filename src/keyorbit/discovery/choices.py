@@ -24,6 +24,9 @@ RUN = OutputKind(
     (CHECKPOINT, "tokens.safetensors", SETTINGS, LOSSES, "run.json", "scores.json", "report.html", "cutouts/*.png"),
     CHECKPOINT,
 )
+# The marks as they were given, and where they are: what 'keyorbit mark' writes besides a run's tokens.
+MARKS, PLACED = "points.json", "placed.json"
+MARKED_RUN = OutputKind(RUN.name, (*RUN.files, MARKS, PLACED), words="run")
 CACHE_INDEX = "index.json"
 CACHE = OutputKind("query cache", (CACHE_INDEX, "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
 

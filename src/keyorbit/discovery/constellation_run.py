@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 # Heat that is as good as none, against a flat map: where a logarithm is taken of it.
 _NO_HEAT = 1e-3
 # Fresh tokens have logits of order 1: planting begins with a softmax this warm.
-_WARM = 0.2
+WARM = 0.2
 # Standard deviation of the spots that are planted, in radii.
-_SPOT = 0.06
+SPOT = 0.06
 # Objects that choose among those that tokens were planted on.
 _JURY = 16
 
@@ -121,17 +121,17 @@ class ConstellationRun(DiscoveryRun):
         points = hull.turned[0]
         self._take_form(form_of(points))
         self.places = points[furthest_point_sampling(points[None], len(self.tokens))]
-        share = placed(points.new_zeros(len(self.places), len(points)), points, self.places, _SPOT)[None]
+        share = placed(points.new_zeros(len(self.places), len(points)), points, self.places, SPOT)[None]
 
         def terms(maps: Tensor) -> dict[str, Tensor]:
-            return _misplaced([hull], share, self._heat([hull], maps))
+            return misplaced([hull], share, self._heat([hull], maps))
 
         optimizer = torch.optim.Adam([self.tokens.embedding], lr=self.config.rate)
         steps, end = self.config.planting, self.config.temperature
         seen = []
         for step in range(steps):
             warmth = max(0.0, 1 - step / (0.7 * steps))
-            temperature = end * (_WARM / end) ** warmth
+            temperature = end * (WARM / end) ** warmth
             seen.append(self.descend([number], temperature, terms, optimizer, step / steps))
             yield step + 1
         told(seen, 0, steps)
@@ -141,7 +141,7 @@ class ConstellationRun(DiscoveryRun):
         hulls = [self._hull(number) for number in objects]
         heat = self._heat(hulls, maps)
         share, placing = self._place(objects, heat.detach())
-        terms = _misplaced(hulls, share, heat)
+        terms = misplaced(hulls, share, heat)
         return terms | {"unfit": -placing.fit.mean(), "evidence": placing.evidence.mean()}
 
     def _heat(self, hulls: Sequence[Hull], maps: Tensor) -> Float[Tensor, "object version view token point"]:
@@ -231,7 +231,7 @@ class ConstellationRun(DiscoveryRun):
         return Selection(picks, evidence=evidence, stray=stray, pairs=pairs, places=places, form=self.form)
 
 
-def _misplaced(
+def misplaced(
     hulls: Sequence[Hull],
     share: Float[Tensor, "object token point"],
     heat: Float[Tensor, "object version view token point"],

@@ -122,7 +122,6 @@ def _in_space(
     told: str,
 ) -> PlacedMark:
     clicks = [mark for mark in marks if mark.xy is not None]
-    clicked = [mark.view for mark in clicks if mark.view is not None]
     given = next((mark.xy for mark in clicks if mark.view is None), None)
     for mark in clicks:
         if mark.view is not None:
@@ -149,7 +148,9 @@ def _in_space(
     _check_beside(distance, places, told, "from where it is in space")
     surface = surface_points(distance, cameras)
     seen = in_sight(point[None], surface, cameras, SURFACE_SPACING)[:, 0]
-    seen[clicked] = True
+    for mark in clicks:
+        if mark.view is not None:
+            seen[mark.view] = not mark.hidden
     x, y, z = point.tolist()
     return PlacedMark(
         name,

@@ -6,7 +6,6 @@ A dataset folder has one sub-folder for each object with ``cond.png``, ``grid.pn
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,7 +27,7 @@ from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out
 from keyorbit.objects.description import Description, Symmetry, read_description
 from keyorbit.objects.framing import Framing, cut, frame, has_no_background, is_transparent
 from keyorbit.objects.mesh import PlacedMesh
-from keyorbit.objects.paths import left_out, mask_files, object_paths
+from keyorbit.objects.paths import left_out, mask_files, object_paths, picture_names
 from keyorbit.objects.pictures import (
     LARGEST,
     Source,
@@ -41,6 +40,7 @@ from keyorbit.objects.pictures import (
     reduced_size,
     to_tensor,
 )
+from keyorbit.objects.sources import ObjectSource
 from keyorbit.results import number_of, told
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
@@ -255,7 +255,7 @@ def load_dataset(
             everything, or have another size than their pictures.
     """
     paths = object_paths(Path(path))
-    names = _picture_names(paths)
+    names = picture_names(paths)
     masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
     log.info("objects in %s: %d", path, len(paths))
     if Path(path).is_file():
@@ -270,17 +270,28 @@ def load_dataset(
 def _read_at(
     paths: Sequence[Path], names: Sequence[str], background: Background, masks: Mapping[Path, Path], i: int
 ) -> ObjectViews:
-    place = paths[i]
-    if place.is_dir():
-        thing = replace(load_object(place), background=background)
-    else:
-        image, source = load_photograph(place)
-        thing = ObjectViews(names[i], image, background=background, source=source)
-    return _with_mask(thing, masks.get(place), place)
+    return read_source(ObjectSource(names[i], paths[i]), background, masks.get(paths[i]))
 
 
 def _copy_of(thing: ObjectViews, _: int) -> ObjectViews:
     return replace(thing, input_image=thing.input_image.copy())
+
+
+def read_source(
+    source: ObjectSource, background: Background = "auto", mask: Path | None = None, recentre: bool = True
+) -> ObjectViews:
+    """Read one object; see :class:`ObjectViews` for ``background`` and ``recentre``, and ``mask`` is a file.
+
+    Raises:
+        InputError: a file is missing or damaged, or the files contradict each other.
+    """
+    place = source.path
+    if place.is_dir():
+        thing = load_object(place)
+    else:
+        image, file = load_photograph(place)
+        thing = ObjectViews(source.name, image, source=file)
+    return _with_mask(replace(thing, background=background, recentre=recentre), mask, place)
 
 
 def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
@@ -289,12 +300,6 @@ def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectView
     read = load_silhouette(mask, str(mask), str(place))
     check_mask_size(read, thing.input_image, str(mask), str(place))
     return replace(thing, mask=read)
-
-
-def _picture_names(paths: Sequence[Path]) -> list[str]:
-    """Return the pictures' names. Names that differ in capitals only count as the same."""
-    count = Counter(path.stem.casefold() for path in paths)
-    return [readable(path.stem if count[path.stem.casefold()] == 1 else path.name) for path in paths]
 
 
 def load_object(folder: Path) -> ObjectViews:

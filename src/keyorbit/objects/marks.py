@@ -37,6 +37,7 @@ class Mark:
         xy: place in the view, in its unit square: x right, y down. On the input picture, in the square that its places
             are told in (:class:`keyorbit.objects.framing.Framing`).
         xyz: place in space instead, world units.
+        hidden: whether the view does not show the point, whose place in it is known all the same. Default False.
 
     Raises:
         InputError: the name is empty, there is neither ``xy`` nor ``xyz`` or both, or the place is outside the picture.
@@ -47,6 +48,7 @@ class Mark:
     view: Amount | None = None
     xy: tuple[Finite, Finite] | None = None
     xyz: tuple[Finite, Finite, Finite] | None = None
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -72,18 +74,83 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class _File:
-    marks: tuple[Mark, ...]
+class Review:
+    """An object that somebody looked at and confirmed.
+
+    Attributes:
+        object: its name.
+        points: all its points, as they were then: in space, or in view 0 of a model without 3D.
+    """
+
+    object: Annotated[str, Meta(max_length=1000)]
+    points: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A point that an object has not, as somebody said."""
+
+    object: Annotated[str, Meta(max_length=1000)]
+    name: Annotated[str, Meta(max_length=200)]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What ``keyorbit annotate`` keeps: a file of marks, with the objects that were confirmed.
+
+    Attributes:
+        marks: the points that somebody marked.
+        reviewed: the objects that somebody confirmed, none twice.
+        absent: points that objects have not.
+    """
+
+    marks: tuple[Mark, ...] = ()
+    reviewed: tuple[Review, ...] = ()
+    absent: tuple[Absent, ...] = ()
     format: Literal["keyorbit-marks-1"] = FORMAT
 
+    def __post_init__(self) -> None:
+        for name, count in Counter(review.object for review in self.reviewed).items():
+            if count > 1:
+                raise InputError(f"reviewed has {short(name)} {count} times; an object is there once")
 
-def read_marks(path: Path) -> tuple[Mark, ...]:
-    """Read a file of marks.
+
+def read_annotations(path: Path) -> Annotations:
+    """Read a file of marks with the objects that were confirmed; it may hold no mark yet.
 
     Raises:
         InputError: it cannot be read, holds something else, or as :func:`check_marks`.
     """
-    marks = from_values(_File, json_of(path), str(path)).marks
+    found = from_values(Annotations, json_of(path), str(path))
+    if found.marks:
+        check_marks(found.marks, str(path))
+    return found
+
+
+def write_annotations(path: Path, annotations: Annotations) -> None:
+    """Write a file of marks with the objects that were confirmed; whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    content: dict[str, object] = {"format": FORMAT, "marks": [_entry(mark) for mark in annotations.marks]}
+    if annotations.reviewed:
+        content["reviewed"] = [
+            {"object": review.object, "points": [_entry(point) for point in review.points]}
+            for review in annotations.reviewed
+        ]
+    if annotations.absent:
+        content["absent"] = [asdict(one) for one in annotations.absent]
+    write_json(path, content)
+
+
+def read_marks(path: Path) -> tuple[Mark, ...]:
+    """Read the marks in a file of marks.
+
+    Raises:
+        InputError: it cannot be read, holds something else, or as :func:`check_marks`.
+    """
+    marks = from_values(Annotations, json_of(path), str(path)).marks
     check_marks(marks, str(path))
     return marks
 
@@ -94,8 +161,16 @@ def write_marks(path: Path, marks: Sequence[Mark]) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    entries = [{name: value for name, value in asdict(mark).items() if value not in (None, "")} for mark in marks]
-    write_json(path, {"format": FORMAT, "marks": entries})
+    write_annotations(path, Annotations(tuple(marks)))
+
+
+def _entry(mark: Mark) -> dict[str, object]:
+    # What is as if it were not there is left out; view 0 is there.
+    return {key: one for key, one in asdict(mark).items() if _told(one)}
+
+
+def _told(value: object) -> bool:
+    return value is not None and value is not False and value != ""
 
 
 def check_marks(marks: Sequence[Mark], where: str = "the marks") -> None:

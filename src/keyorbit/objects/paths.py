@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keyorbit.errors import InputError
 from keyorbit.objects.background import CUT_OUT_FILE, INSTALL
+from keyorbit.storage.folder_names import readable
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
@@ -61,6 +62,12 @@ def object_paths(path: Path) -> list[Path]:
             + _pictures_below(path)
         )
     return objects
+
+
+def picture_names(paths: Sequence[Path]) -> list[str]:
+    """Return the pictures' names. Names that differ in capitals only count as the same."""
+    count = Counter(path.stem.casefold() for path in paths)
+    return [readable(path.stem if count[path.stem.casefold()] == 1 else path.name) for path in paths]
 
 
 def _pictures_below(path: Path) -> str:

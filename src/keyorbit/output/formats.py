@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from numpy import ndarray
 from torch import Tensor
 
@@ -17,7 +17,8 @@ from keyorbit.detection.input_camera import InputCamera
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.framing import Framing
 from keyorbit.output.choices import Edge, check_edges
-from keyorbit.output.palette import FAINT, keypoint_name, palette
+from keyorbit.output.palette import keypoint_name, palette
+from keyorbit.output.pictured import Pictured
 from keyorbit.storage.files import write_text
 from keyorbit.storage.folder_names import readable
 
@@ -96,17 +97,15 @@ def keypoints_dict(
 
 
 def coco_dict(
-    items: Sequence[tuple[str, int, int, Float[Tensor, "keypoint 2"], Float[Tensor, " keypoint"]]],
-    num_keypoints: int,
-    skeleton: Sequence[Edge] = (),
-    names: Sequence[str] = (),
+    items: Sequence[Pictured], num_keypoints: int, skeleton: Sequence[Edge] = (), names: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return pictures (file, width, height, xy, score) as the content of a COCO keypoint file.
+    """Return pictures with their keypoints as the content of a COCO keypoint file.
 
     COCO counts pixels from the picture's corner: x = xy·width, so that the middle of the first pixel is 0.5. Keypoints
-    with a score below 0.1 are not labelled (v = 0). Box and area are those of the other keypoints, at least a pixel a
-    side, and the annotation's score is their mean; a picture without any has no annotation. The skeleton counts
-    keypoints from 1, as COCO does. ``keypoint_colors`` is an addition of ours.
+    without a place are not labelled (v = 0), hidden ones have v = 1. Box and area are those of the other keypoints, at
+    least a pixel a side, and the annotation's score is their mean, unless a person has reviewed them; a picture without
+    any has no annotation. The skeleton counts keypoints from 1, as COCO does. ``keypoint_colors`` is an addition of
+    ours.
 
     Raises:
         InputError: an edge of the skeleton does not join two keypoints.
@@ -114,28 +113,28 @@ def coco_dict(
     check_edges(skeleton, num_keypoints)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for i, (file, width, height, xy, score) in enumerate(items, 1):
-        images.append({"id": i, "file_name": file, "width": width, "height": height})
-        pixels, scores = xy.cpu().double().numpy() * [width, height], score.cpu().numpy()
-        shown = scores >= FAINT
+    for i, item in enumerate(items, 1):
+        images.append({"id": i, "file_name": item.file, "width": item.width, "height": item.height})
+        pixels, shown = item.xy.astype(np.float64) * [item.width, item.height], item.found
         if not shown.any():
             continue
-        flat = [[*np.round(p, 3).tolist(), 2] if s else [0, 0, 0] for p, s in zip(pixels, shown, strict=True)]
-        low, size = _box(pixels[shown], width, height)
-        annotations.append(
-            {
-                "id": i,
-                "image_id": i,
-                "category_id": 1,
-                "segmentation": [],  # which Datumaro and CVAT ask for
-                "keypoints": [value for point in flat for value in point],
-                "num_keypoints": int(shown.sum()),
-                "bbox": np.round([*low, *size], 3).tolist(),
-                "area": round(float(size[0] * size[1]), 3),
-                "iscrowd": 0,
-                "score": round(float(scores[shown].mean()), 6),
-            }
-        )
+        seen = np.where(item.hidden, 1, 2).tolist()
+        flat = [[*np.round(p, 3).tolist(), v] if s else [0, 0, 0] for p, s, v in zip(pixels, shown, seen, strict=True)]
+        low, size = _box(pixels[shown], item.width, item.height)
+        annotation = {
+            "id": i,
+            "image_id": i,
+            "category_id": 1,
+            "segmentation": [],  # which Datumaro and CVAT ask for
+            "keypoints": [value for point in flat for value in point],
+            "num_keypoints": int(shown.sum()),
+            "bbox": np.round([*low, *size], 3).tolist(),
+            "area": round(float(size[0] * size[1]), 3),
+            "iscrowd": 0,
+        }
+        if not item.reviewed:
+            annotation["score"] = round(float(item.score[shown].mean()), 6)
+        annotations.append(annotation)
     category = {
         "id": 1,
         "name": "object",

@@ -20,13 +20,15 @@ _DISC = 1.0
 _LOCAL = "/data/local-files/?d="
 
 
-def label_studio_tasks(items: Sequence[Pictured], names: Sequence[str]) -> list[dict[str, Any]]:
+def label_studio_tasks(items: Sequence[Pictured], names: Sequence[str], place: str = "") -> list[dict[str, Any]]:
     """Return a task for each picture: what was reviewed as an annotation, what a model found as a prediction.
 
     A keypoint without a place on the picture is left out. Pictures are named as files below Label Studio's document
-    root (``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT``).
+    root (``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT``), in its folder ``place``, which ends with a slash. Default: in the
+    root itself.
     """
-    return [_task(number, item, [readable(name) for name in names]) for number, item in enumerate(items, 1)]
+    shown = [readable(name) for name in names]
+    return [_task(number, item, shown, place) for number, item in enumerate(items, 1)]
 
 
 def label_studio_config(names: Sequence[str], colors: Sequence[str]) -> str:
@@ -42,7 +44,7 @@ def label_studio_config(names: Sequence[str], colors: Sequence[str]) -> str:
     return ElementTree.tostring(view, encoding="unicode") + "\n"
 
 
-def _task(number: int, item: Pictured, names: Sequence[str]) -> dict[str, Any]:
+def _task(number: int, item: Pictured, names: Sequence[str], place: str) -> dict[str, Any]:
     results = []
     places = zip(names, (100 * item.shares).tolist(), item.found.tolist(), strict=True)
     for k, (name, (x, y), found) in enumerate(places):
@@ -55,7 +57,7 @@ def _task(number: int, item: Pictured, names: Sequence[str]) -> dict[str, Any]:
         if not item.reviewed:
             result["score"] = round(float(item.score[k]), 6)
         results.append(result)
-    task: dict[str, Any] = {"id": number, "data": {_OBJECT: _LOCAL + quote(item.file)}}
+    task: dict[str, Any] = {"id": number, "data": {_OBJECT: _LOCAL + quote(place + item.file)}}
     if item.reviewed:
         return task | {"annotations": [{"result": results}]}
     prediction: dict[str, Any] = {"model_version": f"keyorbit {version('keyorbit')}", "result": results}

@@ -1,7 +1,8 @@
 """The colour and the name of each keypoint, the same in every picture, file and page."""
 
 import colorsys
-from collections.abc import Sequence
+
+from keyorbit.detection.choices import keypoint_name as keypoint_name
 
 # Okabe & Ito's eight colours, then eight found by search: any two of the sixteen are as far apart as the nearest of
 # the eight (0.075 in OKLab), to full colour vision and with protanopia, deuteranopia or tritanopia.
@@ -35,12 +36,6 @@ def luminance(color: str) -> float:
     """Compute relative luminance, 0…1 (WCAG 2)."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (byte / 255 for byte in rgb(color))]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def keypoint_name(index: int, names: Sequence[str] = ()) -> str:
-    """Return a keypoint's name in every file: its own of ``names``, or such as ``keypoint_03`` where it has none."""
-    own = names[index] if names else ""
-    return own or f"keypoint_{index:02d}"
 
 
 def _hex(*channels: float) -> str:

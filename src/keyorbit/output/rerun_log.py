@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
-from keyorbit.output.choices import Edge
+from keyorbit.output.choices import RERUN, Edge
 from keyorbit.output.palette import keypoint_name, palette, rgb
 from keyorbit.storage.files import whole_file
 
@@ -33,7 +33,7 @@ def write_rerun(
     try:
         import rerun as rr
     except ImportError as error:
-        raise InputError("a rerun recording needs rerun: pip install 'keyorbit[rerun]'") from error
+        raise InputError(RERUN) from error
     with whole_file(path) as partial:
         recording = rr.RecordingStream("keyorbit", recording_id=path.stem, send_properties=False)
         recording.save(partial)

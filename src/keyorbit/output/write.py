@@ -1,16 +1,18 @@
 """Write a detection as files: an overlay picture, and the requested formats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from PIL import Image
+from torch import Tensor
 
 from keyorbit.detection.found import Detection
 from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.pictures import square, to_uint8
-from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
+from keyorbit.output.choices import ANNOTATIONS, DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
 from keyorbit.output.colmap import fill_colmap
 from keyorbit.output.cvat import cvat_labels, cvat_xml
 from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
@@ -21,20 +23,26 @@ from keyorbit.output.palette import keypoint_name, palette
 from keyorbit.output.pictured import Pictured
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
+from keyorbit.output.results import ONE
 from keyorbit.output.skeleton import co_moving_skeleton
-from keyorbit.storage.files import make_folder, write_json, write_text
+from keyorbit.storage.files import make_folder, write_bytes, write_json, write_text
 from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import replaced_folder
+
+# Of annotated pictures, below the folder of the annotations: where CVAT, Datumaro and Label Studio put them.
+IMAGES = "images"
 
 
 def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
     """Return the edges between keypoints that keep their distance over the detections, in 3D or on the only view."""
-    places, seen = [], []
-    for detection in detections:
-        flat, points = detection.keypoints_2d, detection.keypoints_3d
-        places.append(flat.xy[0] if points is None else points.xyz)
-        seen.append((flat.score[0] if points is None else points.score) > 0)
+    places, seen = zip(*map(skeleton_places, detections), strict=True)
     return co_moving_skeleton(torch.stack(places), torch.stack(seen))
+
+
+def skeleton_places(detection: Detection) -> tuple[Float[Tensor, "keypoint dim"], Bool[Tensor, " keypoint"]]:
+    """Return a detection's keypoints in 3D, or on its only view, and which of them are used for a skeleton."""
+    flat, points = detection.keypoints_2d, detection.keypoints_3d
+    return (flat.xy[0], flat.score[0] > 0) if points is None else (points.xyz, points.score > 0)
 
 
 def write_detection(
@@ -89,12 +97,18 @@ def write_detections(
 
 
 def write_annotations(
-    folder: Path, items: Sequence[Pictured], formats: Sequence[str], names: Sequence[str], skeleton: Sequence[Edge] = ()
+    folder: Path,
+    items: Sequence[Pictured],
+    formats: Sequence[str],
+    names: Sequence[str],
+    skeleton: Sequence[Edge] = (),
+    place: str = "",
 ) -> None:
     """Write what annotation tools import, of those formats that are theirs.
 
     cvat: ``cvat.xml``, "CVAT for images 1.1", and ``cvat_labels.json`` for the constructor of labels; labelstudio:
-    ``label_studio.json``, the tasks, and ``label_studio.xml``, the labelling interface.
+    ``label_studio.json``, the tasks, and ``label_studio.xml``, the labelling interface. ``place`` is where the pictures
+    are in Label Studio's document root, with a slash at the end. Default: in the root itself.
 
     Raises:
         InputError: a file cannot be written.
@@ -104,22 +118,65 @@ def write_annotations(
         write_text(folder / "cvat.xml", cvat_xml(items, names, colors, skeleton))
         write_text(folder / "cvat_labels.json", cvat_labels(items, names, colors, skeleton))
     if "labelstudio" in formats:
-        write_json(folder / "label_studio.json", label_studio_tasks(items, names))
+        write_json(folder / "label_studio.json", label_studio_tasks(items, names, place))
         write_text(folder / "label_studio.xml", label_studio_config(names, colors))
 
 
-def detection_dict(detection: Detection, view_names: Sequence[str], skeleton: Sequence[Edge] = ()) -> dict[str, Any]:
+def write_annotated(
+    folder: Path,
+    items: Sequence[Pictured],
+    pictures: Mapping[str, bytes],
+    names: Sequence[str],
+    overwrite: bool = False,
+) -> None:
+    """Write annotated pictures for other tools: the pictures in ``images``, and files of COCO, CVAT and Label Studio.
+
+    Args:
+        folder: where they go.
+        items: the keypoints on each picture.
+        pictures: the pictures as PNG, by their files' names.
+        names: of the keypoints.
+        overwrite: replace what an earlier call wrote there. Default False.
+
+    Raises:
+        InputError: as :func:`keyorbit.storage.outputs.replaced_folder`.
+    """
+    with replaced_folder(folder, ANNOTATIONS, overwrite) as partial:
+        write_json(partial / "coco.json", coco_dict(items, len(names), (), names))
+        write_annotations(partial, items, ("cvat", "labelstudio"), names, place=f"{IMAGES}/")
+        images = make_folder(partial / IMAGES)
+        for name, content in pictures.items():
+            write_bytes(images / name, content)
+
+
+def write_one_of_several(
+    folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge] = (), pictures: bool = True
+) -> None:
+    """Write a detection's folder among those of others, over what is there of the same object.
+
+    Without ``pictures`` it holds ``keypoints.json`` alone.
+
+    Raises:
+        InputError: as :func:`write_detection`.
+    """
+    with replaced_folder(folder, ONE, overwrite=True) as partial:
+        if pictures:
+            _write_all(partial, detection, formats, skeleton)
+        else:
+            write_json(partial / "keypoints.json", detection_dict(detection, skeleton))
+
+
+def detection_dict(detection: Detection, skeleton: Sequence[Edge] = ()) -> dict[str, Any]:
     """Return what :func:`keypoints_dict` does, with where the picture is from and what the keypoints were made with.
 
     ``photograph`` has the size of the whole input picture, and the keypoints in its pixels
     (:attr:`keyorbit.Detection.photograph_xy`).
     """
-    flat, points = detection.keypoints_2d, detection.keypoints_3d
     told = keypoints_dict(
         detection.name,
-        flat,
-        points,
-        view_names,
+        detection.keypoints_2d,
+        detection.keypoints_3d,
+        _view_names(detection),
         skeleton,
         detection.input_camera,
         detection.pairs,
@@ -142,11 +199,15 @@ def detection_dict(detection: Detection, view_names: Sequence[str], skeleton: Se
     return told
 
 
+def _view_names(detection: Detection) -> list[str]:
+    return [f"view_{i}" for i in range(len(detection.views))]
+
+
 def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skeleton: Sequence[Edge]) -> None:
     flat, points = detection.keypoints_2d, detection.keypoints_3d
-    names = [f"view_{i}" for i in range(len(detection.views))]
+    names = _view_names(detection)
     if "json" in formats:
-        write_json(folder / "keypoints.json", detection_dict(detection, names, skeleton))
+        write_json(folder / "keypoints.json", detection_dict(detection, skeleton))
     if "csv" in formats:
         write_csv(folder, detection.name, flat, points, names, detection.names)
     if points is not None:
@@ -170,12 +231,11 @@ def _write_all(folder: Path, detection: Detection, formats: Sequence[str], skele
     items = []
     for name, picture, xy, score in zip(names, pictures, places, scores, strict=True):
         Image.fromarray(picture).save(folder / f"{name}.png")
-        items.append((f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
+        items.append(Pictured.detected(f"{name}.png", picture.shape[1], picture.shape[0], xy, score))
     if "coco" in formats:
         write_json(folder / "coco.json", coco_dict(items, flat.xy.shape[1], skeleton, detection.names))
-    annotated = [Pictured.detected(*item) for item in items]
     own_names = [keypoint_name(k, detection.names) for k in range(flat.xy.shape[1])]
-    write_annotations(folder, annotated, formats, own_names, skeleton)
+    write_annotations(folder, items, formats, own_names, skeleton)
     titles = [name.replace("_", " ") for name in names]
     camera, crosses = detection.input_camera, None
     if camera is not None and points is not None and float(camera.score) > 0:

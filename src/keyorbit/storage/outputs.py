@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from keyorbit.errors import InputError
 from keyorbit.storage.files import as_new, make_folder, write_text
@@ -26,7 +27,11 @@ log = logging.getLogger(__name__)
 MARKER = ".keyorbit.json"
 FORMAT = "keyorbit-output-1"
 _BEGINNING = 4096
+_MANY_FILES = 50_000
 _NAMED = 3
+# Among the files of an output: every folder in it that has a marker of its own, of the kind for one of several.
+PARTS = "*/"
+_ONE = ", one of several"
 _SYSTEM = ("lost+found", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information")
 
 
@@ -37,8 +42,8 @@ class OutputKind:
     Attributes:
         name: such as "detection"; markers keep it.
         files: only for runs, whose files are written over time: names below the folder, patterns such as
-            ``samples_*.png``, and, with a slash at the end (``model/``), folders with a marker of their own. Empty for
-            outputs that are written at once.
+            ``samples_*.png``, and, with a slash at the end (``model/``), folders with a marker of their own; ``*/`` are
+            all that are one of several. Empty for outputs that are written at once.
         checkpoint: the file from which such a run resumes. Empty if it cannot.
         words: for sentences, where they are others than the name.
     """
@@ -52,6 +57,11 @@ class OutputKind:
     def told(self) -> str:
         """What sentences call it."""
         return self.words or self.name
+
+    @property
+    def one_of_several(self) -> "OutputKind":
+        """The kind of a folder within such an output that is written whole, apart from the others there."""
+        return OutputKind(f"{self.name}{_ONE}")
 
 
 # One object of a data set; here, for it is checked before there is torch, and written where there is.
@@ -69,10 +79,12 @@ class _Marker:
     Attributes:
         kind: name of the kind of output.
         files: size in bytes by name; None where any size is accepted.
+        settings: what an output was begun with that goes on where it was stopped; None for others.
     """
 
     kind: str
     files: Mapping[str, int | None]
+    settings: Mapping[str, Any] | None = None
 
 
 def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> None:
@@ -164,13 +176,29 @@ def _check_regular(path: Path) -> None:
         raise InputError(f"{path} cannot be used: {error}") from error
 
 
+def settings_of(folder: Path, kind: OutputKind) -> Mapping[str, Any] | None:
+    """What an output was begun with, as JSON keeps it; None where there is none, or none that could go on.
+
+    Raises:
+        InputError: there is an output of another kind.
+    """
+    marker = _checked_marker(folder, kind)
+    return None if marker is None else marker.settings
+
+
 def begin_output(
-    folder: Path, kind: OutputKind, overwrite: bool = False, resume: bool = False, checked: bool = False
+    folder: Path,
+    kind: OutputKind,
+    overwrite: bool = False,
+    resume: bool = False,
+    checked: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the marker of a run whose files are written over time. ``overwrite`` removes the files of an earlier run.
 
     With ``resume`` nothing is removed, unless a run of this kind has no checkpoint: it begins anew then. ``checked``:
     it was checked before the work of which this is the first result; what others put there meanwhile stays.
+    ``settings`` are kept for :func:`settings_of`.
 
     Raises:
         InputError: as :func:`check_output` (not with ``resume`` or ``checked``), or the folder cannot be written.
@@ -189,7 +217,29 @@ def begin_output(
             _remove([path for path, _ in ours], folder)
     except OSError as error:
         raise InputError(f"cannot replace what is in {folder}: {error}") from error
-    _write_marker(folder, kind, dict.fromkeys(kind.files))
+    _write_marker(folder, kind, dict.fromkeys(kind.files), settings)
+
+
+def close_output(folder: Path, kind: OutputKind) -> None:
+    """Let the marker of an output tell of all files, in place of markers in the folders that are one of several.
+
+    Where there are more than 50,000 files, nothing changes.
+
+    Raises:
+        InputError: the disk refuses, or there is an output of another kind.
+    """
+    marker = _checked_marker(folder, kind)
+    if marker is None:
+        return
+    try:
+        parts = [(path, inner.files) for path in folder.iterdir() if _is_part(path) and (inner := _read_marker(path))]
+        files = {f"{path.name}/{name}": size for path, inside in parts for name, size in inside.items()}
+        if parts and len(files) + len(marker.files) <= _MANY_FILES:
+            _write_marker(folder, kind, {**marker.files, **files}, marker.settings)
+            for path, _ in parts:
+                (path / MARKER).unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error}") from error
 
 
 def _goes_on(folder: Path, kind: OutputKind) -> bool:
@@ -286,12 +336,17 @@ def _walk(folder: Path, files: Mapping[str, int | None], above: str = "") -> Ite
             continue
         if path.is_symlink() or not path.is_dir():
             yield path, name, not path.is_symlink() and _listed(name, path.stat().st_size, files)
-        elif name + "/" in files:
+        elif name + "/" in files or (PARTS in files and _is_part(path)):
             marker = _read_marker(path)
             inner = _walk(path, marker.files if marker else {})
             yield from ((below, f"{name}/{rest}", ours) for below, rest, ours in inner)
         else:
             yield from _walk(path, files, name + "/")
+
+
+def _is_part(folder: Path) -> bool:
+    marker = _read_marker(folder)
+    return marker is not None and marker.kind.endswith(_ONE)
 
 
 def _listed(name: str, size: int, files: Mapping[str, int | None]) -> bool:
@@ -328,7 +383,8 @@ def _read_marker(folder: Path) -> _Marker | None:
         content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         files = {str(name): None if size is None else int(size) for name, size in content["files"].items()}
         if content["format"] == FORMAT and not any(_leaves(name) for name in files):
-            return _Marker(str(content["kind"]), files)
+            settings = content.get("settings")
+            return _Marker(str(content["kind"]), files, settings if isinstance(settings, Mapping) else None)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     return None
@@ -340,6 +396,9 @@ def _leaves(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts
 
 
-def _write_marker(folder: Path, kind: OutputKind, files: Mapping[str, int | None]) -> None:
+def _write_marker(
+    folder: Path, kind: OutputKind, files: Mapping[str, int | None], settings: Mapping[str, Any] | None = None
+) -> None:
     content = {"format": FORMAT, "kind": kind.name, "files": dict(files)}
+    content |= {} if settings is None else {"settings": dict(settings)}
     write_text(folder / MARKER, json.dumps(content, indent=1) + "\n")

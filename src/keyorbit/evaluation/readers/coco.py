@@ -130,6 +130,70 @@ def read_coco(path: Path, split: str, category: str = "") -> ObjectDataset:
     return annotated_objects(annotations, landmarks.names, landmarks.pairs, "COCO", path)
 
 
+@dataclass(frozen=True)
+class CocoPoint:
+    """One landmark that a COCO file has in one picture.
+
+    Attributes:
+        file: of the picture, as the file names it.
+        size: width and height of the picture, pixels, as it was annotated; None where the file does not tell.
+        name: of the landmark.
+        xy: from the picture's corner, pixels.
+        hidden: whether it is annotated as not visible (visibility 1).
+        where: of the annotation, for error messages.
+    """
+
+    file: str
+    size: tuple[float, float] | None
+    name: str
+    xy: tuple[float, float]
+    hidden: bool
+    where: str
+
+
+def read_coco_points(path: Path) -> list[CocoPoint]:
+    """Read all landmarks of visibility 1 or 2 (hidden, visible) of a COCO file; the pictures are not opened.
+
+    Groups and annotations without keypoints are left out, and counted in a warning.
+
+    Raises:
+        InputError: the file is missing, is not COCO's keypoints, or has two annotations of one picture, or no landmark.
+    """
+    data = json_of(path, "COCO")
+    check_format(data, path)
+    told = from_values(_Coco, data, str(path), others=True)
+    landmarks = _landmarks(_numbered(told), "", path)
+    images = {_key(image.id): image for image in told.images}
+    found, annotated, skipped = list[CocoPoint](), dict[str, str](), Counter[str]()
+    for number, marked in enumerate(told.annotations):
+        where = f"{path}: annotations[{number}]"
+        place = _place(marked, landmarks, where)
+        if why := _left_out(marked, place, landmarks.without):
+            skipped[why] += 1
+            continue
+        image = images.get(_key(marked.image_id))
+        if image is None:
+            raise InputError(f"{where} is of image {marked.image_id!r}, which is not among the images")
+        if before := annotated.get(image.file_name):
+            raise InputError(f"{where} and {before} are both of {short(image.file_name)}: a picture shows one object")
+        annotated[image.file_name] = f"annotations[{number}]"
+        first, count = place or (0, 0)
+        numbers = marked.keypoints or ()
+        if len(numbers) != 3 * count:
+            raise InputError(f"{where}.keypoints has {len(numbers)} numbers; it must have 3 for each of {count}")
+        size = (image.width, image.height) if image.width and image.height else None
+        for name, x, y, visible in zip(
+            landmarks.names[first:], numbers[::3], numbers[1::3], numbers[2::3], strict=False
+        ):
+            if visible > 0:
+                found.append(CocoPoint(image.file_name, size, name, (x, y), visible < 2, where))
+    if skipped:
+        log.warning("%s: skipped %s", path, ", ".join(f"{number} {why}" for why, number in skipped.items()))
+    if not found:
+        raise InputError(f"{path} has no keypoint that is marked (visibility 1 or 2): mark at least one")
+    return found
+
+
 def _place(told: _Marked, landmarks: _Landmarks, where: str) -> tuple[int, int] | None:
     """Return the first and the number of an annotation's landmarks; None where its category is not read."""
     key = _key(told.category_id)

@@ -16,14 +16,19 @@ class RunFacts:
     """What a page shows of RUN/run.json.
 
     Attributes:
-        data: path of the objects or of the cache. Default: not known.
+        data: path of the objects, or paths of them, or of the cache. Default: not known.
         objects: number of them. Default: not known.
         seconds: that the run took. Default: not known.
     """
 
-    data: str | None = None
+    data: str | tuple[str, ...] | None = None
     objects: Amount | None = None
     seconds: NotNegative | None = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The paths, of which there may be several."""
+        return (self.data,) if isinstance(self.data, str) else self.data or ()
 
 
 @dataclass(frozen=True)

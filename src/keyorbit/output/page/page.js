@@ -25,7 +25,34 @@
     const target = event.target.closest ? event.target.closest("button.ko-chip, .ko-mark") : null;
     if (target) choose(target.dataset.k);
   });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && chosen !== null) choose(null); });
+  // Arrow keys go from keypoint to keypoint in a row of them.
+  const neighbour = (chip, step) => {
+    const row = [...chip.closest(".ko-legend").querySelectorAll("button.ko-chip")];
+    return row[(row.indexOf(chip) + step + row.length) % row.length];
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && chosen !== null) choose(null);
+    const chip = event.target.closest ? event.target.closest(".ko-legend button.ko-chip") : null;
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!chip || !step) return;
+    event.preventDefault();
+    const next = neighbour(chip, step);
+    next.focus();
+    chosen = next.dataset.k;
+    apply();
+  });
+  // What the mouse is over is shown with its number on every picture of its object.
+  const near = (event) => {
+    const mark = event.target.closest ? event.target.closest(".ko-mark") : null;
+    const panel = mark && mark.closest(".ko-panel");
+    for (const element of document.querySelectorAll(".ko-mark.is-near")) element.classList.remove("is-near");
+    if (panel) for (const element of panel.querySelectorAll(`.ko-mark[data-k="${mark.dataset.k}"]`)) element.classList.add("is-near");
+  };
+  document.addEventListener("pointerover", near);
+  document.addEventListener("change", (event) => {
+    const box = event.target.closest ? event.target.closest("[data-ko-marks]") : null;
+    if (box) box.closest(".ko-panel").classList.toggle({ points: "ko-bare", numbers: "ko-unnumbered" }[box.dataset.koMarks], !box.checked);
+  });
   document.addEventListener("ko:choose", (event) => choose(String(event.detail)));
   // Panels that come later, as in the app.
   new MutationObserver((records) => {

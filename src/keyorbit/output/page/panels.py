@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +20,21 @@ from keyorbit.detection.found import Detection
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.choices import Edge
+from keyorbit.output.crowding import Spot, spread_labels
 from keyorbit.output.meshes import frustum
+from keyorbit.output.page.arrangement import Place, rings
+from keyorbit.output.page.solid import solid
 from keyorbit.output.palette import FAINT, ink, keypoint_name, palette
 from keyorbit.output.plotting import HEAT
 
 if TYPE_CHECKING:
     import jinja2
 
-# Below this score a keypoint is drawn faint, as in overlay.png.
 # Share of the first camera's distance at which a view hangs in front of its camera.
 _FRUSTUM_DEPTH = 0.42
 _LARGEST_PNG = 160
+# In percent of a picture: radius of a disc with a number, of a point, and how far a disc may stand from its point.
+_DISC, _DOT, _DISTANCES = 3.7, 1.2, (0.0, 7.0, 10.0, 13.5, 17.0)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Mark:
         score: 0…1.
         name: its own, or its number's.
         hollow: whether it is drawn as an empty ring, since it means nothing.
+        label: where the disc with its number stands, from the keypoint, in percent; None where it is shown only when
+            the keypoint is chosen, because it is faint or nothing is free.
     """
 
     index: int
@@ -52,6 +58,7 @@ class Mark:
     score: float
     name: str
     hollow: bool = False
+    label: Spot | None = (0.0, 0.0)
 
     @property
     def faint(self) -> bool:
@@ -68,12 +75,14 @@ class Tile:
         source: the picture as a data URL.
         marks: the keypoints.
         landmarks: name and position, in percent, of the true landmarks that are visible.
+        place: where it stands among the views; None for the input picture, and in a plain grid.
     """
 
     title: str
     source: str
     marks: tuple[Mark, ...]
     landmarks: tuple[tuple[str, float, float], ...] = ()
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,7 @@ class Row:
         error: reprojection error in percent of a view's side; None without 3D.
         strip: its heatmaps as a data URL.
         name: its own; empty without one.
+        trust: how likely it is at its part, in words; empty where that is not known.
     """
 
     index: int
@@ -93,6 +103,7 @@ class Row:
     error: float | None
     strip: str
     name: str = ""
+    trust: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,17 @@ class Panel:
     facts: tuple[tuple[str, str], ...]
     trust: tuple[str, str] | None = None
 
+    @property
+    def halves(self) -> int:
+        """Columns of its pictures, in halves of a picture; 0 for a plain grid."""
+        ends = [tile.place.half + 2 for tile in self.tiles if tile.place is not None]
+        return max(ends) + self.first if ends else 0
+
+    @property
+    def first(self) -> int:
+        """Columns, in halves, before the first ring: those of the input picture."""
+        return 2 if self.tiles[0].place is None else 0
+
 
 def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Sequence[Edge] = ()) -> Panel:
     """Make the panel of one detection; with ``truth``, landmarks are shown too."""
@@ -132,9 +154,13 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
     # The truth has the input picture first; a model of a single view looks at that one.
     first = 0 if titles[0] == "input" or len(titles) == 1 else 1
     seen = [()] * len(pictures) if truth is None else _landmarks(truth, first, len(pictures))
+    ringed = None if flat.cameras is None or points is None else rings(flat.cameras)
+    stand = [*([None] * len(pictures)), *(ringed or ())][-len(pictures) :]
     tiles = tuple(
-        Tile(title, data_url(picture), _marks(xy, score, detection), landmarks)
-        for title, picture, xy, score, landmarks in zip(titles, pictures, places, scores, seen, strict=True)
+        Tile(title, data_url(picture), _marks(xy, score, detection), landmarks, place)
+        for title, picture, xy, score, landmarks, place in zip(
+            titles, pictures, places, scores, seen, stand, strict=True
+        )
     )
     rows = tuple(
         Row(
@@ -143,6 +169,7 @@ def make_panel(detection: Detection, truth: Truth | None = None, skeleton: Seque
             None if points is None else 100 * float(points.reprojection_error[k]),
             heat_strip(heat[:, k]),
             detection.names[k] if detection.names else "",
+            _likely(detection, k),
         )
         for k in range(flat.xy.shape[1])
     )
@@ -202,10 +229,29 @@ def _marks(
     xy: Float[Tensor, "keypoint 2"], score: Float[Tensor, " keypoint"], detection: Detection
 ) -> tuple[Mark, ...]:
     values, names, hollow = (100 * xy).tolist(), detection.names, not detection.trusted
-    return tuple(
+    marks = [
         Mark(k, round(x, 2), round(y, 2), round(value, 3), keypoint_name(k, names), hollow)
         for k, ((x, y), value) in enumerate(zip(values, score.tolist(), strict=True))
+    ]
+    # The surest first, so that they stand where they are.
+    shown = sorted((mark for mark in marks if not mark.faint), key=lambda mark: -mark.score)
+    spots = spread_labels([(mark.x, mark.y) for mark in shown], _DISC, _DISTANCES, 100.0, _DOT)
+    labels: dict[int, Spot | None] = {
+        mark.index: None if spot is None else (round(spot[0] - mark.x, 2), round(spot[1] - mark.y, 2))
+        for mark, spot in zip(shown, spots, strict=True)
+    }
+    return tuple(replace(mark, label=labels.get(mark.index)) for mark in marks)
+
+
+def _likely(detection: Detection, k: int) -> str:
+    """How likely a keypoint is at its part, in words."""
+    if detection.confidence is None or not detection.trusted:
+        return ""
+    chance = float(detection.confidence.keypoints[k])
+    words = (
+        "very likely" if chance >= 0.9 else "likely" if chance >= 0.7 else "perhaps" if chance >= 0.4 else "unlikely"
     )
+    return f"{words} ({chance:.0%})"
 
 
 def _landmarks(truth: Truth, first: int, pictures: int) -> list[tuple[tuple[str, float, float], ...]]:
@@ -261,7 +307,13 @@ def _scene(detection: Detection, truth: Truth | None, skeleton: Sequence[Edge]) 
     if truth is not None and truth.keypoints_3d is not None:
         pairs = zip(truth.names, truth.keypoints_3d, truth.known.tolist(), strict=True)
         landmarks = [{"name": name, "xyz": _round(xyz.tolist())} for name, xyz, known in pairs if known]
-    return {"points": named, "edges": [list(e) for e in skeleton], "frusta": frusta, "landmarks": landmarks}
+    return {
+        "points": named,
+        "edges": [list(e) for e in skeleton],
+        "frusta": frusta,
+        "landmarks": landmarks,
+        "solid": solid(detection.views, detection.masks, cameras),
+    }
 
 
 def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,8 @@ from keyorbit.detection.found import Detection
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.choices import CACHE_INDEX
 from keyorbit.objects.background import CUT_OUTS
-from keyorbit.objects.dataset import Objects, load_dataset
+from keyorbit.objects.dataset import Objects, ObjectViews, load_dataset
+from keyorbit.objects.paths import mask_files, object_paths
 from keyorbit.output.loss_log import read_losses
 from keyorbit.output.page.charts import charts
 from keyorbit.output.page.inputs import RunFacts, check_run_folder, read_facts
@@ -72,13 +73,20 @@ def run_objects(run: Run, data: Path | None, count: int) -> Objects:
     """
     if data is not None:
         return load_dataset(data)[:count]
-    own, cut_outs = _there(run.about.data), run.folder / CUT_OUTS
-    if own is None or (own / CACHE_INDEX).is_file():
+    own, cut_outs = [_there(name) for name in run.about.places], run.folder / CUT_OUTS
+    there = [path for path in own if path is not None and not (path / CACHE_INDEX).is_file()]
+    if len(there) < len(own):
         return []
-    return load_dataset(own, "keep", cut_outs if any(cut_outs.glob("*.png")) else None)[:count]
+    masks: dict[Path, Path] = {}
+    if any(cut_outs.glob("*.png")):
+        masks = mask_files(cut_outs, [place for path in there for place in object_paths(path)])
+    found: list[ObjectViews] = []
+    for path in there:
+        found += load_dataset(path, "keep", masks)[: count - len(found)]
+    return found
 
 
-def _there(name: str | None) -> Path | None:
+def _there(name: str) -> Path | None:
     """Return the path by a name that a file gives, if something is there."""
     try:
         return Path(name) if name and Path(name).exists() else None
@@ -89,9 +97,10 @@ def _there(name: str | None) -> Path | None:
 def report_html(
     run: Run, detections: Sequence[Detection], objects: Objects, figures: Sequence[Figure] = (), scored: int = 0
 ) -> str:
-    """Render the page, with the detections of ``objects``. ``scores`` is the output of ``keyorbit evaluate --json``."""
+    """Render the page, with the detections of ``objects``, the surest first; ``scored`` objects gave the figures."""
     skeleton = find_skeleton(detections) if len(detections) > 1 else []
-    panels = [make_panel(d, thing.truth, skeleton) for d, thing in zip(detections, objects, strict=True)]
+    pairs = sorted(zip(detections, objects, strict=True), key=lambda pair: -_known(pair[0]))
+    panels = [make_panel(detection, thing.truth, skeleton) for detection, thing in pairs]
     return render(
         "report.html",
         run=run,
@@ -107,6 +116,10 @@ def report_html(
         viewer=page_asset("viewer.js"),
         page=page_asset("page.js"),
     )
+
+
+def _known(detection: Detection) -> float:
+    return 0.0 if detection.confidence is None else detection.confidence.known
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

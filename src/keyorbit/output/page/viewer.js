@@ -1,11 +1,34 @@
-// Keypoints in space on a canvas: points, names, edges, and the views on their frusta. Mouse, touch and keyboard.
+// Keypoints in space on a canvas: the object, points, names, edges, and the views on their frusta. Mouse, touch, keyboard.
 (() => {
   "use strict";
-  const START = { yaw: 0.6, pitch: 0.42, zoom: 1.4 };
+  const START = { yaw: 0.6, pitch: 0.42, zoom: 1.3 };
+  const NEARER = 0.55, SMALLER = 0.42;
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
   const sub = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
   const mix = (a, b, t) => a.map((v, i) => v + (b[i] - v) * t);
   const mean = (list) => list.reduce((s, p) => s.map((v, i) => v + p[i] / list.length), [0, 0, 0]);
+
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+
+  // The object's surface: places, faces, and of each face its corners' mean colour and its normal.
+  const surface = (solid) => {
+    const raw = new Uint16Array(bytes(solid.places)), quads = new Uint16Array(bytes(solid.quads));
+    const shades = new Uint8Array(bytes(solid.colors)), places = new Float32Array(raw.length);
+    for (let i = 0; i < raw.length; i++) places[i] = solid.low[i % 3] + (raw[i] / 65535) * solid.size;
+    const count = quads.length / 4, normals = new Float32Array(3 * count), colors = new Uint8Array(3 * count);
+    const at = (v) => [places[3 * v], places[3 * v + 1], places[3 * v + 2]];
+    for (let f = 0; f < count; f++) {
+      const corners = [0, 1, 2, 3].map((i) => quads[4 * f + i]);
+      const [a, b, c, d] = corners.map(at), p = sub(c, a), q = sub(d, b);
+      const n = [p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]];
+      const length = Math.hypot(...n) || 1;
+      for (let i = 0; i < 3; i++) {
+        normals[3 * f + i] = n[i] / length;
+        colors[3 * f + i] = corners.reduce((sum, v) => sum + shades[3 * v + i] / 4, 0);
+      }
+    }
+    return { places, quads, normals, colors, count };
+  };
 
   class Viewer {
     constructor(canvas) {
@@ -14,10 +37,17 @@
       this.stage = canvas.closest(".ko-stage");
       this.panel = canvas.closest(".ko-panel");
       this.state = { ...START };
-      this.show = { names: false, frusta: true, landmarks: true };
+      this.show = { solid: true, points: true, names: false, frusta: true, landmarks: true };
+      this.solid = this.scene.solid ? surface(this.scene.solid) : null;
       this.chosen = null;
       this.hovered = null;
       this.pointers = new Map();
+      // Views are drawn nearer than their cameras stand, and smaller, to leave room for the object.
+      for (const f of this.scene.frusta) {
+        const rim = f.rim.map((p, i) => sub(p, f.tip[i]));
+        f.tip = f.tip.map((p) => mix([0, 0, 0], p, NEARER));
+        f.rim = rim.map((p, i) => f.tip[i].map((v, j) => v + SMALLER * p[j]));
+      }
       const reach = this.scene.frusta.map((f) => Math.hypot(...f.tip[0]));
       this.reach = Math.max(0.8, ...reach);
       this.listen();
@@ -35,13 +65,14 @@
         if (look.value === "") this.state = { ...START };
         else {
           const [x, y, z] = mean(this.scene.frusta[Number(look.value)].tip);
-          this.state = { yaw: Math.atan2(y, x), pitch: Math.atan2(z, Math.hypot(x, y)), zoom: 1.9 };
+          this.state = { yaw: Math.atan2(y, x), pitch: Math.atan2(z, Math.hypot(x, y)), zoom: 2 };
         }
         this.draw();
       });
       for (const box of this.stage.querySelectorAll("[data-ko-show]"))
         box.addEventListener("change", () => { this.show[box.dataset.koShow] = box.checked; this.draw(); });
-      if (!this.scene.landmarks.length) this.stage.querySelector("[data-ko-has=landmarks]").hidden = true;
+      for (const [part, there] of [["landmarks", this.scene.landmarks.length], ["solid", this.solid]])
+        if (!there) this.stage.querySelector(`[data-ko-has=${part}]`).hidden = true;
     }
 
     listen() {
@@ -111,7 +142,8 @@
 
     at(e) {
       const box = this.canvas.getBoundingClientRect();
-      const near = (p) => Math.hypot(p.x - (e.clientX - box.left), p.y - (e.clientY - box.top));
+      const away = ([x, y]) => Math.hypot(x - (e.clientX - box.left), y - (e.clientY - box.top));
+      const near = (p) => Math.min(away([p.x, p.y]), p.label ? away(p.label) : Infinity);
       const hits = (this.places || []).filter((p) => near(p) < p.r + 3).sort((a, b) => near(a) - near(b));
       return hits[0] || null;
     }
@@ -141,21 +173,93 @@
       this.distance = 3.2 * this.reach;
       this.focal = (0.44 * Math.min(this.width, this.height) * this.distance * zoom) / this.reach / 0.98;
       this.ground();
-      const things = [];
-      if (this.show.frusta) for (const f of this.scene.frusta) things.push([dot(mean(f.rim), this.back), () => this.frustum(f)]);
-      for (const [a, b] of this.scene.edges) things.push(this.edge(a, b));
+      // What stands behind the object, the object, and what must be seen in front of it.
+      const order = (things) => { things.sort((a, b) => a[0] - b[0]); for (const thing of things) thing[1](); };
+      const frusta = this.show.frusta ? this.scene.frusta.map((f) => [dot(mean(f.rim), this.back), () => this.frustum(f)]) : [];
+      order(frusta.filter((f) => f[0] <= 0.2));
+      if (this.solid && this.show.solid) this.object();
+      const things = frusta.filter((f) => f[0] > 0.2);
+      this.places = [];
+      if (this.show.points) {
+        for (const [a, b] of this.scene.edges) things.push(this.edge(a, b));
+        this.places = this.scene.points.map((p) => {
+          const at = this.project(p.xyz), grown = Math.sqrt(this.state.zoom / START.zoom);
+          return { ...at, k: p.k, p, r: Math.max(6.5, Math.min(11, 7.5 * grown)), hidden: this.covered(at) };
+        });
+        this.spread();
+        for (const place of this.places) things.push([place.away, () => this.point(place)]);
+      }
       if (this.show.landmarks) for (const l of this.scene.landmarks) things.push([dot(l.xyz, this.back), () => this.landmark(l)]);
-      this.places = this.scene.points.map((p) => {
-        const at = this.project(p.xyz);
-        return { ...at, k: p.k, p, r: Math.max(6, Math.min(15, 8.5 * at.scale * this.distance / this.focal * Math.sqrt(zoom))) };
-      });
-      for (const place of this.places) things.push([place.away, () => this.point(place)]);
-      things.sort((a, b) => a[0] - b[0]);
-      for (const thing of things) thing[1]();
+      order(things);
       const label = this.hovered || this.places.find((place) => place.k === this.chosen);
-      if (label) {
-        const now = this.places.find((place) => place.k === label.k);
-        this.tag(now, `${now.p.name} · score ${now.p.score.toFixed(2)}`);
+      const now = label && this.places.find((place) => place.k === label.k);
+      if (now) this.tag(now, `${now.p.name} · score ${now.p.score.toFixed(2)}`);
+    }
+
+    // The faces that look this way, the furthest first, with light from above the eye's left shoulder.
+    object() {
+      const { places, quads, normals, colors, count } = this.solid, g = this.g;
+      const spots = new Float32Array(places.length);
+      for (let v = 0; v < places.length; v += 3) {
+        const q = this.project([places[v], places[v + 1], places[v + 2]]);
+        spots[v] = q.x; spots[v + 1] = q.y; spots[v + 2] = q.away;
+      }
+      const light = [0, 1, 2].map((i) => 0.75 * this.back[i] + 0.5 * this.up[i] - 0.35 * this.right[i]);
+      const corner = (f, i) => 3 * quads[4 * f + i];
+      const faces = [];
+      for (let f = 0; f < count; f++) {
+        const [a, b, c, d] = [0, 1, 2, 3].map((i) => corner(f, i));
+        const turn = (spots[c] - spots[a]) * (spots[d + 1] - spots[b + 1]) - (spots[c + 1] - spots[a + 1]) * (spots[d] - spots[b]);
+        if (turn < 0) faces.push([f, spots[a + 2] + spots[b + 2] + spots[c + 2] + spots[d + 2]]);
+      }
+      faces.sort((a, b) => a[1] - b[1]);
+      g.lineWidth = 0.9;
+      g.lineJoin = "round";
+      for (const [f] of faces) {
+        const n = 3 * f, shine = normals[n] * light[0] + normals[n + 1] * light[1] + normals[n + 2] * light[2];
+        const bright = 0.55 + 0.5 * Math.max(0, shine);
+        g.fillStyle = g.strokeStyle = `rgb(${[0, 1, 2].map((i) => Math.min(255, Math.round(bright * colors[n + i] + 14))).join(",")})`;
+        g.beginPath();
+        for (let i = 0; i < 4; i++) g.lineTo(spots[corner(f, i)], spots[corner(f, i) + 1]);
+        g.closePath();
+        g.fill();
+        g.stroke();
+      }
+      this.front = { spots, faces };
+    }
+
+    // Whether the object's surface is well in front of a place.
+    covered({ x, y, away }) {
+      if (!this.solid || !this.show.solid) return false;
+      const { spots, faces } = this.front, { quads } = this.solid;
+      return faces.some(([f, depth]) => {
+        if (depth / 4 < away + 0.07) return false;
+        let inside = false;
+        for (let i = 0, j = 3; i < 4; j = i++) {
+          const a = 3 * quads[4 * f + i], b = 3 * quads[4 * f + j];
+          if ((spots[a + 1] > y) !== (spots[b + 1] > y) && x < ((spots[b] - spots[a]) * (y - spots[a + 1])) / (spots[b + 1] - spots[a + 1]) + spots[a]) inside = !inside;
+        }
+        return inside;
+      });
+    }
+
+    // Numbers that would lie on each other stand apart, at the ends of lines; as crowding.py does on the pictures.
+    spread() {
+      const taken = [], free = (spot, place) =>
+        taken.every((t) => Math.hypot(t[0] - spot[0], t[1] - spot[1]) >= 2 * place.r) &&
+        this.places.every((q) => q === place || q.p.faint || Math.hypot(q.x - spot[0], q.y - spot[1]) >= place.r + 2.5);
+      for (const place of [...this.places].sort((a, b) => b.p.score - a.p.score)) {
+        const near = this.places.filter((q) => q !== place && Math.hypot(q.x - place.x, q.y - place.y) < 6 * place.r);
+        const first = Math.atan2(near.reduce((s, q) => s + place.y - q.y, 0), near.reduce((s, q) => s + place.x - q.x, 0));
+        place.label = null;
+        if (place.p.faint) continue;
+        const spots = [[place.x, place.y]];
+        for (const far of this.places.length > 48 ? [] : [2, 3, 4, 5]) for (let i = 0; i < 16; i++) {
+          const turn = first + (Math.ceil(i / 2) * (i % 2 ? 1 : -1) * Math.PI) / 8;
+          spots.push([place.x + far * place.r * Math.cos(turn), place.y + far * place.r * Math.sin(turn)]);
+        }
+        place.label = spots.find((spot) => free(spot, place)) || null;
+        if (place.label) taken.push(place.label);
       }
     }
 
@@ -177,7 +281,12 @@
 
     edge(a, b) {
       const [p, q] = [this.scene.points[a], this.scene.points[b]];
-      const draw = () => { if (!p.faint && !q.faint) this.line([p.xyz, q.xyz], this.colors.soft, 1.5, false); };
+      const draw = () => {
+        if (p.faint || q.faint) return;
+        this.g.globalAlpha = this.solid && this.show.solid ? 0.35 : 1;
+        this.line([p.xyz, q.xyz], this.colors.soft, 1.2, false);
+        this.g.globalAlpha = 1;
+      };
       return [dot(mean([p.xyz, q.xyz]), this.back) - 0.02, draw];
     }
 
@@ -192,22 +301,41 @@
       if (this.show.names) this.write(l.name, x + 8, y + 4, this.colors.soft);
     }
 
-    point({ x, y, r, p }) {
-      const g = this.g, dim = this.chosen !== null && this.chosen !== p.k;
-      g.globalAlpha = dim ? 0.22 : p.faint ? 0.4 : 1;
-      g.beginPath();
-      g.arc(x, y, this.chosen === p.k ? r * 1.25 : r, 0, 2 * Math.PI);
-      g.fillStyle = p.color;
-      g.fill();
-      g.lineWidth = 1.2;
-      g.strokeStyle = p.ink;
-      g.stroke();
-      g.fillStyle = p.ink;
-      g.font = `700 ${Math.round(r * 1.15)}px system-ui, sans-serif`;
-      g.textAlign = "center";
-      g.textBaseline = "middle";
-      g.fillText(String(p.k), x, y + 0.5);
-      if (this.show.names && !p.faint) this.write(p.name, x + r + 4, y + 4, this.colors.text);
+    point({ x, y, r, p, label, hidden }) {
+      const g = this.g, chosen = this.chosen === p.k, over = this.hovered && this.hovered.k === p.k;
+      const disc = (cx, cy, radius) => {
+        g.beginPath();
+        g.arc(cx, cy, radius, 0, 2 * Math.PI);
+        g.fillStyle = p.color;
+        g.fill();
+        g.lineWidth = 1.2;
+        g.strokeStyle = p.ink;
+        g.stroke();
+      };
+      // What lies behind the object is paler, but there.
+      g.globalAlpha = this.chosen !== null && !chosen ? 0.16 : p.faint ? 0.45 : hidden && !chosen && !over ? 0.5 : 1;
+      const [lx, ly] = label || [x, y], beside = lx !== x || ly !== y;
+      if (beside) {
+        for (const [color, width] of [[p.ink, 2.4], [p.color, 1.2]]) {
+          g.beginPath();
+          g.moveTo(x, y);
+          g.lineTo(lx, ly);
+          g.strokeStyle = color;
+          g.lineWidth = width;
+          g.stroke();
+        }
+      }
+      if (beside || !label) disc(x, y, 3);
+      if (label || chosen || over) {
+        const radius = chosen || over ? r * 1.25 : r;
+        disc(lx, ly, radius);
+        g.fillStyle = p.ink;
+        g.font = `700 ${Math.round(radius * 1.2)}px system-ui, sans-serif`;
+        g.textAlign = "center";
+        g.textBaseline = "middle";
+        g.fillText(String(p.k), lx, ly + 0.5);
+      }
+      if (this.show.names && !p.faint) this.write(p.name, lx + r + 4, ly + 4, this.colors.text);
       g.globalAlpha = 1;
     }
 

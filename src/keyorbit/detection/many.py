@@ -1,0 +1,80 @@
+"""Keypoints of any number of objects, read one after the other: what is wrong with one does not stop the others."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.found import Detection
+from keyorbit.diffusion.recording import in_batches, settled_batch
+from keyorbit.errors import InputError
+from keyorbit.objects.dataset import ObjectViews
+from keyorbit.objects.emptiness import check_seen
+
+# Reads an object when it is its turn.
+Read = Callable[[], ObjectViews]
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What became of one object.
+
+    Attributes:
+        number: of the object among all.
+        thing: the object; None where it cannot be read.
+        detection: what was found; None where there is a problem.
+        problem: why nothing was found. Default None: something was.
+    """
+
+    number: int
+    thing: ObjectViews | None
+    detection: Detection | None
+    problem: InputError | None = None
+
+
+def detect_many(
+    detector: KeypointDetector, objects: Iterable[tuple[int, Read]], batch: int | None = None
+) -> Iterator[Attempt]:
+    """Detect keypoints on each object; ``batch`` objects are in memory at a time, as many as the model sees together.
+
+    Of each batch those that cannot be read come first. What is found on an object depends on no other, but for
+    rounding.
+
+    Args:
+        detector: which detector.
+        objects: each with its number, which is handed on.
+        batch: 1 or more. Default 1 on the CPU and 8 elsewhere.
+
+    Raises:
+        InputError: ``batch`` is below 1.
+    """
+    for some in in_batches(objects, settled_batch(batch, detector.backend.device)):
+        there: list[tuple[int, ObjectViews]] = []
+        for number, read in some:
+            try:
+                thing = read()
+                check_seen(thing)
+            except InputError as problem:
+                yield Attempt(number, None, None, problem)
+            else:
+                there.append((number, thing))
+        yield from _detected(detector, there)
+
+
+def _detected(detector: KeypointDetector, things: Sequence[tuple[int, ObjectViews]]) -> Iterator[Attempt]:
+    """Objects that go through the model together; where one of them does not fit it, each alone."""
+    if not things:
+        return
+    try:
+        recordings = list(detector.record_each([thing for _, thing in things], len(things)))
+    except InputError as problem:
+        if len(things) == 1:
+            yield Attempt(*things[0], None, problem)
+        else:
+            for one in things:
+                yield from _detected(detector, [one])
+        return
+    for (number, thing), recording in zip(things, recordings, strict=True):
+        try:
+            yield Attempt(number, thing, detector.read(recording))
+        except InputError as problem:
+            yield Attempt(number, thing, None, problem)

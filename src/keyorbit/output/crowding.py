@@ -1,0 +1,64 @@
+"""Where the numbers of points go, so that they can be read where points crowd."""
+
+import math
+from collections.abc import Sequence
+
+Spot = tuple[float, float]
+
+_DIRECTIONS = 16
+# Above so many points, a number stands at its point or nowhere: lines of that many would hide the picture.
+_MOST = 48
+
+
+def spread_labels(
+    places: Sequence[Spot], radius: float, distances: Sequence[float], side: float = 1.0, dot: float = 0.0
+) -> list[Spot | None]:
+    """Choose for each point where the disc with its number goes: at the point, or beside it at the end of a line.
+
+    The points come first to last; a disc covers no disc before it and no other point, and stays in the picture. The
+    nearest free place is taken, away from the neighbours if there are several.
+
+    Args:
+        places: of the points, from the upper left corner.
+        radius: of a disc, in the same unit.
+        distances: of a disc from its point that are tried, from the nearest; 0 is at the point.
+        side: of the square picture.
+        dot: radius of the point itself, which no other disc may cover.
+
+    Returns:
+        The middle of each disc; None where nothing is free.
+    """
+    taken: list[Spot] = []
+    found: list[Spot | None] = []
+    for k, (x, y) in enumerate(places):
+        others = [place for i, place in enumerate(places) if i != k]
+        near = [(px, py) for px, py in others if math.hypot(px - x, py - y) < 6 * radius]
+        ux, uy = sum(x - px for px, _ in near), sum(y - py for _, py in near)
+        first = math.atan2(uy, ux) if (ux or uy) else -math.pi / 2
+        spot = next(
+            (
+                spot
+                for spot in _candidates(x, y, first, distances if len(places) <= _MOST else distances[:1])
+                if (radius <= spot[0] <= side - radius and radius <= spot[1] <= side - radius) or spot == (x, y)
+                if all(math.hypot(spot[0] - tx, spot[1] - ty) >= 2 * radius for tx, ty in taken)
+                if all(math.hypot(spot[0] - px, spot[1] - py) >= radius + dot for px, py in others)
+            ),
+            None,
+        )
+        found.append(spot)
+        if spot is not None:
+            taken.append(spot)
+    return found
+
+
+def _candidates(x: float, y: float, first: float, distances: Sequence[float]) -> list[Spot]:
+    """The places that are tried, best first: alternately to both sides of the first direction."""
+    spots: list[Spot] = []
+    for distance in distances:
+        if distance == 0:
+            spots.append((x, y))
+            continue
+        for step in range(_DIRECTIONS):
+            turn = (step + 1) // 2 * (1 if step % 2 else -1) * 2 * math.pi / _DIRECTIONS
+            spots.append((x + distance * math.cos(first + turn), y + distance * math.sin(first + turn)))
+    return spots
