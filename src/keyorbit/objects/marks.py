@@ -144,24 +144,24 @@ def write_annotations(path: Path, annotations: Annotations) -> None:
     write_json(path, content)
 
 
-def read_marks(path: Path) -> tuple[Mark, ...]:
+def read_marks(path: Path | str) -> tuple[Mark, ...]:
     """Read the marks in a file of marks.
 
     Raises:
         InputError: it cannot be read, holds something else, or as :func:`check_marks`.
     """
-    marks = from_values(Annotations, json_of(path), str(path)).marks
+    marks = from_values(Annotations, json_of(Path(path)), str(path)).marks
     check_marks(marks, str(path))
     return marks
 
 
-def write_marks(path: Path, marks: Sequence[Mark]) -> None:
+def write_marks(path: Path | str, marks: Sequence[Mark]) -> None:
     """Write a file of marks; whole or not at all.
 
     Raises:
         InputError: it cannot be written.
     """
-    write_annotations(path, Annotations(tuple(marks)))
+    write_annotations(Path(path), Annotations(tuple(marks)))
 
 
 def _entry(mark: Mark) -> dict[str, object]:
