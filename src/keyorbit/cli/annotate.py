@@ -158,7 +158,7 @@ def _import(work: "Annotating", refitting: "Refitting", points: Sequence["Pictur
     from keyorbit.app.importing import with_imported
     from keyorbit.objects.picture_marks import marks_on
 
-    marks = marks_on(points, list(refitting.things.values()), refitting.backend.layout.num_views)
+    marks = marks_on(points, list(refitting.things.values()), refitting.backend.layout, others=True)
     with progress() as tick:
         refitting.read(work, dict.fromkeys(mark.object for mark in marks), lambda i, n: tick("read", i, n, {}))
     done = with_imported(work, marks)
