@@ -261,23 +261,26 @@ SEEN = PicturePoint("a.png", "seat", (0.5, 0.5))
 @pytest.mark.parametrize(
     ("points", "words"),
     [
-        ([replace(SEEN, xy=(0.0, 0.5))], "outside the square"),
-        ([SEEN, replace(SEEN, picture="stool/view_0.png")], "call stool/view_0.png; pictures are called a_view_0.png"),
-        ([SEEN, replace(SEEN, picture="a/view_6.png")], "call a/view_6.png"),
+        ([replace(SEEN, xy=(0.0, 0.5))], r"marks\.json: .*outside the square"),
+        (
+            [SEEN, replace(SEEN, picture="stool/view_0.png")],
+            r"marks\.json: pictures of none .*: stool/view_0\.png; keep names such as a_view_0\.png",
+        ),
+        ([SEEN, replace(SEEN, picture="a/view_6.png")], "objects: a/view_6.png; keep"),
         ([SEEN, replace(SEEN, name=" Seat")], "' Seat' is marked twice on a.png"),
         ([replace(SEEN, picture="a/view_0.png", xy=(41.0, 1.0), in_pixels=True)], r"at \(41, 1\) of 40 x 40"),
-        ([replace(SEEN, picture="b/view_0.png", in_pixels=True)], "do not tell the size of b/view_0.png"),
+        ([replace(SEEN, picture="b/view_0.png", in_pixels=True)], "the size of b/view_0.png is not told"),
     ],
 )
 def test_what_is_no_mark(points, words):
     things = [thing("a"), thing("b", views=None)]
     with pytest.raises(InputError, match=words):
-        marks_on(points, things, LAYOUT)
+        marks_on(points, things, LAYOUT, "marks.json")
 
 
 def test_pictures_of_other_objects_may_be_among_them():
     stranger = replace(SEEN, picture="stool/view_0.png")
     things = [thing("a"), thing("b")]
     assert [mark.object for mark in marks_on([stranger, SEEN], things, LAYOUT, others=True)] == ["a"]
-    with pytest.raises(InputError, match="of none of these objects is"):
+    with pytest.raises(InputError, match="the annotations: pictures of none of these objects: stool/"):
         marks_on([stranger], things, LAYOUT, others=True)

@@ -105,7 +105,7 @@ def mark_command(
     else:
         backend = run_backend(base, model, on, dtype, unet, view_choice)
     if coco is not None:
-        marks = marks_on(annotated, things, backend.layout)
+        marks = marks_on(annotated, things, backend.layout, str(coco))
         check_marks(marks, str(coco))
     config = MarkConfig(steps=steps, seed=seed)
     with progress() as tick:

@@ -81,7 +81,11 @@ class Pictures:
 
 
 def marks_on(
-    points: Sequence[PicturePoint], objects: Sequence[ObjectViews], layout: Layout, others: bool = False
+    points: Sequence[PicturePoint],
+    objects: Sequence[ObjectViews],
+    layout: Layout,
+    where: str = "the annotations",
+    others: bool = False,
 ) -> tuple[Mark, ...]:
     """Return the marks that points on pictures are; which pictures, see :class:`Pictures`.
 
@@ -89,6 +93,7 @@ def marks_on(
         points: the points.
         objects: whose pictures were annotated.
         layout: of the model's views.
+        where: names the points' file in error messages.
         others: whether there may be pictures of other objects, which are left out. Default False.
 
     Raises:
@@ -104,16 +109,20 @@ def marks_on(
             strangers[point.picture] = None
             continue
         thing = objects[shown.number]
-        view, xy = _placed(point, thing, shown, layout)
+        try:
+            view, xy = _placed(point, thing, shown, layout)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         name = " ".join(point.name.split())
         place = shown.number, view, name.casefold()
         if place in found:
-            raise InputError(f"{short(point.name)} is marked twice on {point.picture}: each point has one place there")
+            twice = f"{short(point.name)} is marked twice on {point.picture}"
+            raise InputError(f"{where}: {twice}: each point has one place there")
         found[place] = Mark(name, thing.name, view, xy, hidden=point.hidden)
     if strangers and not (others and found):
         there = ", ".join(list(strangers)[:_NAMED]) + (" and more" if len(strangers) > _NAMED else "")
         wanted = ", ".join(_examples(objects, layout))
-        raise InputError(f"of none of these objects is what the annotations call {there}; pictures are called {wanted}")
+        raise InputError(f"{where}: pictures of none of these objects: {there}; keep names such as {wanted}")
     return tuple(found.values())
 
 
@@ -169,7 +178,7 @@ def _size(point: PicturePoint, thing: ObjectViews, shown: Shown, layout: Layout)
         left, _, right, _ = _square(thing, layout)
         return float(right - left), float(right - left)
     if thing.views is None:
-        raise InputError(f"the annotations do not tell the size of {point.picture}: give its width and height")
+        raise InputError(f"the size of {point.picture} is not told: give its width and height")
     height, width = thing.views.shape[-2:]
     rows, columns = (layout.rows, layout.cols) if shown.kind == "grid" else (1, 1)
     return float(width * columns), float(height * rows)
