@@ -17,6 +17,7 @@ from keyorbit.app.exporting import write_export
 from keyorbit.app.importing import with_imported
 from keyorbit.app.seen import Seen
 from keyorbit.errors import InputError
+from keyorbit.geometry.views import Layout
 from keyorbit.objects.marks import Absent, Annotations, Mark, Review, read_annotations, read_marks
 from keyorbit.objects.picture_marks import marks_on
 from keyorbit.objects.points.read import read_points
@@ -266,7 +267,7 @@ def test_exports_have_what_a_person_said_and_come_back(work, world, tmp_path):
         names = {(p.picture.rpartition("/")[2], p.name) for p in points}
         assert {name for picture, name in names if picture.startswith("thing1")} == {"keypoint_00"}
         assert {n for p, n in names if p.startswith("thing0")} == set(NAMES) - {"keypoint_03"}
-        marks = marks_on(points, things, 6)
+        marks = marks_on(points, things, Layout(3, 2))
         done = with_imported(work, marks)
         assert (done.objects, done.points, done.dropped) == (2, 5, 0)
         placed = {p.name: p.xyz for p in work.seen("thing1").place([m for m in marks if m.object == "thing1"])}

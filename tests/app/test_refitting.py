@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ import torch
 from keyorbit.app.annotating import Annotating
 from keyorbit.app.exporting import archived
 from keyorbit.app.refitting import Refitting
+from keyorbit.detection.marking import fit_marks
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
+from keyorbit.discovery.marks_config import MarkConfig
 from keyorbit.objects.marks import Annotations, read_annotations
 
 
@@ -47,8 +50,11 @@ def on_object(seen):
     return (float(columns[middle]) + 0.5) / width, (float(rows[middle]) + 0.5) / height
 
 
-def test_marks_refit_the_tokens_behind_the_page(loop, tmp_path):
+def test_marks_refit_the_tokens_behind_the_page(loop, monkeypatch):
     model, work = loop
+    # How well tokens are fitted is tested elsewhere: a few steps.
+    few = partial(fit_marks, config=MarkConfig(helpers=2, planting=2, steps=1))
+    monkeypatch.setattr("keyorbit.detection.marking.fit_marks", few)
     first = work.state.current
     assert first == work.queue()[0]
     model.start(work)

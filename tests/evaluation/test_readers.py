@@ -13,7 +13,7 @@ from PIL import Image
 from helpers import layouts
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers import DATASETS, read_dataset
-from keyorbit.output.formats import coco_dict
+from keyorbit.output.coco import coco_dict
 from keyorbit.output.pictured import Pictured
 
 WRITERS = {

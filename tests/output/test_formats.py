@@ -21,7 +21,8 @@ from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.output.choices import FORMATS, parse_formats, parse_skeleton
-from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
+from keyorbit.output.coco import coco_dict
+from keyorbit.output.formats import keypoints_dict, write_csv
 from keyorbit.output.palette import palette
 from keyorbit.output.pictured import Pictured
 from keyorbit.output.plotting import draw_keypoints, save_figure

@@ -16,11 +16,11 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.keypoints import Keypoints2D
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.points.read import read_points
-from keyorbit.output.formats import coco_dict
+from keyorbit.output.annotations import write_annotations
+from keyorbit.output.coco import coco_dict
 from keyorbit.output.palette import palette, rgb
 from keyorbit.output.pictured import Pictured
 from keyorbit.output.rerun_log import write_rerun
-from keyorbit.output.write import write_annotations
 from keyorbit.storage.files import write_json
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from keyorbit.app.seen import Point, Seen
 from keyorbit.errors import InputError
 from keyorbit.objects.picture_marks import view_file
+from keyorbit.output.annotations import write_annotated
 from keyorbit.output.pictured import Pictured
-from keyorbit.output.write import write_annotated
 from keyorbit.storage.folder_names import folder_names
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def write_export(work: "Annotating", folder: Path, overwrite: bool = False, ever
         everything: also what the model found and nobody has confirmed, as predictions. Default False.
 
     Raises:
-        InputError: there is nothing yet, or as :func:`keyorbit.output.write.write_annotated`.
+        InputError: there is nothing yet, or as :func:`keyorbit.output.annotations.write_annotated`.
     """
     items, pictures, count = list[Pictured](), dict[str, bytes](), 0
     for name, own in zip(work.objects, folder_names(work.objects), strict=True):

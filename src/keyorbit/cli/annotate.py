@@ -1,6 +1,6 @@
 """``keyorbit annotate``: correct a run's keypoints object by object, in the browser."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +35,6 @@ from keyorbit.storage.outputs import check_file, check_output
 if TYPE_CHECKING:
     from keyorbit.app.annotating import Annotating
     from keyorbit.app.refitting import Refitting
-    from keyorbit.objects.points.point import PicturePoint
 
 # Where the annotations are, below DATA.
 MARKS_FILE = "marks.json"
@@ -117,7 +116,7 @@ def annotate_command(
         own = [keypoint_name(k, tokens.info.names) for k in range(len(tokens))]
         work = Annotating(names, own, file, before)
         if imported is not None:
-            _import(work, refitting, read_points(imported))
+            _import(work, refitting, imported)
         elif export is not None:
             _export(work, refitting, export, overwrite, everything)
         elif scratch is not None:
@@ -154,11 +153,12 @@ def _serve(work: "Annotating", refitting: "Refitting", scratch: Path, host: str,
         refitting.close()
 
 
-def _import(work: "Annotating", refitting: "Refitting", points: Sequence["PicturePoint"]) -> None:
+def _import(work: "Annotating", refitting: "Refitting", file: Path) -> None:
     from keyorbit.app.importing import with_imported
     from keyorbit.objects.picture_marks import marks_on
 
-    marks = marks_on(points, list(refitting.things.values()), refitting.backend.layout.num_views)
+    things, layout = list(refitting.things.values()), refitting.backend.layout
+    marks = marks_on(read_points(file), things, layout, str(file), others=True)
     with progress() as tick:
         refitting.read(work, dict.fromkeys(mark.object for mark in marks), lambda i, n: tick("read", i, n, {}))
     done = with_imported(work, marks)

@@ -27,8 +27,8 @@ from keyorbit.diffusion.paths import tokens_file
 from keyorbit.discovery.choices import MARKED_RUN, MARKS, PLACED
 from keyorbit.discovery.marks_config import MarkConfig
 from keyorbit.errors import InputError
-from keyorbit.objects.marks import read_marks, write_marks
-from keyorbit.storage.content import text_of
+from keyorbit.objects.marks import check_marks, marks_of, read_marks, write_marks
+from keyorbit.objects.points.read import TOOLS, read_points
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import begin_output, check_output
 from keyorbit.values import Amount, Seed
@@ -47,7 +47,7 @@ def mark_command(
         Path | None, typer.Option(help="A JSON file of marks: names, and places in views or in space; docs/marks.md.")
     ] = None,
     coco: Annotated[
-        Path | None, typer.Option(help="The same as COCO keypoints, such as CVAT and Label Studio export.")
+        Path | None, typer.Option(help=f"The same as a tool exported it, a file, folder or archive: {TOOLS}.")
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="A run of 'keyorbit discover', whose tokens help to find an object's turn.")
@@ -82,30 +82,31 @@ def mark_command(
         tokens_file(run)
         if run.resolve() == out.resolve():
             raise InputError(f"{out} is the run that --run gives: give another folder for the new one")
-    given = None if points is None else read_marks(points)
-    if coco is not None:
-        text_of(coco)
+    marks = () if points is None else read_marks(points)
+    annotated = () if coco is None else read_points(coco)
     masks = checked_masks(objects, background, mask)
 
     from rich.table import Table
 
     from keyorbit.cli.loading import load_all, load_model, load_tokens, run_backend, use_device
     from keyorbit.detection.marking import mark
-    from keyorbit.evaluation.readers.coco_marks import read_coco_marks
-    from keyorbit.objects.marks import marks_of
+    from keyorbit.objects.picture_marks import marks_on
 
     began = time.monotonic()
     base = None if run is None else load_tokens(run)
     things = [thing for path in objects for thing in load_all(path, background, masks)]
     if twice := [name for name, count in Counter(thing.name for thing in things).items() if count > 1]:
         raise InputError(f"two objects are called {twice[0]}: marks could be of either; rename one")
-    marks = read_coco_marks(coco, things) if given is None and coco is not None else given or ()
-    marks_of(marks, [thing.name for thing in things])
+    if coco is None:
+        marks_of(marks, [thing.name for thing in things])  # what is wrong with them is told before there is a model
     on = use_device(device, deterministic)
     if base is None:
         backend = load_model(model or "tiny", on, dtype, unet, view_choice)
     else:
         backend = run_backend(base, model, on, dtype, unet, view_choice)
+    if coco is not None:
+        marks = marks_on(annotated, things, backend.layout, str(coco))
+        check_marks(marks, str(coco))
     config = MarkConfig(steps=steps, seed=seed)
     with progress() as tick:
         found = mark(backend, things, marks, config, base, keep, tick)

@@ -1,6 +1,6 @@
 """Write a detection as files: an overlay picture, and the requested formats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,22 @@ from torch import Tensor
 from keyorbit.detection.found import Detection
 from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.pictures import square, to_uint8
-from keyorbit.output.choices import ANNOTATIONS, DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
+from keyorbit.output.annotations import write_annotations
+from keyorbit.output.choices import DEFAULT_FORMATS, DETECTION, Edge, check_edges, parse_formats
+from keyorbit.output.coco import coco_dict
 from keyorbit.output.colmap import fill_colmap
-from keyorbit.output.cvat import cvat_labels, cvat_xml
-from keyorbit.output.formats import coco_dict, keypoints_dict, write_csv
-from keyorbit.output.label_studio import label_studio_config, label_studio_tasks
+from keyorbit.output.formats import keypoints_dict, write_csv
 from keyorbit.output.meshes import write_points
 from keyorbit.output.on_mesh import write_on_mesh
-from keyorbit.output.palette import keypoint_name, palette
+from keyorbit.output.palette import keypoint_name
 from keyorbit.output.pictured import Pictured
 from keyorbit.output.plotting import draw_keypoints, save_figure
 from keyorbit.output.rerun_log import write_rerun
 from keyorbit.output.results import ONE
 from keyorbit.output.skeleton import co_moving_skeleton
-from keyorbit.storage.files import make_folder, write_bytes, write_json, write_text
+from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import replaced_folder
-
-# Of annotated pictures, below the folder of the annotations: where CVAT, Datumaro and Label Studio put them.
-IMAGES = "images"
 
 
 def find_skeleton(detections: Sequence[Detection]) -> list[Edge]:
@@ -56,10 +53,11 @@ def write_detection(
 
     json: ``keypoints.json``; coco: ``coco.json``; glb, ply: ``points.glb``, ``points.ply``; colmap: a folder
     ``colmap``; csv: ``keypoints_2d.csv`` and ``keypoints_3d.csv``; rrd: ``keypoints.rrd``; cvat and labelstudio: as
-    :func:`write_annotations`. A single view has no 3D points: the files that hold them are not written, nor
-    ``input.png``, which would be the view again. An object that was cut out is in ``cutout.png``, transparent
-    elsewhere. Of an object that was rendered from a mesh, keypointnet: ``keypointnet.json``, and glb: also ``mesh.glb``
-    (:mod:`keyorbit.output.on_mesh`). ``overwrite`` replaces what an earlier call wrote there.
+    :func:`keyorbit.output.annotations.write_annotations`. A single view has no 3D points: the files that hold them
+    are not written, nor ``input.png``, which would be the view again. An object that was cut out is in
+    ``cutout.png``, transparent elsewhere. Of an object that was rendered from a mesh, keypointnet:
+    ``keypointnet.json``, and glb: also ``mesh.glb`` (:mod:`keyorbit.output.on_mesh`). ``overwrite`` replaces what an
+    earlier call wrote there.
 
     Raises:
         InputError: a format is unknown, an edge does not join two keypoints, COLMAP cannot express the cameras, or as
@@ -94,59 +92,6 @@ def write_detections(
         for name, detection in zip(below, detections, strict=True):
             _write_all(make_folder(partial / name), detection, formats, skeleton)
     return [folder / name for name in below]
-
-
-def write_annotations(
-    folder: Path,
-    items: Sequence[Pictured],
-    formats: Sequence[str],
-    names: Sequence[str],
-    skeleton: Sequence[Edge] = (),
-    place: str = "",
-) -> None:
-    """Write what annotation tools import, of those formats that are theirs.
-
-    cvat: ``cvat.xml``, "CVAT for images 1.1", and ``cvat_labels.json`` for the constructor of labels; labelstudio:
-    ``label_studio.json``, the tasks, and ``label_studio.xml``, the labelling interface. ``place`` is where the pictures
-    are in Label Studio's document root, with a slash at the end. Default: in the root itself.
-
-    Raises:
-        InputError: a file cannot be written.
-    """
-    colors = palette(len(names))
-    if "cvat" in formats:
-        write_text(folder / "cvat.xml", cvat_xml(items, names, colors, skeleton))
-        write_text(folder / "cvat_labels.json", cvat_labels(items, names, colors, skeleton))
-    if "labelstudio" in formats:
-        write_json(folder / "label_studio.json", label_studio_tasks(items, names, place))
-        write_text(folder / "label_studio.xml", label_studio_config(names, colors))
-
-
-def write_annotated(
-    folder: Path,
-    items: Sequence[Pictured],
-    pictures: Mapping[str, bytes],
-    names: Sequence[str],
-    overwrite: bool = False,
-) -> None:
-    """Write annotated pictures for other tools: the pictures in ``images``, and files of COCO, CVAT and Label Studio.
-
-    Args:
-        folder: where they go.
-        items: the keypoints on each picture.
-        pictures: the pictures as PNG, by their files' names.
-        names: of the keypoints.
-        overwrite: replace what an earlier call wrote there. Default False.
-
-    Raises:
-        InputError: as :func:`keyorbit.storage.outputs.replaced_folder`.
-    """
-    with replaced_folder(folder, ANNOTATIONS, overwrite) as partial:
-        write_json(partial / "coco.json", coco_dict(items, len(names), (), names))
-        write_annotations(partial, items, ("cvat", "labelstudio"), names, place=f"{IMAGES}/")
-        images = make_folder(partial / IMAGES)
-        for name, content in pictures.items():
-            write_bytes(images / name, content)
 
 
 def write_one_of_several(

@@ -3,21 +3,25 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from keyorbit.errors import InputError
-from keyorbit.objects.points.point import PicturePoint, Pixels, Text, on_edge
+from keyorbit.objects.points.point import PicturePoint, Text, on_edge
 from keyorbit.values import Finite, from_values, short
 
 _Id = int | float | str
+# 0 stands for one that is not known.
+_Length = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 @dataclass(frozen=True)
 class _Image:
     id: _Id
     file_name: Text
-    width: Pixels
-    height: Pixels
+    width: _Length | None = None
+    height: _Length | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ def read_coco(values: Any, path: Path) -> tuple[PicturePoint, ...]:
     """Read the keypoints in a COCO file's plain values.
 
     Keypoints of visibility 0 are not marked, 1 hidden, 2 visible. Pixels count from the picture's corner. Groups
-    (``iscrowd``) and annotations without keypoints are left out; a single keypoint of a category that lists none, as
-    CVAT writes points without a skeleton, has the category's name.
+    (``iscrowd``) and annotations without keypoints are left out. Keypoints of a category that lists none, as CVAT
+    writes points without a skeleton, have the category's name, with a number where there are several. Without a width
+    or a height of their picture points are in pixels.
 
     Raises:
         InputError: it is no COCO, has no keypoints, or has two annotations of a category on one picture.
@@ -74,18 +79,25 @@ def read_coco(values: Any, path: Path) -> tuple[PicturePoint, ...]:
 
 
 def _kind(marked: _Marked, kinds: Mapping[str, _Category], where: str) -> _Category:
-    """The annotation's category; the only one with keypoints where it has none, as some programs write it."""
+    """The annotation's category; the only one with keypoints where it has none, as some programs write it.
+
+    So does CVAT of a skeleton that is grouped with a box: its category is the box's.
+    """
     kind = kinds.get(_key(marked.category_id))
     listed = [kind for kind in kinds.values() if kind.keypoints]
-    if kind is None and len(listed) == 1:
-        return listed[0]
+    if len(listed) == 1 and (kind is None or not kind.keypoints):
+        count = len(marked.keypoints or ())
+        if kind is None or (count > 3 and count == 3 * len(listed[0].keypoints or ())):
+            return listed[0]
     if kind is None:
         raise InputError(f"{where}.category_id cannot be {short(marked.category_id)}; it must be that of a category")
     return kind
 
 
 def _points(marked: _Marked, image: _Image, kind: _Category, where: str) -> Iterator[PicturePoint]:
-    numbers, names = marked.keypoints or (), kind.keypoints or (kind.name,)
+    numbers = marked.keypoints or ()
+    count = len(numbers) // 3
+    names = kind.keypoints or tuple(kind.name if count == 1 else f"{kind.name} {i}" for i in range(1, count + 1))
     if len(numbers) != 3 * len(names):
         raise InputError(
             f"{where}.keypoints has {len(numbers)} numbers; it must have 3 for each of the {len(names)} keypoints of "
@@ -94,10 +106,14 @@ def _points(marked: _Marked, image: _Image, kind: _Category, where: str) -> Iter
     for name, x, y, visibility in zip(names, numbers[::3], numbers[1::3], numbers[2::3], strict=True):
         if not visibility:
             continue
-        xy = [on_edge(x / image.width), on_edge(y / image.height)]
-        if not all(0 <= share <= 1 for share in xy):
-            raise InputError(f"{where}: {short(name)} is outside the picture, at ({x:g}, {y:g}) pixels")
-        values = {"picture": image.file_name, "name": name, "xy": xy, "hidden": visibility == 1}
+        values: dict[str, Any] = {"picture": image.file_name, "name": name, "hidden": visibility == 1}
+        if image.width and image.height:
+            xy = [on_edge(x / image.width), on_edge(y / image.height)]
+            if not all(0 <= share <= 1 for share in xy):
+                raise InputError(f"{where}: {short(name)} is outside the picture, at ({x:g}, {y:g}) pixels")
+            values |= {"xy": xy, "size": [image.width, image.height]}
+        else:
+            values |= {"xy": [x, y], "in_pixels": True}
         yield from_values(PicturePoint, values, where)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from keyorbit.errors import InputError
@@ -71,7 +72,8 @@ def _point(
     except ValueError as error:
         words = f"points of {short(name)} cannot be {short(text)}; it must be x,y in pixels"
         raise InputError(f"{where}: {words}") from error
-    values = {"picture": image.get("name", ""), "name": name, "xy": xy, "hidden": part.get("occluded") == "1"}
+    values: dict[str, Any] = {"picture": image.get("name", ""), "name": name, "xy": xy, "size": list(size)}
+    values |= {"hidden": part.get("occluded") == "1"}
     return from_values(PicturePoint, values, f"{where}: points of {short(name)}")
 
 

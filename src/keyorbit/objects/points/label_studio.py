@@ -23,6 +23,8 @@ class _Value:
     height: Finite | None = None
     keypointlabels: tuple[Text, ...] = ()
     labels: tuple[Text, ...] = ()
+    original_width: Finite | None = None  # in JSON-MIN; else the result has it
+    original_height: Finite | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class _Result:
     type: str = ""
     value: Any = None
     image_rotation: Finite | None = None
+    original_width: Finite | None = None
+    original_height: Finite | None = None
     id: str | int | None = None
 
 
@@ -84,7 +88,7 @@ def _of_task(task: Mapping[str, Any], where: str) -> Iterator[PicturePoint]:
             continue
         if (result.image_rotation or 0) % 360:
             raise InputError(f"{where} was turned by {result.image_rotation:g}° in Label Studio: turn it back")
-        yield _in_percent(_picture(told.data, where), names[0], value, where)
+        yield _in_percent(_picture(told.data, where), names[0], value, result, where)
 
 
 def _is_keypoint(result: _Result, value: _Value) -> bool:
@@ -104,7 +108,7 @@ def _of_short_task(task: Mapping[str, Any], where: str) -> Iterator[PicturePoint
             continue
         for value in (_value(entry, f"{where}: {key}") for entry in entries):
             if value.keypointlabels and value.x is not None:
-                yield _in_percent(_picture(task, where), value.keypointlabels[0], value, where)
+                yield _in_percent(_picture(task, where), value.keypointlabels[0], value, value, where)
 
 
 def _picture(data: Mapping[str, Any], where: str) -> str:
@@ -119,8 +123,10 @@ def _picture(data: Mapping[str, Any], where: str) -> str:
     return named[0]
 
 
-def _in_percent(picture: str, name: str, value: _Value, where: str) -> PicturePoint:
+def _in_percent(picture: str, name: str, value: _Value, sized: _Value | _Result, where: str) -> PicturePoint:
     xy = [on_edge((number or 0.0) / 100) for number in (value.x, value.y)]
     if not all(0 <= share <= 1 for share in xy):
         raise InputError(f"{where}: {short(name)} is outside the picture, at ({value.x}, {value.y}) % of its sides")
-    return from_values(PicturePoint, {"picture": picture, "name": name, "xy": xy}, where)
+    width, height = sized.original_width or 0, sized.original_height or 0
+    size = [width, height] if width > 0 and height > 0 else None
+    return from_values(PicturePoint, {"picture": picture, "name": name, "xy": xy, "size": size}, where)

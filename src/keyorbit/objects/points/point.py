@@ -8,10 +8,12 @@ from urllib.parse import unquote
 
 from msgspec import Meta
 
+from keyorbit.errors import InputError
+from keyorbit.values import Finite
+
 # What Label Studio puts before the name of an uploaded file.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 Text = Annotated[str, Meta(min_length=1, max_length=1000)]
-Share = Annotated[float, Meta(ge=0, le=1)]
 Pixels = Annotated[float, Meta(gt=0, le=1e9)]
 # Tools round: so far beyond the picture's edge, in its sides, a place is on the edge.
 _ROUNDING = 0.01
@@ -25,13 +27,24 @@ class PicturePoint:
         picture: the picture's name, as the tool tells it.
         name: of the point.
         xy: in the picture's unit square, x right, y down.
-        hidden: whether the object hides it there.
+        hidden: whether the object hides it there. Default False.
+        size: width and height of the picture as it was annotated, pixels. Default None: the tool does not tell.
+        in_pixels: whether ``xy`` counts pixels from the picture's corner, as its size is not known. Default False.
+
+    Raises:
+        InputError: ``xy`` is outside the unit square, and not in pixels.
     """
 
     picture: Text
     name: Text
-    xy: tuple[Share, Share]
+    xy: tuple[Finite, Finite]
     hidden: bool = False
+    size: tuple[Pixels, Pixels] | None = None
+    in_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.in_pixels and not all(0 <= share <= 1 for share in self.xy):
+            raise InputError(f"xy is outside the picture, at ({self.xy[0]:g}, {self.xy[1]:g}) of its sides")
 
 
 def on_edge(share: float) -> float:
