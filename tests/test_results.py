@@ -40,6 +40,8 @@ def results(backend, objects):
 def test_results_tell_what_they_are_in_a_line(results, stable_diffusion, objects):
     assert all(len(repr(one)) < 160 for name, one in results.items() if name != "backend")
     assert repr(results["tokens"]).startswith("Tokens(3 of width ")
+    assert [k.index for k in results["found"][-2:]] == [1, 2]
+    assert [k.index for k in results["found"][::-2]] == [2, 0]
     assert repr(results["found"]).startswith(f"Detection({objects[0].name!r}, 3 keypoints, 6 views, in 3D with a repro")
     assert repr(results["flat"]).startswith("Keypoints2D(6 views, 3 keypoints, scores 0.")
     assert repr(results["points"]).startswith("Keypoints3D(3 keypoints, scores 0.")

@@ -1,6 +1,7 @@
 """What was found on one object."""
 
 from dataclasses import dataclass, replace
+from typing import overload
 
 import torch
 from jaxtyping import Bool, Float
@@ -97,8 +98,12 @@ class Detection(Result):
         """The number of keypoints."""
         return self.keypoints_2d.xy.shape[1]
 
-    def __getitem__(self, which: int | str) -> Keypoint:
-        """One keypoint, by its number or its name.
+    @overload
+    def __getitem__(self, which: int | str) -> Keypoint: ...
+    @overload
+    def __getitem__(self, which: slice) -> tuple[Keypoint, ...]: ...
+    def __getitem__(self, which: int | str | slice) -> Keypoint | tuple[Keypoint, ...]:
+        """One keypoint, by its number or its name; several, by a slice of numbers.
 
         Raises:
             IndexError: there is none of that number.
@@ -108,6 +113,8 @@ class Detection(Result):
             if not which or which not in self.names:
                 raise KeyError(which)
             which = self.names.index(which)
+        if isinstance(which, slice):
+            return tuple(self[k] for k in range(len(self))[which])
         k = range(len(self))[which]
         points, flat, trust = self.keypoints_3d, self.keypoints_2d, self.confidence
         x, y, z = (0.0, 0.0, 0.0) if points is None else points.xyz[k].tolist()
