@@ -53,6 +53,12 @@ def test_a_picture_is_a_view_or_the_input_by_its_name(file, size, view, xy, tmp_
     assert found.xy == pytest.approx(xy)
 
 
+def test_an_exported_picture_has_the_name_of_a_folder_that_any_system_allows(tmp_path):
+    path = written(tmp_path, [("St\u00fchl 1__view_2.png", (40, 40), [10, 20, 2, 0, 0, 0])])
+    (found,) = read_coco_marks(path, [thing("other"), thing("St\u00fchl 1?")])
+    assert (found.object, found.view) == ("St\u00fchl 1?", 2)
+
+
 def test_a_place_in_the_grid_is_in_the_tile_that_shows_it(tmp_path):
     path = written(tmp_path, [("chair/grid.png", (80, 120), [50, 100, 2, 10, 45, 1])])
     first, second = read_coco_marks(path, [thing("chair")])

@@ -14,6 +14,7 @@ from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.coco import CocoPoint, read_coco_points
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.marks import Mark, check_marks
+from keyorbit.storage.folder_names import folder_names
 from keyorbit.values import short
 
 # What Label Studio puts before the name of an uploaded file.
@@ -32,7 +33,9 @@ def read_coco_marks(path: Path, objects: Sequence[ObjectViews]) -> tuple[Mark, .
         InputError: the file cannot be read, a picture is none of the objects', a place is outside it, or as
             :func:`keyorbit.objects.marks.check_marks`.
     """
-    by_name = {thing.name: thing for thing in objects}
+    # An export's pictures have the names of the objects' folders, which any system allows.
+    folders = folder_names([thing.name for thing in objects])
+    by_name = dict(zip(folders, objects, strict=True)) | {thing.name: thing for thing in objects}
     marks = tuple(_mark(point, by_name, path) for point in read_coco_points(path))
     check_marks(marks, str(path))
     return marks
@@ -63,7 +66,7 @@ def _picture(point: CocoPoint, objects: dict[str, ObjectViews]) -> tuple[ObjectV
     for name in (last, stem):
         if name in objects:
             return objects[name], "cond"
-    only = next(iter(objects.values())) if len(objects) == 1 else None
+    only = next(iter(objects.values())) if len({thing.name for thing in objects.values()}) == 1 else None
     if _KIND.fullmatch(stem):
         thing = objects.get(parts.parent.name, only)
         if thing is not None:
@@ -72,7 +75,8 @@ def _picture(point: CocoPoint, objects: dict[str, ObjectViews]) -> tuple[ObjectV
         rest = stem.removeprefix(name)
         if rest != stem and rest[:1] in ("_", "-", ".") and _KIND.fullmatch(rest[1:]):
             return thing, rest[1:]
-    few = ", ".join(list(objects)[:3]) + (" and more" if len(objects) > 3 else "")
+    known = list(dict.fromkeys(thing.name for thing in objects.values()))
+    few = ", ".join(known[:3]) + (" and more" if known[3:] else "")
     raise InputError(
         f"{point.where} is of {short(point.file)}, which is no picture of the objects ({few}): keep names such as "
         "chair_00000/view_0.png"
