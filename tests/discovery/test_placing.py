@@ -137,3 +137,8 @@ def test_a_generated_view_may_show_a_part_in_the_colour_of_the_ground():
     assert found.xyz == pytest.approx(whole.xyz, abs=1e-6)
     with pytest.raises(InputError, match="is beside the object by"):
         place_marks([Mark("spot", view=view, xy=(0.02, 0.02))], "ball", holed, CAMERAS, generated=True)
+    elsewhere = MASKS.clone()
+    elsewhere[facing()[-1]] = False
+    elsewhere[facing()[-1], :4, :4] = True
+    with pytest.raises(InputError, match="may contradict each other: mark it in another view, or in a single one"):
+        place_marks(clicks(*facing()[:2]), "ball", elsewhere, CAMERAS, generated=True)

@@ -94,9 +94,7 @@ class Seen:
         """
         key = tuple(marks)
         if key not in self._placed:
-            self._placed[key] = place_marks(
-                marks, self.name, self.masks, self.cameras, self.camera, self.generated
-            )
+            self._placed[key] = place_marks(marks, self.name, self.masks, self.cameras, self.camera, self.generated)
         return self._placed[key]
 
 

@@ -148,7 +148,7 @@ def _in_space(
     if looking is None:
         point = torch.tensor(marks[0].xyz)
     elif len(clicks) == 1:
-        # Its own view says nothing of how deep it is, nor, where its silhouette has a hole, whether it is on the object.
+        # Its own view says nothing of its depth. Where that silhouette has a hole, the others tell it.
         own = [view == clicks[0].view for view in range(len(distance))]
         hull = torch.where(torch.tensor(own)[:, None, None], allowed, distance)
         point = lifted(xy[0], looking, hull, cameras)
@@ -162,7 +162,10 @@ def _in_space(
                 "view's side; mark it anew"
             )
     places = cameras.project(point[None])
-    _check_beside(allowed, places, told, "from where it is in space")
+    remedy = "mark it anew"
+    if allowed is not distance and clicks:
+        remedy = "generated views may contradict each other: mark it in another view, or in a single one"
+    _check_beside(allowed, places, told, "from where it is in space", remedy)
     surface = surface_points(distance, cameras)
     seen = in_sight(point[None], surface, cameras, SURFACE_SPACING)[:, 0]
     for mark in clicks:
@@ -188,9 +191,13 @@ def _joined(cameras: Cameras, picture: Cameras | None, views: Sequence[int | Non
 
 
 def _check_beside(
-    distance: Float[Tensor, "view height width"], xy: Float[Tensor, "view 1 2"], told: str, where: str
+    distance: Float[Tensor, "view height width"],
+    xy: Float[Tensor, "view 1 2"],
+    told: str,
+    where: str,
+    remedy: str = "mark it anew",
 ) -> None:
     """Raise InputError where a place is further beside the object than a click may be."""
     beside = float(beside_silhouette(distance, xy).max())
     if not beside <= BESIDE + 1 / max(distance.shape[-2:]):
-        raise InputError(f"{told}, {where}, is beside the object by {beside:.0%} of the view's side: mark it anew")
+        raise InputError(f"{told}, {where}, is beside the object by {beside:.0%} of the view's side: {remedy}")
