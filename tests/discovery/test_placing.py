@@ -123,3 +123,22 @@ def test_a_click_a_little_beside_the_object_is_meant_for_its_edge():
     assert abs(torch.tensor(found.xyz).norm() - RADIUS) < 0.1
     with pytest.raises(InputError, match="beside the object by 8%"):
         place_marks([far], "ball", MASKS, CAMERAS)
+
+
+def test_a_generated_view_may_show_a_part_in_the_colour_of_the_ground():
+    view = facing()[0]
+    (whole,) = place_marks(clicks(view), "ball", MASKS, CAMERAS)
+    holed, (x, y) = MASKS.clone(), CAMERAS.project(POINT[None])[view, 0]
+    away = (pixel_centers(SIDE, SIDE) - torch.stack([x, y])).norm(dim=-1)
+    holed[view] &= away > 0.12
+    with pytest.raises(InputError, match=f"in view {view}, is beside the object by 12%"):
+        place_marks(clicks(view), "ball", holed, CAMERAS)
+    (found,) = place_marks(clicks(view), "ball", holed, CAMERAS, generated=True)
+    assert found.xyz == pytest.approx(whole.xyz, abs=1e-6)
+    with pytest.raises(InputError, match="is beside the object by"):
+        place_marks([Mark("spot", view=view, xy=(0.02, 0.02))], "ball", holed, CAMERAS, generated=True)
+    elsewhere = MASKS.clone()
+    elsewhere[facing()[-1]] = False
+    elsewhere[facing()[-1], :4, :4] = True
+    with pytest.raises(InputError, match="may contradict each other: mark it in another view, or in a single one"):
+        place_marks(clicks(*facing()[:2]), "ball", elsewhere, CAMERAS, generated=True)

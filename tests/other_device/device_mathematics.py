@@ -127,6 +127,7 @@ TABLE = {
     "hull.silhouettes": lambda f, to: f(to(IMAGES[0])),
     "hull.Silhouette.of": lambda f, to: f(to(MASKS)),
     "hull.silhouette_distance": lambda f, to: f(to(MASKS)),
+    "hull.convex_outlines": lambda f, to: f(to(MASKS)),
     "hull.grown_masks": lambda f, to: f(to(MASKS[None]), (8, 8)),
     "sampling.lower_median": lambda f, to: f(to(POINTS), 1),
     "sampling.bilinear": lambda f, to: f(to(MAPS[0]), to(XY[0])),

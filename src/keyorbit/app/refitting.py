@@ -141,7 +141,7 @@ class Refitting:
         recording = self._recorded(name)
         with self._lock.held():
             found = self.detector.read(recording)
-        work.put(Seen.of(found, self.version))
+        work.put(Seen.of(found, self.version, generated=self.things[name].views is None))
 
     def _recorded(self, name: str) -> Recording:
         """The object's recording; the model's work on it is the same for all tokens."""

@@ -39,6 +39,7 @@ class Seen:
         xyz: in space; None for a model of a single view.
         xy: on every view.
         score: on every view, 0…1.
+        generated: whether the model made the views. Default False.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Seen:
     xyz: Float[Tensor, "keypoint 3"] | None
     xy: Float[Tensor, "view keypoint 2"]
     score: Float[Tensor, "view keypoint"]
+    generated: bool = False
     _placed: dict[tuple[Mark, ...], tuple[PlacedMark, ...]] = field(default_factory=dict)
 
     @cached_property
@@ -61,8 +63,8 @@ class Seen:
         return None if self.cameras is None else surface_points(silhouette_distance(self.masks), self.cameras)
 
     @classmethod
-    def of(cls, detection: Detection, version: int) -> "Seen":
-        """Keep what is shown of a detection."""
+    def of(cls, detection: Detection, version: int, generated: bool = False) -> "Seen":
+        """Keep what is shown of a detection; ``generated`` says that the model made the views."""
         flat, points, trust = detection.keypoints_2d, detection.keypoints_3d, detection.confidence
         known = detection.input_camera
         camera = known.cameras if points is not None and known is not None and float(known.score) > 0 else None
@@ -81,6 +83,7 @@ class Seen:
             None if points is None else points.xyz,
             flat.xy if points is None or cameras is None else cameras.project(points.xyz),
             flat.score if points is None else torch.minimum(flat.score, points.score),
+            generated and cameras is not None,
         )
 
     def place(self, marks: Sequence[Mark]) -> tuple[PlacedMark, ...]:
@@ -91,7 +94,7 @@ class Seen:
         """
         key = tuple(marks)
         if key not in self._placed:
-            self._placed[key] = place_marks(marks, self.name, self.masks, self.cameras, self.camera)
+            self._placed[key] = place_marks(marks, self.name, self.masks, self.cameras, self.camera, self.generated)
         return self._placed[key]
 
 

@@ -217,7 +217,8 @@ def _placed(
     cameras, picture = recording.cameras, None
     if cameras is not None and any(mark.xy is not None and mark.view is None for mark in marks):
         picture = _picture_camera(backend, recording, config, base)
-    return place_marks(marks, recording.thing.name, recording.shown.silhouette.mask, cameras, picture)
+    masks, generated = recording.shown.silhouette.mask, recording.thing.views is None
+    return place_marks(marks, recording.thing.name, masks, cameras, picture, generated and cameras is not None)
 
 
 def _picture_camera(backend: Backend, recording: Recording, config: MarkConfig, base: Tokens | None) -> Cameras | None:

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.geometry.hull import SURFACE_SPACING, beside_silhouette, in_sight, silhouette_distance, surface_points
+from keyorbit.geometry.hull import (
+    SURFACE_SPACING,
+    beside_silhouette,
+    convex_outlines,
+    in_sight,
+    silhouette_distance,
+    surface_points,
+)
 from keyorbit.geometry.hull_depth import lifted
 from keyorbit.geometry.triangulation import triangulate
 from keyorbit.objects.marks import Mark, names_of
@@ -65,6 +72,7 @@ def place_marks(
     masks: Bool[Tensor, "view height width"],
     cameras: Cameras | None,
     picture: Cameras | None = None,
+    generated: bool = False,
 ) -> tuple[PlacedMark, ...]:
     """Find where the marks of one object are, in the order of their names.
 
@@ -75,21 +83,25 @@ def place_marks(
         cameras: of the views; None for a model of a single view.
         picture: camera of the input picture, in whose unit square marks without a view are told; None where it is not
             known.
+        generated: whether the model made the views. Parts of the object may then be of the ground's colour and missing
+            in the silhouettes, so that only places beside the convex hull of a silhouette are beside the object.
+            Default False.
 
     Raises:
         InputError: a mark is beside the object, in a view that there is not or on a picture whose camera is not known,
             or clicks of one name are not one point.
     """
     distance = silhouette_distance(masks.cpu())
+    allowed = silhouette_distance(convex_outlines(masks.cpu())) if generated else distance
     found = []
     for point in names_of(marks):
         own = [mark for mark in marks if mark.name == point]
         told = f"{name}: {short(point)}"
         _check_views(own, len(masks), cameras, picture, told)
         if cameras is None:
-            found.append(_flat(own[0], name, distance, told))
+            found.append(_flat(own[0], name, allowed, told))
         else:
-            found.append(_in_space(own, name, distance, cameras.to("cpu"), picture, told))
+            found.append(_in_space(own, name, distance, allowed, cameras.to("cpu"), picture, told))
     return tuple(found)
 
 
@@ -118,6 +130,7 @@ def _in_space(
     marks: Sequence[Mark],
     name: str,
     distance: Float[Tensor, "view height width"],
+    allowed: Float[Tensor, "view height width"],
     cameras: Cameras,
     picture: Cameras | None,
     told: str,
@@ -127,7 +140,7 @@ def _in_space(
     for mark in clicks:
         if mark.view is not None:
             at = torch.tensor([[mark.xy]])
-            _check_beside(distance[mark.view : mark.view + 1], at, told, mark.words)
+            _check_beside(allowed[mark.view : mark.view + 1], at, told, mark.words)
     xy = torch.tensor([mark.xy for mark in clicks])
     looking = None if not clicks else _joined(cameras, picture, [mark.view for mark in clicks])
     how: How = "given" if not clicks else "lifted" if len(clicks) == 1 else "triangulated"
@@ -135,7 +148,10 @@ def _in_space(
     if looking is None:
         point = torch.tensor(marks[0].xyz)
     elif len(clicks) == 1:
-        point = lifted(xy[0], looking, distance, cameras)
+        # Its own view says nothing of its depth. Where that silhouette has a hole, the others tell it.
+        own = [view == clicks[0].view for view in range(len(distance))]
+        hull = torch.where(torch.tensor(own)[:, None, None], allowed, distance)
+        point = lifted(xy[0], looking, hull, cameras)
     else:
         point = triangulate(xy[:, None], looking)[0]
         miss = float(torch.linalg.vector_norm(looking.project(point[None])[:, 0] - xy, dim=-1).max())
@@ -146,7 +162,10 @@ def _in_space(
                 "view's side; mark it anew"
             )
     places = cameras.project(point[None])
-    _check_beside(distance, places, told, "from where it is in space")
+    remedy = "mark it anew"
+    if allowed is not distance and clicks:
+        remedy = "generated views may contradict each other: mark it in another view, or in a single one"
+    _check_beside(allowed, places, told, "from where it is in space", remedy)
     surface = surface_points(distance, cameras)
     seen = in_sight(point[None], surface, cameras, SURFACE_SPACING)[:, 0]
     for mark in clicks:
@@ -172,9 +191,13 @@ def _joined(cameras: Cameras, picture: Cameras | None, views: Sequence[int | Non
 
 
 def _check_beside(
-    distance: Float[Tensor, "view height width"], xy: Float[Tensor, "view 1 2"], told: str, where: str
+    distance: Float[Tensor, "view height width"],
+    xy: Float[Tensor, "view 1 2"],
+    told: str,
+    where: str,
+    remedy: str = "mark it anew",
 ) -> None:
     """Raise InputError where a place is further beside the object than a click may be."""
     beside = float(beside_silhouette(distance, xy).max())
     if not beside <= BESIDE + 1 / max(distance.shape[-2:]):
-        raise InputError(f"{told}, {where}, is beside the object by {beside:.0%} of the view's side: mark it anew")
+        raise InputError(f"{told}, {where}, is beside the object by {beside:.0%} of the view's side: {remedy}")

@@ -59,6 +59,26 @@ def silhouette_distance(masks: Bool[Tensor, "*batch height width"]) -> Float[Ten
     return torch.from_numpy(np.stack(fields)).float().reshape(masks.shape).to(masks.device)
 
 
+def convex_outlines(
+    masks: Bool[Tensor, "view height width"], directions: int = 64
+) -> Bool[Tensor, "view height width"]:
+    """Fill the silhouettes to their convex hulls: what no straight line parts from all of a silhouette.
+
+    Args:
+        masks: True on the object; a view without any stays so.
+        directions: of the lines that are tried, evenly over the circle. Default 64.
+    """
+    height, width = masks.shape[-2:]
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float()
+    angles = torch.arange(directions) * (2 * torch.pi / directions)
+    along = places @ torch.stack([angles.sin(), angles.cos()])
+    filled = [
+        (along <= along[mask.flatten()].amax(0) + 1e-3).all(-1) if mask.any() else mask.flatten()
+        for mask in masks.cpu()
+    ]
+    return torch.stack(filled).reshape(masks.shape).to(masks.device)
+
+
 def grown_masks(
     masks: Bool[Tensor, "version view height width"], size: tuple[int, int]
 ) -> Float[Tensor, "version view new_height new_width"]:
