@@ -23,13 +23,13 @@ docs: $(INSTALLED)
 
 # Two processes of one thread each: most tests are too small for more threads. A file's tests stay together.
 test: lint docs
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The loop while one works: what needs no model, no command line and no process of its own (tests/conftest.py chooses).
 quick: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest --quick --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --quick --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Of `make test` the part that looks at report and app in Chromium, screenshots in build/; skipped where there is none
 # (on Debian: apt-get install chromium chromium-driver).

@@ -28,8 +28,11 @@ SLOW_FOLDERS = {"benchmarks", "recipes"}
 SLOW_FIXTURES = {"model_folder", "stable_diffusion_folder", "run_here", "command"}
 
 
-# Files of tests that take a minute or more.
-LONGEST = ("test_other_device.py", "test_launchers.py", "test_ranks.py", "test_training.py")
+# Files of tests that take half a minute or more; these begin first, if xdist is told not to sort files by their tests.
+LONGEST = (
+    *("test_other_device.py", "test_launchers.py", "test_ranks.py", "test_training.py", "test_train_tiny.py"),
+    *("test_app.py", "test_runs.py", "test_quality_benchmark.py", "test_docs.py", "test_main.py", "test_overwrite.py"),
+)
 
 
 def pytest_addoption(parser):
