@@ -48,7 +48,11 @@ def children(process: subprocess.Popen[bytes]) -> dict[int, tuple[str, float]]:
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line)
+            status = dict(
+                line.split(":", 1)
+                for line in (place / "status").read_text(encoding="utf-8").splitlines()
+                if ":" in line
+            )
             if int(status["PPid"]) == process.pid:
                 variables = (place / "environ").read_bytes().split(b"\0")
                 rank = next(one for one in variables if one.startswith(b"RANK=")).decode()
@@ -95,7 +99,9 @@ def main() -> None:
         print("|---|---|---|---|---|---|", flush=True)
         for kill_at in (given.objects // 2, None):
             print(watched(folder, given.ranks, kill_at), flush=True)
-        rows = [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line) for line in (folder / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         whole = [row["number"] for row in rows] == list(range(given.objects))
         print(f"{len(rows):,} lines, each object once: {whole}")
 

@@ -73,7 +73,8 @@ def test_results_are_kept_in_files(results, tmp_path):
     assert again.input_image.tobytes() == found.input_image.tobytes()
     detector = KeypointDetector(results["backend"], results["tokens"])
     read = detector.read(type(results["recording"]).load(tmp_path / "recording"))
-    assert torch.equal(read.keypoints_2d.xy, found.keypoints_2d.xy)
+    # What was read from a file lies elsewhere in memory, where sums may be made in another order.
+    torch.testing.assert_close(read.keypoints_2d.xy, found.keypoints_2d.xy, atol=1e-5, rtol=0)
 
 
 def same(first, second):

@@ -201,7 +201,7 @@ def test_the_studio_of_the_app(there, tokens, objects, tmp_path, monkeypatch, fe
     errand = studio.visits.errand("me")
     page, files, found = studio.detect(ObjectViews("picture", picture), tokens, errand, lambda share, words: None)
     assert "<section" in page
-    assert len(files) == 3
+    assert len(files) == 4
     assert found.keypoints_3d.xyz.device.type == "cpu"
     assert "<tr>" in studio.attention(picture, tokens, errand, 1)
     assert "<section" in studio.preview(objects[0], tokens, errand)

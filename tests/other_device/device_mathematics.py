@@ -259,6 +259,8 @@ RUN_BY = {
 # Public names that take tensors and are not run there, and why.
 NOT_RUN = {
     "views.load_meshes": "rendered by a ray caster on the CPU",
+    "dataset.ObjectViews.without_pictures": "leaves tensors out",
+    "found.Detection.without_pictures": "leaves tensors out",
     "dataset.ObjectViews.framed_image": "cuts a picture, which is no tensor",
     "dataset.ObjectViews.shown_image": "cuts a picture, which is no tensor",
     "found.Detection.input_square": "cuts a picture, which is no tensor",

@@ -32,6 +32,7 @@ from keyorbit.output.results import (
     finished,
     first_result,
     forget_results,
+    is_empty,
     open_part,
     problems,
 )
@@ -106,10 +107,11 @@ def detect_several(detector: KeypointDetector, objects: Several, writing: Writin
     log.info("objects to detect: %d of %d, %d of them here", len(left), len(names), len(work.mine))
     try:
         shown = work.done(before)
-    except (InputError, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt):
         if ranks.count == 1:
-            with suppress(InputError):  # the disk is full
-                if not finish_results(writing.out).found:
+            with suppress(InputError, OSError):  # the disk is full
+                # On a full disk not even nothing can be put together.
+                if is_empty(writing.out) or not finish_results(writing.out).found:
                     forget_results(writing.out, new)
         raise
     ranks.wait()

@@ -6,6 +6,7 @@ from functools import wraps
 from threading import RLock
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import torch
 from torch import nn
 
 from keyorbit.diffusion.layers import unwrapped
@@ -39,6 +40,8 @@ def in_turn(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
 
     @wraps(method)
     def run(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():  # locks cannot be traced; whoever compiles a step runs it alone
+            return method(self, *args, **kwargs)
         with own_turn(self.unet):
             return method(self, *args, **kwargs)
 

@@ -159,6 +159,12 @@ def finish_results(folder: Path) -> Finished:
     return done
 
 
+def is_empty(folder: Path) -> bool:
+    """Return whether no process has written a line."""
+    files = [path for path in (folder / RESULTS, *folder.glob(_PART)) if path.exists()]
+    return not any(path.stat().st_size for path in files)
+
+
 def forget_results(folder: Path, remove: bool = False) -> None:
     """Remove the files of results in which nothing was found, and with ``remove`` the folder that holds nothing else.
 
