@@ -21,7 +21,7 @@ from keyorbit.cli.options import (
     check_model_options,
     checked_masks,
 )
-from keyorbit.cli.serving import Port, serving, wait_for_the_end
+from keyorbit.cli.serving import HostOption, PortOption, serving, wait_for_the_end
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -65,10 +65,8 @@ def annotate_command(
     background: BackgroundOption = None,
     mask: MaskOption = None,
     recentre: RecentreOption = True,
-    host: Annotated[
-        str, typer.Option(help="Bind address: 127.0.0.1 serves this machine only, 0.0.0.0 all networks.")
-    ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Default the first free one from 7860."), Port] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
     force: ForceOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,

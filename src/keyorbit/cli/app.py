@@ -14,7 +14,7 @@ from keyorbit.cli.options import (
     UnetOption,
     check_model_options,
 )
-from keyorbit.cli.serving import Port, serving, wait_for_the_end
+from keyorbit.cli.serving import HostOption, PortOption, serving, wait_for_the_end
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 
@@ -22,10 +22,8 @@ from keyorbit.diffusion.paths import tokens_file
 def app_command(
     run: Annotated[Path | None, typer.Argument(help="A run; default tokens for chairs, which come along.")] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
-    host: Annotated[
-        str, typer.Option(help="Bind address: 127.0.0.1 serves this machine only, 0.0.0.0 all networks.")
-    ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Default the first free one from 7860."), Port] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
     force: ForceOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,

@@ -27,6 +27,7 @@ from keyorbit.cli.options import (
     UpOption,
     check_model_options,
     given_meshes,
+    masks_of,
 )
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
 from keyorbit.devices import AUTO
@@ -34,7 +35,7 @@ from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
 from keyorbit.objects.camera_files import check_camera_files
-from keyorbit.objects.paths import check_removal, mask_files, photographs
+from keyorbit.objects.paths import photographs
 from keyorbit.objects.sources import mesh_sources, object_sources
 from keyorbit.output.choices import (
     DEFAULT_FORMATS,
@@ -146,8 +147,7 @@ def detect_command(
     if views and meshes:
         raise InputError(f"--views gives the views, and {meshes[0]} is a mesh: leave one out")
     sources = object_sources(pictures)
-    check_removal(background)
-    masks = {} if mask is None else mask_files(mask, [source.path for source in sources])
+    masks = masks_of([source.path for source in sources], background, mask)
     sources += mesh_sources(meshes)
     several = not views and (len(sources) > 1 or per_object in ("json", "none"))
     check_several(out, overwrite) if several else check_output(out, DETECTION, overwrite)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from keyorbit.cli.cutouts import cut_out_words
 from keyorbit.cli.terminal import bars, console
 from keyorbit.detection.confidence import NO_CONFIDENCE
 from keyorbit.detection.found import Detection
@@ -43,10 +44,8 @@ def told(detection: Detection, thing: ObjectViews, place: Path, least: float | N
     error = None if points is None else float(points.reprojection_error.median())
     score = detection.keypoints_2d.score[0] if points is None else points.score
     figures = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
-    several, cut_out = len(detection.views) > 1, ""
-    if thing.shown_image(several) is not thing.input_image and thing.cut_out is not None:
-        where = CUT_OUT_FILE if several else "view_0.png"
-        cut_out = f"{name}: {thing.cut_out.words}; see {where}, and correct it with --mask"
+    several = len(detection.views) > 1
+    cut_out = cut_out_words(thing, several, CUT_OUT_FILE if several else "view_0.png")
     if (trust := detection.confidence) is not None:
         lines.append((f"{name}: {trust.words}", trust.color))
     if detection.withheld:

@@ -217,11 +217,10 @@ def _is_there(writing: Writing, name: str, number: int, done: bytearray) -> bool
 def _settings(detector: KeypointDetector, objects: Several, writing: Writing) -> dict[str, Any]:
     """All that results depend on but for rounding, as JSON keeps it; under the names that options have."""
     backend, tokens = detector.backend, detector.tokens
-    marks = [x.detach().cpu().float().contiguous().numpy().tobytes() for x in (tokens.embedding, tokens.helpers)]
     masks = [f"{path}\0{mask}" for path, mask in objects.masks.items()]
     return {
         "objects": sources_digest(objects.sources),
-        "tokens": hashlib.sha256(b"".join(marks)).hexdigest(),
+        "tokens": tokens.fingerprint,
         "model": backend.fingerprint,
         "rig": backend.cameras_of,
         "layout": backend.layout.text,

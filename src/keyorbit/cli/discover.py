@@ -148,14 +148,13 @@ def discover_command(
         index_file(cache)
     masks = checked_masks(paths, background, mask)
 
+    from keyorbit.cli.cutouts import show_cut_outs, write_cut_outs
     from keyorbit.cli.loading import (
         cache_of_model,
         load_all,
         load_model,
-        show_cut_outs,
         show_place,
         use_device,
-        write_cut_outs,
     )
     from keyorbit.discovery.cache.disk import open_cache
     from keyorbit.discovery.discover import discover, discover_cached

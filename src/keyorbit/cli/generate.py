@@ -23,6 +23,7 @@ from keyorbit.cli.options import (
     StrictOption,
     UnetOption,
     check_model_options,
+    masks_of,
 )
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
@@ -30,7 +31,7 @@ from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
 from keyorbit.diffusion.paths import check_model
 from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
-from keyorbit.objects.paths import check_picture, check_removal, mask_files
+from keyorbit.objects.paths import check_picture
 from keyorbit.objects.sources import object_sources
 from keyorbit.ranks import start_ranks
 from keyorbit.storage.outputs import VIEWS, check_output
@@ -99,8 +100,7 @@ def generate_command(
     if controlnet is not None:
         check_model(controlnet, f"no ControlNet at {controlnet}; give a folder, or a Hub id such as {DEPTH}")
     sources = object_sources(given_paths(pictures))
-    check_removal(background)
-    masks = {} if mask is None else mask_files(mask, [source.path for source in sources])
+    masks = masks_of([source.path for source in sources], background, mask)
     if depth and depth != AUTO:
         check_picture(Path(depth))
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyorbit.cli.loading import Several, show_cut_outs
+from keyorbit.cli.cutouts import show_cut_outs
+from keyorbit.cli.loading import Several
 from keyorbit.cli.terminal import Tick, bars
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.control import Control

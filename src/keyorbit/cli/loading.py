@@ -32,8 +32,7 @@ from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, r
 from keyorbit.objects.emptiness import check_seen
 from keyorbit.objects.sources import ObjectSource
 from keyorbit.ranks import first_launched
-from keyorbit.storage.files import make_folder
-from keyorbit.storage.folder_names import folder_names, readable
+from keyorbit.storage.folder_names import readable
 from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
 
 # Lines of problems that are printed.
@@ -135,22 +134,6 @@ def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None)
     from keyorbit.synthetic.meshes.views import load_meshes
 
     return load_meshes(path, cameras, up, MESH_SIDE, landmarked=True)[:limit]
-
-
-def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:
-    """What the objects were cut out by, a line each, and where the cut-outs are; nothing of those that were not."""
-    for thing in things:
-        if thing.shown_image(several) is not thing.input_image and thing.cut_out is not None:
-            bars.print(f"{thing.name}: {thing.cut_out.words}; see {where}, and correct it with --mask", soft_wrap=True)
-
-
-def write_cut_outs(folder: Path, things: Sequence[ObjectViews], several: bool) -> None:
-    """The objects that were cut out, each under its name, and no others; no folder where there are none."""
-    for earlier in folder.glob("*.png"):  # of a run that goes on with other backgrounds
-        earlier.unlink()
-    cut = [thing for thing in things if thing.shown_image(several) is not thing.input_image]
-    for name, thing in zip(folder_names([thing.name for thing in cut]), cut, strict=True):
-        thing.shown_image(several).save(make_folder(folder) / f"{name}.png", compress_level=1)
 
 
 def without_views(thing: ObjectViews) -> ObjectViews:

@@ -164,9 +164,17 @@ def checked_masks(paths: Sequence[Path], background: str | None, mask: Path | No
     Raises:
         InputError: there are no objects there, or as :func:`keyorbit.objects.paths.mask_files`.
     """
-    found = [place for path in paths for place in object_paths(path)]
+    return masks_of([place for path in paths for place in object_paths(path)], background, mask)
+
+
+def masks_of(places: Sequence[Path], background: str | None, mask: Path | None) -> dict[Path, Path]:
+    """The same of object folders and pictures that were found already.
+
+    Raises:
+        InputError: as :func:`keyorbit.objects.paths.mask_files`.
+    """
     check_removal(background)
-    return {} if mask is None else mask_files(mask, found)
+    return {} if mask is None else mask_files(mask, places)
 
 
 def given_meshes(paths: Sequence[Path], mask: Path | None, up: str) -> tuple[list[Path], list[Path]]:

@@ -9,11 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import typer
 from msgspec import Meta
 
 from keyorbit.cli.terminal import console
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+HostOption = Annotated[
+    str, typer.Option(help="Bind address: 127.0.0.1 serves this machine only, 0.0.0.0 all networks.")
+]
+PortOption = Annotated[int | None, typer.Option(help="Default the first free one from 7860."), Port]
+
 
 # SIGHUP is not known everywhere.
 _ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
