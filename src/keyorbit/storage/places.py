@@ -219,6 +219,17 @@ def write_file(path: Path, written: Path) -> None:
         system.put_file(str(written), inside)
 
 
+def removed(path: Path) -> None:
+    """Remove a file, if it is there. Raises InputError as :func:`reaching`."""
+    with reaching(path):
+        if not is_remote(path):
+            path.unlink(missing_ok=True)
+            return
+        system, inside = file_system(path)
+        if system.isfile(inside):
+            system.rm_file(inside)
+
+
 @contextmanager
 def whole_anywhere(path: Path) -> Iterator[Path]:
     """Yield a temporary path, whose file is at the place at the end of the block. If that fails, nothing changes.

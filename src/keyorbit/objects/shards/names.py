@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from keyorbit.objects.paths import IMAGE_SUFFIXES, MESH_SUFFIXES
+from keyorbit.objects.paths import IMAGE_SUFFIXES, MESH_ARCHIVES, MESH_SUFFIXES
 
 TAR, PARQUET = ".tar", ".parquet"
 SHARD_SUFFIXES = (TAR, PARQUET)
@@ -12,8 +12,6 @@ SHARD_SUFFIXES = (TAR, PARQUET)
 PICTURE, META = "cond.png", "meta.json"
 # The name of a mesh before its suffix, and that of its landmarks.
 MESH, LANDMARKS = "mesh", "keypoints.json"
-# With the files that a mesh names, such as textures.
-MESH_ARCHIVE = ".mesh.zip"
 # As WebDataset splits a name: folders and all up to the first dot are the key, what is behind it the file's name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 # What WebDataset leaves out: names such as __meta__.json.
@@ -42,7 +40,18 @@ def is_object(files: Iterable[str]) -> bool:
 
 def mesh_in(files: Iterable[str]) -> str | None:
     """The file that is a mesh; None where there is none."""
-    return next((name for name in files if f".{name.lower()}".endswith((*MESH_SUFFIXES, MESH_ARCHIVE))), None)
+    return next((name for name in files if _is_mesh(name.lower())), None)
+
+
+def _is_mesh(name: str) -> bool:
+    return f".{name}".endswith(MESH_SUFFIXES) or name in {MESH + suffix for suffix in MESH_ARCHIVES}
+
+
+def mesh_suffix(name: str) -> str:
+    """The suffix of a mesh, such as ``.glb``, of its name in a shard: ``mesh.glb``, or ``glb`` alone."""
+    low = name.lower()
+    archive = next((suffix for suffix in MESH_ARCHIVES if low == MESH + suffix), None)
+    return archive or f".{low.rpartition('.')[2]}"
 
 
 def picture_in(files: Iterable[str]) -> str | None:
