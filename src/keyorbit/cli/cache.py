@@ -37,7 +37,7 @@ from keyorbit.values import Seed
 
 
 def cache_command(
-    data: Annotated[Path, typer.Argument(help="A dataset folder, or a folder of pictures.")],
+    data: Annotated[Path, typer.Argument(help="A dataset folder, a folder of pictures, or shards (.tar, .parquet).")],
     out: Annotated[Path, typer.Option(help="The cache's folder; a build that was stopped there goes on.")],
     model: ModelOption = "tiny",
     maps: MapsOption = None,

@@ -9,7 +9,9 @@ import typer
 from keyorbit.cli.options import OverwriteOption, whole_numbers
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import mesh_names, mesh_paths, object_paths
+from keyorbit.objects.paths import mesh_names, mesh_paths
+from keyorbit.objects.shards.places import is_elsewhere
+from keyorbit.objects.sources import object_sources
 from keyorbit.ranks import start_ranks
 from keyorbit.storage.content import text_of
 from keyorbit.storage.folder_names import folder_names, readable
@@ -64,7 +66,10 @@ def dataset_make(
 
 
 def dataset_render(
-    meshes: Annotated[list[Path], typer.Argument(help="Mesh files (GLB, glTF, OBJ, PLY, STL …), or folders of such.")],
+    meshes: Annotated[
+        list[Path],
+        typer.Argument(help="Mesh files (GLB, glTF, OBJ, PLY, STL …), folders of such, shards, or addresses."),
+    ],
     out: Annotated[Path, typer.Option(help="The object folder to write; for several, that of their folders.")],
     size: Annotated[int, typer.Option(help="Pixels a view."), Side] = MESH_SIDE,
     elevation: Annotated[float, typer.Option(help="Of the input view, degrees."), Elevation] = 20.0,
@@ -85,20 +90,29 @@ def dataset_render(
     launcher, and what is there stays: the same command goes on where it was stopped.
     """
     one_of("--up", up, UPS)
-    found = mesh_paths(meshes)
-    single = len(meshes) == 1 and meshes[0].is_file()
-    folders = [out] if single else [out / name for name in folder_names(mesh_names(found))]
+    away = object_sources([path for path in meshes if is_elsewhere(path)])
+    here = [path for path in meshes if not is_elsewhere(path)]
+    found = mesh_paths(here)
+    single = len(meshes) == 1 and (meshes[0].is_file() if here else away[0].key is None and len(away) == 1)
+    names = [*mesh_names(found), *(source.name for source in away)]
+    folders = [out] if single else [out / name for name in folder_names(names)]
     for folder in folders:
         check_output(folder, OBJECT, overwrite or not single)
     if landmarks is not None:
         text_of(landmarks)
+        if away:
+            raise InputError(f"--landmarks is for mesh files on this disk, and {away[0].where} is none: leave one out")
 
-    from keyorbit.synthetic.meshes.jobs import MeshView
+    from keyorbit.synthetic.meshes.jobs import MeshJob, MeshView
     from keyorbit.synthetic.meshes.objects import render_meshes, write_mesh
     from keyorbit.synthetic.meshes.plan import planned
 
     view = MeshView(size, elevation, azimuth)
-    jobs = planned(found, folders, view, up, landmarks)
+    jobs = planned(found, folders[: len(found)], view, up, landmarks) if found else []
+    jobs += [
+        MeshJob(Path(source.name), folder, view, up, source=source)
+        for source, folder in zip(away, folders[len(found) :], strict=True)
+    ]
     if single:
         done = [write_mesh(jobs[0], overwrite)]
         console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
@@ -136,7 +150,9 @@ def _named(names: list[str]) -> str:
 
 
 def dataset_list(
-    data: Annotated[Path | None, typer.Argument(help="A dataset folder; none for the known categories.")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="A dataset folder, or shards; none: the known categories.")
+    ] = None,
 ) -> None:
     """List the known categories, or the objects of a folder."""
     from rich.table import Table
@@ -148,7 +164,7 @@ def dataset_list(
         for name, category in CATEGORIES.items():
             table.add_row(name, ", ".join(category.keypoint_names))
     else:
-        object_paths(data)
+        object_sources([data])
 
         from keyorbit.cli.loading import load_all
 

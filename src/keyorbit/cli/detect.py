@@ -65,7 +65,8 @@ def detect_command(
     pictures: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Pictures, meshes, object or dataset folders, patterns such as '*.jpg', or - for a list on stdin.",
+            help="Pictures, meshes, object or dataset folders, shards (.tar, .parquet), addresses (s3://…), patterns "
+            "such as '*.jpg', or - for a list on stdin.",
             show_default=False,
         ),
     ] = None,
@@ -147,7 +148,8 @@ def detect_command(
     if views and meshes:
         raise InputError(f"--views gives the views, and {meshes[0]} is a mesh: leave one out")
     sources = object_sources(pictures)
-    masks = masks_of([source.path for source in sources], background, mask)
+    masks = masks_of(sources, background, mask)
+    here = not any(source.elsewhere for source in sources)
     sources += mesh_sources(meshes)
     several = not views and (len(sources) > 1 or per_object in ("json", "none"))
     check_several(out, overwrite) if several else check_output(out, DETECTION, overwrite)
@@ -167,7 +169,8 @@ def detect_command(
     if min_confidence is not None and (given is None or given.info.statistics is None):
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
     check_edges(edges or (), len(name or given or ()))
-    alone = None if not pictures or views or several else load_all(pictures[0], background, masks, recentre)[0]
+    early = pictures and here and not (views or several)
+    alone = load_all(pictures[0], background, masks, recentre)[0] if early else None
     on = use_device(device, deterministic)
     ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
     if not (several or ranks.main):
@@ -187,7 +190,9 @@ def detect_command(
         alone = replace(rendered[0], recentre=recentre)
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
-    objects = Several(sources, masks, shown_as, recentre, batch, strict, alone, rendered, up)
+    objects = Several(sources, masks, shown_as, recentre, batch, strict, alone, rendered, up, backend.cameras)
+    if alone is None and not several:
+        alone = objects.read(0)
     if dry_run:
         tell_detection(detector, objects.read(0), len(sources) or 1, out, partial(write_detection, formats=chosen))
         return

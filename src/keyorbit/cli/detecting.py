@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -103,7 +102,7 @@ def detect_several(detector: KeypointDetector, objects: Several, writing: Writin
     done, before = finished(writing.out), first_result(writing.out)
     left = [number for number, name in enumerate(names) if not _is_there(writing, name, number, done)]
     ranks.wait()  # for all to have looked, before any has written
-    work = _Work(detector, objects, writing, ranks, names, left[ranks.index :: ranks.count])
+    work = _Work(detector, objects, writing, ranks, names, _share(objects, left, writing, ranks))
     log.info("objects to detect: %d of %d, %d of them here", len(left), len(names), len(work.mine))
     try:
         shown = work.done(before)
@@ -117,6 +116,12 @@ def detect_several(detector: KeypointDetector, objects: Several, writing: Writin
     ranks.wait()
     if ranks.main:
         _end(writing.out, shown, len(names) - len(left), new)
+
+
+def _share(objects: Several, left: Sequence[int], writing: Writing, ranks: Ranks) -> list[int]:
+    """This process's share. The first objects, on which all wait where edges are looked for, go round."""
+    head = [number for number in left if writing.edges is None and number < SKELETON_OBJECTS]
+    return [*head[ranks.index :: ranks.count], *objects.share(left[len(head) :], ranks)]
 
 
 @dataclass
@@ -188,7 +193,7 @@ class _Work:
     def _written(self, attempt: Attempt, place: Path, edges: Sequence[Edge], part: Part) -> InputError | None:
         """Write an object's folder, then its line, by which it counts as finished; or why there is none."""
         source, problem = self.objects.sources[attempt.number], attempt.problem
-        path = readable(os.path.abspath(source.path))
+        path = readable(source.where)
         if attempt.detection is not None:
             try:
                 if self.writing.per_object != "none":

@@ -51,8 +51,8 @@ def discover_command(
     data: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Dataset folders, pictures or folders of them, patterns such as '*.jpg', or - for a list on stdin; "
-            "not needed with --cache.",
+            help="Dataset folders, pictures or folders of them, shards (.tar, .parquet), addresses (s3://…), patterns "
+            "such as '*.jpg', or - for a list on stdin; not needed with --cache.",
             show_default=False,
         ),
     ] = None,

@@ -26,7 +26,7 @@ from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.evaluation.choices import DATASETS, check_dataset
 from keyorbit.objects.description import Symmetry
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.storage.files import make_folder, write_json
 from keyorbit.storage.outputs import check_file
 from keyorbit.synthetic.choices import AUTO_UP
@@ -38,7 +38,7 @@ SCORES_MARK = '"discovered": {'
 
 def evaluate_command(
     run: RunArgument,
-    data: Annotated[Path, typer.Argument(help="A dataset folder with ground truth, or meshes with landmarks.")],
+    data: Annotated[Path, typer.Argument(help="A dataset folder or shards with truth, or meshes with landmarks.")],
     fit: Annotated[
         Path | None,
         typer.Option(help="Objects on which landmark weights are fitted; default half of DATA for the other."),
@@ -84,7 +84,7 @@ def evaluate_command(
     for folder in (folder for folder in places if folder not in meshes):
         check_dataset(dataset, folder)
         if dataset == "keyorbit":
-            object_paths(folder)
+            object_sources([folder])
 
     from keyorbit.cli.loading import load_tokens, run_backend, true_meshes, use_device, without_views
     from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines

@@ -48,6 +48,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keyorbit dataset render chair.glb --out chair",
         "keyorbit dataset render 'meshes/*.obj' --out objects --up y --workers 4",
     ),
+    "dataset pack": (
+        "keyorbit dataset pack chairs --out shards",
+        "keyorbit dataset pack 'photos/*.jpg' --out s3://bucket/photos --per-shard 5000",
+        "keyorbit dataset pack chairs --out parquet --format parquet",
+    ),
     "dataset list": ("keyorbit dataset list", "keyorbit dataset list chairs"),
 }
 

@@ -45,8 +45,8 @@ def generate_command(
     pictures: Annotated[
         list[Path],
         typer.Argument(
-            help="Pictures, folders of them, patterns such as '*.jpg', - for a list on stdin, or objects, of which the "
-            "input picture is used."
+            help="Pictures, folders of them, shards (.tar, .parquet), addresses (s3://…), patterns such as '*.jpg', - "
+            "for a list on stdin, or objects, of which the input picture is used."
         ),
     ],
     out: Annotated[Path, typer.Option(help="A folder; for each set of views one is made in it.")],
@@ -100,7 +100,7 @@ def generate_command(
     if controlnet is not None:
         check_model(controlnet, f"no ControlNet at {controlnet}; give a folder, or a Hub id such as {DEPTH}")
     sources = object_sources(given_paths(pictures))
-    masks = masks_of([source.path for source in sources], background, mask)
+    masks = masks_of(sources, background, mask)
     if depth and depth != AUTO:
         check_picture(Path(depth))
 
@@ -110,7 +110,8 @@ def generate_command(
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, object_folders
 
-    alone = load_all(sources[0].path, background, masks, recentre)[0] if len(sources) == 1 else None
+    early = len(sources) == 1 and not sources[0].elsewhere
+    alone = load_all(sources[0].path, background, masks, recentre)[0] if early else None
     folders = object_folders(out, [source.name for source in sources], num)
     there = sum((folder / "meta.json").is_file() for folder in folders)
     for folder in folders:
@@ -130,7 +131,7 @@ def generate_command(
         return
     with progress(ranks.main) as tick:
         problems = generate_several(objects, how, ranks, tick)
-    if alone is not None and problems:
+    if len(sources) == 1 and problems:
         raise problems[0]
     if ranks.main:
         made = [str(folder) for folder in folders if folder.is_dir()]

@@ -15,6 +15,7 @@ from keyorbit.diffusion.recording import in_batches, settled_batch
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.emptiness import check_seen
+from keyorbit.objects.shards.names import PICTURE, is_object, picture_in
 from keyorbit.objects.sources import ObjectSource
 from keyorbit.ranks import Ranks
 
@@ -51,7 +52,7 @@ def generate_several(objects: Several, how: Generating, ranks: Ranks, tick: Tick
     """
     left = [number for number in range(len(objects.sources)) if how.overwrite or not _are_there(number, objects, how)]
     ranks.wait()  # for all to have looked, before any has written
-    mine, together = left[ranks.index :: ranks.count], settled_batch(objects.batch, how.backend.device)
+    mine, together = objects.share(left, ranks), settled_batch(objects.batch, how.backend.device)
     chunks, done, problems = list(in_batches(mine, max(1, together // how.sampling.sets))), 0, list[InputError]()
 
     def steps(now: int, total: int) -> None:
@@ -78,7 +79,8 @@ def _generated(
     for number in numbers:
         try:
             things[number] = objects.read(number)
-            check_seen(things[number], str(objects.sources[number].path))
+            source = objects.sources[number]
+            check_seen(things[number], source.where if source.elsewhere else str(source.path))
         except InputError as problem:
             things.pop(number, None)
             yield problem
@@ -116,6 +118,10 @@ def _are_there(number: int, objects: Several, how: Generating) -> bool:
 
 def _digest(source: ObjectSource) -> str:
     """Of the file whose picture the views are made of."""
+    if source.elsewhere:
+        files = source.files()
+        name = PICTURE if is_object(files) else picture_in(files)
+        return hashlib.sha256(b"" if name is None else files[name]).hexdigest()
     path = source.path / "cond.png" if source.path.is_dir() else source.path
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,8 @@ from pathlib import Path
 from keyorbit.diffusion.paths import exists, shipped_tokens
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import named_as_mesh, named_as_picture, object_paths, without_meshes
+from keyorbit.objects.shards.places import is_elsewhere
+from keyorbit.storage.addresses import is_remote
 
 STDIN = Path("-")
 # Lines of a list: more would be a mistake, such as a picture instead of its name.
@@ -17,8 +19,8 @@ def given_paths(words: Sequence[Path]) -> list[Path]:
     """The files and folders that words of a command name, in their order.
 
     Args:
-        words: paths; patterns such as ``photos/*.jpg``, which a shell leaves as they are in quotes; and ``-`` for a
-            list on stdin, one path a line.
+        words: paths; patterns such as ``photos/*.jpg``, which a shell leaves as they are in quotes; addresses such as
+            ``s3://bucket/x-*.tar``, which stay as they are; and ``-`` for a list on stdin, one path a line.
 
     Raises:
         InputError: a pattern matches nothing, the list is empty or no text, or ``-`` is there twice.
@@ -31,7 +33,7 @@ def given_paths(words: Sequence[Path]) -> list[Path]:
 def _paths_of(word: Path) -> Iterator[Path]:
     if word == STDIN:
         yield from _listed()
-    elif any(letter in str(word) for letter in "*?[") and not exists(word):
+    elif not is_remote(word) and any(letter in str(word) for letter in "*?[") and not exists(word):
         root = Path(word.anchor or ".")
         try:
             found = sorted(root.glob(str(word.relative_to(word.anchor))))
@@ -77,7 +79,7 @@ def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) ->
 
 def _is_pictures(word: Path) -> bool:
     """Whether a word names pictures, objects or meshes, and no run."""
-    if word == STDIN or named_as_picture(word) or (named_as_mesh(word) and not word.is_dir()):
+    if word == STDIN or is_elsewhere(word) or named_as_picture(word) or (named_as_mesh(word) and not word.is_dir()):
         return True
     if word.is_file() or exists(word / "tokens.safetensors") or exists(word / "run.json"):
         return False

@@ -28,10 +28,11 @@ from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.background import Background
-from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, read_source
+from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, object_in, read_source
 from keyorbit.objects.emptiness import check_seen
+from keyorbit.objects.shards.names import is_object, mesh_in
 from keyorbit.objects.sources import ObjectSource
-from keyorbit.ranks import first_launched
+from keyorbit.ranks import Ranks, first_launched
 from keyorbit.storage.folder_names import readable
 from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
 
@@ -53,6 +54,7 @@ class Several:
         held: an object that was read already, the only one.
         meshes: the last of them, rendered when it is their turn. Default None: there are none.
         up: the upward axis of meshes' files, as it was given.
+        cameras: of the model, for meshes in shards and at addresses. Default None: those of Zero123++ v1.2.
     """
 
     sources: Sequence[ObjectSource]
@@ -64,6 +66,7 @@ class Several:
     held: ObjectViews | None = None
     meshes: ObjectDataset | None = None
     up: str = AUTO_UP
+    cameras: Cameras | None = None
 
     def read(self, number: int) -> ObjectViews:
         """Read one of them. Raises InputError as :func:`read_source`, or because a mesh cannot be rendered."""
@@ -72,7 +75,37 @@ class Several:
         source, first = self.sources[number], len(self.sources) - len(self.meshes or ())
         if self.meshes is not None and number >= first:
             return replace(self.meshes[number - first], recentre=self.recentre)
+        if source.elsewhere:
+            return read_elsewhere(source, self)
         return read_source(source, self.background, self.masks.get(source.path), self.recentre)
+
+    def share(self, numbers: Sequence[int], ranks: Ranks) -> Sequence[int]:
+        """This process's share of some of them: every so-and-so-manyth; of what lies in shards, one run of them."""
+        return shared(numbers, [self.sources[number].path for number in numbers], ranks)
+
+
+def shared(numbers: Sequence[int], paths: Sequence[Path], ranks: Ranks) -> Sequence[int]:
+    """One process's share of numbered objects at paths: where several have one path, a run, so that each reads few."""
+    if len(set(paths)) == len(paths):
+        return numbers[ranks.index :: ranks.count]
+    first, last = (len(numbers) * end // ranks.count for end in (ranks.index, ranks.index + 1))
+    return numbers[first:last]
+
+
+def read_elsewhere(source: ObjectSource, how: Several) -> ObjectViews:
+    """Read what lies in a shard or at an address; a mesh is rendered.
+
+    Raises:
+        InputError: as :func:`keyorbit.objects.dataset.object_in`, or the mesh cannot be rendered.
+    """
+    files = source.files()
+    if not is_object(files) and mesh_in(files) is not None:
+        from keyorbit.synthetic.meshes.views import rendered
+
+        thing = rendered(files, source.name, source.where, how.cameras, how.up, MESH_SIDE)
+    else:
+        thing = object_in(files, source.name, source.where)
+    return replace(thing, background=how.background, recentre=how.recentre)
 
 
 def left_out(problems: Sequence[str], count: int, total: int, place: str = "") -> InputError:

@@ -29,6 +29,7 @@ from keyorbit.cli.inspect import inspect_command
 from keyorbit.cli.mark import mark_command
 from keyorbit.cli.name import name_command
 from keyorbit.cli.options import checks_options
+from keyorbit.cli.pack import dataset_pack
 from keyorbit.cli.protocol import protocol_command
 from keyorbit.cli.report import report_command
 from keyorbit.cli.shortage import explains_shortage
@@ -62,7 +63,7 @@ def new_app() -> typer.Typer:
     )
     dataset = typer.Typer(
         name="dataset",
-        help="Procedural objects with ground truth, and mesh files at the model's cameras.",
+        help="Procedural objects with ground truth, mesh files at the model's cameras, and shards of many objects.",
         no_args_is_help=True,
     )
     protocol = typer.Typer(
@@ -92,6 +93,7 @@ def new_app() -> typer.Typer:
         (app, "convert", convert_command),
         (dataset, "make", dataset_make),
         (dataset, "render", dataset_render),
+        (dataset, "pack", dataset_pack),
         (dataset, "list", dataset_list),
     ):
         full = name if group is app else f"{group.info.name} {name}"

@@ -16,7 +16,8 @@ from keyorbit.diffusion.rig_choice import check_rig
 from keyorbit.discovery.weights import Strategy, Subjects
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.background import Background
-from keyorbit.objects.paths import check_removal, mask_files, mesh_paths, object_paths, without_meshes
+from keyorbit.objects.paths import check_removal, mask_files, mesh_paths, without_meshes
+from keyorbit.objects.sources import ObjectSource, object_sources
 from keyorbit.storage.settings import read_toml
 from keyorbit.synthetic.choices import UPS
 from keyorbit.values import Amount, Count, check_value, short
@@ -164,17 +165,21 @@ def checked_masks(paths: Sequence[Path], background: str | None, mask: Path | No
     Raises:
         InputError: there are no objects there, or as :func:`keyorbit.objects.paths.mask_files`.
     """
-    return masks_of([place for path in paths for place in object_paths(path)], background, mask)
+    return masks_of(object_sources(paths), background, mask)
 
 
-def masks_of(places: Sequence[Path], background: str | None, mask: Path | None) -> dict[Path, Path]:
-    """The same of object folders and pictures that were found already.
+def masks_of(sources: Sequence[ObjectSource], background: str | None, mask: Path | None) -> dict[Path, Path]:
+    """The same of objects that were found already.
 
     Raises:
-        InputError: as :func:`keyorbit.objects.paths.mask_files`.
+        InputError: one of them lies in a shard or at an address, or as :func:`keyorbit.objects.paths.mask_files`.
     """
     check_removal(background)
-    return {} if mask is None else mask_files(mask, places)
+    if mask is None:
+        return {}
+    if away := next((source for source in sources if source.elsewhere), None):
+        raise InputError(f"--mask is for pictures in files on this disk, and {away.where} is none: leave one out")
+    return mask_files(mask, [source.path for source in sources])
 
 
 def given_meshes(paths: Sequence[Path], mask: Path | None, up: str) -> tuple[list[Path], list[Path]]:

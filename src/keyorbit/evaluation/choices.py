@@ -10,6 +10,7 @@ from keyorbit.discovery.choices import Preset
 from keyorbit.discovery.ranges import Rate
 from keyorbit.discovery.weights import Strategy, Subjects
 from keyorbit.errors import InputError
+from keyorbit.objects.shards.places import is_elsewhere
 from keyorbit.values import Amount, Count, Seed, check_fields
 
 # Pixels.
@@ -104,5 +105,5 @@ def check_dataset(name: str, folder: Path) -> None:
     family, _, category = name.partition("/")
     if name not in PLAIN_DATASETS and (family not in CATEGORY_DATASETS or not category):
         raise InputError(f"no data set {name!r}; known are {', '.join(DATASETS)}")
-    if not folder.exists():
+    if not folder.exists() and not (name == "keyorbit" and is_elsewhere(folder)):
         raise InputError(f"there is no folder at {folder}")

@@ -24,15 +24,15 @@ from keyorbit.geometry.matrices import OURS, CameraMatrices, Convention
 from keyorbit.geometry.views import Layout, split_views
 from keyorbit.objects.background import Background
 from keyorbit.objects.cutout import CutOut, check_mask_size, cut_out
-from keyorbit.objects.description import Description, Symmetry, read_description
+from keyorbit.objects.description import Description, Symmetry, description_in, read_description
 from keyorbit.objects.framing import Framing, cut, frame, has_no_background, is_transparent
 from keyorbit.objects.mesh import PlacedMesh
-from keyorbit.objects.paths import left_out, mask_files, object_paths, picture_names
+from keyorbit.objects.paths import mask_files
 from keyorbit.objects.pictures import (
     LARGEST,
     Source,
     as_shown,
-    load_image,
+    decoded_photograph,
     load_photograph,
     load_silhouette,
     on_grey,
@@ -40,7 +40,8 @@ from keyorbit.objects.pictures import (
     reduced_size,
     to_tensor,
 )
-from keyorbit.objects.sources import ObjectSource
+from keyorbit.objects.shards.names import is_object, mesh_in, picture_in
+from keyorbit.objects.sources import ObjectSource, object_sources
 from keyorbit.results import number_of, told
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
@@ -248,13 +249,14 @@ def drawn(objects: Objects, index: int, generator: torch.Generator) -> ObjectVie
 def load_dataset(
     path: str | Path, background: Background = "auto", mask: str | Path | Mapping[Path, Path] | None = None
 ) -> ObjectDataset:
-    """Read the objects of a dataset folder, the pictures of a plain folder, one object folder, or one picture.
+    """Read the objects of a dataset folder or of shards, the pictures of a plain folder, one object folder or picture.
 
     They are sorted by name. The name of a picture is that of its file without the suffix, or with the suffix where two
     pictures would have the same name.
 
     Args:
-        path: the folder or picture.
+        path: the folder or picture; shards, a folder or a pattern of such (:mod:`keyorbit.objects.shards`); or an
+            address that fsspec knows, such as ``s3://bucket/x-*.tar``.
         background: what is done with the pictures' backgrounds; see :class:`ObjectViews`. Default ``auto``.
         mask: the mask of the only object, or a folder of masks, or the masks by the paths of their objects
             (:func:`keyorbit.objects.paths.mask_files`). Default None: none.
@@ -263,23 +265,20 @@ def load_dataset(
         InputError: the path holds neither objects nor pictures; or masks are missing, cannot be read, mark nothing or
             everything, or have another size than their pictures.
     """
-    paths = object_paths(Path(path))
-    names = picture_names(paths)
-    masks = mask_files(Path(mask), paths) if isinstance(mask, str | Path) else mask or {}
-    log.info("objects in %s: %d", path, len(paths))
-    if Path(path).is_file():
+    sources = object_sources([Path(path)])
+    places = [source.path for source in sources]
+    masks = mask_files(Path(mask), places) if isinstance(mask, str | Path) else mask or {}
+    read = partial(_read_at, sources, background, masks)
+    if Path(path).is_file() and not sources[0].elsewhere:
         # A damaged picture is reported here, not when the object is read.
-        alone = _read_at(paths, names, background, masks, 0)
-        return ObjectDataset(1, partial(_copy_of, alone))
-    if paths[0].is_file() and (left := left_out(Path(path))):
-        log.warning("%s: %s", path, left)
-    return ObjectDataset(len(paths), partial(_read_at, paths, names, background, masks))
+        return ObjectDataset(1, partial(_copy_of, read(0)))
+    return ObjectDataset(len(sources), read)
 
 
 def _read_at(
-    paths: Sequence[Path], names: Sequence[str], background: Background, masks: Mapping[Path, Path], i: int
+    sources: Sequence[ObjectSource], background: Background, masks: Mapping[Path, Path], i: int
 ) -> ObjectViews:
-    return read_source(ObjectSource(names[i], paths[i]), background, masks.get(paths[i]))
+    return read_source(sources[i], background, masks.get(sources[i].path))
 
 
 def _copy_of(thing: ObjectViews, _: int) -> ObjectViews:
@@ -295,12 +294,36 @@ def read_source(
         InputError: a file is missing or damaged, or the files contradict each other.
     """
     place = source.path
-    if place.is_dir():
+    if source.elsewhere:
+        thing = object_in(source.files(), source.name, source.where)
+    elif place.is_dir():
         thing = load_object(place)
     else:
         image, file = load_photograph(place)
         thing = ObjectViews(source.name, image, source=file)
     return _with_mask(replace(thing, background=background, recentre=recentre), mask, place)
+
+
+def object_in(files: Mapping[str, bytes], name: str, where: str) -> ObjectViews:
+    """Put together an object, or a picture alone, of files in memory.
+
+    Args:
+        files: by their names, such as ``cond.png`` and ``meta.json``, or ``jpg``.
+        name: of the object.
+        where: names it in errors.
+
+    Raises:
+        InputError: they are a mesh, none of these, damaged, or contradict each other.
+    """
+    if is_object(files):
+        return _object_of(_Bytes({file.lower(): data for file, data in files.items()}, where), name)
+    if mesh_in(files) is not None:
+        raise InputError(f"{where} is a mesh: 'keyorbit dataset render' makes an object of it")
+    picture = picture_in(files)
+    if picture is None:
+        raise InputError(f"{where} holds no picture")
+    image, source = decoded_photograph(files[picture], where)
+    return ObjectViews(name, image, source=source)
 
 
 def _with_mask(thing: ObjectViews, mask: Path | None, place: Path) -> ObjectViews:
@@ -317,10 +340,53 @@ def load_object(folder: Path) -> ObjectViews:
     Raises:
         InputError: a file is missing or damaged, or the files contradict each other.
     """
-    told = read_description(folder)
-    views, masks = _views(folder, Layout(*told.layout))
-    picture, source = load_photograph(folder / "cond.png")
-    return described_object(told, name_of(folder), picture, views, masks, str(folder), source)
+    return _object_of(_Folder(folder), name_of(folder))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The files of an object folder on the disk."""
+
+    folder: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.folder)
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    def described(self) -> Description:
+        return read_description(self.folder)
+
+    def photograph(self, name: str, largest: int | None) -> tuple[Image.Image, Source]:
+        return load_photograph(self.folder / name, largest)
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """The same files in memory. ``where`` names the object in errors."""
+
+    files: Mapping[str, bytes]
+    where: str
+
+    def has(self, name: str) -> bool:
+        return name in self.files
+
+    def described(self) -> Description:
+        return description_in(self.files["meta.json"], f"{self.where}/meta.json")
+
+    def photograph(self, name: str, largest: int | None) -> tuple[Image.Image, Source]:
+        if name not in self.files:
+            raise InputError(f"there is no picture at {self.where}/{name}")
+        return decoded_photograph(self.files[name], f"{self.where}/{name}", largest)
+
+
+def _object_of(files: _Folder | _Bytes, name: str) -> ObjectViews:
+    told = files.described()
+    views, masks = _views(files, Layout(*told.layout))
+    picture, source = files.photograph("cond.png", LARGEST)
+    return described_object(told, name, picture, views, masks, files.where, source)
 
 
 def described_object(
@@ -340,7 +406,7 @@ def described_object(
     cameras = None if told.cameras is None else as_cameras(told.cameras)
     if cameras is not None and len(cameras) != len(views):
         raise InputError(f"{where} has {len(views)} views but {len(cameras)} cameras")
-    file = str(Path(where) / "meta.json")
+    file = f"{where}/meta.json"
     if cameras is not None:
         check_given_cameras(cameras, file, [views.shape[-1] / views.shape[-2]] * len(views))
         cameras = cameras.to(dtype=torch.float32)
@@ -411,25 +477,24 @@ def stack_truths(objects: Iterable[ObjectViews]) -> list[Truth]:
     return truths
 
 
-def _views(folder: Path, layout: Layout) -> tuple[Tensor, Tensor | None]:
+def _views(files: _Folder | _Bytes, layout: Layout) -> tuple[Tensor, Tensor | None]:
     """Return the views and, if all have one, their silhouettes; at a reduced size where files are too large."""
-    grid = folder / "grid.png"
-    if grid.is_file():
-        image = load_image(grid, None)
+    if files.has("grid.png"):
+        image, _ = files.photograph("grid.png", None)
         try:
             layout.check(image.height, image.width)
         except ValueError as error:
-            raise InputError(f"{grid}: {error}") from error
+            raise InputError(f"{Path(files.where) / 'grid.png'}: {error}") from error
         size = reduced_size(image.size, LARGEST)
         if size is None:
             picture, mask = to_tensor(image)
             return split_views(picture, layout).movedim(1, 0), None if mask is None else split_views(mask, layout)
         pairs = [to_tensor(view) for view in _cut(image, layout, size)]
     else:
-        files = (folder / f"view_{i}.png" for i in range(layout.num_views))
-        pairs = [to_tensor(load_image(path, _LARGEST_VIEW)) for path in files]
+        names = (f"view_{i}.png" for i in range(layout.num_views))
+        pairs = [to_tensor(files.photograph(name, _LARGEST_VIEW)[0]) for name in names]
     if len({picture.shape for picture, _ in pairs}) > 1:
-        raise InputError(f"the views in {folder} differ in size")
+        raise InputError(f"the views in {files.where} differ in size")
     masks = [mask for _, mask in pairs if mask is not None]
     return torch.stack([picture for picture, _ in pairs]), torch.stack(masks) if len(masks) == len(pairs) else None
 

@@ -140,7 +140,21 @@ def read_description(folder: Path) -> Description:
         InputError: it is missing, no JSON, of another format, or says what contradicts itself.
     """
     path = folder / "meta.json"
-    return from_values(Description, json_in(text_of(path, _LARGEST), str(path), infinite=True), str(path), others=True)
+    return _described(text_of(path, _LARGEST), str(path))
+
+
+def description_in(data: bytes, where: str) -> Description:
+    """The same of a file's bytes; ``where`` names it in errors."""
+    if len(data) > _LARGEST:
+        raise InputError(f"{where} has {len(data):,} bytes; such a file has at most {_LARGEST:,}")
+    try:
+        return _described(data.decode("utf-8-sig"), where)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is no text in UTF-8: byte {error.start} cannot be read") from error
+
+
+def _described(text: str, where: str) -> Description:
+    return from_values(Description, json_in(text, where, infinite=True), where, others=True)
 
 
 def _check_length(name: str, values: Sequence[object] | None, count: int, what: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keyorbit.errors import InputError
 from keyorbit.objects.background import CUT_OUT_FILE, INSTALL
+from keyorbit.storage.addresses import is_remote
 from keyorbit.storage.folder_names import readable
 
 IMAGE_SUFFIXES = (
@@ -162,7 +163,7 @@ def without_meshes(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Return the paths that stand for object folders and pictures, and those that stand for meshes.
 
     A file is told by its suffix. A folder stands for meshes if it has no objects and no pictures, and meshes below it.
-    A pattern such as ``meshes/*.glb`` stands for what it matches.
+    A pattern such as ``meshes/*.glb`` stands for what it matches. What lies at an address is among the former.
 
     Raises:
         InputError: nothing matches a pattern.
@@ -179,6 +180,8 @@ def named_as_mesh(path: Path) -> bool:
 
 
 def _stands_for_meshes(path: Path) -> bool:
+    if is_remote(path):
+        return False
     if not path.is_dir():
         return named_as_mesh(path)
     try:
@@ -189,7 +192,7 @@ def _stands_for_meshes(path: Path) -> bool:
 
 
 def _matching(path: Path) -> list[Path]:
-    if path.exists() or not any(letter in str(path) for letter in _PATTERN):
+    if is_remote(path) or path.exists() or not any(letter in str(path) for letter in _PATTERN):
         return [path]
     root = Path(path.anchor or ".")
     pattern = str(path.relative_to(path.anchor)) if path.anchor else str(path)

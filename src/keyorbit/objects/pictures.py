@@ -100,10 +100,16 @@ def decoded_image(data: bytes, name: str, largest: int | None = LARGEST) -> Imag
     Raises:
         InputError: as :func:`load_image`.
     """
+    return decoded_photograph(data, name, largest)[0]
+
+
+def decoded_photograph(data: bytes, name: str, largest: int | None = LARGEST) -> tuple[Image.Image, Source]:
+    """The same, with what is known of the file: :func:`load_photograph` of bytes."""
     if not data:
         raise InputError(f"{name} is empty, no picture")
-    stored, orientation, _ = _decoded(io.BytesIO(data), name, largest)
-    return _turned(eight_bits(stored, name), orientation)
+    stored, orientation, size = _decoded(io.BytesIO(data), name, largest)
+    width, height = size[::-1] if orientation >= _ON_ITS_SIDE else size
+    return _turned(eight_bits(stored, name), orientation), Source(name, width, height)
 
 
 def load_stored(path: Path, largest: int | None = None) -> Image.Image:

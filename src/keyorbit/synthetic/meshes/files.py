@@ -102,8 +102,20 @@ def fit_sphere(vertices: Float[ndarray, "vertex 3"], where: str) -> tuple[Float[
     return centre, scale
 
 
-def _read(path: Path, where: str) -> MeshFile:
+def files_of_mesh(path: Path) -> list[Path]:
+    """Return the files that a mesh file names and that are in its folder, each once.
+
+    Raises:
+        InputError: as :func:`read_mesh`.
+    """
+    check_mesh(path)
     beside = _Beside(path)
+    _read(path, str(path), beside)
+    return list(dict.fromkeys(beside.found))
+
+
+def _read(path: Path, where: str, beside: "_Beside | None" = None) -> MeshFile:
+    beside = beside or _Beside(path)
     kind = path.suffix.lower()
     try:
         if path.stat().st_size > LARGEST:
@@ -285,6 +297,7 @@ class _Beside:
     """What readers call for the files that a mesh names; it gives those in the mesh's own folder.
 
     Attributes:
+        found: files that it gave.
         missing: names that it gave nothing for.
         damaged: sentences about pictures that cannot be decoded; trimesh would leave them out without a word.
     """
@@ -293,6 +306,7 @@ class _Beside:
         self.folder = mesh.absolute().parent
         self.checks_pictures = mesh.suffix.lower() not in _GLTF  # whose reader decodes them itself
         self.file_name = mesh.name
+        self.found = list[Path]()
         self.missing = list[str]()
         self.damaged = list[str]()
 
@@ -326,6 +340,7 @@ class _Beside:
                 if path is None:
                     continue
                 data = path.read_bytes()
+                self.found.append(path)
                 if path.suffix.lower() == ".mtl":
                     return data.removeprefix(_BOM)
                 if self.checks_pictures:

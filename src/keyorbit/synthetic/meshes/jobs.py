@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyorbit.objects.sources import ObjectSource
 from keyorbit.synthetic.choices import AUTO_UP, Degrees, Elevation, Side
 from keyorbit.synthetic.meshes.landmarks import Landmarks
 from keyorbit.values import check_fields
@@ -31,12 +32,13 @@ class MeshJob:
     """A mesh to render.
 
     Attributes:
-        mesh: its file.
+        mesh: its file; of one that lies elsewhere, only its name.
         folder: the object folder to write.
         view: how it is seen.
         up: its upward axis, or ``auto``.
         landmarks: its landmarks. Default None: there are none.
         judged: whether ``up`` was judged by the shapes of several meshes. Default False: it was told.
+        source: the shard or the address where it lies. Default None: it is a file on this disk.
     """
 
     mesh: Path
@@ -45,3 +47,4 @@ class MeshJob:
     up: str = AUTO_UP
     landmarks: Landmarks | None = None
     judged: bool = False
+    source: ObjectSource | None = None

@@ -25,6 +25,7 @@ from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.synthetic.grids import LAYOUT, check_rendering, grid_of
 from keyorbit.synthetic.meshes.jobs import MeshJob, MeshView
 from keyorbit.synthetic.meshes.landmarks import LandmarkFiles, Landmarks
+from keyorbit.synthetic.meshes.packed import fetched
 from keyorbit.synthetic.meshes.surface import Upright, load_mesh
 from keyorbit.synthetic.render import composite, render, sample_surface, visible
 from keyorbit.synthetic.samples import SURFACE_POINTS, in_parallel
@@ -104,7 +105,8 @@ def render_mesh(
 def write_mesh(job: MeshJob, overwrite: bool = False) -> Rendered:
     """Render one mesh and write its folder. Raises InputError as :func:`render_mesh`."""
     check_output(job.folder, OBJECT, overwrite)
-    drawn = draw_mesh(job, zero123plus_cameras("v1.2"))
+    with fetched(job) as here:
+        drawn = draw_mesh(here, zero123plus_cameras("v1.2"))
     write_object(job.folder, drawn.picture, grid_of(drawn.views), LAYOUT, drawn.meta, overwrite)
     upright = drawn.upright
     return Rendered(job, up=upright.up, judged=upright.judged or job.judged, plain=upright.plain)
@@ -216,6 +218,11 @@ def _is_there(job: MeshJob) -> bool:
     path = job.folder / "meta.json"
     if not path.is_file():
         return False
+    with fetched(job) as here:
+        return _is_of(path, here)
+
+
+def _is_of(path: Path, job: MeshJob) -> bool:
     made = from_values(_Made, json_of(path, infinite=True), str(path), others=True)
     asked = json.loads(json.dumps(asdict(job.view)))
     if (

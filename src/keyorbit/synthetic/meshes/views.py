@@ -1,7 +1,7 @@
 """Mesh files as objects in memory: what an object folder of theirs would hold, and the mesh itself."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from keyorbit.synthetic.meshes.landmarks import with_common_names
 from keyorbit.synthetic.meshes.materials import colors_at
 from keyorbit.synthetic.meshes.numbering import numbered
 from keyorbit.synthetic.meshes.objects import Drawn, draw_mesh
+from keyorbit.synthetic.meshes.packed import written_mesh
 from keyorbit.synthetic.meshes.parts import Part, joined
 from keyorbit.synthetic.meshes.plan import planned
 from keyorbit.values import from_values
@@ -76,6 +77,31 @@ def load_meshes(
         log.warning("judged by the shape, %s is up in %s%s", axis, which[0], _others(which))
     around = zero123plus_cameras("v1.2") if cameras is None else cameras
     return ObjectDataset(len(jobs), lambda i: _object(jobs[i], names[i], around))
+
+
+def rendered(
+    files: Mapping[str, bytes],
+    name: str,
+    where: str,
+    cameras: Cameras | None = None,
+    up: str = AUTO_UP,
+    size: int = MESH_SIDE,
+) -> ObjectViews:
+    """Render a mesh of files in memory as :func:`load_meshes` does it: a mesh file, and its landmarks if there are any.
+
+    Args:
+        files: by their names, such as ``mesh.glb`` and ``keypoints.json``.
+        name: of the object.
+        where: names it in errors.
+        cameras: of the views. Default None: the six of Zero123++ v1.2.
+        up: the file's upward axis. Default ``auto``.
+        size: pixels a side of a view. Default 320.
+
+    Raises:
+        InputError: as :func:`keyorbit.synthetic.meshes.objects.render_mesh`.
+    """
+    with written_mesh(files, name, where) as mesh:
+        return replace(load_meshes(mesh, cameras, up, size)[0], name=name)
 
 
 def _others(names: Sequence[str]) -> str:
