@@ -184,7 +184,7 @@ def detect_command(
         alone = replace(captured, recentre=recentre, background=shown_as)
     rendered = meshes_at(meshes, backend.cameras, up)
     if rendered and not several:
-        alone = replace(rendered[0], recentre=recentre)
+        alone = replace(rendered[0](), recentre=recentre)
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     detector = KeypointDetector(backend, tokens, config, force)
     objects = Several(sources, masks, shown_as, recentre, batch, strict, alone, rendered, up)

@@ -1,7 +1,8 @@
 """What commands load once their arguments are checked: objects, tokens and models; only commands at work import it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -51,7 +52,7 @@ class Several:
         batch: objects that go through the model together; None: what suits the device.
         strict: whether the first that cannot be used stops all.
         held: an object that was read already, the only one.
-        meshes: the last of them, rendered when it is their turn. Default None: there are none.
+        meshes: what renders each of the last of them when it is its turn. Default: there are none.
         up: the upward axis of meshes' files, as it was given.
     """
 
@@ -62,17 +63,29 @@ class Several:
     batch: int | None
     strict: bool = False
     held: ObjectViews | None = None
-    meshes: ObjectDataset | None = None
+    meshes: Sequence[Callable[[], ObjectViews]] = ()
     up: str = AUTO_UP
 
     def read(self, number: int) -> ObjectViews:
         """Read one of them. Raises InputError as :func:`read_source`, or because a mesh cannot be rendered."""
+        return self.reader(number)()
+
+    def reader(self, number: int) -> Callable[[], ObjectViews]:
+        """What reads one of them, and can be pickled without the others: for a process elsewhere."""
         if self.held is not None:
-            return self.held
-        source, first = self.sources[number], len(self.sources) - len(self.meshes or ())
-        if self.meshes is not None and number >= first:
-            return replace(self.meshes[number - first], recentre=self.recentre)
-        return read_source(source, self.background, self.masks.get(source.path), self.recentre)
+            return partial(_same, self.held)
+        source, first = self.sources[number], len(self.sources) - len(self.meshes)
+        if number >= first:
+            return partial(_rendered, self.meshes[number - first], self.recentre)
+        return partial(read_source, source, self.background, self.masks.get(source.path), self.recentre)
+
+
+def _same(thing: ObjectViews) -> ObjectViews:
+    return thing
+
+
+def _rendered(mesh: Callable[[], ObjectViews], recentre: bool) -> ObjectViews:
+    return replace(mesh(), recentre=recentre)
 
 
 def left_out(problems: Sequence[str], count: int, total: int, place: str = "") -> InputError:
@@ -120,13 +133,13 @@ def load_all(
     return found
 
 
-def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> ObjectDataset | None:
-    """The meshes at a model's cameras, rendered on access; without cameras, at Zero123++ v1.2's. None of none."""
+def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> list[Callable[[], ObjectViews]]:
+    """What renders each of the meshes at a model's cameras; without cameras, at Zero123++ v1.2's."""
     if not paths:
-        return None
-    from keyorbit.synthetic.meshes.views import load_meshes
+        return []
+    from keyorbit.synthetic.meshes.views import mesh_readers
 
-    return load_meshes(paths, cameras, up, MESH_SIDE)
+    return mesh_readers(paths, cameras, up, MESH_SIDE)
 
 
 def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:
