@@ -113,10 +113,20 @@ def show_model(backend: Backend) -> None:
 
 def show_place(what: str, device: torch.device, precision: Precision | None = None) -> None:
     """Such as "model on cuda:0 (NVIDIA H100) in float16: …", unless it is the CPU in float32, which needs no word."""
-    type_there = "float32" if precision is None else precision.dtype
-    if first_launched() and (device.type, type_there) != ("cpu", "float32"):
-        words = "" if precision is None else f" in {precision.words}"
-        bars.print(f"{what} on {device_words(device)}{words}", markup=False, highlight=False, soft_wrap=True)
+    show_words(place_words(what, device, precision))
+
+
+def place_words(what: str, device: torch.device, precision: Precision | None = None) -> str:
+    """The same in words; empty where it needs none."""
+    if (device.type, "float32" if precision is None else precision.dtype) == ("cpu", "float32"):
+        return ""
+    return f"{what} on {device_words(device)}" + ("" if precision is None else f" in {precision.words}")
+
+
+def show_words(words: str) -> None:
+    """A line by the first process, if there is something to say."""
+    if words and first_launched():
+        bars.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def load_all(
