@@ -6,11 +6,12 @@ What is sent is pickled, as Ray sends everything; nothing is ever unpickled from
 import logging
 import os
 import pickle
+import signal
 import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,6 +130,8 @@ def ray_workers(pool: Pool) -> Iterator[Workers]:
         raise InputError(INSTALL) from error
 
     _start(address if joined else "local", pool)
+    # Ray's own handler ends the process without a word of Python's: so 'ray job stop' does what Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield _workers(pool, joined)
     except RayError as error:
@@ -139,6 +142,7 @@ def ray_workers(pool: Pool) -> Iterator[Workers]:
         ) from error
     finally:
         ray.shutdown()  # of a cluster that was joined it only takes leave
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_address(address: str) -> None:
@@ -175,13 +179,27 @@ def _start(address: str, pool: Pool) -> None:
             options["num_cpus"] = pool.least * _CPUS
     began = time.monotonic()
     try:
-        ray.init(address=address, **options)
+        with nullcontext() if told else _without_stderr():
+            ray.init(address=address, **options)
     except Exception as error:  # of many kinds: a version that differs, no port, no place for its files
         raise InputError(
             f"Ray cannot be {'started here' if address == 'local' else 'joined'}: {first_line(error)}"
         ) from error
     _quiet()
     log.info("Ray %s: %s in %.1f s", ray.__version__, address, time.monotonic() - began)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """What Ray's C++ says while it starts goes nowhere, whatever its level; errors come as exceptions."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _quiet() -> None:
