@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-AUTO = "auto"
+AUTO, CPU = "auto", "cpu"
 
 
 def resolve_device(name: str = AUTO, processes: int = 1) -> str:

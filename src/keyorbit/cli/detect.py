@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from keyorbit.cli.dry_run import DryRunOption, tell_detection
+from keyorbit.cli.engine import EngineOption, GpusOption, PoolOption, check_alone, chosen_pool
 from keyorbit.cli.inputs import run_and_pictures
 from keyorbit.cli.options import (
     BackgroundOption,
@@ -121,6 +122,9 @@ def detect_command(
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
+    engine: EngineOption = None,
+    workers: PoolOption = None,
+    gpus: GpusOption = None,
 ) -> None:
     """Find a run's keypoints on new objects: 2D on every view, and 3D where the model has several.
 
@@ -152,16 +156,19 @@ def detect_command(
     here = not any(source.elsewhere for source in sources)
     sources += mesh_sources(meshes)
     several = not views and (len(sources) > 1 or per_object in ("json", "none"))
+    pool = chosen_pool(engine, workers, gpus, device)
+    if pool is not None:
+        check_alone(several, dry_run)
     check_several(out, overwrite) if several else check_output(out, DETECTION, overwrite)
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
-    from keyorbit.cli.detecting import Writing, detect_one, detect_several
-    from keyorbit.cli.loading import Several, load_all, load_model, load_tokens, meshes_at, run_backend, use_device
+    from keyorbit.cli.detecting import detect_one, detect_several
+    from keyorbit.cli.detectors import DetectorChoice
+    from keyorbit.cli.loading import Several, load_all, load_tokens, meshes_at, use_device
+    from keyorbit.cli.turns import Writing
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
-    from keyorbit.detection.detector import KeypointDetector
-    from keyorbit.diffusion.tokens import Tokens
     from keyorbit.objects.captures import load_capture
     from keyorbit.output.write import write_detection
 
@@ -169,34 +176,39 @@ def detect_command(
     if min_confidence is not None and (given is None or given.info.statistics is None):
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
     check_edges(edges or (), len(name or given or ()))
+    config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
+    choice = DetectorChoice(
+        given, name or (), model, unet, view_choice, compile, device, dtype, deterministic, config, force
+    )
+    writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite)
+    shown_as = cast(Background, background or "auto")
+    if pool is not None:
+        from keyorbit.cli.detecting_on_ray import detect_on_ray
+
+        objects = Several(sources, masks, shown_as, recentre, batch, strict, up=up)
+        detect_on_ray(choice, objects, meshes, writing, pool)
+        return
     early = pictures and here and not (views or several)
     alone = load_all(pictures[0], background, masks, recentre)[0] if early else None
     on = use_device(device, deterministic)
     ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
     if not (several or ranks.main):
         return
-    if given is None:
-        backend = load_model(model or "tiny", on, dtype, unet, view_choice, compile)
-        tokens = Tokens.from_phrases(backend, name or [])
-    else:
-        backend, tokens = run_backend(given, model, on, dtype, unet, view_choice, compile), given
-    shown_as = cast(Background, background or "auto")
+    detector = choice.load(on)
+    backend = detector.backend
     if views and cameras:
         picture = pictures[0] if pictures else None
         captured = load_capture(views, cameras, backend.layout, backend.view_size, picture)
         alone = replace(captured, recentre=recentre, background=shown_as)
     rendered = meshes_at(meshes, backend.cameras, up)
     if rendered and not several:
-        alone = replace(rendered[0], recentre=recentre)
-    config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
-    detector = KeypointDetector(backend, tokens, config, force)
+        alone = replace(rendered[0](), recentre=recentre)
     objects = Several(sources, masks, shown_as, recentre, batch, strict, alone, rendered, up, backend.cameras)
     if alone is None and not several:
         alone = objects.read(0)
     if dry_run:
         tell_detection(detector, objects.read(0), len(sources) or 1, out, partial(write_detection, formats=chosen))
         return
-    writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite)
     if alone is not None:
         detect_one(detector, alone, writing)
     else:

@@ -1,77 +1,45 @@
 """What ``keyorbit detect`` does once its arguments are checked: one object, or any number one after the other."""
 
-import hashlib
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from keyorbit.cli.detected import Told, tell, told
-from keyorbit.cli.loading import PROBLEMS, Several, left_out
-from keyorbit.cli.terminal import Tick, console, progress
+from keyorbit.cli.loading import Several
+from keyorbit.cli.terminal import Tick, progress
+from keyorbit.cli.turns import (
+    ROWS,
+    SKELETON_OBJECTS,
+    Share,
+    Turn,
+    Writing,
+    attempts,
+    finish,
+    made_with,
+    settings_of,
+    speed,
+    stopped,
+    told_of,
+    withheld,
+    written,
+)
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.detection.found import Detection
-from keyorbit.detection.many import Attempt, detect_many
-from keyorbit.errors import InputError
+from keyorbit.detection.many import Attempt
 from keyorbit.objects.dataset import ObjectViews
-from keyorbit.objects.sources import sources_digest
-from keyorbit.output.choices import Edge, PerObject
+from keyorbit.output.choices import Edge
 from keyorbit.output.results import (
-    LEFT_OUT,
-    RESULTS,
-    Part,
-    begin_results,
-    finish_results,
-    finished,
-    first_result,
-    forget_results,
-    is_empty,
     open_part,
-    problems,
 )
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.output.write import (
-    detection_dict,
     find_skeleton,
     skeleton_places,
     write_detection,
-    write_one_of_several,
 )
 from keyorbit.ranks import Ranks
-from keyorbit.storage.folder_names import folder_names, readable
-
-log = logging.getLogger(__name__)
-# The first objects, on which `--skeleton auto` looks for edges: these are in memory together.
-SKELETON_OBJECTS = 64
-# Rows of the table that is printed; the file of results holds them all.
-ROWS = 100
-
-
-@dataclass(frozen=True)
-class Writing:
-    """What is written, and where.
-
-    Attributes:
-        out: the folder.
-        formats: of the files of an object.
-        edges: of the skeleton; None: between co-moving keypoints.
-        per_object: what is written of each of several objects.
-        least: keypoints of less confidence are withheld; None: none is.
-        overwrite: replace what is there.
-    """
-
-    out: Path
-    formats: tuple[str, ...]
-    edges: Sequence[Edge] | None
-    per_object: PerObject
-    least: float | None
-    overwrite: bool
 
 
 def detect_one(detector: KeypointDetector, thing: ObjectViews, writing: Writing) -> None:
@@ -81,7 +49,7 @@ def detect_one(detector: KeypointDetector, thing: ObjectViews, writing: Writing)
         InputError: the object does not fit the model, or as :func:`keyorbit.output.write.write_detection`.
     """
     with progress() as tick:
-        detection = _withheld(detector.detect_object(thing), writing.least)
+        detection = withheld(detector.detect_object(thing), writing.least)
         tick("detect", 1, 1, {})
     edges = find_skeleton([detection]) if writing.edges is None else writing.edges
     write_detection(writing.out, detection, writing.formats, edges, writing.overwrite)
@@ -95,33 +63,8 @@ def detect_several(detector: KeypointDetector, objects: Several, writing: Writin
         InputError: the folder holds results of other objects or settings; the disk refuses; an object cannot be used
             and ``strict`` is set; or in the end, where some were left out.
     """
-    names, new = folder_names([source.name for source in objects.sources]), not writing.out.exists()
-    if ranks.main:
-        begin_results(writing.out, _settings(detector, objects, writing), writing.overwrite)
-    ranks.wait()
-    done, before = finished(writing.out), first_result(writing.out)
-    left = [number for number, name in enumerate(names) if not _is_there(writing, name, number, done)]
-    ranks.wait()  # for all to have looked, before any has written
-    work = _Work(detector, objects, writing, ranks, names, _share(objects, left, writing, ranks))
-    log.info("objects to detect: %d of %d, %d of them here", len(left), len(names), len(work.mine))
-    try:
-        shown = work.done(before)
-    except (Exception, KeyboardInterrupt):
-        if ranks.count == 1:
-            with suppress(InputError, OSError):  # the disk is full
-                # On a full disk not even nothing can be put together.
-                if is_empty(writing.out) or not finish_results(writing.out).found:
-                    forget_results(writing.out, new)
-        raise
-    ranks.wait()
-    if ranks.main:
-        _end(writing.out, shown, len(names) - len(left), new)
-
-
-def _share(objects: Several, left: Sequence[int], writing: Writing, ranks: Ranks) -> list[int]:
-    """This process's share. The first objects, on which all wait where edges are looked for, go round."""
-    head = [number for number in left if writing.edges is None and number < SKELETON_OBJECTS]
-    return [*head[ranks.index :: ranks.count], *objects.share(left[len(head) :], ranks)]
+    settings = settings_of(objects, writing, made_with(detector))
+    finish(objects, writing, settings, lambda share: _Work(detector, objects, writing, ranks, share).done(), ranks)
 
 
 @dataclass
@@ -132,36 +75,33 @@ class _Work:
     objects: Several
     writing: Writing
     ranks: Ranks
-    names: Sequence[str]
-    mine: Sequence[int]
+    share: Share
     count: int = field(default=0, init=False)
 
-    def done(self, before: Mapping[str, Any] | None) -> list[Told]:
-        """Detect and write; what to tell of it. ``before`` is an object that was finished earlier."""
-        shown: list[Told] = []
+    def done(self) -> list[Told]:
+        """Detect and write; what to tell of it."""
+        shown, few = list[Told](), self.ranks.count == 1 and len(self.share.turns) <= ROWS
         with progress(self.ranks.main) as tick, open_part(self.writing.out, self.ranks.index) as part:
-            edges, attempts = self._skeleton(before, tick)
-            for attempt in attempts:
-                place = self.writing.out / self.names[attempt.number]
-                problem = self._written(attempt, place, edges, part)
+            edges, found = self._skeleton(tick)
+            for turn, attempt in found:
+                problem = written(turn, attempt, self.writing, edges, part)
                 if problem is not None and self.objects.strict:
-                    raise InputError(f"{problem}; what was finished is kept") from problem
-                few = self.ranks.count == 1 and len(self.mine) <= ROWS
-                if few and problem is None and attempt.detection is not None and attempt.thing is not None:
-                    where = place if self.writing.per_object != "none" else self.writing.out / RESULTS
-                    shown.append(told(attempt.detection, attempt.thing, where, self.writing.least))
+                    raise stopped(problem) from problem
+                if few and problem is None and (one := told_of(turn, attempt, self.writing)):
+                    shown.append(one)
         return shown
 
-    def _skeleton(self, before: Mapping[str, Any] | None, tick: Tick) -> tuple[Sequence[Edge], Iterator[Attempt]]:
+    def _skeleton(self, tick: Tick) -> tuple[Sequence[Edge], Iterator[tuple[Turn, Attempt]]]:
         """The edges, and all attempts. Those of the first objects are made before there are edges to write."""
-        began = time.monotonic()
-        if self.writing.edges is not None:
-            return self.writing.edges, self._attempts(self.mine, tick, began)
-        if before is not None:
-            return [(first, last) for first, last in before["skeleton"]], self._attempts(self.mine, tick, began)
-        head = [number for number in self.mine if number < SKELETON_OBJECTS]
+        began, turns = time.monotonic(), self.share.turns
+        edges = self.share.edges if self.writing.edges is None else self.writing.edges
+        if edges is not None:
+            return edges, self._attempts(turns, tick, began)
+        head = [turn for turn in turns if turn.number < SKELETON_OBJECTS]
         held = list(self._attempts(head, tick, began))
-        return self._co_moving(held), chain(held, self._attempts(self.mine[len(head) :], tick, began))
+        return self._co_moving([attempt for _, attempt in held]), chain(
+            held, self._attempts(turns[len(head) :], tick, began)
+        )
 
     def _co_moving(self, attempts: Sequence[Attempt]) -> list[Edge]:
         """Edges between keypoints that keep their distance over the first objects of all processes."""
@@ -177,82 +117,8 @@ class _Work:
         some = there[:, 0] > 0
         return co_moving_skeleton(places[some], seen[some] > 0) if bool(some.any()) else []
 
-    def _attempts(self, numbers: Sequence[int], tick: Tick, began: float) -> Iterator[Attempt]:
-        todo = ((number, lambda number=number: self.objects.read(number)) for number in numbers)
-        for attempt in detect_many(self.detector, todo, self.objects.batch):
+    def _attempts(self, turns: Sequence[Turn], tick: Tick, began: float) -> Iterator[tuple[Turn, Attempt]]:
+        for pair in attempts(self.detector, turns, self.objects.batch, self.writing.least):
             self.count += 1
-            spent = time.monotonic() - began
-            tick("detect", self.count, len(self.mine), {"objects/s": self.count / spent} if spent > 0 else {})
-            if attempt.detection is not None:
-                try:
-                    attempt = replace(attempt, detection=_withheld(attempt.detection, self.writing.least))
-                except InputError as problem:
-                    attempt = replace(attempt, detection=None, problem=problem)
-            yield attempt
-
-    def _written(self, attempt: Attempt, place: Path, edges: Sequence[Edge], part: Part) -> InputError | None:
-        """Write an object's folder, then its line, by which it counts as finished; or why there is none."""
-        source, problem = self.objects.sources[attempt.number], attempt.problem
-        path = readable(source.where)
-        if attempt.detection is not None:
-            try:
-                if self.writing.per_object != "none":
-                    everything = self.writing.per_object == "all"
-                    write_one_of_several(place, attempt.detection, self.writing.formats, edges, everything)
-                part.add(attempt.number, {"path": path, **detection_dict(attempt.detection, edges)})
-            except InputError as error:
-                if isinstance(error.__cause__, OSError):  # the disk's, which the next object has too
-                    raise
-                problem = error
-        if problem is not None:
-            part.add(attempt.number, {"path": path, "object": source.name, "problem": readable(str(problem))})
-        return problem
-
-
-def _withheld(detection: Detection, least: float | None) -> Detection:
-    return detection if least is None else detection.withholding(least)
-
-
-def _is_there(writing: Writing, name: str, number: int, done: bytearray) -> bool:
-    if number >= len(done) or not done[number]:
-        return False
-    return writing.per_object == "none" or (writing.out / name).is_dir()
-
-
-def _settings(detector: KeypointDetector, objects: Several, writing: Writing) -> dict[str, Any]:
-    """All that results depend on but for rounding, as JSON keeps it; under the names that options have."""
-    backend, tokens = detector.backend, detector.tokens
-    masks = [f"{path}\0{mask}" for path, mask in objects.masks.items()]
-    return {
-        "objects": sources_digest(objects.sources),
-        "tokens": tokens.fingerprint,
-        "model": backend.fingerprint,
-        "rig": backend.cameras_of,
-        "layout": backend.layout.text,
-        **asdict(detector.config),
-        "background": objects.background,
-        "recentre": objects.recentre,
-        "mask": hashlib.sha256("\n".join(masks).encode(errors="surrogateescape")).hexdigest() if masks else None,
-        "up": objects.up if objects.meshes else None,
-        "format": list(writing.formats),
-        "skeleton": "auto" if writing.edges is None else [list(edge) for edge in writing.edges],
-        "per-object": writing.per_object,
-        "min-confidence": writing.least,
-    }
-
-
-def _end(out: Path, shown: Sequence[Told], earlier: int, new: bool) -> None:
-    """Put the results together, and tell of them. Raises InputError where objects were left out."""
-    done = finish_results(out)
-    if shown:
-        tell(shown)
-    if len(shown) != done.found:
-        there = f" ({earlier:,} of them were there already)" if earlier else ""
-        text = f"{done.found:,} objects in {readable(str(out / RESULTS))}{there}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if not done.left_out:
-        return
-    few, place = problems(out, PROBLEMS), f"; all are listed in {out / LEFT_OUT}" if done.found else ""
-    if not done.found:
-        forget_results(out, new)
-    raise left_out(few, done.left_out, done.found + done.left_out, place)
+            tick("detect", self.count, len(self.share.turns), speed(self.count, began))
+            yield pair

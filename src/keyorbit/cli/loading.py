@@ -1,7 +1,8 @@
 """What commands load once their arguments are checked: objects, tokens and models; only commands at work import it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -52,7 +53,7 @@ class Several:
         batch: objects that go through the model together; None: what suits the device.
         strict: whether the first that cannot be used stops all.
         held: an object that was read already, the only one.
-        meshes: the last of them, rendered when it is their turn. Default None: there are none.
+        meshes: what renders each of the last of them when it is its turn. Default: there are none.
         up: the upward axis of meshes' files, as it was given.
         cameras: of the model, for meshes in shards and at addresses. Default None: those of Zero123++ v1.2.
     """
@@ -64,20 +65,24 @@ class Several:
     batch: int | None
     strict: bool = False
     held: ObjectViews | None = None
-    meshes: ObjectDataset | None = None
+    meshes: Sequence[Callable[[], ObjectViews]] = ()
     up: str = AUTO_UP
     cameras: Cameras | None = None
 
     def read(self, number: int) -> ObjectViews:
         """Read one of them. Raises InputError as :func:`read_source`, or because a mesh cannot be rendered."""
+        return self.reader(number)()
+
+    def reader(self, number: int) -> Callable[[], ObjectViews]:
+        """What reads one of them, and can be pickled without the others: for a process elsewhere."""
         if self.held is not None:
-            return self.held
-        source, first = self.sources[number], len(self.sources) - len(self.meshes or ())
-        if self.meshes is not None and number >= first:
-            return replace(self.meshes[number - first], recentre=self.recentre)
+            return partial(_same, self.held)
+        source, first = self.sources[number], len(self.sources) - len(self.meshes)
+        if number >= first:
+            return partial(_rendered, self.meshes[number - first], self.recentre)
         if source.elsewhere:
-            return read_elsewhere(source, self)
-        return read_source(source, self.background, self.masks.get(source.path), self.recentre)
+            return partial(read_elsewhere, source, replace(self, sources=(), masks={}))
+        return partial(read_source, source, self.background, self.masks.get(source.path), self.recentre)
 
     def share(self, numbers: Sequence[int], ranks: Ranks) -> Sequence[int]:
         """This process's share of some of them: every so-and-so-manyth; of what lies in shards, one run of them."""
@@ -92,8 +97,18 @@ def shared(numbers: Sequence[int], paths: Sequence[Path], ranks: Ranks) -> Seque
     return numbers[first:last]
 
 
+def _same(thing: ObjectViews) -> ObjectViews:
+    return thing
+
+
+def _rendered(mesh: Callable[[], ObjectViews], recentre: bool) -> ObjectViews:
+    return replace(mesh(), recentre=recentre)
+
+
 def read_elsewhere(source: ObjectSource, how: Several) -> ObjectViews:
     """Read what lies in a shard or at an address; a mesh is rendered.
+
+    ``how``: what is done with its background, and with a mesh.
 
     Raises:
         InputError: as :func:`keyorbit.objects.dataset.object_in`, or the mesh cannot be rendered.
@@ -133,10 +148,20 @@ def show_model(backend: Backend) -> None:
 
 def show_place(what: str, device: torch.device, precision: Precision | None = None) -> None:
     """Such as "model on cuda:0 (NVIDIA H100) in float16: …", unless it is the CPU in float32, which needs no word."""
-    type_there = "float32" if precision is None else precision.dtype
-    if first_launched() and (device.type, type_there) != ("cpu", "float32"):
-        words = "" if precision is None else f" in {precision.words}"
-        bars.print(f"{what} on {device_words(device)}{words}", markup=False, highlight=False, soft_wrap=True)
+    show_words(place_words(what, device, precision))
+
+
+def place_words(what: str, device: torch.device, precision: Precision | None = None) -> str:
+    """The same in words; empty where it needs none."""
+    if (device.type, "float32" if precision is None else precision.dtype) == ("cpu", "float32"):
+        return ""
+    return f"{what} on {device_words(device)}" + ("" if precision is None else f" in {precision.words}")
+
+
+def show_words(words: str) -> None:
+    """A line by the first process, if there is something to say."""
+    if words and first_launched():
+        bars.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def load_all(
@@ -153,13 +178,13 @@ def load_all(
     return found
 
 
-def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> ObjectDataset | None:
-    """The meshes at a model's cameras, rendered on access; without cameras, at Zero123++ v1.2's. None of none."""
+def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> list[Callable[[], ObjectViews]]:
+    """What renders each of the meshes at a model's cameras; without cameras, at Zero123++ v1.2's."""
     if not paths:
-        return None
-    from keyorbit.synthetic.meshes.views import load_meshes
+        return []
+    from keyorbit.synthetic.meshes.views import mesh_readers
 
-    return load_meshes(paths, cameras, up, MESH_SIDE)
+    return mesh_readers(paths, cameras, up, MESH_SIDE)
 
 
 def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:

@@ -123,11 +123,24 @@ class Part:
             line = json.dumps({"number": number, **values}, allow_nan=False)
         except ValueError as error:
             raise InputError(f"{self._path} would hold numbers that are not finite") from error
+        self.append(f"{line}\n".encode())
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines of objects that are finished, which another process made.
+
+        Raises:
+            InputError: the disk refuses.
+        """
         try:
-            self._file.write(f"{line}\n".encode())
+            self._file.write(lines)
             self._file.flush()
         except OSError as error:
             raise InputError(f"cannot write {self._path}: {error}") from error
+
+
+def part_path(folder: Path, index: int = 0) -> Path:
+    """Return the file to which process ``index`` appends its lines."""
+    return folder / _PART.replace("*", f"{index:05d}")
 
 
 @contextmanager
@@ -137,7 +150,7 @@ def open_part(folder: Path, index: int = 0) -> Iterator[Part]:
     Raises:
         InputError: it cannot be written.
     """
-    path = folder / _PART.replace("*", f"{index:05d}")
+    path = part_path(folder, index)
     try:
         file = path.open("wb")
     except OSError as error:

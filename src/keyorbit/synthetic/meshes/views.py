@@ -1,7 +1,7 @@
 """Mesh files as objects in memory: what an object folder of theirs would hold, and the mesh itself."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,24 @@ def load_meshes(
         InputError: there are no meshes, or a file of landmarks is damaged; and on access, as
             :func:`keyorbit.synthetic.meshes.objects.render_mesh`.
     """
-    found = mesh_paths([Path(one) for one in ([given] if isinstance(given, str | Path) else given)])
+    paths = [Path(one) for one in ([given] if isinstance(given, str | Path) else given)]
+    readers = mesh_readers(paths, cameras, up, size, landmarks, landmarked)
+    return ObjectDataset(len(readers), partial(_read, readers))
+
+
+def mesh_readers(
+    given: Sequence[Path],
+    cameras: Cameras | None = None,
+    up: str = AUTO_UP,
+    size: int = MESH_SIDE,
+    landmarks: Path | None = None,
+    landmarked: bool = False,
+) -> list[Callable[[], ObjectViews]]:
+    """Return for each mesh what renders it, which can be pickled alone: for a process elsewhere.
+
+    Args and errors are those of :func:`load_meshes`.
+    """
+    found = mesh_paths(given)
     names = mesh_names(found)
     jobs = planned(found, [Path(name) for name in names], MeshView(size), up, landmarks)
     if landmarked and any(job.landmarks for job in jobs):
@@ -76,7 +93,11 @@ def load_meshes(
         which = [job.mesh.name for job in jobs if job.judged and job.up == axis]
         log.warning("judged by the shape, %s is up in %s%s", axis, which[0], _others(which))
     around = zero123plus_cameras("v1.2") if cameras is None else cameras
-    return ObjectDataset(len(jobs), lambda i: _object(jobs[i], names[i], around))
+    return [partial(_object, job, name, around) for job, name in zip(jobs, names, strict=True)]
+
+
+def _read(readers: Sequence[Callable[[], ObjectViews]], number: int) -> ObjectViews:
+    return readers[number]()
 
 
 def rendered(
