@@ -78,7 +78,7 @@ def demo_command(
     detect_command(run, [chair], out / "given_views", overwrite=True)
     detect_command(run, [chair / "cond.png"], out / "one_picture", overwrite=True)
     _say("4/5 Measure them against the truth, next to untrained tokens")
-    evaluate_command(run, test, fit=train, json_file=out / "scores.json")
+    evaluate_command(run, [test], fit=train, json_file=out / "scores.json")
     _say("5/5 All of it on one page")
     report_command(run, test, scores=out / "scores.json")
     _say(f"Look at {run / 'report.html'} and {out / 'given_views' / 'overlay.png'}; go on with your own pictures:")

@@ -31,7 +31,8 @@ from keyorbit.cli.options import (
 )
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.paths import tokens_file
+from keyorbit.diffusion.choices import SHIPPED_KINDS, ShippedKind
+from keyorbit.diffusion.paths import shipped_tokens, tokens_file
 from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
 from keyorbit.objects.camera_files import check_camera_files
@@ -58,7 +59,7 @@ def detect_command(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="The folder that 'keyorbit discover' wrote; left out: tokens of chairs, which come along.",
+            help="The folder that 'keyorbit discover' wrote; left out: tokens that come along, see --kind.",
             show_default=False,
         ),
     ] = None,
@@ -75,6 +76,13 @@ def detect_command(
         typer.Option(
             "--name", help="A keypoint in words, such as 'front left leg', instead of a run's; may be repeated."
         ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Without a run: {', '.join(SHIPPED_KINDS)}; default the kind whose tokens know the object best."
+        ),
+        ShippedKind,
     ] = None,
     views: Annotated[
         Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
@@ -127,6 +135,7 @@ def detect_command(
     where it was stopped. What cannot be used is left out and listed, and the exit status is then 2.
     With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
     Meshes (GLB, OBJ, PLY, STL …) are rendered, and keypoints also put on their surfaces.
+    Without a run the kind of each object is looked for, told, and written into its files.
     With --name there is no run: keypoints are what the model's text encoder makes of the words.
     """
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
@@ -139,9 +148,11 @@ def detect_command(
         raise InputError("--mask is for pictures whose views are generated, and --views gives them: leave one out")
     check_per_object(per_object, chosen, views is not None)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
-    if not name:
+    if kind is not None and (run is not None or name):
+        raise InputError(f"--kind chooses among the tokens that ship, and {'--name' if name else run} gives others")
+    if run is not None and not name:
         tokens_file(run)
-    elif (run / "run.json").is_file() or run.suffix == ".safetensors":
+    elif run is not None and ((run / "run.json").is_file() or run.suffix == ".safetensors"):
         raise InputError(f"{run} is a run, and --name gives keypoints in words instead of a run's: leave one out")
     pictures, meshes = given_meshes(pictures, mask, up)
     if views and meshes:
@@ -151,32 +162,47 @@ def detect_command(
     sources += mesh_sources(meshes)
     several = not views and (len(sources) > 1 or per_object in ("json", "none"))
     check_several(out, overwrite) if several else check_output(out, DETECTION, overwrite)
+    if several and run is None and not (name or kind) and (edges is None or edges):
+        raise InputError("--skeleton joins keypoints of one kind of object: give --kind too")
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
     from keyorbit.cli.detecting import Writing, detect_one, detect_several
-    from keyorbit.cli.loading import Several, load_all, load_model, load_tokens, meshes_at, run_backend, use_device
+    from keyorbit.cli.loading import (
+        Several,
+        kinds_tokens,
+        load_all,
+        load_model,
+        load_tokens,
+        meshes_at,
+        run_backend,
+        use_device,
+    )
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
     from keyorbit.detection.detector import KeypointDetector
+    from keyorbit.detection.kinds import KindDetector
     from keyorbit.diffusion.tokens import Tokens
     from keyorbit.objects.captures import load_capture
     from keyorbit.output.write import write_detection
 
-    given = None if name else load_tokens(run)
-    if min_confidence is not None and (given is None or given.info.statistics is None):
+    kinds = None if name or kind or run else kinds_tokens()
+    file = shipped_tokens(cast(ShippedKind, kind)) if kind else run
+    given = None if name or file is None else load_tokens(file)
+    known = given or (next(iter(kinds.values())) if kinds else None)
+    if min_confidence is not None and (known is None or known.info.statistics is None):
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
-    check_edges(edges or (), len(name or given or ()))
+    check_edges(edges or (), len(name or known or ()))
     alone = None if not pictures or views or several else load_all(pictures[0], background, masks, recentre)[0]
     on = use_device(device, deterministic)
     ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
     if not (several or ranks.main):
         return
-    if given is None:
+    if known is None:
         backend = load_model(model or "tiny", on, dtype, unet, view_choice, compile)
-        tokens = Tokens.from_phrases(backend, name or [])
+        known = Tokens.from_phrases(backend, name or [])
     else:
-        backend, tokens = run_backend(given, model, on, dtype, unet, view_choice, compile), given
+        backend = run_backend(known, model, on, dtype, unet, view_choice, compile)
     shown_as = cast(Background, background or "auto")
     if views and cameras:
         picture = pictures[0] if pictures else None
@@ -186,7 +212,7 @@ def detect_command(
     if rendered and not several:
         alone = replace(rendered[0], recentre=recentre)
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
-    detector = KeypointDetector(backend, tokens, config, force)
+    detector = KindDetector(backend, kinds, config, force) if kinds else KeypointDetector(backend, known, config, force)
     objects = Several(sources, masks, shown_as, recentre, batch, strict, alone, rendered, up)
     if dry_run:
         tell_detection(detector, objects.read(0), len(sources) or 1, out, partial(write_detection, formats=chosen))

@@ -46,6 +46,8 @@ def told(detection: Detection, thing: ObjectViews, place: Path, least: float | N
     figures = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
     several = len(detection.views) > 1
     cut_out = cut_out_words(thing, several, CUT_OUT_FILE if several else "view_0.png")
+    if detection.kinds:
+        lines.append((f"{name}: {kinds_words(detection.kinds)}", None))
     if (trust := detection.confidence) is not None:
         lines.append((f"{name}: {trust.words}", trust.color))
     if detection.withheld:
@@ -56,6 +58,13 @@ def told(detection: Detection, thing: ObjectViews, place: Path, least: float | N
         lines.append((f"{name}: {input_line(detection.input_camera)}", None))
     cells = (name, *figures, readable(str(place)))
     return Told(cells, cut_out, tuple(lines), trust is not None or points is None, points is not None)
+
+
+def kinds_words(kinds: Sequence[tuple[str, float]]) -> str:
+    """Which kind's tokens were taken, and how well the others know the object."""
+    (taken, known), *others = kinds
+    rest = ", ".join(f"{kind} {probability:.0%}" for kind, probability in others)
+    return f"read by the tokens of kind {taken} ({known:.0%}; {rest}); --kind takes others"
 
 
 def tell(objects: Sequence[Told]) -> None:

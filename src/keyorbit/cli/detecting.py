@@ -216,11 +216,11 @@ def _is_there(writing: Writing, name: str, number: int, done: bytearray) -> bool
 
 def _settings(detector: KeypointDetector, objects: Several, writing: Writing) -> dict[str, Any]:
     """All that results depend on but for rounding, as JSON keeps it; under the names that options have."""
-    backend, tokens = detector.backend, detector.tokens
+    backend = detector.backend
     masks = [f"{path}\0{mask}" for path, mask in objects.masks.items()]
     return {
         "objects": sources_digest(objects.sources),
-        "tokens": tokens.fingerprint,
+        "tokens": detector.fingerprint,
         "model": backend.fingerprint,
         "rig": backend.cameras_of,
         "layout": backend.layout.text,

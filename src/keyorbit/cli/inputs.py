@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keyorbit.diffusion.paths import exists, shipped_tokens
+from keyorbit.diffusion.paths import exists
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import named_as_mesh, named_as_picture, object_paths, without_meshes
 
@@ -58,8 +58,8 @@ def _listed() -> Iterator[Path]:
     yield from found
 
 
-def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) -> tuple[Path, list[Path]]:
-    """The run, and the pictures; where the first word is a picture, the run is the tokens that ship with the package.
+def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) -> tuple[Path | None, list[Path]]:
+    """The run, and the pictures; where the first word is a picture there is no run, and tokens that ship serve.
 
     Args:
         run: the first word; None for none.
@@ -71,7 +71,7 @@ def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) ->
     """
     words = [*([] if run is None else [run]), *pictures]
     if run is None or named or _is_pictures(run):
-        return run if named and run is not None else shipped_tokens(), given_paths(words)
+        return run if named else None, given_paths(words)
     return run, given_paths(pictures)
 
 

@@ -21,7 +21,7 @@ from keyorbit.diffusion.backends.loading import (
     source_folder,
     usable_device,
 )
-from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
+from keyorbit.diffusion.choices import FROM_FOLDER, SHIPPED_KINDS, ViewChoice
 from keyorbit.diffusion.paths import shipped_tokens, tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
@@ -129,11 +129,11 @@ def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> Object
     return load_meshes(paths, cameras, up, MESH_SIDE)
 
 
-def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:
+def true_meshes(paths: Sequence[Path], cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:
     """The first meshes that have landmarks, rendered; where none has some, the first ones."""
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return load_meshes(path, cameras, up, MESH_SIDE, landmarked=True)[:limit]
+    return load_meshes(paths, cameras, up, MESH_SIDE, landmarked=True)[:limit]
 
 
 def without_views(thing: ObjectViews) -> ObjectViews:
@@ -143,9 +143,15 @@ def without_views(thing: ObjectViews) -> ObjectViews:
 
 def load_tokens(run: Path) -> Tokens:
     """The tokens of a run's folder, or of a tokens file. Raises InputError as :meth:`Tokens.load`."""
-    if run == shipped_tokens() and first_launched():
-        bars.print("no run is given: tokens of chairs, which ship with keyorbit", highlight=False, soft_wrap=True)
     return Tokens.load(tokens_file(run))
+
+
+def kinds_tokens() -> dict[str, Tokens]:
+    """Those of all kinds that ship, for where no run is given; says so."""
+    if first_launched():
+        words = f"no run is given: the kind is looked for among {', '.join(SHIPPED_KINDS)}, whose tokens ship"
+        bars.print(words, highlight=False, soft_wrap=True)
+    return {kind: Tokens.load(shipped_tokens(kind)) for kind in SHIPPED_KINDS}
 
 
 def load_model(

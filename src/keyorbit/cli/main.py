@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 # Options that may stand before a command and anywhere behind it.
 _GENERAL = ("-q", "--quiet", "-v", "--verbose")
 # Commands whose --out is a folder that no other process may write meanwhile.
-_ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate", "demo")
+_ALONE = ("discover", "mark", "cache", "train", "detect", "evaluate", "stablekeypoints", "render", "generate", "demo")
 
 
 class _Stopped(BaseException):
@@ -106,7 +107,7 @@ def _alone(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
-        with in_use(given["out"], first_launched()):
+        with nullcontext() if given["out"] is None else in_use(given["out"], first_launched()):
             command(**given)
 
     return run
