@@ -27,6 +27,7 @@ from keyorbit.cli.options import (
     checked_masks,
     timesteps_of,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.devices import AUTO
 from keyorbit.discovery.choices import STORED_TYPES, check_cache_place, check_stored
@@ -51,6 +52,7 @@ def cache_command(
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
     batch: BatchOption = None,
     compile: CompileOption = False,
+    json_file: JsonOption = None,
     unet: UnetOption = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
@@ -85,4 +87,6 @@ def cache_command(
             errors.print(f"{out} will take {size}", highlight=False, soft_wrap=True, markup=False)
         build_cache(backend, objects, index, out, lambda i, n: tick("cache", i, n, {}), ranks, batch)
     if ranks.main:
+        made = {"objects": len(index.objects), "versions": index.versions, "bytes": index.bytes}
+        tell_json(json_file, "cache", {"out": str(out), **made})
         console.print(f"{len(index.objects)} objects in {out}: keyorbit discover --cache {out} --out RUN")

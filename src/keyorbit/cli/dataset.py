@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keyorbit.cli.options import OverwriteOption, whole_numbers
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import mesh_names, mesh_paths, object_paths
-from keyorbit.ranks import start_ranks
+from keyorbit.ranks import first_launched, start_ranks
 from keyorbit.storage.content import text_of
 from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import OBJECT, check_output
@@ -46,6 +47,7 @@ def dataset_make(
         str, typer.Option(help="Such as 0/4: every fourth object from the first on, for one of 4 machines.")
     ] = "0/1",
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Write procedural objects with six views and true keypoints."""
     share = whole_numbers("--shard", shard, "/")
@@ -60,6 +62,7 @@ def dataset_make(
 
     with progress() as tick:
         written = make_dataset(out, spec, workers, lambda i, n: tick("render", i, n, {}), overwrite)
+    tell_json(json_file, "dataset make", {"out": str(out), "folders": [str(folder) for folder in written]})
     console.print(f"{len(written)} objects in {out}")
 
 
@@ -78,6 +81,7 @@ def dataset_render(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, for several meshes."), Workers] = 1,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Render mesh files: the input view and the model's six views.
 
@@ -98,6 +102,7 @@ def dataset_render(
     from keyorbit.synthetic.meshes.plan import planned
 
     view = MeshView(size, elevation, azimuth)
+    main = single or first_launched()
     jobs = planned(found, folders, view, up, landmarks)
     if single:
         done = [write_mesh(jobs[0], overwrite)]
@@ -108,13 +113,16 @@ def dataset_render(
         with progress(ranks.main) as tick:
             done = render_meshes(mine, workers, lambda i, n: tick("render", i, n, {}), overwrite)
         ranks.wait()
-        there = sum(one.there for one in done)
+        earlier = sum(one.there for one in done)
         made = sum((folder / "meta.json").is_file() for folder in folders)
         if ranks.main:
-            console.print(f"{made} objects in {out}" + (f" ({there} of them were there already)" if there else ""))
+            console.print(f"{made} objects in {out}" + (f" ({earlier} of them were there already)" if earlier else ""))
     for line in _told(done):
         console.print(line, soft_wrap=True)
     problems = [one.problem for one in done if one.problem]
+    if main:
+        there = [str(folder) for folder in folders if (folder / "meta.json").is_file()]
+        tell_json(json_file, "dataset render", {"out": str(out), "folders": there, "left_out": problems})
     for problem in problems[:-1]:
         errors.print(f"left out: {readable(problem)}", markup=False, highlight=False, soft_wrap=True)
     if problems:
@@ -137,6 +145,7 @@ def _named(names: list[str]) -> str:
 
 def dataset_list(
     data: Annotated[Path | None, typer.Argument(help="A dataset folder; none for the known categories.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """List the known categories, or the objects of a folder."""
     from rich.table import Table
@@ -147,14 +156,22 @@ def dataset_list(
         table = Table("category", "keypoints")
         for name, category in CATEGORIES.items():
             table.add_row(name, ", ".join(category.keypoint_names))
+        told: dict[str, Any] = {
+            "categories": {name: list(category.keypoint_names) for name, category in CATEGORIES.items()}
+        }
     else:
         object_paths(data)
 
         from keyorbit.cli.loading import load_all
 
-        table = Table("object", "views", "landmarks", "caption")
+        table, rows = Table("object", "views", "landmarks", "caption"), []
         for thing in load_all(data):
             views = "to be generated" if thing.views is None else str(len(thing.views))
             known = "" if thing.truth is None else str(int(thing.truth.known.sum()))
             table.add_row(thing.name, views, known, thing.caption)
+            count = None if thing.truth is None else int(thing.truth.known.sum())
+            many = None if thing.views is None else len(thing.views)
+            rows.append({"object": thing.name, "views": many, "landmarks": count, "caption": thing.caption})
+        told = {"objects": rows}
+    tell_json(json_file, "dataset list", told)
     console.print(table)

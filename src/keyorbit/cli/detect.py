@@ -29,6 +29,7 @@ from keyorbit.cli.options import (
     given_meshes,
     masks_of,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import SHIPPED_KINDS, ShippedKind
@@ -120,6 +121,7 @@ def detect_command(
     up: UpOption = AUTO_UP,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     dry_run: DryRunOption = False,
     force: ForceOption = False,
     unet: UnetOption = None,
@@ -215,9 +217,10 @@ def detect_command(
     detector = KindDetector(backend, kinds, config, force) if kinds else KeypointDetector(backend, known, config, force)
     objects = Several(sources, masks, shown_as, recentre, batch, strict, alone, rendered, up)
     if dry_run:
-        tell_detection(detector, objects.read(0), len(sources) or 1, out, partial(write_detection, formats=chosen))
+        write = partial(write_detection, formats=chosen)
+        tell_json(json_file, "detect", tell_detection(detector, objects.read(0), len(sources) or 1, out, write))
         return
-    writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite)
+    writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite, json_file)
     if alone is not None:
         detect_one(detector, alone, writing)
     else:

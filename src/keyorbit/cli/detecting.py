@@ -15,6 +15,7 @@ import torch
 
 from keyorbit.cli.detected import Told, tell, told
 from keyorbit.cli.loading import PROBLEMS, Several, left_out
+from keyorbit.cli.telling import tell_json
 from keyorbit.cli.terminal import Tick, console, progress
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
@@ -65,6 +66,7 @@ class Writing:
         per_object: what is written of each of several objects.
         least: keypoints of less confidence are withheld; None: none is.
         overwrite: replace what is there.
+        json_file: where what is told is written as JSON. Default None: nowhere.
     """
 
     out: Path
@@ -73,6 +75,7 @@ class Writing:
     per_object: PerObject
     least: float | None
     overwrite: bool
+    json_file: Path | None = None
 
 
 def detect_one(detector: KeypointDetector, thing: ObjectViews, writing: Writing) -> None:
@@ -86,7 +89,9 @@ def detect_one(detector: KeypointDetector, thing: ObjectViews, writing: Writing)
         tick("detect", 1, 1, {})
     edges = find_skeleton([detection]) if writing.edges is None else writing.edges
     write_detection(writing.out, detection, writing.formats, edges, writing.overwrite)
-    tell([told(detection, thing, writing.out, writing.least)])
+    one = told(detection, thing, writing.out, writing.least)
+    tell([one])
+    _tell_json(writing, None, [one], 1, [])
 
 
 def detect_several(detector: KeypointDetector, objects: Several, writing: Writing, ranks: Ranks) -> None:
@@ -116,7 +121,7 @@ def detect_several(detector: KeypointDetector, objects: Several, writing: Writin
         raise
     ranks.wait()
     if ranks.main:
-        _end(writing.out, shown, len(names) - len(left), new)
+        _end(writing, shown, len(names) - len(left), new)
 
 
 @dataclass
@@ -236,8 +241,18 @@ def _settings(detector: KeypointDetector, objects: Several, writing: Writing) ->
     }
 
 
-def _end(out: Path, shown: Sequence[Told], earlier: int, new: bool) -> None:
+def _tell_json(
+    writing: Writing, results: Path | None, shown: Sequence[Told], found: int, left_out: Sequence[str]
+) -> None:
+    """What is told as JSON: objects that have a row in the table; ``results`` is the file of all."""
+    told_of = {"results": None if results is None else str(results), "found": found, "left_out": list(left_out)}
+    rows = [one.to_dict() for one in shown]
+    tell_json(writing.json_file, "detect", {"out": str(writing.out), **told_of, "objects": rows})
+
+
+def _end(writing: Writing, shown: Sequence[Told], earlier: int, new: bool) -> None:
     """Put the results together, and tell of them. Raises InputError where objects were left out."""
+    out = writing.out
     done = finish_results(out)
     if shown:
         tell(shown)
@@ -245,6 +260,7 @@ def _end(out: Path, shown: Sequence[Told], earlier: int, new: bool) -> None:
         there = f" ({earlier:,} of them were there already)" if earlier else ""
         text = f"{done.found:,} objects in {readable(str(out / RESULTS))}{there}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+    _tell_json(writing, out / RESULTS if done.found else None, shown, done.found, problems(out, done.left_out))
     if not done.left_out:
         return
     few, place = problems(out, PROBLEMS), f"; all are listed in {out / LEFT_OUT}" if done.found else ""

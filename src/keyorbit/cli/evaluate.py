@@ -25,6 +25,7 @@ from keyorbit.cli.options import (
     check_model_options,
     given_meshes,
 )
+from keyorbit.cli.telling import JsonOption, write_told
 from keyorbit.cli.terminal import console
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -33,13 +34,9 @@ from keyorbit.evaluation.choices import DATASETS, EVALUATION, LEFT_OUT, check_da
 from keyorbit.objects.description import Symmetry
 from keyorbit.objects.sources import object_sources
 from keyorbit.ranks import launched, start_ranks
-from keyorbit.storage.files import make_folder, write_json
-from keyorbit.storage.outputs import check_file, check_goes_on
+from keyorbit.storage.outputs import check_goes_on
 from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.values import Count, check_value
-
-# What a file of scores begins with.
-SCORES_MARK = '"discovered": {'
 
 
 def evaluate_command(
@@ -78,7 +75,7 @@ def evaluate_command(
     ] = None,
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    json_file: JsonOption = None,
     strict: StrictOption = False,
     up: UpOption = AUTO_UP,
     batch: BatchOption = None,
@@ -98,8 +95,6 @@ def evaluate_command(
     others, and the exit status is then 2. With --out the same command goes on where it was stopped, and the processes
     of a launcher share the objects.
     """
-    if json_file:
-        check_file(json_file, SCORES_MARK)
     tokens_file(run)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
     turns = _symmetry(symmetry)
@@ -177,9 +172,7 @@ def evaluate_command(
     scores = {name: result.to_dict() for name, result in done.results.items()}
     if out is not None:
         finish(out, scores, done.problems)
-    if json_file:
-        make_folder(json_file.parent)
-        write_json(json_file, scores)
+    write_told(json_file, scores)
     console.print(objects_table(done.results))
     console.print(summary_table(scores))
     for line in wrong_turn_lines(scores):

@@ -6,14 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from keyorbit.cli.options import DeviceOption, DtypeOption, LayoutOption, RigOption, check_model_options
+from keyorbit.cli.telling import JsonOption, write_told
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, INSPECT_FORMAT
+from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.discovery.choices import NUM_TOKENS
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import check_picture
-from keyorbit.storage.files import make_folder, write_json, write_text
+from keyorbit.storage.files import make_folder, write_text
 from keyorbit.storage.outputs import check_file
 from keyorbit.values import Count
 
@@ -21,7 +22,7 @@ from keyorbit.values import Count
 def inspect_command(
     model: Annotated[str, typer.Option(help=f"tiny, {', '.join(ARCHITECTURE_NAMES)}, a folder, or a Hub id.")] = "tiny",
     tokens: Annotated[int, typer.Option(help="Learnable tokens behind the text."), Count] = NUM_TOKENS,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
+    json_file: JsonOption = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the tables here.")] = None,
     measured: Annotated[bool, typer.Option("--measure", help="Run the model: time and peak memory.")] = False,
     drift: Annotated[bool, typer.Option("--drift", help="Generate views: how far the tokens move them.")] = False,
@@ -36,9 +37,8 @@ def inspect_command(
         raise InputError(f"--drift needs trained weights; {model} is an architecture: give tiny, a folder or a Hub id")
     if json_file and markdown_file and json_file.resolve() == markdown_file.resolve():
         raise InputError(f"--json and --markdown both name {json_file}; give each a file of its own")
-    for path, mark in ((json_file, f'"format": "{INSPECT_FORMAT}"'), (markdown_file, " text tokens OLD, ")):
-        if path:
-            check_file(path, mark)
+    if markdown_file:
+        check_file(markdown_file, " text tokens OLD, ")
     view_choice = check_model_options(rig=rig, layout=layout, dtype=dtype)
     check_architecture(model)
     if picture is not None:
@@ -66,9 +66,7 @@ def inspect_command(
             backend = load_model(model, device, dtype, views=view_choice)
             moved = _drift(backend, image, lambda stage, i, n: tick(stage, i, n, {}))
             report = with_measurements(report, report.costs, tuple(moved))
-    if json_file:
-        make_folder(json_file.parent)
-        write_json(json_file, report.to_dict())
+    write_told(json_file, report.to_dict())
     if markdown_file:
         make_folder(markdown_file.parent)
         write_text(markdown_file, markdown(report))

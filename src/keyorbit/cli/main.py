@@ -33,6 +33,7 @@ from keyorbit.cli.options import checks_options
 from keyorbit.cli.protocol import protocol_command
 from keyorbit.cli.report import report_command
 from keyorbit.cli.shortage import explains_shortage
+from keyorbit.cli.telling import told_apart
 from keyorbit.cli.terminal import bars, console, errors
 from keyorbit.cli.train import train_command
 from keyorbit.errors import InputError
@@ -97,9 +98,20 @@ def new_app() -> typer.Typer:
     ):
         full = name if group is app else f"{group.info.name} {name}"
         group.command(name, epilog=epilog(full))(
-            explains_shortage(checks_options(_alone(command) if name in _ALONE else command))
+            explains_shortage(checks_options(_telling(_alone(command) if name in _ALONE else command, full)))
         )
     return app
+
+
+def _telling(command: Callable[..., None], name: str) -> Callable[..., None]:
+    """The command, with what it tells as JSON apart from what it prints."""
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        with told_apart(given.get("json_file"), name):
+            command(**given)
+
+    return run
 
 
 def _alone(command: Callable[..., None]) -> Callable[..., None]:

@@ -21,6 +21,7 @@ from keyorbit.cli.options import (
     check_model_options,
     checked_masks,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -63,6 +64,7 @@ def mark_command(
     mask: MaskOption = None,
     seed: Annotated[int, typer.Option(help="Of tokens, noise and generated views."), Seed] = 0,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     unet: UnetOption = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
@@ -115,13 +117,16 @@ def mark_command(
     write_json(out / PLACED, {"format": "keyorbit-placed-1", "marks": [asdict(one) for one in found.placed]})
     about = {"format": "keyorbit-run-1", "data": str(objects[0]), "objects": len(things), "model": backend.name}
     about |= {"marked": len({one.object for one in found.placed}), "seconds": time.monotonic() - began}
-    write_json(out / "run.json", about | {"config": asdict(config)})
+    about |= {"config": asdict(config)}
+    write_json(out / "run.json", about)
     found.tokens.save(out / "tokens.safetensors")
     table = Table("object", "point", "where", "x, y, z", "seen in views")
     for one in found.placed:
         place = "–" if one.xyz is None else ", ".join(f"{value:.3f}" for value in one.xyz)
         seen = ", ".join(str(i) for i, there in enumerate(one.seen) if there) or "none"
         table.add_row(one.object, one.name, one.words, place, seen)
+    made = {"out": str(out), "tokens": str(out / "tokens.safetensors"), "keypoints": len(found.tokens)}
+    tell_json(json_file, "mark", made | {"run": about, "placed": [asdict(one) for one in found.placed]})
     console.print(table)
     count = len({one.object for one in found.placed})
     console.print(

@@ -17,6 +17,7 @@ from keyorbit.cli.options import (
     UnetOption,
     check_model_options,
 )
+from keyorbit.cli.telling import JsonOption, write_told
 from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.choices import NEAR_NAME, Agreement
 from keyorbit.detection.words import KINDS, kind_phrases
@@ -26,11 +27,7 @@ from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import object_paths
 from keyorbit.output.page.inputs import check_run_folder
 from keyorbit.storage.content import text_of
-from keyorbit.storage.files import write_json
-from keyorbit.storage.outputs import check_file
 from keyorbit.values import Count
-
-NAMES_MARK = '"keyorbit-names-1"'
 
 
 def name_command(
@@ -46,7 +43,7 @@ def name_command(
     near: Annotated[
         float, typer.Option(help="Least agreement of a keypoint with its name, 0…1."), Agreement
     ] = NEAR_NAME,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write names and agreements here.")] = None,
+    json_file: JsonOption = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     force: ForceOption = False,
     unet: UnetOption = None,
@@ -60,8 +57,6 @@ def name_command(
     check_run_folder(run)
     file = tokens_file(run)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
-    if json_file:
-        check_file(json_file, NAMES_MARK)
     if (words is None) == (kind is None):
         raise InputError(f"give --words FILE, or --kind with one of {', '.join(KINDS)}")
     if kind is not None:
@@ -87,18 +82,17 @@ def name_command(
     Tokens(tokens.embedding, replace(tokens.info, names=tuple(name.phrase for name in names)), tokens.helpers).save(
         file
     )
-    if json_file:
-        rows = [
-            {
-                "keypoint": keypoint_name(i),
-                "name": name.phrase,
-                "agreement": name.agreement,
-                "runner_up": name.runner_up,
-                "runner_up_agreement": name.runner_up_agreement,
-            }
-            for i, name in enumerate(names)
-        ]
-        write_json(json_file, {"format": "keyorbit-names-1", "near": near, "objects": len(objects), "names": rows})
+    rows = [
+        {
+            "keypoint": keypoint_name(i),
+            "name": name.phrase,
+            "agreement": name.agreement,
+            "runner_up": name.runner_up,
+            "runner_up_agreement": name.runner_up_agreement,
+        }
+        for i, name in enumerate(names)
+    ]
+    write_told(json_file, {"format": "keyorbit-names-1", "near": near, "objects": len(objects), "names": rows})
     table = Table("keypoint", "name", "agreement", "runner-up", "its agreement")
     for i, name in enumerate(names):
         told_name = name.phrase or "unnamed"

@@ -16,6 +16,7 @@ from keyorbit.cli.options import (
     UnetOption,
     check_model_options,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -34,6 +35,7 @@ def report_command(
         Path | None, typer.Option(help="What 'evaluate --json' wrote; default RUN/scores.json if there is one.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The page; default RUN/report.html.")] = None,
+    json_file: JsonOption = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     force: ForceOption = False,
     unet: UnetOption = None,
@@ -69,6 +71,7 @@ def report_command(
             detector = KeypointDetector(backend, about.tokens, force=force)
             found = detect_all(detector, shown, lambda i, n: tick("detect", i, n, {}))
     write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))
+    tell_json(json_file, "report", {"page": str(path), "objects": [thing.name for thing in shown]})
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 

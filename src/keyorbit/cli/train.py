@@ -20,6 +20,7 @@ from keyorbit.cli.options import (
     check_model_options,
     whole_numbers,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.paths import tokens_file
@@ -60,6 +61,7 @@ def train_command(
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     force: ForceOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
     deterministic: DeterministicOption = False,
@@ -108,7 +110,10 @@ def train_command(
     if not accelerator.is_main_process:
         return
     about = {"format": "keyorbit-training-1", "data": str(data), "objects": len(objects), "model": model}
-    write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(settings)})
+    about |= {"seconds": time.monotonic() - began, "config": asdict(settings)}
+    write_json(out / "run.json", about)
+    made = {"out": str(out), "tokens": str(out / "tokens.safetensors"), "keypoints": len(found)}
+    tell_json(json_file, "train", made | {"run": about})
     console.print(f"{len(found)} tokens trained on {len(objects)} objects: {out / 'tokens.safetensors'}")
 
 
