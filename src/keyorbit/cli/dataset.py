@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import OverwriteOption, whole_numbers
 from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import mesh_names, mesh_paths, object_paths
+from keyorbit.objects.paths import mesh_names, mesh_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.ranks import first_launched, start_ranks
 from keyorbit.storage.content import text_of
 from keyorbit.storage.folder_names import folder_names, readable
@@ -67,7 +69,12 @@ def dataset_make(
 
 
 def dataset_render(
-    meshes: Annotated[list[Path], typer.Argument(help="Mesh files (GLB, glTF, OBJ, PLY, STL …), or folders of such.")],
+    meshes: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Mesh files (GLB, glTF, OBJ, PLY, STL …), folders of such, patterns, or - for a list on stdin."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The object folder to write; for several, that of their folders.")],
     size: Annotated[int, typer.Option(help="Pixels a view."), Side] = MESH_SIDE,
     elevation: Annotated[float, typer.Option(help="Of the input view, degrees."), Elevation] = 20.0,
@@ -89,7 +96,7 @@ def dataset_render(
     launcher, and what is there stays: the same command goes on where it was stopped.
     """
     one_of("--up", up, UPS)
-    found = mesh_paths(meshes)
+    found = mesh_paths(given_paths(meshes))
     single = len(meshes) == 1 and meshes[0].is_file()
     folders = [out] if single else [out / name for name in folder_names(mesh_names(found))]
     for folder in folders:
@@ -144,13 +151,19 @@ def _named(names: list[str]) -> str:
 
 
 def dataset_list(
-    data: Annotated[Path | None, typer.Argument(help="A dataset folder; none for the known categories.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Dataset folders, files, patterns, or - for a list on stdin; none for the known categories.",
+            show_default=False,
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """List the known categories, or the objects of a folder."""
     from rich.table import Table
 
-    if data is None:
+    if not data:
         from keyorbit.synthetic.objects import CATEGORIES
 
         table = Table("category", "keypoints")
@@ -160,12 +173,13 @@ def dataset_list(
             "categories": {name: list(category.keypoint_names) for name, category in CATEGORIES.items()}
         }
     else:
-        object_paths(data)
+        paths = given_paths(data)
+        object_sources(paths)
 
         from keyorbit.cli.loading import load_all
 
         table, rows = Table("object", "views", "landmarks", "caption"), []
-        for thing in load_all(data):
+        for thing in (thing for path in paths for thing in load_all(path)):
             views = "to be generated" if thing.views is None else str(len(thing.views))
             known = "" if thing.truth is None else str(int(thing.truth.known.sum()))
             table.add_row(thing.name, views, known, thing.caption)

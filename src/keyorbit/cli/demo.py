@@ -82,7 +82,7 @@ def demo_command(
     _say("4/5 Measure them against the truth, next to untrained tokens")
     evaluate_command(run, [test], fit=train, json_file=out / "scores.json")
     _say("5/5 All of it on one page")
-    report_command(run, test, scores=out / "scores.json")
+    report_command(run, [test], scores=out / "scores.json")
     _say(f"Look at {run / 'report.html'} and {out / 'given_views' / 'overlay.png'}; go on with your own pictures:")
     _say(f"  keyorbit detect {run} picture.png --out found")
     made = {"run": run, "scores": out / "scores.json", "page": run / "report.html", "found": out / "given_views"}

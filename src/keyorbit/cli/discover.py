@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from keyorbit.cli.dry_run import DryRunOption, tell_discovery
-from keyorbit.cli.inputs import given_paths
+from keyorbit.cli.inputs import given_paths, named_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     DeterministicOption,
@@ -185,10 +185,9 @@ def discover_command(
     found.save(out / "tokens.safetensors")
     if cache is None:
         write_cut_outs(out / CUT_OUTS, objects, several)
-    sources = [str(path) for path in ([cache] if cache else paths)]
     about: dict[str, Any] = {
         "format": "keyorbit-run-1",
-        "data": sources if sources[1:] else sources[0],
+        "data": named_paths([cache] if cache else paths),
         "objects": count,
     }
     about |= {"model": found.info.model} | ({} if preset is None else {"preset": preset})

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from keyorbit.cli.terminal import progress
 from keyorbit.detection.detector import KeypointDetector
@@ -62,26 +62,6 @@ class Problem:
     problem: str
 
 
-class Kept(Protocol):
-    """What became of each object, by its part and its number."""
-
-    def has(self, part: Part, number: int) -> bool:
-        """Whether it need not be done again."""
-        ...
-
-    def put(self, part: Part, number: int, found: Judgement | InputError) -> None:
-        """Keep what became of it. Raises InputError where the disk refuses."""
-        ...
-
-    def judged(self, part: Part, number: int) -> Judgement | None:
-        """What became of it; None where it was left out. Raises InputError for a damaged file."""
-        ...
-
-    def problem(self, part: Part, number: int) -> str:
-        """Why it was left out."""
-        ...
-
-
 @dataclass
 class InMemory:
     """For one process that is not stopped."""
@@ -90,22 +70,22 @@ class InMemory:
     problems: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def has(self, part: Part, number: int) -> bool:
-        """See :class:`Kept`."""
+        """Whether it need not be done again."""
         return (part.name, number) in self.found
 
     def put(self, part: Part, number: int, found: Judgement | InputError) -> None:
-        """See :class:`Kept`."""
+        """Keep what became of it."""
         if isinstance(found, Judgement):
             self.found[part.name, number] = found
         else:
             self.problems[part.name, number] = str(found)
 
     def judged(self, part: Part, number: int) -> Judgement | None:
-        """See :class:`Kept`."""
+        """What became of it; None where it was left out."""
         return self.found.get((part.name, number))
 
     def problem(self, part: Part, number: int) -> str:
-        """See :class:`Kept`."""
+        """Why it was left out."""
         return self.problems[part.name, number]
 
 
@@ -116,11 +96,11 @@ class InFolder:
     out: Path
 
     def has(self, part: Part, number: int) -> bool:
-        """See :class:`Kept`."""
+        """Whether it need not be done again."""
         return self._file(part, number, "safetensors").is_file()
 
     def put(self, part: Part, number: int, found: Judgement | InputError) -> None:
-        """See :class:`Kept`."""
+        """Keep what became of it. Raises InputError where the disk refuses."""
         why = self._file(part, number, "json")
         if isinstance(found, InputError):
             make_folder(why.parent)
@@ -130,15 +110,19 @@ class InFolder:
             why.unlink(missing_ok=True)
 
     def judged(self, part: Part, number: int) -> Judgement | None:
-        """See :class:`Kept`."""
+        """What became of it; None where it was left out. Raises InputError for a damaged file."""
         return Judgement.load(self._file(part, number, "safetensors")) if self.has(part, number) else None
 
     def problem(self, part: Part, number: int) -> str:
-        """See :class:`Kept`."""
+        """Why it was left out."""
         return str(json_of(self._file(part, number, "json"))["problem"])
 
     def _file(self, part: Part, number: int, suffix: str) -> Path:
         return self.out / part.name / f"{number:08d}.{suffix}"
+
+
+# What became of each object, by its part and its number.
+Kept = InMemory | InFolder
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import one_picture
 from keyorbit.cli.options import DeviceOption, DtypeOption, LayoutOption, RigOption, check_model_options
 from keyorbit.cli.telling import JsonOption, write_told
 from keyorbit.cli.terminal import console, errors, progress
@@ -13,7 +14,6 @@ from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.discovery.choices import NUM_TOKENS
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import check_picture
 from keyorbit.storage.files import make_folder, write_text
 from keyorbit.storage.outputs import check_file
 from keyorbit.values import Count
@@ -26,7 +26,10 @@ def inspect_command(
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the tables here.")] = None,
     measured: Annotated[bool, typer.Option("--measure", help="Run the model: time and peak memory.")] = False,
     drift: Annotated[bool, typer.Option("--drift", help="Generate views: how far the tokens move them.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Input picture for --drift; default a drawn box.")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Input picture for --drift: a picture, an object, a pattern, or -; default a drawn box."),
+    ] = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
     device: DeviceOption = AUTO,
@@ -42,7 +45,7 @@ def inspect_command(
     view_choice = check_model_options(rig=rig, layout=layout, dtype=dtype)
     check_architecture(model)
     if picture is not None:
-        check_picture(picture)
+        picture = one_picture(picture)
 
     from keyorbit.cli.loading import load_model, quiet_libraries
     from keyorbit.diffusion.inspection.cost import Subject, measure

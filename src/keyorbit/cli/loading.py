@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +31,7 @@ from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.background import Background
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, read_source
 from keyorbit.objects.emptiness import check_seen
-from keyorbit.objects.sources import ObjectSource
+from keyorbit.objects.sources import ObjectSource, object_sources
 from keyorbit.ranks import first_launched
 from keyorbit.storage.folder_names import readable
 from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
@@ -118,6 +119,24 @@ def load_all(
     for thing in found:
         check_seen(thing, str(path))
     return found
+
+
+def given_objects(
+    paths: Sequence[Path], background: str | None = None, masks: Mapping[Path, Path] | None = None
+) -> ObjectDataset:
+    """The objects at several paths, each read when it is its turn.
+
+    Raises:
+        InputError: there are none at one of them.
+    """
+    sources = object_sources(paths)
+    return ObjectDataset(len(sources), partial(_read, sources, cast(Background, background or "auto"), masks or {}))
+
+
+def _read(
+    sources: Sequence[ObjectSource], background: Background, masks: Mapping[Path, Path], number: int
+) -> ObjectViews:
+    return read_source(sources[number], background, masks.get(sources[number].path))
 
 
 def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> ObjectDataset | None:

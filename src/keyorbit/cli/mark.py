@@ -4,10 +4,11 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import given_paths, named_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     DeterministicOption,
@@ -39,7 +40,8 @@ def mark_command(
     objects: Annotated[
         list[Path],
         typer.Argument(
-            help="The marked objects, and others of their kind, which help: dataset or object folders, pictures.",
+            help="The marked objects, and others of their kind, which help: folders, pictures, patterns, or - for a list "
+            "on stdin.",
             show_default=False,
         ),
     ],
@@ -86,7 +88,8 @@ def mark_command(
             raise InputError(f"{out} is the run that --run gives: give another folder for the new one")
     marks = () if points is None else read_marks(points)
     annotated = () if coco is None else read_points(coco)
-    masks = checked_masks(objects, background, mask)
+    paths = given_paths(objects)
+    masks = checked_masks(paths, background, mask)
 
     from rich.table import Table
 
@@ -96,7 +99,7 @@ def mark_command(
 
     began = time.monotonic()
     base = None if run is None else load_tokens(run)
-    things = [thing for path in objects for thing in load_all(path, background, masks)]
+    things = [thing for path in paths for thing in load_all(path, background, masks)]
     if twice := [name for name, count in Counter(thing.name for thing in things).items() if count > 1]:
         raise InputError(f"two objects are called {twice[0]}: marks could be of either; rename one")
     if coco is None:
@@ -115,7 +118,12 @@ def mark_command(
     begin_output(out, MARKED_RUN, overwrite, checked=True)
     write_marks(out / MARKS, marks)
     write_json(out / PLACED, {"format": "keyorbit-placed-1", "marks": [asdict(one) for one in found.placed]})
-    about = {"format": "keyorbit-run-1", "data": str(objects[0]), "objects": len(things), "model": backend.name}
+    about: dict[str, Any] = {
+        "format": "keyorbit-run-1",
+        "data": named_paths(paths),
+        "objects": len(things),
+        "model": backend.name,
+    }
     about |= {"marked": len({one.object for one in found.placed}), "seconds": time.monotonic() - began}
     about |= {"config": asdict(config)}
     write_json(out / "run.json", about)
@@ -125,7 +133,7 @@ def mark_command(
         place = "–" if one.xyz is None else ", ".join(f"{value:.3f}" for value in one.xyz)
         seen = ", ".join(str(i) for i, there in enumerate(one.seen) if there) or "none"
         table.add_row(one.object, one.name, one.words, place, seen)
-    made = {"out": str(out), "tokens": str(out / "tokens.safetensors"), "keypoints": len(found.tokens)}
+    made: dict[str, Any] = {"out": str(out), "tokens": str(out / "tokens.safetensors"), "keypoints": len(found.tokens)}
     tell_json(json_file, "mark", made | {"run": about, "placed": [asdict(one) for one in found.placed]})
     console.print(table)
     count = len({one.object for one in found.placed})

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     DeterministicOption,
     DeviceOption,
@@ -24,7 +25,7 @@ from keyorbit.detection.words import KINDS, kind_phrases
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.output.page.inputs import check_run_folder
 from keyorbit.storage.content import text_of
 from keyorbit.values import Count
@@ -33,8 +34,13 @@ from keyorbit.values import Count
 def name_command(
     run: RunArgument,
     data: Annotated[
-        Path | None, typer.Option("--objects", help="Objects to look at; default those of the run.")
+        list[Path] | None,
+        typer.Argument(
+            help="Objects to look at: folders, files, patterns, or - for a list on stdin; default those of the run.",
+            show_default=False,
+        ),
     ] = None,
+    objects: Annotated[Path | None, typer.Option(help="The same, for one folder or file.")] = None,
     limit: Annotated[int, typer.Option(help="How many of them."), Count] = 8,
     words: Annotated[Path | None, typer.Option(help="A text file of phrases, one a line.")] = None,
     kind: Annotated[
@@ -62,8 +68,8 @@ def name_command(
     if kind is not None:
         one_of("--kind", kind, KINDS)
     phrases = kind_phrases(kind) if kind else _lines(words)
-    if data is not None:
-        object_paths(data)
+    paths = given_paths([*(data or ()), *([] if objects is None else [objects])])
+    object_sources(paths)
 
     from rich.table import Table
 
@@ -74,10 +80,10 @@ def name_command(
     from keyorbit.output.palette import keypoint_name
 
     about = read_run(run)
-    tokens, objects = about.tokens, list(run_objects(about, data, limit))
+    tokens, things = about.tokens, list(run_objects(about, paths, limit))
     backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice)
     with progress() as tick:
-        read = agreements(backend, tokens, phrases, objects, lambda i, n: tick("objects", i, n, {}), force=force)
+        read = agreements(backend, tokens, phrases, things, lambda i, n: tick("objects", i, n, {}), force=force)
     names = choose_names(read, phrases, near)
     Tokens(tokens.embedding, replace(tokens.info, names=tuple(name.phrase for name in names)), tokens.helpers).save(
         file
@@ -92,7 +98,7 @@ def name_command(
         }
         for i, name in enumerate(names)
     ]
-    write_told(json_file, {"format": "keyorbit-names-1", "near": near, "objects": len(objects), "names": rows})
+    write_told(json_file, {"format": "keyorbit-names-1", "near": near, "objects": len(things), "names": rows})
     table = Table("keypoint", "name", "agreement", "runner-up", "its agreement")
     for i, name in enumerate(names):
         told_name = name.phrase or "unnamed"
