@@ -116,7 +116,6 @@ def evaluate_command(
     from keyorbit.cli.evaluating import (
         InFolder,
         InMemory,
-        Part,
         begin,
         checked,
         evaluate_parts,
@@ -131,6 +130,7 @@ def evaluate_command(
     from keyorbit.diffusion.backends.base import Backend
     from keyorbit.discovery.config import config_from_settings
     from keyorbit.discovery.initial import untrained
+    from keyorbit.evaluation.judging import Part
     from keyorbit.objects.dataset import ObjectViews
 
     tokens = load_tokens(run)

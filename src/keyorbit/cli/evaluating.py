@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import EVALUATION, LEFT_OUT, SCORES
 from keyorbit.evaluation.evaluate import Evaluation, evaluate_outcomes
-from keyorbit.evaluation.judging import judge_many
+from keyorbit.evaluation.judging import Part, judge_many
 from keyorbit.evaluation.landmarks import check_landmarks
 from keyorbit.evaluation.outcome import Judgement
 from keyorbit.objects.dataset import ObjectViews
@@ -27,29 +26,6 @@ from keyorbit.storage.outputs import close_output, go_on_with
 log = logging.getLogger(__name__)
 # Objects of a part that are read to learn how many landmarks they have, until one can be read.
 _TRIED = 20
-
-
-@dataclass(frozen=True)
-class Part:
-    """The objects of one argument.
-
-    Attributes:
-        name: objects, fit or moved.
-        count: of them.
-        read: reads one, by its number.
-        names: of those whose names are known before they are read; else empty.
-        digest: of which they are.
-    """
-
-    name: str
-    count: int
-    read: Callable[[int], ObjectViews]
-    names: Sequence[str]
-    digest: str
-
-    def named(self, number: int) -> str:
-        """What an object is called that cannot be read."""
-        return self.names[number] if self.names else f"object {number} of {self.name}"
 
 
 @dataclass(frozen=True)
@@ -257,11 +233,6 @@ def settings_of_parts(
         "layout": backend.layout.text,
         **more,
     }
-
-
-def digest_of(*words: object) -> str:
-    """Of which objects these are."""
-    return sha256("\0".join(map(str, words)).encode(errors="surrogateescape")).hexdigest()
 
 
 def begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:

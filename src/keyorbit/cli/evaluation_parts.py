@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from keyorbit.cli.evaluating import Part, digest_of
 from keyorbit.cli.loading import true_meshes
+from keyorbit.evaluation.judging import Part, digest_of
 from keyorbit.evaluation.readers import read_dataset
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, read_source

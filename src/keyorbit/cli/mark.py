@@ -40,8 +40,8 @@ def mark_command(
     objects: Annotated[
         list[Path],
         typer.Argument(
-            help="The marked objects, and others of their kind, which help: folders, pictures, patterns, or - for a list "
-            "on stdin.",
+            help="The marked objects, and others of their kind, which help: folders, pictures, patterns, or - for a "
+            "list on stdin.",
             show_default=False,
         ),
     ],
