@@ -78,6 +78,11 @@ def test_objects_are_detected_once_each_by_one_of_them(finished):
     assert {path.name for path in (finished / "found").iterdir()} == {".keyorbit.json", "results.jsonl", *names}
 
 
+def test_the_figures_of_two_processes_are_those_of_one(finished, chairs, tmp_path, command):
+    assert command("evaluate", finished / "run", chairs, "--no-baseline", "--json", tmp_path / "scores.json") == 0
+    assert (tmp_path / "scores.json").read_bytes() == (finished / "measured" / "scores.json").read_bytes()
+
+
 def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(finished):
     message = (finished / "message").read_text()
     assert "another process of this run is gone" in message

@@ -12,7 +12,6 @@ from helpers.hostile import answer
 from helpers.meshes import POINTS, chair, write_chair, write_keypointnet
 from keyorbit.app.calls import EXAMPLES
 from keyorbit.cli.inputs import run_and_pictures
-from keyorbit.diffusion.paths import shipped_tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.objects.paths import without_meshes
@@ -75,7 +74,7 @@ def test_what_stands_for_meshes(chairs, tmp_path):
     assert meshes == [tmp_path / "meshes", tmp_path / "both" / "a.obj", tmp_path / "c.stl"]
     # Without a run, they are read by the tokens that ship.
     for first in (tmp_path / "c.stl", tmp_path / "meshes"):
-        assert run_and_pictures(first, [thing], named=False) == (shipped_tokens(), [first, thing])
+        assert run_and_pictures(first, [thing], named=False) == (None, [first, thing])
     for name, stands in (("a.zip", True), ("a.tar.gz", True), ("a.fbx", True), ("a.png", False), ("a.tar", False)):
         assert bool(without_meshes([tmp_path / name])[1]) == stands, name
 

@@ -33,7 +33,7 @@ def test_the_self_test_passes_on_what_ships():
 def test_what_does_not_work_is_told_with_status_1(command, capsys, monkeypatch):
     monkeypatch.setattr(looked, "_tried", lambda: "on cpu keypoints are not finite")
     monkeypatch.setattr(looked, "requires", lambda name: ["no-such-thing>=3", "torch>=2.4"])
-    assert command("doctor", "--json") == 1
+    assert command("doctor", "--json", "-") == 1
     told = json.loads(capsys.readouterr().out)
     assert told["trial"]["passed"] is False
     assert told["problems"] == [
@@ -82,8 +82,8 @@ def test_the_demo_does_the_main_job_in_its_order(can_render, command, capsys, mo
         ("discover", run, f"[{(tmp_path / 'out' / 'train')!r}]"),
         ("detect", run, f"[{last!r}]", str(tmp_path / "out" / "given_views")),
         ("detect", run, f"[{(last / 'cond.png')!r}]", str(tmp_path / "out" / "one_picture")),
-        ("evaluate", run, str(test)),
-        ("report", run, str(test)),
+        ("evaluate", run, str([test])),
+        ("report", run, str([test])),
     ]
     said = capsys.readouterr().out
     assert "takes about a minute" in said

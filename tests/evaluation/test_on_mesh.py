@@ -10,6 +10,7 @@ from helpers.meshes import POINTS, write_chair, write_keypointnet
 from helpers.worlds import detections
 from keyorbit.evaluation.evaluate import evaluate
 from keyorbit.evaluation.on_mesh import THRESHOLDS, on_meshes
+from keyorbit.evaluation.outcome import outcome_of
 from keyorbit.synthetic.meshes.views import load_meshes
 
 # The diagonal of the chair's box.
@@ -59,7 +60,11 @@ def test_perfect_keypoints_are_perfect_at_every_threshold(chairs):
 def test_a_keypoint_counts_up_to_its_distance_along_the_surface(chairs):
     # The top's keypoint slides along the top's edge; the way is straight there.
     found = found_on(chairs, (0.055, 0.0, 0.0))
-    seen = on_meshes(found, [thing.truth for thing in chairs], torch.stack([d.keypoints_3d.xyz for d in found]))
+    seen = on_meshes(
+        [outcome_of(one) for one in found],
+        [thing.truth for thing in chairs],
+        torch.stack([d.keypoints_3d.xyz for d in found]),
+    )
     assert seen.keypoints[:, 1, 1] == pytest.approx(torch.full((4,), 0.055), abs=0.003)
     assert seen.predicted[:, 1] == pytest.approx(torch.full((4,), 0.055), abs=0.003)
     assert seen.keypoints[:3, 0, 0] == pytest.approx(torch.zeros(3), abs=1e-6)

@@ -51,6 +51,9 @@ def work(model, data, folder):
     main_status(["--per-object", "json", "--skeleton", "auto"])
     (folder / f"read_{ranks.index}").write_text(" ".join(read))
     ranks.wait()
+    sys.argv = ["keyorbit", "evaluate", str(folder / "run"), str(data), "--out", str(folder / "measured")]
+    main_status(["--no-baseline"])
+    ranks.wait()
 
     def killed(stage, done, total, values):
         if ranks.index == 1 and done == 5:

@@ -24,6 +24,7 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation.evaluate import detect_all, evaluate
 from keyorbit.evaluation.landmarks import view_boxes
+from keyorbit.evaluation.outcome import outcome_of
 from keyorbit.evaluation.protocol import score
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews
@@ -164,11 +165,11 @@ def test_boxes_of_masks_that_were_moved(detection, objects):
     masks = detection.masks.clone()
     masks[0] = False
     truth, found = replace(objects[0].truth, boxes=None), replace(detection, masks=masks)
-    here, there = (view_boxes(one, truth, slice(1, None)) for one in (found, moved(found)))
+    here, there = (view_boxes(outcome_of(one), truth, slice(1, None)) for one in (found, moved(found)))
     assert here[0].tolist() == [0, 0]
     assert torch.equal(there.cpu(), here)
     other = replace(truth, keypoints_2d=truth.keypoints_2d[:3], visible=truth.visible[:3])  # of fewer views
-    assert view_boxes(moved(found), moved(other), slice(1, None)).device.type == DEVICE
+    assert view_boxes(outcome_of(moved(found)), moved(other), slice(1, None)).device.type == DEVICE
 
 
 def test_drift(backend, there):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from keyorbit.cli.options import (
     checked_masks,
 )
 from keyorbit.cli.serving import HostOption, PortOption, serving, wait_for_the_end
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -61,6 +62,7 @@ def annotate_command(
         bool, typer.Option("--all", help="With --export: also what the model found and nobody has confirmed.")
     ] = False,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     background: BackgroundOption = None,
     mask: MaskOption = None,
@@ -84,6 +86,8 @@ def annotate_command(
         raise InputError("--import and --export are two steps: give one, then the other")
     if everything and export is None:
         raise InputError("--all is for --export: give it a folder, or leave --all out")
+    if json_file is not None and imported is None and export is None:
+        raise InputError("--json tells of --import or --export: give one of these, or leave it out")
     masks = checked_masks([data], background, mask)
     tokens_file(run)
     if out is None and not data.is_dir():
@@ -114,9 +118,10 @@ def annotate_command(
         own = [keypoint_name(k, tokens.info.names) for k in range(len(tokens))]
         work = Annotating(names, own, file, before)
         if imported is not None:
-            _import(work, refitting, imported)
+            tell_json(json_file, "annotate", _import(work, refitting, imported))
         elif export is not None:
-            _export(work, refitting, export, overwrite, everything)
+            count = _export(work, refitting, export, overwrite, everything)
+            tell_json(json_file, "annotate", {"out": str(export), "objects": count})
         elif scratch is not None:
             _serve(work, refitting, scratch, host, port)
 
@@ -151,7 +156,7 @@ def _serve(work: "Annotating", refitting: "Refitting", scratch: Path, host: str,
         refitting.close()
 
 
-def _import(work: "Annotating", refitting: "Refitting", file: Path) -> None:
+def _import(work: "Annotating", refitting: "Refitting", file: Path) -> dict[str, Any]:
     from keyorbit.app.importing import with_imported
     from keyorbit.objects.picture_marks import marks_on
 
@@ -165,9 +170,10 @@ def _import(work: "Annotating", refitting: "Refitting", file: Path) -> None:
     if done.dropped:
         words += f"; places in pictures that did not fit the others of their point, and were left out: {done.dropped}"
     console.print(words, highlight=False, soft_wrap=True)
+    return {"file": str(work.file), "points": done.points, "objects": done.objects, "left_out": done.dropped}
 
 
-def _export(work: "Annotating", refitting: "Refitting", folder: Path, overwrite: bool, everything: bool) -> None:
+def _export(work: "Annotating", refitting: "Refitting", folder: Path, overwrite: bool, everything: bool) -> int:
     from keyorbit.app.exporting import write_export
 
     named = {*(mark.object for mark in work.marks), *work.reviewed}
@@ -176,3 +182,4 @@ def _export(work: "Annotating", refitting: "Refitting", folder: Path, overwrite:
         refitting.read(work, wanted, lambda i, n: tick("read", i, n, {}))
     count = write_export(work, folder, overwrite, everything)
     console.print(f"objects in {folder}, for COCO, CVAT and Label Studio: {count}", highlight=False, soft_wrap=True)
+    return count

@@ -1,14 +1,16 @@
 """``keyorbit cache``: the model's queries, kept for discovery."""
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     BatchOption,
     CompileOption,
+    DataArgument,
     DeterministicOption,
     DeviceOption,
     DtypeOption,
@@ -27,17 +29,17 @@ from keyorbit.cli.options import (
     checked_masks,
     timesteps_of,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.devices import AUTO
 from keyorbit.discovery.choices import STORED_TYPES, check_cache_place, check_stored
 from keyorbit.discovery.config import DiscoverConfig
-from keyorbit.objects.background import Background
 from keyorbit.ranks import start_ranks
 from keyorbit.values import Seed
 
 
 def cache_command(
-    data: Annotated[Path, typer.Argument(help="A dataset folder, a folder of pictures, or shards (.tar, .parquet).")],
+    data: DataArgument,
     out: Annotated[Path, typer.Option(help="The cache's folder; a build that was stopped there goes on.")],
     model: ModelOption = "tiny",
     maps: MapsOption = None,
@@ -51,6 +53,7 @@ def cache_command(
     store: Annotated[str, typer.Option(help=f"{', '.join(STORED_TYPES)}: what queries are kept in.")] = "float32",
     batch: BatchOption = None,
     compile: CompileOption = False,
+    json_file: JsonOption = None,
     unet: UnetOption = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
@@ -65,16 +68,16 @@ def cache_command(
     prepare = changed(DiscoverConfig().prepare, timestep=timesteps, warps=warps, noises=noises)
     wanted = changed(DiscoverConfig(), layers=layers, maps=maps, seed=seed, prepare=prepare)
     check_cache_place(out)
-    masks = checked_masks([data], background, mask)
+    paths = given_paths(data)
+    masks = checked_masks(paths, background, mask)
 
-    from keyorbit.cli.loading import load_model, use_device
+    from keyorbit.cli.loading import given_objects, load_model, use_device
     from keyorbit.discovery.cache.build import begun, build_cache, check_room
     from keyorbit.discovery.cache.index import plan_cache
-    from keyorbit.objects.dataset import load_dataset
 
     device = use_device(device, deterministic)
     ranks = start_ranks(device)  # before the model is loaded: each process has a GPU of its own
-    objects = load_dataset(data, cast(Background, background or "auto"), masks)
+    objects = given_objects(paths, background, masks)
     backend = load_model(model, device, dtype, unet, view_choice, compile)
     with progress(ranks.main) as tick:
         index = plan_cache(backend, objects, wanted, store, lambda i, n: tick("read", i, n, {}))
@@ -85,4 +88,6 @@ def cache_command(
             errors.print(f"{out} will take {size}", highlight=False, soft_wrap=True, markup=False)
         build_cache(backend, objects, index, out, lambda i, n: tick("cache", i, n, {}), ranks, batch)
     if ranks.main:
+        made = {"objects": len(index.objects), "versions": index.versions, "bytes": index.bytes}
+        tell_json(json_file, "cache", {"out": str(out), **made})
         console.print(f"{len(index.objects)} objects in {out}: keyorbit discover --cache {out} --out RUN")

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import OverwriteOption, whole_numbers
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import mesh_names, mesh_paths
 from keyorbit.objects.shards.places import is_elsewhere
 from keyorbit.objects.sources import object_sources
-from keyorbit.ranks import start_ranks
+from keyorbit.ranks import first_launched, start_ranks
 from keyorbit.storage.content import text_of
 from keyorbit.storage.folder_names import folder_names, readable
 from keyorbit.storage.outputs import OBJECT, check_output
@@ -48,6 +50,7 @@ def dataset_make(
         str, typer.Option(help="Such as 0/4: every fourth object from the first on, for one of 4 machines.")
     ] = "0/1",
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Write procedural objects with six views and true keypoints."""
     share = whole_numbers("--shard", shard, "/")
@@ -62,13 +65,17 @@ def dataset_make(
 
     with progress() as tick:
         written = make_dataset(out, spec, workers, lambda i, n: tick("render", i, n, {}), overwrite)
+    tell_json(json_file, "dataset make", {"out": str(out), "folders": [str(folder) for folder in written]})
     console.print(f"{len(written)} objects in {out}")
 
 
 def dataset_render(
     meshes: Annotated[
         list[Path],
-        typer.Argument(help="Mesh files (GLB, glTF, OBJ, PLY, STL …), folders of such, shards, or addresses."),
+        typer.Argument(
+            help="Mesh files (GLB, glTF, OBJ, PLY, STL …), folders of such, shards, addresses, patterns, or - for a "
+            "list on stdin."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The object folder to write; for several, that of their folders.")],
     size: Annotated[int, typer.Option(help="Pixels a view."), Side] = MESH_SIDE,
@@ -83,6 +90,7 @@ def dataset_render(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, for several meshes."), Workers] = 1,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Render mesh files: the input view and the model's six views.
 
@@ -90,10 +98,11 @@ def dataset_render(
     launcher, and what is there stays: the same command goes on where it was stopped.
     """
     one_of("--up", up, UPS)
-    away = object_sources([path for path in meshes if is_elsewhere(path)])
-    here = [path for path in meshes if not is_elsewhere(path)]
+    given = given_paths(meshes)
+    away = object_sources([path for path in given if is_elsewhere(path)])
+    here = [path for path in given if not is_elsewhere(path)]
     found = mesh_paths(here)
-    single = len(meshes) == 1 and (meshes[0].is_file() if here else away[0].key is None and len(away) == 1)
+    single = len(given) == 1 and (given[0].is_file() if here else away[0].key is None and len(away) == 1)
     names = [*mesh_names(found), *(source.name for source in away)]
     folders = [out] if single else [out / name for name in folder_names(names)]
     for folder in folders:
@@ -108,6 +117,7 @@ def dataset_render(
     from keyorbit.synthetic.meshes.plan import planned
 
     view = MeshView(size, elevation, azimuth)
+    main = single or first_launched()
     jobs = planned(found, folders[: len(found)], view, up, landmarks) if found else []
     jobs += [
         MeshJob(Path(source.name), folder, view, up, source=source)
@@ -122,13 +132,16 @@ def dataset_render(
         with progress(ranks.main) as tick:
             done = render_meshes(mine, workers, lambda i, n: tick("render", i, n, {}), overwrite)
         ranks.wait()
-        there = sum(one.there for one in done)
+        earlier = sum(one.there for one in done)
         made = sum((folder / "meta.json").is_file() for folder in folders)
         if ranks.main:
-            console.print(f"{made} objects in {out}" + (f" ({there} of them were there already)" if there else ""))
+            console.print(f"{made} objects in {out}" + (f" ({earlier} of them were there already)" if earlier else ""))
     for line in _told(done):
         console.print(line, soft_wrap=True)
     problems = [one.problem for one in done if one.problem]
+    if main:
+        there = [str(folder) for folder in folders if (folder / "meta.json").is_file()]
+        tell_json(json_file, "dataset render", {"out": str(out), "folders": there, "left_out": problems})
     for problem in problems[:-1]:
         errors.print(f"left out: {readable(problem)}", markup=False, highlight=False, soft_wrap=True)
     if problems:
@@ -151,26 +164,40 @@ def _named(names: list[str]) -> str:
 
 def dataset_list(
     data: Annotated[
-        Path | None, typer.Argument(help="A dataset folder, or shards; none: the known categories.")
+        list[Path] | None,
+        typer.Argument(
+            help="Dataset folders, files, shards, patterns, or - for a list on stdin; none for the known categories.",
+            show_default=False,
+        ),
     ] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """List the known categories, or the objects of a folder."""
     from rich.table import Table
 
-    if data is None:
+    if not data:
         from keyorbit.synthetic.objects import CATEGORIES
 
         table = Table("category", "keypoints")
         for name, category in CATEGORIES.items():
             table.add_row(name, ", ".join(category.keypoint_names))
+        told: dict[str, Any] = {
+            "categories": {name: list(category.keypoint_names) for name, category in CATEGORIES.items()}
+        }
     else:
-        object_sources([data])
+        paths = given_paths(data)
+        object_sources(paths)
 
         from keyorbit.cli.loading import load_all
 
-        table = Table("object", "views", "landmarks", "caption")
-        for thing in load_all(data):
+        table, rows = Table("object", "views", "landmarks", "caption"), []
+        for thing in (thing for path in paths for thing in load_all(path)):
             views = "to be generated" if thing.views is None else str(len(thing.views))
             known = "" if thing.truth is None else str(int(thing.truth.known.sum()))
             table.add_row(thing.name, views, known, thing.caption)
+            count = None if thing.truth is None else int(thing.truth.known.sum())
+            many = None if thing.views is None else len(thing.views)
+            rows.append({"object": thing.name, "views": many, "landmarks": count, "caption": thing.caption})
+        told = {"objects": rows}
+    tell_json(json_file, "dataset list", told)
     console.print(table)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console
 from keyorbit.diffusion.paths import shipped_tokens
 from keyorbit.errors import InputError
@@ -43,6 +44,7 @@ def demo_command(
         "keyorbit-demo"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer objects and steps: less time, larger errors.")] = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Make chairs, discover keypoints on them without labels, measure them on other chairs, and write a report.
 
@@ -78,11 +80,13 @@ def demo_command(
     detect_command(run, [chair], out / "given_views", overwrite=True)
     detect_command(run, [chair / "cond.png"], out / "one_picture", overwrite=True)
     _say("4/5 Measure them against the truth, next to untrained tokens")
-    evaluate_command(run, test, fit=train, json_file=out / "scores.json")
+    evaluate_command(run, [test], fit=train, json_file=out / "scores.json")
     _say("5/5 All of it on one page")
-    report_command(run, test, scores=out / "scores.json")
+    report_command(run, [test], scores=out / "scores.json")
     _say(f"Look at {run / 'report.html'} and {out / 'given_views' / 'overlay.png'}; go on with your own pictures:")
     _say(f"  keyorbit detect {run} picture.png --out found")
+    made = {"run": run, "scores": out / "scores.json", "page": run / "report.html", "found": out / "given_views"}
+    tell_json(json_file, "demo", {"out": str(out), **{name: str(path) for name, path in made.items()}})
 
 
 def _copy_shipped(folder: Path, which: slice) -> None:

@@ -30,9 +30,11 @@ from keyorbit.cli.options import (
     given_meshes,
     masks_of,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.detection.choices import NOISES, PEAKS, WARPS, Peak
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.paths import tokens_file
+from keyorbit.diffusion.choices import SHIPPED_KINDS, ShippedKind
+from keyorbit.diffusion.paths import shipped_tokens, tokens_file
 from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
 from keyorbit.objects.camera_files import check_camera_files
@@ -59,7 +61,7 @@ def detect_command(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="The folder that 'keyorbit discover' wrote; left out: tokens of chairs, which come along.",
+            help="The folder that 'keyorbit discover' wrote; left out: tokens that come along, see --kind.",
             show_default=False,
         ),
     ] = None,
@@ -77,6 +79,13 @@ def detect_command(
         typer.Option(
             "--name", help="A keypoint in words, such as 'front left leg', instead of a run's; may be repeated."
         ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Without a run: {', '.join(SHIPPED_KINDS)}; default the kind whose tokens know the object best."
+        ),
+        ShippedKind,
     ] = None,
     views: Annotated[
         Path | None, typer.Option(help="A folder of your own photographs of an object, as many as the model has views.")
@@ -114,6 +123,7 @@ def detect_command(
     up: UpOption = AUTO_UP,
     compile: CompileOption = False,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     dry_run: DryRunOption = False,
     force: ForceOption = False,
     unet: UnetOption = None,
@@ -132,6 +142,7 @@ def detect_command(
     where it was stopped. What cannot be used is left out and listed, and the exit status is then 2.
     With --views and --cameras: on your own photographs; a picture, if given, is the input picture instead of the first.
     Meshes (GLB, OBJ, PLY, STL …) are rendered, and keypoints also put on their surfaces.
+    Without a run the kind of each object is looked for, told, and written into its files.
     With --name there is no run: keypoints are what the model's text encoder makes of the words.
     """
     chosen, edges = parse_formats(formats), parse_skeleton(skeleton)
@@ -144,9 +155,11 @@ def detect_command(
         raise InputError("--mask is for pictures whose views are generated, and --views gives them: leave one out")
     check_per_object(per_object, chosen, views is not None)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
-    if not name:
+    if kind is not None and (run is not None or name):
+        raise InputError(f"--kind chooses among the tokens that ship, and {'--name' if name else run} gives others")
+    if run is not None and not name:
         tokens_file(run)
-    elif (run / "run.json").is_file() or run.suffix == ".safetensors":
+    elif run is not None and ((run / "run.json").is_file() or run.suffix == ".safetensors"):
         raise InputError(f"{run} is a run, and --name gives keypoints in words instead of a run's: leave one out")
     pictures, meshes = given_meshes(pictures, mask, up)
     if views and meshes:
@@ -160,27 +173,32 @@ def detect_command(
     if pool is not None:
         check_alone(several, dry_run)
     check_several(out, overwrite) if several else check_output(out, DETECTION, overwrite)
+    if several and run is None and not (name or kind) and (edges is None or edges):
+        raise InputError("--skeleton joins keypoints of one kind of object: give --kind too")
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
     from keyorbit.cli.detecting import detect_one, detect_several
     from keyorbit.cli.detectors import DetectorChoice
-    from keyorbit.cli.loading import Several, load_all, load_tokens, meshes_at, use_device
+    from keyorbit.cli.loading import Several, kinds_tokens, load_all, load_tokens, meshes_at, use_device
     from keyorbit.cli.turns import Writing
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
     from keyorbit.objects.captures import load_capture
     from keyorbit.output.write import write_detection
 
-    given = None if name else load_tokens(run)
-    if min_confidence is not None and (given is None or given.info.statistics is None):
+    kinds = None if name or kind or run else kinds_tokens()
+    file = shipped_tokens(cast(ShippedKind, kind)) if kind else run
+    given = None if name or file is None else load_tokens(file)
+    known = given or (next(iter(kinds.values())) if kinds else None)
+    if min_confidence is not None and (known is None or known.info.statistics is None):
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
-    check_edges(edges or (), len(name or given or ()))
+    check_edges(edges or (), len(name or known or ()))
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
     choice = DetectorChoice(
-        given, name or (), model, unet, view_choice, compile, device, dtype, deterministic, config, force
+        kinds or given, name or (), model, unet, view_choice, compile, device, dtype, deterministic, config, force
     )
-    writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite)
+    writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite, json_file)
     shown_as = cast(Background, background or "auto")
     if pool is not None:
         from keyorbit.cli.detecting_on_ray import detect_on_ray
@@ -207,7 +225,8 @@ def detect_command(
     if alone is None and not several:
         alone = objects.read(0)
     if dry_run:
-        tell_detection(detector, objects.read(0), len(sources) or 1, out, partial(write_detection, formats=chosen))
+        write = partial(write_detection, formats=chosen)
+        tell_json(json_file, "detect", tell_detection(detector, objects.read(0), len(sources) or 1, out, write))
         return
     if alone is not None:
         detect_one(detector, alone, writing)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -25,6 +26,10 @@ class Told:
         lines: of text, each with the style in which it is printed.
         sure: whether it is known how far to trust its keypoints.
         spatial: whether they are in 3D.
+        seen: keypoints with a score that counts; None where they mean nothing.
+        error: median reprojection error, in sides of the view; None where there is none.
+        kind: whose tokens were taken; None where they were given.
+        known: probability that the tokens know the object; None where that is not known.
     """
 
     cells: tuple[str, ...]
@@ -32,6 +37,16 @@ class Told:
     lines: tuple[tuple[str, str | None], ...]
     sure: bool
     spatial: bool
+    seen: int | None
+    error: float | None
+    kind: str | None
+    known: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        name, *_, place = self.cells
+        row = {"object": name, "keypoints": self.seen, "reprojection": self.error, "kind": self.kind}
+        return {**row, "known": self.known, "written_to": place}
 
 
 def told(detection: Detection, thing: ObjectViews, place: Path, least: float | None) -> Told:
@@ -43,9 +58,12 @@ def told(detection: Detection, thing: ObjectViews, place: Path, least: float | N
     points, name, lines = detection.keypoints_3d, detection.name, list[tuple[str, str | None]]()
     error = None if points is None else float(points.reprojection_error.median())
     score = detection.keypoints_2d.score[0] if points is None else points.score
-    figures = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
+    seen = int((score > SEEN).sum()) if detection.trusted else None
+    figures = ("–", "–") if seen is None else (str(seen), percent(error))
     several = len(detection.views) > 1
     cut_out = cut_out_words(thing, several, CUT_OUT_FILE if several else "view_0.png")
+    if detection.kinds:
+        lines.append((f"{name}: {kinds_words(detection.kinds)}", None))
     if (trust := detection.confidence) is not None:
         lines.append((f"{name}: {trust.words}", trust.color))
     if detection.withheld:
@@ -55,7 +73,17 @@ def told(detection: Detection, thing: ObjectViews, place: Path, least: float | N
     if detection.input_camera is not None:
         lines.append((f"{name}: {input_line(detection.input_camera)}", None))
     cells = (name, *figures, readable(str(place)))
-    return Told(cells, cut_out, tuple(lines), trust is not None or points is None, points is not None)
+    kind = detection.kinds[0][0] if detection.kinds else None
+    known, sure = None if trust is None else trust.known, trust is not None or points is None
+    error = None if seen is None else error
+    return Told(cells, cut_out, tuple(lines), sure, points is not None, seen, error, kind, known)
+
+
+def kinds_words(kinds: Sequence[tuple[str, float]]) -> str:
+    """Which kind's tokens were taken, and how well the others know the object."""
+    (taken, known), *others = kinds
+    rest = ", ".join(f"{kind} {probability:.0%}" for kind, probability in others)
+    return f"read by the tokens of kind {taken} ({known:.0%}; {rest}); --kind takes others"
 
 
 def tell(objects: Sequence[Told]) -> None:

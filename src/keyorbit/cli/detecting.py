@@ -22,6 +22,7 @@ from keyorbit.cli.turns import (
     settings_of,
     speed,
     stopped,
+    tell_rows,
     told_of,
     withheld,
     written,
@@ -53,7 +54,9 @@ def detect_one(detector: KeypointDetector, thing: ObjectViews, writing: Writing)
         tick("detect", 1, 1, {})
     edges = find_skeleton([detection]) if writing.edges is None else writing.edges
     write_detection(writing.out, detection, writing.formats, edges, writing.overwrite)
-    tell([told(detection, thing, writing.out, writing.least)])
+    one = told(detection, thing, writing.out, writing.least)
+    tell([one])
+    tell_rows(writing, None, [one], 1, [])
 
 
 def detect_several(detector: KeypointDetector, objects: Several, writing: Writing, ranks: Ranks) -> None:

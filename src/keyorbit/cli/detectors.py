@@ -1,12 +1,13 @@
 """From options to a detector, here or in a process elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keyorbit.cli.loading import load_model, run_backend
 from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.kinds import KindDetector
 from keyorbit.diffusion.choices import ViewChoice
 from keyorbit.diffusion.tokens import Tokens
 
@@ -16,7 +17,7 @@ class DetectorChoice:
     """What a detector is made of. It can be pickled: no model is loaded.
 
     Attributes:
-        tokens: a run's; None: those of the phrases.
+        tokens: a run's, or those of each kind that is looked for; None: those of the phrases.
         phrases: keypoints in words.
         model: its name; None: the tokens' own, or the tiny one.
         unet: a file of other weights for its UNet.
@@ -29,7 +30,7 @@ class DetectorChoice:
         force: whether the tokens may be of other weights.
     """
 
-    tokens: Tokens | None
+    tokens: Tokens | Mapping[str, Tokens] | None
     phrases: Sequence[str]
     model: str | None
     unet: Path | None
@@ -52,8 +53,9 @@ class DetectorChoice:
         """
         if self.tokens is None:
             backend = load_model(self.model or "tiny", device, self.dtype, self.unet, self.views, self.compile)
-            tokens = Tokens.from_phrases(backend, self.phrases)
-        else:
-            tokens = self.tokens
-            backend = run_backend(tokens, self.model, device, self.dtype, self.unet, self.views, self.compile)
-        return KeypointDetector(backend, tokens, self.config, self.force)
+            return KeypointDetector(backend, Tokens.from_phrases(backend, self.phrases), self.config, self.force)
+        tokens = self.tokens if isinstance(self.tokens, Tokens) else next(iter(self.tokens.values()))
+        backend = run_backend(tokens, self.model, device, self.dtype, self.unet, self.views, self.compile)
+        if isinstance(self.tokens, Tokens):
+            return KeypointDetector(backend, tokens, self.config, self.force)
+        return KindDetector(backend, self.tokens, self.config, self.force)

@@ -3,12 +3,12 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from keyorbit.cli.dry_run import DryRunOption, tell_discovery
-from keyorbit.cli.inputs import given_paths
+from keyorbit.cli.inputs import given_paths, named_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     DeterministicOption,
@@ -32,6 +32,7 @@ from keyorbit.cli.options import (
     checked_masks,
     timesteps_of,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import TokensMode
@@ -101,6 +102,7 @@ def discover_command(
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches; default 0."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     dry_run: DryRunOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
@@ -172,7 +174,7 @@ def discover_command(
             backend = load_model(model or "tiny", device, dtype, unet, view_choice)
             if dry_run:
                 if ranks.main:
-                    tell_discovery(backend, objects, wanted, out)
+                    tell_json(json_file, "discover", tell_discovery(backend, objects, wanted, out))
                 return
             count, several = len(objects), backend.layout.num_views > 1
             if ranks.main:
@@ -183,8 +185,14 @@ def discover_command(
     found.save(out / "tokens.safetensors")
     if cache is None:
         write_cut_outs(out / CUT_OUTS, objects, several)
-    sources = [str(path) for path in ([cache] if cache else paths)]
-    about = {"format": "keyorbit-run-1", "data": sources if sources[1:] else sources[0], "objects": count}
+    about: dict[str, Any] = {
+        "format": "keyorbit-run-1",
+        "data": named_paths([cache] if cache else paths),
+        "objects": count,
+    }
     about |= {"model": found.info.model} | ({} if preset is None else {"preset": preset})
-    write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})
+    about |= {"seconds": time.monotonic() - began, "config": asdict(wanted)}
+    write_json(out / "run.json", about)
+    made = {"out": str(out), "tokens": str(out / "tokens.safetensors"), "keypoints": len(found)}
+    tell_json(json_file, "discover", {**made, "run": about})
     console.print(f"{len(found)} keypoints from {count} objects: {out / 'tokens.safetensors'}")

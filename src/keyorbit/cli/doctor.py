@@ -1,11 +1,11 @@
 """``keyorbit doctor``: whether everything is there, and works."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def doctor_command(
-    json_text: Annotated[bool, typer.Option("--json", help="Print it as JSON, for other programs.")] = False,
+    json_file: JsonOption = None,
     test: Annotated[
         bool, typer.Option("--test/--no-test", help="Detect keypoints on an object that ships: 20 seconds.")
     ] = True,
@@ -25,14 +25,11 @@ def doctor_command(
     from keyorbit.cli.checkup import checkup
 
     found = checkup(test)
-    if json_text:
-        told = asdict(found) | {"problems": found.problems}
-        console.print(json.dumps(told, indent=1), markup=False, highlight=False, soft_wrap=True)
-    else:
-        for line in _lines(found):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        for problem in found.problems:
-            errors.print(f"keyorbit: {problem}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    tell_json(json_file, "doctor", asdict(found) | {"problems": found.problems})
+    for line in _lines(found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for problem in found.problems:
+        errors.print(f"keyorbit: {problem}", style="bold red", markup=False, highlight=False, soft_wrap=True)
     if found.problems:
         raise typer.Exit(1)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,14 +46,14 @@ class Stages:
 
 def tell_detection(
     detector: "KeypointDetector", thing: "ObjectViews", count: int, out: Path, write: Callable[..., object]
-) -> None:
+) -> dict[str, Any]:
     """Detect on one of ``count`` objects; ``write(folder, detection)`` writes its files."""
     began = time.monotonic()
     with TemporaryDirectory(prefix="keyorbit_") as scratch:
         write(Path(scratch) / "out", detector.detect_object(thing))
         size = sum(path.stat().st_size for path in Path(scratch).rglob("*") if path.is_file())
     each = time.monotonic() - began
-    _tell(
+    return _tell(
         f"{len(detector.tokens)} keypoints on {number_of(count, 'object')}",
         out,
         size * count,
@@ -62,7 +62,9 @@ def tell_detection(
     )
 
 
-def tell_discovery(backend: "Backend", objects: "Sequence[ObjectViews]", config: "DiscoverConfig", out: Path) -> None:
+def tell_discovery(
+    backend: "Backend", objects: "Sequence[ObjectViews]", config: "DiscoverConfig", out: Path
+) -> dict[str, Any]:
     """Discover for a few steps on a few objects, keeping nothing."""
     from keyorbit.discovery.discover import discover
 
@@ -72,10 +74,12 @@ def tell_discovery(backend: "Backend", objects: "Sequence[ObjectViews]", config:
     seconds = stages.each("cache") * len(objects) + stages.each("step") * share * (config.steps + config.planting)
     size = 2 * 4 * backend.unet.config.cross_attention_dim * config.num_candidates * 3
     what = f"{config.num_tokens} keypoints from {number_of(len(objects), 'object')} in {config.steps} steps"
-    _tell(what, out, size, seconds, backend)
+    return _tell(what, out, size, seconds, backend)
 
 
-def tell_generation(backend: "Backend", image: "Image.Image", pictures: int, sets: int, steps: int, out: Path) -> None:
+def tell_generation(
+    backend: "Backend", image: "Image.Image", pictures: int, sets: int, steps: int, out: Path
+) -> dict[str, Any]:
     """Generate one picture's views, of ``pictures``, with two denoising steps."""
     import torch
 
@@ -83,7 +87,7 @@ def tell_generation(backend: "Backend", image: "Image.Image", pictures: int, set
     views: torch.Tensor = backend.generate([image], torch.Generator().manual_seed(0), steps=2)  # type: ignore
     seconds, count = (time.monotonic() - began) / 2 * steps * sets * pictures, sets * pictures
     # The views twice, as one picture and each alone; of PNGs about half of the bytes are left.
-    _tell(
+    return _tell(
         f"{number_of(count, 'set')} of views of {number_of(pictures, 'picture')}",
         out,
         views[0].numel() * count,
@@ -92,13 +96,16 @@ def tell_generation(backend: "Backend", image: "Image.Image", pictures: int, set
     )
 
 
-def _tell(what: str, out: Path, size: int, seconds: float, backend: "Backend") -> None:
+def _tell(what: str, out: Path, size: int, seconds: float, backend: "Backend") -> dict[str, Any]:
+    """Print it, and return it for --json."""
     lines = (
         f"would make {what}, with {backend.name} on {backend.device}, in {out}",
         f"about {size / 2**20:.1f} MiB, in about {_duration(seconds)}, judged by a little of it; nothing is written",
     )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    on = {"model": backend.name, "device": str(backend.device)}
+    return {"out": str(out), "dry_run": True, "would_make": what, "bytes": size, "seconds": seconds, **on}
 
 
 def _duration(seconds: float) -> str:

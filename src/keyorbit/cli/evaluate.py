@@ -1,11 +1,13 @@
 """``keyorbit evaluate``: a run against ground truth."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BatchOption,
     CompileOption,
@@ -14,31 +16,43 @@ from keyorbit.cli.options import (
     DtypeOption,
     ForceOption,
     LayoutOption,
+    OverwriteOption,
     RigOption,
     RunArgument,
+    StrictOption,
     UnetOption,
     UpOption,
     check_model_options,
     given_meshes,
 )
-from keyorbit.cli.terminal import console, progress
+from keyorbit.cli.telling import JsonOption, write_told
+from keyorbit.cli.terminal import console
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
-from keyorbit.evaluation.choices import DATASETS, check_dataset
+from keyorbit.errors import InputError
+from keyorbit.evaluation.choices import DATASETS, EVALUATION, LEFT_OUT, check_dataset
 from keyorbit.objects.description import Symmetry
 from keyorbit.objects.sources import object_sources
-from keyorbit.storage.files import make_folder, write_json
-from keyorbit.storage.outputs import check_file
+from keyorbit.ranks import launched, start_ranks
+from keyorbit.storage.outputs import check_goes_on
 from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.values import Count, check_value
-
-# What a file of scores begins with.
-SCORES_MARK = '"discovered": {'
 
 
 def evaluate_command(
     run: RunArgument,
-    data: Annotated[Path, typer.Argument(help="A dataset folder or shards with truth, or meshes with landmarks.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Objects with ground truth, or meshes with landmarks: folders, files, shards, addresses, patterns, or "
+            "- for a list on stdin; with --dataset one folder.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder that keeps what each object gave: the same command goes on, and processes share."),
+    ] = None,
     fit: Annotated[
         Path | None,
         typer.Option(help="Objects on which landmark weights are fitted; default half of DATA for the other."),
@@ -61,9 +75,11 @@ def evaluate_command(
     ] = None,
     baseline: Annotated[bool, typer.Option(help="Also untrained tokens, side by side.")] = True,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    json_file: JsonOption = None,
+    strict: StrictOption = False,
     up: UpOption = AUTO_UP,
     batch: BatchOption = None,
+    overwrite: OverwriteOption = False,
     compile: CompileOption = False,
     force: ForceOption = False,
     unet: UnetOption = None,
@@ -73,80 +89,99 @@ def evaluate_command(
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
 ) -> None:
-    """Measure a run's keypoints against ground truth, next to untrained tokens."""
-    if json_file:
-        check_file(json_file, SCORES_MARK)
+    """Measure a run's keypoints against ground truth, next to untrained tokens.
+
+    Objects go through one after the other. What cannot be used is left out, listed and counted, the figures are of the
+    others, and the exit status is then 2. With --out the same command goes on where it was stopped, and the processes
+    of a launcher share the objects.
+    """
     tokens_file(run)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
     turns = _symmetry(symmetry)
-    places = [folder for folder in (data, fit, moved) if folder is not None]
-    meshes = [folder for folder in places if dataset == "keyorbit" and given_meshes([folder], None, up)[1]]
-    for folder in (folder for folder in places if folder not in meshes):
-        check_dataset(dataset, folder)
-        if dataset == "keyorbit":
-            object_sources([folder])
+    if out is not None:
+        check_goes_on(out, EVALUATION, overwrite)
+    elif launched() > 1:
+        raise InputError("several processes share an evaluation in a folder: give --out FOLDER")
+    given = {"objects": list(data)} | {name: [path] for name, path in (("fit", fit), ("moved", moved)) if path}
+    own = dataset == "keyorbit"
+    if own:
+        places = {name: given_meshes(given_paths(words), None, up) for name, words in given.items()}
+        sources = {name: object_sources(others) for name, (others, _) in places.items()}
+    elif data[1:]:
+        raise InputError(f"--dataset {dataset} takes one folder, and {len(data)} are given: leave the others out")
+    else:
+        for (folder,) in given.values():
+            check_dataset(dataset, folder)
 
-    from keyorbit.cli.loading import load_tokens, run_backend, true_meshes, use_device, without_views
+    from keyorbit.cli.evaluating import (
+        InFolder,
+        InMemory,
+        begin,
+        checked,
+        evaluate_parts,
+        finish,
+        first_problems,
+        settings_of_parts,
+    )
+    from keyorbit.cli.evaluation_parts import own_part, published_part
+    from keyorbit.cli.loading import PROBLEMS, left_out, load_tokens, run_backend, use_device, without_views
     from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.diffusion.backends.base import Backend
     from keyorbit.discovery.config import config_from_settings
     from keyorbit.discovery.initial import untrained
-    from keyorbit.evaluation.evaluate import Evaluation, detect_each, evaluate
-    from keyorbit.evaluation.landmarks import check_landmarks
-    from keyorbit.evaluation.readers import read_dataset
-    from keyorbit.objects.dataset import ObjectDataset, ObjectViews, changed
+    from keyorbit.evaluation.judging import Part
+    from keyorbit.objects.dataset import ObjectViews
 
     tokens = load_tokens(run)
+    on = use_device(device, deterministic)
+    ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
 
     def on_model() -> Backend:
-        return run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice, compile)
+        return run_backend(tokens, model, on, dtype, unet, view_choice, compile)
 
-    # Meshes are rendered at its cameras; other objects are read, and refused, before it is loaded.
-    backend = on_model() if meshes else None
-
-    def change(thing: ObjectViews) -> ObjectViews:
-        return thing if turns is None else replace(thing, symmetry=turns)
-
-    def shown(folder: Path | None, part: str) -> ObjectDataset:
-        """The objects, each read when it is its turn."""
-        if folder is None:
-            return ObjectDataset(0, lambda i: [][i])
-        if folder in meshes and backend is not None:
-            return changed(true_meshes(folder, backend.cameras, up, limit), change)
-        return changed(read_dataset(dataset, folder, part)[:limit], change)
-
-    seen, seen_fit, seen_moved = shown(data, split), shown(fit, "train"), shown(moved, split)
-    # Every file is read once before the work, and the truth is kept of it.
-    objects, fit_objects, moved_objects = (
-        [thing.without_pictures() for thing in things] for things in (seen, seen_fit, seen_moved)
-    )
-    check_landmarks([*objects, *fit_objects, *moved_objects])
+    # Meshes are rendered at its cameras; of other objects the first is read, and refused, before it is loaded.
+    backend = on_model() if own and any(meshes for _, meshes in places.values()) else None
+    parts = []
+    for name, words in given.items():
+        if own:
+            cameras = None if backend is None else backend.cameras
+            parts.append(own_part(name, sources[name], places[name][1], cameras, up, limit))
+        else:
+            parts.append(published_part(name, dataset, words[0], "train" if name == "fit" else split, limit))
+    parts = checked(parts)
     backend = backend or on_model()
-    if generate:
-        seen, seen_moved = changed(seen, without_views), changed(seen_moved, without_views)
+
+    def change(part: Part, number: int) -> ObjectViews:
+        thing = part.read(number)
+        thing = thing if turns is None else replace(thing, symmetry=turns)
+        return without_views(thing) if generate and part.name != "fit" else thing
+
+    parts = [replace(part, read=partial(change, part)) for part in parts]
     candidates = {"discovered": tokens}
     if baseline and tokens.info.settings:
         candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
     detectors = {name: KeypointDetector(backend, chosen, force=force) for name, chosen in candidates.items()}
-    with progress() as tick:
-        fitted = detect_each(detectors, seen_fit, lambda i, n: tick("fit", i, n, {}), batch, pictures=False)
-        found = detect_each(detectors, seen, lambda i, n: tick("objects", i, n, {}), batch, pictures=False)
-        again = detect_each(detectors, seen_moved, lambda i, n: tick("moved", i, n, {}), batch, pictures=False)
-    results: dict[str, Evaluation] = {}
-    for name in detectors:
-        motion = (again[name], moved_objects) if moved else None
-        results[name] = evaluate(found[name], objects, fitted[name], fit_objects, motion)
-    scores = {name: result.to_dict() for name, result in results.items()}
-    if json_file:
-        make_folder(json_file.parent)
-        write_json(json_file, scores)
-    console.print(objects_table(results))
+    if out is not None:
+        if ranks.main:
+            begin(out, settings_of_parts(detectors, parts, {"generate": generate, "symmetry": symmetry}), overwrite)
+        ranks.wait()
+    done = evaluate_parts(detectors, parts, InMemory() if out is None else InFolder(out), ranks, batch, strict)
+    if done is None:
+        return
+    scores = {name: result.to_dict() for name, result in done.results.items()}
+    if out is not None:
+        finish(out, scores, done.problems)
+    write_told(json_file, scores)
+    console.print(objects_table(done.results))
     console.print(summary_table(scores))
     for line in wrong_turn_lines(scores):
         console.print(line, markup=False, highlight=False)
-    if len(objects) == 1 and not fit_objects and objects[0].truth is not None:
+    if sum(part.count for part in parts if part.name != "moved") == 1:
         console.print("One object was its own fit, so landmark errors mean nothing: give more objects, or --fit.")
+    if done.problems:
+        place = "" if out is None else f"; all are listed in {out / LEFT_OUT}"
+        raise left_out(first_problems(done.problems, PROBLEMS), len(done.problems), done.total, place)
 
 
 def _symmetry(text: str | None) -> Symmetry | None:

@@ -2,7 +2,7 @@
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("keyorbit demo --quick", "keyorbit demo --out first-look"),
-    "doctor": ("keyorbit doctor", "keyorbit doctor --json --no-test"),
+    "doctor": ("keyorbit doctor", "keyorbit doctor --json - --no-test"),
     "generate": (
         "keyorbit generate chair.png --out views",
         "keyorbit generate 'photos/*.jpg' --model sudo-ai/zero123plus-v1.2 --out views --num 4",

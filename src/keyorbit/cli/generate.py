@@ -25,6 +25,7 @@ from keyorbit.cli.options import (
     check_model_options,
     masks_of,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
@@ -75,6 +76,7 @@ def generate_command(
     compile: CompileOption = False,
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     dry_run: DryRunOption = False,
     unet: UnetOption = None,
     rig: RigOption = None,
@@ -127,7 +129,8 @@ def generate_command(
     shown_as = cast(Background, background or "auto")
     objects = Several(sources, masks, shown_as, recentre, batch, strict, alone)
     if dry_run:
-        tell_generation(backend, objects.read(0).framed_image, len(sources), num, steps, out)
+        told = tell_generation(backend, objects.read(0).framed_image, len(sources), num, steps, out)
+        tell_json(json_file, "generate", told)
         return
     with progress(ranks.main) as tick:
         problems = generate_several(objects, how, ranks, tick)
@@ -136,5 +139,7 @@ def generate_command(
     if ranks.main:
         made = [str(folder) for folder in folders if folder.is_dir()]
         console.print("\n".join(made), soft_wrap=True, highlight=False)
+        left = [str(problem) for problem in problems]
+        tell_json(json_file, "generate", {"out": str(out), "folders": made, "left_out": left})
     if problems:
         raise left_out([str(problem) for problem in problems[-PROBLEMS:]], len(problems), len(sources))

@@ -4,15 +4,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keyorbit.diffusion.paths import exists, shipped_tokens
+from keyorbit.diffusion.paths import exists
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import named_as_mesh, named_as_picture, object_paths, without_meshes
+from keyorbit.objects.paths import check_picture, named_as_mesh, named_as_picture, object_paths, without_meshes
 from keyorbit.objects.shards.places import is_elsewhere
+from keyorbit.objects.sources import object_sources
 from keyorbit.storage.addresses import is_remote
 
 STDIN = Path("-")
 # Lines of a list: more would be a mistake, such as a picture instead of its name.
 _MOST_LINES = 10_000_000
+
+
+def named_paths(paths: Sequence[Path]) -> str | list[str]:
+    """Paths as a run's file keeps them: one alone, or a list."""
+    told = [str(path) for path in paths]
+    return told if told[1:] else told[0]
 
 
 def given_paths(words: Sequence[Path]) -> list[Path]:
@@ -60,8 +67,22 @@ def _listed() -> Iterator[Path]:
     yield from found
 
 
-def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) -> tuple[Path, list[Path]]:
-    """The run, and the pictures; where the first word is a picture, the run is the tokens that ship with the package.
+def one_picture(word: Path) -> Path:
+    """The picture that a word names, of which there may be one; of an object, its input picture.
+
+    Raises:
+        InputError: it names several, or as :func:`given_paths` and :func:`object_sources`.
+    """
+    places = [source.path for source in object_sources(given_paths([word]))]
+    if len(places) > 1:
+        raise InputError(f"{word} names {len(places):,} pictures: give one")
+    place = places[0] / "cond.png" if places[0].is_dir() else places[0]
+    check_picture(place)
+    return place
+
+
+def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) -> tuple[Path | None, list[Path]]:
+    """The run, and the pictures; where the first word is a picture there is no run, and tokens that ship serve.
 
     Args:
         run: the first word; None for none.
@@ -73,7 +94,7 @@ def run_and_pictures(run: Path | None, pictures: Sequence[Path], named: bool) ->
     """
     words = [*([] if run is None else [run]), *pictures]
     if run is None or named or _is_pictures(run):
-        return run if named and run is not None else shipped_tokens(), given_paths(words)
+        return run if named else None, given_paths(words)
     return run, given_paths(pictures)
 
 

@@ -5,15 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import one_picture
 from keyorbit.cli.options import DeviceOption, DtypeOption, LayoutOption, RigOption, check_model_options
+from keyorbit.cli.telling import JsonOption, write_told
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.devices import AUTO
-from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, INSPECT_FORMAT
+from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
 from keyorbit.diffusion.paths import check_architecture
 from keyorbit.discovery.choices import NUM_TOKENS
 from keyorbit.errors import InputError
-from keyorbit.objects.paths import check_picture
-from keyorbit.storage.files import make_folder, write_json, write_text
+from keyorbit.storage.files import make_folder, write_text
 from keyorbit.storage.outputs import check_file
 from keyorbit.values import Count
 
@@ -21,11 +22,14 @@ from keyorbit.values import Count
 def inspect_command(
     model: Annotated[str, typer.Option(help=f"tiny, {', '.join(ARCHITECTURE_NAMES)}, a folder, or a Hub id.")] = "tiny",
     tokens: Annotated[int, typer.Option(help="Learnable tokens behind the text."), Count] = NUM_TOKENS,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
+    json_file: JsonOption = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the tables here.")] = None,
     measured: Annotated[bool, typer.Option("--measure", help="Run the model: time and peak memory.")] = False,
     drift: Annotated[bool, typer.Option("--drift", help="Generate views: how far the tokens move them.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Input picture for --drift; default a drawn box.")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Input picture for --drift: a picture, an object, a pattern, or -; default a drawn box."),
+    ] = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
     device: DeviceOption = AUTO,
@@ -36,13 +40,12 @@ def inspect_command(
         raise InputError(f"--drift needs trained weights; {model} is an architecture: give tiny, a folder or a Hub id")
     if json_file and markdown_file and json_file.resolve() == markdown_file.resolve():
         raise InputError(f"--json and --markdown both name {json_file}; give each a file of its own")
-    for path, mark in ((json_file, f'"format": "{INSPECT_FORMAT}"'), (markdown_file, " text tokens OLD, ")):
-        if path:
-            check_file(path, mark)
+    if markdown_file:
+        check_file(markdown_file, " text tokens OLD, ")
     view_choice = check_model_options(rig=rig, layout=layout, dtype=dtype)
     check_architecture(model)
     if picture is not None:
-        check_picture(picture)
+        picture = one_picture(picture)
 
     from keyorbit.cli.loading import load_model, quiet_libraries
     from keyorbit.diffusion.inspection.cost import Subject, measure
@@ -66,9 +69,7 @@ def inspect_command(
             backend = load_model(model, device, dtype, views=view_choice)
             moved = _drift(backend, image, lambda stage, i, n: tick(stage, i, n, {}))
             report = with_measurements(report, report.costs, tuple(moved))
-    if json_file:
-        make_folder(json_file.parent)
-        write_json(json_file, report.to_dict())
+    write_told(json_file, report.to_dict())
     if markdown_file:
         make_folder(markdown_file.parent)
         write_text(markdown_file, markdown(report))

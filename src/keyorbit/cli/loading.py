@@ -22,7 +22,7 @@ from keyorbit.diffusion.backends.loading import (
     source_folder,
     usable_device,
 )
-from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
+from keyorbit.diffusion.choices import FROM_FOLDER, SHIPPED_KINDS, ViewChoice
 from keyorbit.diffusion.paths import shipped_tokens, tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
@@ -32,7 +32,7 @@ from keyorbit.objects.background import Background
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, object_in, read_source
 from keyorbit.objects.emptiness import check_seen
 from keyorbit.objects.shards.names import is_object, mesh_in
-from keyorbit.objects.sources import ObjectSource
+from keyorbit.objects.sources import ObjectSource, object_sources
 from keyorbit.ranks import Ranks, first_launched
 from keyorbit.storage.folder_names import readable
 from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
@@ -178,6 +178,24 @@ def load_all(
     return found
 
 
+def given_objects(
+    paths: Sequence[Path], background: str | None = None, masks: Mapping[Path, Path] | None = None
+) -> ObjectDataset:
+    """The objects at several paths, each read when it is its turn.
+
+    Raises:
+        InputError: there are none at one of them.
+    """
+    sources = object_sources(paths)
+    return ObjectDataset(len(sources), partial(_read, sources, cast(Background, background or "auto"), masks or {}))
+
+
+def _read(
+    sources: Sequence[ObjectSource], background: Background, masks: Mapping[Path, Path], number: int
+) -> ObjectViews:
+    return read_source(sources[number], background, masks.get(sources[number].path))
+
+
 def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> list[Callable[[], ObjectViews]]:
     """What renders each of the meshes at a model's cameras; without cameras, at Zero123++ v1.2's."""
     if not paths:
@@ -187,11 +205,11 @@ def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> list[C
     return mesh_readers(paths, cameras, up, MESH_SIDE)
 
 
-def true_meshes(path: Path, cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:
+def true_meshes(paths: Sequence[Path], cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:
     """The first meshes that have landmarks, rendered; where none has some, the first ones."""
     from keyorbit.synthetic.meshes.views import load_meshes
 
-    return load_meshes(path, cameras, up, MESH_SIDE, landmarked=True)[:limit]
+    return load_meshes(paths, cameras, up, MESH_SIDE, landmarked=True)[:limit]
 
 
 def without_views(thing: ObjectViews) -> ObjectViews:
@@ -201,9 +219,15 @@ def without_views(thing: ObjectViews) -> ObjectViews:
 
 def load_tokens(run: Path) -> Tokens:
     """The tokens of a run's folder, or of a tokens file. Raises InputError as :meth:`Tokens.load`."""
-    if run == shipped_tokens() and first_launched():
-        bars.print("no run is given: tokens of chairs, which ship with keyorbit", highlight=False, soft_wrap=True)
     return Tokens.load(tokens_file(run))
+
+
+def kinds_tokens() -> dict[str, Tokens]:
+    """Those of all kinds that ship, for where no run is given; says so."""
+    if first_launched():
+        words = f"no run is given: the kind is looked for among {', '.join(SHIPPED_KINDS)}, whose tokens ship"
+        bars.print(words, highlight=False, soft_wrap=True)
+    return {kind: Tokens.load(shipped_tokens(kind)) for kind in SHIPPED_KINDS}
 
 
 def load_model(

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ from keyorbit.cli.pack import dataset_pack
 from keyorbit.cli.protocol import protocol_command
 from keyorbit.cli.report import report_command
 from keyorbit.cli.shortage import explains_shortage
+from keyorbit.cli.telling import told_apart
 from keyorbit.cli.terminal import bars, console, errors
 from keyorbit.cli.train import train_command
 from keyorbit.errors import InputError
@@ -45,7 +47,7 @@ log = logging.getLogger(__name__)
 # Options that may stand before a command and anywhere behind it.
 _GENERAL = ("-q", "--quiet", "-v", "--verbose")
 # Commands whose --out is a folder that no other process may write meanwhile.
-_ALONE = ("discover", "mark", "cache", "train", "detect", "stablekeypoints", "render", "generate", "demo")
+_ALONE = ("discover", "mark", "cache", "train", "detect", "evaluate", "stablekeypoints", "render", "generate", "demo")
 
 
 class _Stopped(BaseException):
@@ -98,9 +100,20 @@ def new_app() -> typer.Typer:
     ):
         full = name if group is app else f"{group.info.name} {name}"
         group.command(name, epilog=epilog(full))(
-            explains_shortage(checks_options(_alone(command) if name in _ALONE else command))
+            explains_shortage(checks_options(_telling(_alone(command) if name in _ALONE else command, full)))
         )
     return app
+
+
+def _telling(command: Callable[..., None], name: str) -> Callable[..., None]:
+    """The command, with what it tells as JSON apart from what it prints."""
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        with told_apart(given.get("json_file"), name):
+            command(**given)
+
+    return run
 
 
 def _alone(command: Callable[..., None]) -> Callable[..., None]:
@@ -108,7 +121,7 @@ def _alone(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
-        with in_use(given["out"], first_launched()):
+        with nullcontext() if given["out"] is None else in_use(given["out"], first_launched()):
             command(**given)
 
     return run

@@ -4,10 +4,11 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import given_paths, named_paths
 from keyorbit.cli.options import (
     BackgroundOption,
     DeterministicOption,
@@ -21,6 +22,7 @@ from keyorbit.cli.options import (
     check_model_options,
     checked_masks,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
@@ -38,7 +40,8 @@ def mark_command(
     objects: Annotated[
         list[Path],
         typer.Argument(
-            help="The marked objects, and others of their kind, which help: dataset or object folders, pictures.",
+            help="The marked objects, and others of their kind, which help: folders, pictures, patterns, or - for a "
+            "list on stdin.",
             show_default=False,
         ),
     ],
@@ -63,6 +66,7 @@ def mark_command(
     mask: MaskOption = None,
     seed: Annotated[int, typer.Option(help="Of tokens, noise and generated views."), Seed] = 0,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     unet: UnetOption = None,
     rig: RigOption = None,
     layout: LayoutOption = None,
@@ -84,7 +88,8 @@ def mark_command(
             raise InputError(f"{out} is the run that --run gives: give another folder for the new one")
     marks = () if points is None else read_marks(points)
     annotated = () if coco is None else read_points(coco)
-    masks = checked_masks(objects, background, mask)
+    paths = given_paths(objects)
+    masks = checked_masks(paths, background, mask)
 
     from rich.table import Table
 
@@ -94,7 +99,7 @@ def mark_command(
 
     began = time.monotonic()
     base = None if run is None else load_tokens(run)
-    things = [thing for path in objects for thing in load_all(path, background, masks)]
+    things = [thing for path in paths for thing in load_all(path, background, masks)]
     if twice := [name for name, count in Counter(thing.name for thing in things).items() if count > 1]:
         raise InputError(f"two objects are called {twice[0]}: marks could be of either; rename one")
     if coco is None:
@@ -113,15 +118,23 @@ def mark_command(
     begin_output(out, MARKED_RUN, overwrite, checked=True)
     write_marks(out / MARKS, marks)
     write_json(out / PLACED, {"format": "keyorbit-placed-1", "marks": [asdict(one) for one in found.placed]})
-    about = {"format": "keyorbit-run-1", "data": str(objects[0]), "objects": len(things), "model": backend.name}
+    about: dict[str, Any] = {
+        "format": "keyorbit-run-1",
+        "data": named_paths(paths),
+        "objects": len(things),
+        "model": backend.name,
+    }
     about |= {"marked": len({one.object for one in found.placed}), "seconds": time.monotonic() - began}
-    write_json(out / "run.json", about | {"config": asdict(config)})
+    about |= {"config": asdict(config)}
+    write_json(out / "run.json", about)
     found.tokens.save(out / "tokens.safetensors")
     table = Table("object", "point", "where", "x, y, z", "seen in views")
     for one in found.placed:
         place = "–" if one.xyz is None else ", ".join(f"{value:.3f}" for value in one.xyz)
         seen = ", ".join(str(i) for i, there in enumerate(one.seen) if there) or "none"
         table.add_row(one.object, one.name, one.words, place, seen)
+    made: dict[str, Any] = {"out": str(out), "tokens": str(out / "tokens.safetensors"), "keypoints": len(found.tokens)}
+    tell_json(json_file, "mark", made | {"run": about, "placed": [asdict(one) for one in found.placed]})
     console.print(table)
     count = len({one.object for one in found.placed})
     console.print(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     DeterministicOption,
     DeviceOption,
@@ -17,27 +18,29 @@ from keyorbit.cli.options import (
     UnetOption,
     check_model_options,
 )
+from keyorbit.cli.telling import JsonOption, write_told
 from keyorbit.cli.terminal import console, progress
 from keyorbit.detection.choices import NEAR_NAME, Agreement
 from keyorbit.detection.words import KINDS, kind_phrases
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.output.page.inputs import check_run_folder
 from keyorbit.storage.content import text_of
-from keyorbit.storage.files import write_json
-from keyorbit.storage.outputs import check_file
 from keyorbit.values import Count
-
-NAMES_MARK = '"keyorbit-names-1"'
 
 
 def name_command(
     run: RunArgument,
     data: Annotated[
-        Path | None, typer.Option("--objects", help="Objects to look at; default those of the run.")
+        list[Path] | None,
+        typer.Argument(
+            help="Objects to look at: folders, files, patterns, or - for a list on stdin; default those of the run.",
+            show_default=False,
+        ),
     ] = None,
+    objects: Annotated[Path | None, typer.Option(help="The same, for one folder or file.")] = None,
     limit: Annotated[int, typer.Option(help="How many of them."), Count] = 8,
     words: Annotated[Path | None, typer.Option(help="A text file of phrases, one a line.")] = None,
     kind: Annotated[
@@ -46,7 +49,7 @@ def name_command(
     near: Annotated[
         float, typer.Option(help="Least agreement of a keypoint with its name, 0…1."), Agreement
     ] = NEAR_NAME,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write names and agreements here.")] = None,
+    json_file: JsonOption = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     force: ForceOption = False,
     unet: UnetOption = None,
@@ -60,15 +63,13 @@ def name_command(
     check_run_folder(run)
     file = tokens_file(run)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
-    if json_file:
-        check_file(json_file, NAMES_MARK)
     if (words is None) == (kind is None):
         raise InputError(f"give --words FILE, or --kind with one of {', '.join(KINDS)}")
     if kind is not None:
         one_of("--kind", kind, KINDS)
     phrases = kind_phrases(kind) if kind else _lines(words)
-    if data is not None:
-        object_paths(data)
+    paths = given_paths([*(data or ()), *([] if objects is None else [objects])])
+    object_sources(paths)
 
     from rich.table import Table
 
@@ -79,26 +80,25 @@ def name_command(
     from keyorbit.output.palette import keypoint_name
 
     about = read_run(run)
-    tokens, objects = about.tokens, list(run_objects(about, data, limit))
+    tokens, things = about.tokens, list(run_objects(about, paths, limit))
     backend = run_backend(tokens, model, use_device(device, deterministic), dtype, unet, view_choice)
     with progress() as tick:
-        read = agreements(backend, tokens, phrases, objects, lambda i, n: tick("objects", i, n, {}), force=force)
+        read = agreements(backend, tokens, phrases, things, lambda i, n: tick("objects", i, n, {}), force=force)
     names = choose_names(read, phrases, near)
     Tokens(tokens.embedding, replace(tokens.info, names=tuple(name.phrase for name in names)), tokens.helpers).save(
         file
     )
-    if json_file:
-        rows = [
-            {
-                "keypoint": keypoint_name(i),
-                "name": name.phrase,
-                "agreement": name.agreement,
-                "runner_up": name.runner_up,
-                "runner_up_agreement": name.runner_up_agreement,
-            }
-            for i, name in enumerate(names)
-        ]
-        write_json(json_file, {"format": "keyorbit-names-1", "near": near, "objects": len(objects), "names": rows})
+    rows = [
+        {
+            "keypoint": keypoint_name(i),
+            "name": name.phrase,
+            "agreement": name.agreement,
+            "runner_up": name.runner_up,
+            "runner_up_agreement": name.runner_up_agreement,
+        }
+        for i, name in enumerate(names)
+    ]
+    write_told(json_file, {"format": "keyorbit-names-1", "near": near, "objects": len(things), "names": rows})
     table = Table("keypoint", "name", "agreement", "runner-up", "its agreement")
     for i, name in enumerate(names):
         told_name = name.phrase or "unnamed"

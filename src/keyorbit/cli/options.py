@@ -118,6 +118,13 @@ UpOption = Annotated[
     str,
     typer.Option(help="Meshes' upward axis: x, y, z, -x, -y, -z; auto: what the files tell, or their shapes."),
 ]
+DataArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Dataset folders, pictures or folders of them, shards (.tar, .parquet), addresses, patterns, or - for stdin.",
+        show_default=False,
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(help="The folder that 'keyorbit discover' wrote.")]
 
 

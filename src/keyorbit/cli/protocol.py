@@ -15,6 +15,7 @@ from keyorbit.cli.options import (
     changed,
     check_model_options,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.discovery.choices import Preset
@@ -56,6 +57,7 @@ def protocol_command(
     ] = ProtocolConfig.preset,
     seed: Annotated[int, typer.Option(help="Of tokens, noise and batches."), Seed] = 0,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
@@ -80,4 +82,5 @@ def protocol_command(
     with replaced_folder(out, RUN, overwrite) as partial:
         result.tokens.save(partial / "tokens.safetensors")
         write_json(partial / "protocol.json", result.to_dict())
+    tell_json(json_file, "protocol stablekeypoints", {"out": str(out), **result.to_dict()})
     console.print(protocol_table(result))

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     DeterministicOption,
     DeviceOption,
@@ -16,10 +17,11 @@ from keyorbit.cli.options import (
     UnetOption,
     check_model_options,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.output.page.inputs import check_run_folder, read_scores
 from keyorbit.storage.files import write_text
 from keyorbit.storage.outputs import check_file
@@ -28,12 +30,19 @@ from keyorbit.values import Amount
 
 def report_command(
     run: RunArgument,
-    data: Annotated[Path | None, typer.Argument(help="Objects to show; default those of the run.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Objects to show: folders, files, patterns, or - for a list on stdin; default those of the run.",
+            show_default=False,
+        ),
+    ] = None,
     objects: Annotated[int, typer.Option(help="How many of them."), Amount] = 4,
     scores: Annotated[
         Path | None, typer.Option(help="What 'evaluate --json' wrote; default RUN/scores.json if there is one.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The page; default RUN/report.html.")] = None,
+    json_file: JsonOption = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     force: ForceOption = False,
     unet: UnetOption = None,
@@ -51,8 +60,8 @@ def report_command(
     check_file(path, '<meta name="generator" content="keyorbit')
     beside = run / "scores.json"
     scored = read_scores(scores or beside) if scores or beside.is_file() else {}
-    if data is not None:
-        object_paths(data)
+    paths = given_paths(data or ())
+    object_sources(paths)
 
     from keyorbit.cli.loading import run_backend, use_device
     from keyorbit.detection.detector import KeypointDetector
@@ -61,7 +70,7 @@ def report_command(
     from keyorbit.output.page.report import read_run, report_html, run_objects
 
     about = read_run(run)
-    shown = list(run_objects(about, data, objects))
+    shown = list(run_objects(about, paths, objects))
     found: list[Detection] = []
     if shown:
         with progress() as tick:
@@ -69,6 +78,7 @@ def report_command(
             detector = KeypointDetector(backend, about.tokens, force=force)
             found = detect_all(detector, shown, lambda i, n: tick("detect", i, n, {}))
     write_text(path, report_html(about, found, shown, page_figures(scored), _count(scored)))
+    tell_json(json_file, "report", {"page": str(path), "objects": [thing.name for thing in shown]})
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -13,13 +13,19 @@ if TYPE_CHECKING:  # it stands on the highest floor
     import keyorbit.evaluation.protocol
 
 
-def objects_table(results: "dict[str, keyorbit.evaluation.evaluate.Evaluation]") -> Table:
+# Of objects, in a table that is printed: files hold all.
+ROWS = 100
+
+
+def objects_table(results: "Mapping[str, keyorbit.evaluation.evaluate.Evaluation]") -> Table:
     """A row per object; the results side by side in each cell, so that a line of 80 characters holds them."""
-    table = Table(caption=f"{' / '.join(results)}; % of the view's side, and of the object's size")
+    number = max(len(result) for result in results.values())
+    first = f"the first {ROWS} of {number:,} objects; " if number > ROWS else ""
+    table = Table(caption=f"{first}{' / '.join(results)}; % of the view's side, and of the object's size")
     table.add_column("object", overflow="fold")
     for title in ("keypoints", "reprojection, %", "landmarks, %"):
         table.add_column(title, justify="right", no_wrap=True)
-    for rows in zip(*(result.objects for result in results.values()), strict=True):
+    for rows in zip(*(result.objects[:ROWS] for result in results.values()), strict=True):
         landmarks = [row.landmark_2d if row.landmark_3d is None else row.landmark_3d for row in rows]
         table.add_row(
             rows[0].name,
@@ -32,7 +38,9 @@ def objects_table(results: "dict[str, keyorbit.evaluation.evaluate.Evaluation]")
 
 def summary_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """The figures that most readers look for, a column per result; all of them are in the JSON."""
-    table = Table("all objects")
+    first: Mapping[str, Any] = next(iter(results.values()), {})
+    lacks, count = len(first.get("left_out", ())), len(first.get("objects", ()))
+    table = Table(f"{count:,} of {count + lacks:,} objects" if lacks else "all objects")
     for name in results:
         table.add_column(name, justify="right", no_wrap=True)
     for figure, texts in told(results):

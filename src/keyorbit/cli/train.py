@@ -3,11 +3,13 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from keyorbit.cli.inputs import given_paths, named_paths
 from keyorbit.cli.options import (
+    DataArgument,
     DeterministicOption,
     ForceOption,
     LayoutOption,
@@ -20,11 +22,12 @@ from keyorbit.cli.options import (
     check_model_options,
     whole_numbers,
 )
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.discovery.ranges import Rate, Weight
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.storage.files import write_json
 from keyorbit.training.choices import SETTINGS, Precision, Tracker, Trained, check_place, check_tracker
 from keyorbit.training.config import TrainConfig
@@ -32,7 +35,7 @@ from keyorbit.values import Amount, Count, Seed, check_value
 
 
 def train_command(
-    data: Annotated[Path, typer.Argument(help="A dataset folder whose objects have their views.")],
+    data: DataArgument,
     out: Annotated[Path, typer.Option(help="The run's folder.")],
     model: ModelOption = "tiny",
     tokens: Annotated[
@@ -60,6 +63,7 @@ def train_command(
     seed: Annotated[int | None, typer.Option(help="Of tokens, noise and batches."), Seed] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped, or on to more --steps.")] = False,
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
     force: ForceOption = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave the GPU alone.")] = False,
     deterministic: DeterministicOption = False,
@@ -67,7 +71,10 @@ def train_command(
     rig: RigOption = None,
     layout: LayoutOption = None,
 ) -> None:
-    """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'."""
+    """Train novel views and keypoints together, from one forward; also under 'accelerate launch -m keyorbit train'.
+
+    The objects of DATA have their views.
+    """
     start_from, count = _tokens_or_number(tokens)
     view_choice = check_model_options(model, unet, rig, layout)
     check_place(out, resume, overwrite)
@@ -81,17 +88,17 @@ def train_command(
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
     check_tracker(settings.tracker)
-    object_paths(data)
+    paths = given_paths(data)
+    object_sources(paths)
 
-    from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
+    from keyorbit.cli.loading import given_objects, load_model, load_tokens, quiet_libraries
     from keyorbit.determinism import compute_deterministically
     from keyorbit.diffusion.backends.loading import views_of_tokens
-    from keyorbit.objects.dataset import load_dataset
     from keyorbit.training.train import make_accelerator, train
 
     quiet_libraries()
     start = None if start_from is None else load_tokens(start_from)
-    objects = load_dataset(data)
+    objects = given_objects(paths)
     if deterministic:
         compute_deterministically()
     accelerator = make_accelerator(settings, out, cpu)
@@ -107,8 +114,16 @@ def train_command(
         )  # fmt: skip
     if not accelerator.is_main_process:
         return
-    about = {"format": "keyorbit-training-1", "data": str(data), "objects": len(objects), "model": model}
-    write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(settings)})
+    about: dict[str, Any] = {
+        "format": "keyorbit-training-1",
+        "data": named_paths(paths),
+        "objects": len(objects),
+        "model": model,
+    }
+    about |= {"seconds": time.monotonic() - began, "config": asdict(settings)}
+    write_json(out / "run.json", about)
+    made: dict[str, Any] = {"out": str(out), "tokens": str(out / "tokens.safetensors"), "keypoints": len(found)}
+    tell_json(json_file, "train", made | {"run": about})
     console.print(f"{len(found)} tokens trained on {len(objects)} objects: {out / 'tokens.safetensors'}")
 
 

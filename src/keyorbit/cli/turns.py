@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from keyorbit.cli.detected import Told, tell, told
 from keyorbit.cli.loading import PROBLEMS, Several, left_out
+from keyorbit.cli.telling import tell_json
 from keyorbit.cli.terminal import console
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
@@ -55,6 +56,7 @@ class Writing:
         per_object: what is written of each of several objects.
         least: keypoints of less confidence are withheld; None: none is.
         overwrite: replace what is there.
+        json_file: where what is told is written as JSON. Default None: nowhere.
     """
 
     out: Path
@@ -63,6 +65,7 @@ class Writing:
     per_object: PerObject
     least: float | None
     overwrite: bool
+    json_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def finish(
         raise
     ranks.wait()
     if ranks.main:
-        _end(writing.out, shown, len(names) - len(left), new)
+        _end(writing, shown, len(names) - len(left), new)
 
 
 def _share(objects: Several, left: Sequence[int], writing: Writing, ranks: Ranks) -> list[int]:
@@ -245,7 +248,7 @@ def made_with(detector: KeypointDetector) -> dict[str, Any]:
     """What of the tokens, the model and the settings results depend on, under the names that options have."""
     backend = detector.backend
     return {
-        "tokens": detector.tokens.fingerprint,
+        "tokens": detector.fingerprint,
         "model": backend.fingerprint,
         "rig": backend.cameras_of,
         "layout": backend.layout.text,
@@ -270,8 +273,18 @@ def settings_of(objects: Several, writing: Writing, made: Mapping[str, Any]) -> 
     }
 
 
-def _end(out: Path, shown: Sequence[Told], earlier: int, new: bool) -> None:
+def tell_rows(
+    writing: Writing, results: Path | None, shown: Sequence[Told], found: int, left_out: Sequence[str]
+) -> None:
+    """What is told as JSON: objects that have a row in the table; ``results`` is the file of all."""
+    told_of = {"results": None if results is None else str(results), "found": found, "left_out": list(left_out)}
+    rows = [one.to_dict() for one in shown]
+    tell_json(writing.json_file, "detect", {"out": str(writing.out), **told_of, "objects": rows})
+
+
+def _end(writing: Writing, shown: Sequence[Told], earlier: int, new: bool) -> None:
     """Put the results together, and tell of them. Raises InputError where objects were left out."""
+    out = writing.out
     done = finish_results(out)
     if shown:
         tell(shown)
@@ -279,6 +292,7 @@ def _end(out: Path, shown: Sequence[Told], earlier: int, new: bool) -> None:
         there = f" ({earlier:,} of them were there already)" if earlier else ""
         text = f"{done.found:,} objects in {readable(str(out / RESULTS))}{there}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+    tell_rows(writing, out / RESULTS if done.found else None, shown, done.found, problems(out, done.left_out))
     if not done.left_out:
         return
     few, place = problems(out, PROBLEMS), f"; all are listed in {out / LEFT_OUT}" if done.found else ""

@@ -104,6 +104,11 @@ class KeypointDetector:
         )
 
     @property
+    def fingerprint(self) -> str:
+        """Of what is looked for: of the tokens."""
+        return self.tokens.fingerprint
+
+    @property
     def published(self) -> bool:
         """Whether it reads as StableKeypoints published it: see ``reading`` of :class:`DiscoverConfig`."""
         return "reading" in self.discovered.published

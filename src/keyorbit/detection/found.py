@@ -65,6 +65,8 @@ class Detection(Result):
         mesh: that the object was rendered from; None for others.
         source: the file of the input picture; None where it is from none.
         made_with: the model, the tokens and the settings; None in detections that were put together by hand.
+        kinds: of tokens that read the object, each with the probability that it knows the object; the first is the kind
+            whose keypoints these are. Empty where the tokens were given (:mod:`keyorbit.detection.kinds`).
     """
 
     name: str
@@ -85,6 +87,7 @@ class Detection(Result):
     mesh: PlacedMesh | None = None
     source: Source | None = None
     made_with: Provenance | None = None
+    kinds: tuple[tuple[str, float], ...] = ()
 
     def __repr__(self) -> str:
         points, trust = self.keypoints_3d, self.confidence

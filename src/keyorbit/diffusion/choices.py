@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from reprlib import repr as short
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
@@ -32,6 +32,9 @@ TILED_RIGS = ("zero123plus-v1.1", "zero123plus-v1.2", "instantmesh")
 RIGS = (*VERSIONS, *TILED_RIGS, "syncdreamer", "wonder3d", "era3d", "mvdream", "mv-adapter")
 # Rows or columns of views: more than any model has.
 MOST_TILES = 64
+# Kinds of objects whose tokens for the tiny model ship: those that it was trained on.
+ShippedKind = Literal["chair", "car", "aeroplane", "animal"]
+SHIPPED_KINDS = get_args(ShippedKind)
 # What inspect writes into its JSON.
 INSPECT_FORMAT = "keyorbit-inspect-1"
 # Models that can be inspected without their files.

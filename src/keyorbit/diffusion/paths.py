@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from keyorbit.diffusion.choices import ARCHITECTURE_NAMES
+from keyorbit.diffusion.choices import ARCHITECTURE_NAMES, ShippedKind
 from keyorbit.diffusion.hub_names import check_hub_id, is_hub_id
 from keyorbit.errors import InputError
 
@@ -82,9 +82,10 @@ def exists(path: Path) -> bool:
     return _is(path.exists)
 
 
-def shipped_tokens() -> Path:
-    """The tokens of chairs for the tiny model, which ship with the package."""
-    return _package() / "assets" / "examples" / "tokens.safetensors"
+def shipped_tokens(kind: ShippedKind = "chair") -> Path:
+    """The tokens of a kind of object for the tiny model, which ship with the package. Default: of chairs."""
+    name = "tokens" if kind == "chair" else f"tokens_{kind}"
+    return _package() / "assets" / "examples" / f"{name}.safetensors"
 
 
 def as_told(path: Path) -> str:

@@ -11,8 +11,13 @@ from keyorbit.discovery.ranges import Rate
 from keyorbit.discovery.weights import Strategy, Subjects
 from keyorbit.errors import InputError
 from keyorbit.objects.shards.places import is_elsewhere
+from keyorbit.storage.outputs import OutputKind
 from keyorbit.values import Amount, Count, Seed, check_fields
 
+# The folder of an evaluation: a file of each object, the figures, and what was left out.
+SCORES, LEFT_OUT = "scores.json", "left_out.jsonl"
+_KEPT = tuple(f"{part}/*.{suffix}" for part in ("objects", "fit", "moved") for suffix in ("safetensors", "json"))
+EVALUATION = OutputKind("evaluation", (SCORES, LEFT_OUT, *_KEPT))
 # Pixels.
 ProtocolMapSide = Annotated[int, Meta(ge=2, le=8192)]
 

@@ -42,15 +42,17 @@ from keyorbit.evaluation.measures import (
 )
 from keyorbit.evaluation.metrics.iou import geodesic_distances
 from keyorbit.evaluation.on_mesh import KeypointNetFigures, keypointnet_figures, on_meshes
+from keyorbit.evaluation.outcome import Outcome, outcome_of
 from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
-from keyorbit.objects.dataset import Objects, Truth, stack_truths
+from keyorbit.objects.dataset import Objects, ObjectViews, Truth, stack_truths
 from keyorbit.results import Shown, number_of, share, told
 from keyorbit.storage.content import json_of
 from keyorbit.storage.files import write_json
 from keyorbit.values import from_values
 
 SEEN = 0.1
+Found = Detection | Outcome
 log = logging.getLogger(__name__)
 
 
@@ -100,6 +102,7 @@ class Evaluation(Shown):
         misfits: names of the objects that were left out when the weights of the landmarks were fitted, because the fit
             of the others misses them by far; see :func:`keyorbit.metrics.without_misfits`.
         keypointnet: KeypointNet's figures, for objects that were rendered from meshes; None for others.
+        left_out: names of the objects that could not be used, of which there are no figures.
     """
 
     objects: tuple[ObjectScores, ...]
@@ -115,6 +118,7 @@ class Evaluation(Shown):
     landmark_2d_median: float | None = None
     misfits: tuple[str, ...] = ()
     keypointnet: KeypointNetFigures | None = None
+    left_out: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         spatial = self.landmark_3d is not None
@@ -196,7 +200,6 @@ def detect_each(
     objects: Objects,
     progress: Callable[[int, int], None] | None = None,
     batch: int | None = None,
-    pictures: bool = True,
 ) -> dict[str, list[Detection]]:
     """Detect keypoints on every object with several detectors of one model. Each object is recorded only once.
 
@@ -206,7 +209,6 @@ def detect_each(
         progress: called as ``progress(done, total)`` after each object.
         batch: objects that go through the model together, 1 or more. Default 1 on the CPU and 8 elsewhere. It changes
             the results by rounding alone.
-        pictures: whether detections keep pictures and heatmaps, which :func:`evaluate` does not need. Default True.
 
     Raises:
         InputError: the detectors need different recordings, ``batch`` is below 1, or an object does not fit the model.
@@ -214,25 +216,22 @@ def detect_each(
     found: dict[str, list[Detection]] = {name: [] for name in detectors}
     if len(detectors) > 1 and any(one.context is not None for one in detectors.values()):
         # The model reads each detector's own tokens.
-        return {
-            name: detect_each({name: one}, objects, progress, batch, pictures)[name] for name, one in detectors.items()
-        }
+        return {name: detect_each({name: one}, objects, progress, batch)[name] for name, one in detectors.items()}
     first = next(iter(detectors.values()))
     for i, recording in enumerate(first.record_each(objects, batch)):
         for name, detector in detectors.items():
-            one = detector.read(recording)
-            found[name].append(one if pictures else one.without_pictures())
+            found[name].append(detector.read(recording))
         if progress is not None:
             progress(i + 1, len(objects))
     return found
 
 
 def evaluate(
-    detections: Sequence[Detection],
+    detections: Sequence[Found],
     objects: Objects,
-    fit_detections: Sequence[Detection] = (),
+    fit_detections: Sequence[Found] = (),
     fit_objects: Objects = (),
-    moved: tuple[Sequence[Detection], Objects] | None = None,
+    moved: tuple[Sequence[Found], Objects] | None = None,
 ) -> Evaluation:
     """Compute every metric that the objects' truth allows.
 
@@ -251,13 +250,32 @@ def evaluate(
     Raises:
         InputError: the moved objects are not the same, or objects differ in their number of landmarks.
     """
-    objects, fit_objects, began = list(objects), list(fit_objects), time.monotonic()
+    again = None if moved is None else (list(map(outcome_of, moved[0])), list(moved[1]))
+    if again is not None and [thing.name for thing in again[1]] != [thing.name for thing in objects]:
+        raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
+    found, fitted = (list(map(outcome_of, some)) for some in (detections, fit_detections))
+    return evaluate_outcomes(found, list(objects), fitted, list(fit_objects), again)
+
+
+def evaluate_outcomes(
+    detections: Sequence[Outcome],
+    objects: Sequence[ObjectViews],
+    fit_detections: Sequence[Outcome] = (),
+    fit_objects: Sequence[ObjectViews] = (),
+    moved: tuple[Sequence[Outcome], Sequence[ObjectViews]] | None = None,
+) -> Evaluation:
+    """The same of outcomes, which may be of very many objects; of those that were moved, some may be missing.
+
+    Raises:
+        InputError: a moved object is not among the others, or as :func:`evaluate`.
+    """
+    began = time.monotonic()
     check_landmarks([*objects, *fit_objects, *(moved[1] if moved else ())])
     points = [d.keypoints_3d for d in detections if d.keypoints_3d is not None]
     spatial = len(points) == len(detections)
     reprojection = float(torch.stack([p.reprojection_error for p in points]).median()) if spatial else None
     given = input_scores(detections, objects)
-    rate = float(torch.stack([_on_object(d) for d in detections]).mean())
+    rate = float(torch.stack([d.on_object for d in detections]).mean())
     measures: dict[str, float | None] = dict.fromkeys(MEASURES)
     measures |= _reprojection(detections, points) if spatial else {}
     test = None if any(thing.truth is None for thing in objects) else judged(detections, objects)
@@ -330,17 +348,17 @@ def _measures(test: Judged, fit: Judged | None, predicted: Tensor, truths: Seque
     return found
 
 
-def _reprojection(detections: Sequence[Detection], points: Sequence[Keypoints3D]) -> dict[str, float | None]:
+def _reprojection(detections: Sequence[Outcome], points: Sequence[Keypoints3D]) -> dict[str, float | None]:
     """Compute the mean over keypoints, views and objects; every view counts, whatever its score."""
     each = []
     for detection, found in zip(detections, points, strict=True):
-        height, width = detection.views.shape[-2:]
+        height, width = detection.size
         flat = detection.keypoints_2d
         each.append(measured(Reprojected(found.xyz, flat.xy, flat.cameras, height, width)))
     return {name: fmean(float(one[name] or 0.0) for one in each) for name in each[0]}
 
 
-def _in_pictures(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> list[InPictures]:
+def _in_pictures(detections: Sequence[Outcome], truths: Sequence[Truth], predicted: Tensor) -> list[InPictures]:
     """All views of each object as items."""
     found = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):
@@ -359,16 +377,21 @@ def _motion(
     test: Judged,
     fit: Judged | None,
     objects: Objects,
-    moved_detections: Sequence[Detection],
-    moved_objects: Objects,
+    moved_detections: Sequence[Outcome],
+    moved_objects: Sequence[ObjectViews],
 ) -> dict[str, float | None]:
-    if [thing.name for thing in moved_objects] != [thing.name for thing in objects]:
+    there = {thing.name for thing in moved_objects}
+    both = torch.tensor([thing.name in there for thing in objects])
+    if [thing.name for thing in objects if thing.name in there] != [thing.name for thing in moved_objects]:
         raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
-    after = judged(moved_detections, list(moved_objects))
+    fit, test = fit or test, test.select(both)
+    if not moved_objects:
+        return {}
+    after = judged(moved_detections, moved_objects)
     if after is None or not (after.spatial and test.spatial):
         return {}
     if bool((after.orders > 1).any()):  # both in the turns that the same weights are nearest to
-        after = after.turned(nearest_turns(predict_landmarks(after, fit or test)[0], after))
+        after = after.turned(nearest_turns(predict_landmarks(after, fit)[0], after))
     motion = motion_of(test.landmarks, after.landmarks, test.known & after.known)
     return measured(Moved(test.points, after.points, motion))
 
@@ -382,16 +405,10 @@ def _known_median(values: Sequence[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _row(detection: Detection, error: float | None = None, angle: float = math.nan) -> ObjectScores:
+def _row(detection: Outcome, error: float | None = None, angle: float = math.nan) -> ObjectScores:
     points = detection.keypoints_3d
     if points is None:
         seen = int((detection.keypoints_2d.score[0] > SEEN).sum())
         return ObjectScores(detection.name, seen, None, None, error)
     seen, middle = int((points.score > SEEN).sum()), float(points.reprojection_error.median())
     return ObjectScores(detection.name, seen, middle, error, None, None if math.isnan(angle) else angle)
-
-
-def _on_object(detection: Detection) -> Tensor:
-    cameras, points = detection.keypoints_2d.cameras, detection.keypoints_3d
-    places = detection.keypoints_2d.xy if cameras is None or points is None else cameras.project(points.xyz)
-    return metrics.on_object_rate(places[None], detection.masks[None])

@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from keyorbit.detection.found import Detection
+from keyorbit.evaluation.outcome import Outcome
 from keyorbit.objects.dataset import Objects, Truth
 
 
@@ -36,7 +36,7 @@ class InputScores:
     landmark_2d: float | None = None
 
 
-def input_scores(detections: Sequence[Detection], objects: Objects) -> InputScores | None:
+def input_scores(detections: Sequence[Outcome], objects: Objects) -> InputScores | None:
     """Compute the figures of the input pictures' cameras but ``landmark_2d``; None if a detection has no camera."""
     errors, residuals, unknown = [], [], 0
     for detection, thing in zip(detections, objects, strict=True):
@@ -52,7 +52,7 @@ def input_scores(detections: Sequence[Detection], objects: Objects) -> InputScor
     return InputScores(_finite_median(errors), _finite_median(residuals), len(errors), unknown)
 
 
-def drawn_back(detections: Sequence[Detection], truths: Sequence[Truth], predicted: Tensor) -> float | None:
+def drawn_back(detections: Sequence[Outcome], truths: Sequence[Truth], predicted: Tensor) -> float | None:
     """Compute the median over objects of the mean distance of predicted landmarks, projected by the input camera."""
     distances = []
     for detection, truth, points in zip(detections, truths, predicted, strict=True):

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from keyorbit.detection.found import Detection
 from keyorbit.errors import InputError
 from keyorbit.evaluation.metrics import (
     apply_landmark_map,
@@ -16,6 +15,7 @@ from keyorbit.evaluation.metrics import (
     fit_landmark_weights,
     without_misfits,
 )
+from keyorbit.evaluation.outcome import Outcome
 from keyorbit.evaluation.symmetry import common_turns, order_of, turns_nearest
 from keyorbit.objects.dataset import ObjectViews, Truth, stack_truths
 
@@ -67,7 +67,7 @@ def check_landmarks(objects: Iterable[ObjectViews]) -> None:
         )
 
 
-def judged(detections: Sequence[Detection], objects: Sequence[ObjectViews]) -> Judged | None:
+def judged(detections: Sequence[Outcome], objects: Sequence[ObjectViews]) -> Judged | None:
     """Stack in space if all detections and truths have 3D, else in the input pictures; None without keypoints.
 
     Raises:
@@ -150,7 +150,7 @@ def regress_landmarks(test: Judged, fit: Judged | None) -> Float[Tensor, "item l
     return _either_way(predict, test, fit)[0]
 
 
-def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor, "view 2"]:
+def view_boxes(found: Outcome, truth: Truth, views: slice) -> Float[Tensor, "view 2"]:
     """Return width and height of the object's box in some of the truth's views, in sides of the view.
 
     The boxes are those annotated, or else those of the silhouettes of the detection's views; 0 where there is neither.
@@ -158,9 +158,7 @@ def view_boxes(detection: Detection, truth: Truth, views: slice) -> Float[Tensor
     if truth.boxes is not None:
         return truth.boxes[views]
     count = len(truth.keypoints_2d[views])
-    if count != len(detection.masks):
-        return truth.keypoints_2d.new_zeros(count, 2)
-    return torch.stack([torch.stack([_extent(mask.any(-2)), _extent(mask.any(-1))]) for mask in detection.masks])
+    return found.extents if count == len(found.extents) else truth.keypoints_2d.new_zeros(count, 2)
 
 
 def _either_way(
@@ -178,7 +176,7 @@ def _either_way(
     return predicted, kept
 
 
-def _in_picture(detection: Detection) -> Float[Tensor, "keypoint 2"] | None:
+def _in_picture(detection: Outcome) -> Float[Tensor, "keypoint 2"] | None:
     """Return the keypoints on the input picture: those of the only view, or of the pass that reads that picture.
 
     They are in the unit square of its middle square, as landmarks are, wherever the object is.
@@ -188,10 +186,3 @@ def _in_picture(detection: Detection) -> Float[Tensor, "keypoint 2"] | None:
         return flat.xy[0] if len(flat.xy) == 1 else flat.input_xy
     scale, shift = framing.to_middle
     return flat.input_xy * scale + torch.tensor(shift)
-
-
-def _extent(covered: Bool[Tensor, " pixel"]) -> Float[Tensor, ""]:
-    """Return the extent from the first to the last covered pixel, as a share of all pixels."""
-    where = covered.nonzero()
-    count = where.max() - where.min() + 1 if len(where) else covered.sum()
-    return count.float() / len(covered)

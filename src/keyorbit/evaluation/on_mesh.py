@@ -6,7 +6,6 @@ mesh's box in the axes of its file, as of ShapeNet's models.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,13 +14,11 @@ from torch import Tensor
 
 from keyorbit.evaluation.measures import OnMesh
 from keyorbit.evaluation.metrics.keypointnet import keypointnet_iou, keypointnet_map, keypointnet_pck
+from keyorbit.evaluation.outcome import Outcome
 from keyorbit.geometry.geodesics import surface_distances
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.mesh import PlacedMesh
-
-if TYPE_CHECKING:  # it stands two floors higher
-    import keyorbit.detection.found
 
 # Those of KeypointNet's figures, but for 0.
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 11))
@@ -45,7 +42,7 @@ class KeypointNetFigures:
 
 
 def on_meshes(
-    detections: "Sequence[keyorbit.detection.found.Detection]",
+    detections: Sequence[Outcome],
     truths: Sequence[Truth],
     predicted: Float[Tensor, "item landmark 3"],
 ) -> OnMesh | None:
@@ -56,7 +53,7 @@ def on_meshes(
         mesh, points, wanted = detection.mesh, detection.keypoints_3d, truth.keypoints_3d
         if mesh is None or points is None or wanted is None:
             return None
-        rows.append(_distances(mesh, wanted, points.xyz, places))
+        rows.append(_distances(mesh.placed(), wanted, points.xyz, places))
     if not bool(known.any()):
         return None
     found = [one.keypoints_3d for one in detections if one.keypoints_3d is not None]
@@ -100,5 +97,5 @@ def _distances(
     return away[:, : len(keypoints)].mT, away[:, len(keypoints) :].diagonal()
 
 
-def _confidence(detection: "keyorbit.detection.found.Detection", points: Keypoints3D) -> Float[Tensor, " keypoint"]:
+def _confidence(detection: Outcome, points: Keypoints3D) -> Float[Tensor, " keypoint"]:
     return points.score if detection.confidence is None else detection.confidence.keypoints

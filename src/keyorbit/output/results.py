@@ -20,8 +20,7 @@ from msgspec import Meta
 from keyorbit.errors import InputError
 from keyorbit.output.choices import DETECTION
 from keyorbit.storage.files import whole_file
-from keyorbit.storage.outputs import MARKER, PARTS, OutputKind, begin_output, check_output, close_output, settings_of
-from keyorbit.storage.settings import differing
+from keyorbit.storage.outputs import MARKER, PARTS, OutputKind, check_goes_on, close_output, go_on_with
 
 RESULTS, LEFT_OUT = "results.jsonl", "left_out.jsonl"
 _PART = "results.part-*.jsonl"
@@ -62,8 +61,7 @@ def check_several(folder: Path, overwrite: bool = False) -> None:
     Raises:
         InputError: as :func:`keyorbit.storage.outputs.check_output`.
     """
-    if overwrite or not folder.is_dir() or settings_of(folder, SEVERAL) is None:
-        check_output(folder, SEVERAL, overwrite)
+    check_goes_on(folder, SEVERAL, overwrite)
 
 
 def begin_results(folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -77,14 +75,7 @@ def begin_results(folder: Path, settings: Mapping[str, Any], overwrite: bool = F
     Raises:
         InputError: there are results of other settings, or as :func:`keyorbit.storage.outputs.check_output`.
     """
-    before = None if overwrite else settings_of(folder, SEVERAL)
-    if before is None:
-        begin_output(folder, SEVERAL, overwrite, settings=settings)
-    elif other := differing(settings, before):
-        raise InputError(
-            f"{folder} holds results of other {', '.join(other)}: give the same to go on with them, another folder, or "
-            "--overwrite to replace them"
-        )
+    go_on_with(folder, SEVERAL, settings, overwrite)
     parts = sorted(folder.glob(_PART))
     if parts:
         _merge(folder, parts)

@@ -115,7 +115,7 @@ def detection_dict(detection: Detection, skeleton: Sequence[Edge] = ()) -> dict[
     """Return what :func:`keypoints_dict` does, with where the picture is from and what the keypoints were made with.
 
     ``photograph`` has the size of the whole input picture, and the keypoints in its pixels
-    (:attr:`keyorbit.Detection.photograph_xy`).
+    (:attr:`keyorbit.Detection.photograph_xy`). Where the kind of object was looked for, it is told too.
     """
     told = keypoints_dict(
         detection.name,
@@ -141,6 +141,8 @@ def detection_dict(detection: Detection, skeleton: Sequence[Edge] = ()) -> dict[
         "pixels": None if pixels is None else [[round(x, 3) for x in place] for place in pixels.tolist()],
     }
     told["made_with"] = None if made is None else made.to_dict()
+    if detection.kinds:
+        told["kind"], told["kinds"] = detection.kinds[0][0], {kind: round(p, 6) for kind, p in detection.kinds}
     return told
 
 

@@ -23,11 +23,19 @@ def write_json(path: Path, data: Any) -> None:
     Raises:
         InputError: the data holds a number that is not finite, or the file cannot be written.
     """
+    write_text(path, json_text(data, str(path)))
+
+
+def json_text(data: Any, where: str) -> str:
+    """JSON as all files of ours have it; ``where`` it goes is for the error.
+
+    Raises:
+        InputError: the data holds a number that is not finite.
+    """
     try:
-        text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+        return json.dumps(data, indent=1, allow_nan=False) + "\n"
     except ValueError as error:
-        raise InputError(f"{path} would hold numbers that are not finite") from error
-    write_text(path, text)
+        raise InputError(f"{where} would hold numbers that are not finite") from error
 
 
 def write_text(path: Path, text: str) -> None:

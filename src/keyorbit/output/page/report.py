@@ -63,16 +63,19 @@ def read_run(folder: Path) -> Run:
     return Run(folder, tokens, read_facts(folder), read_losses(folder))
 
 
-def run_objects(run: Run, data: Path | None, count: int) -> Objects:
-    """Return the first ``count`` objects of ``data``, or else of the data that the run used, if it is still there.
+def run_objects(run: Run, data: Sequence[Path], count: int) -> Objects:
+    """Return the first ``count`` objects at the paths of ``data``, or else of the run's own data, if it is still there.
 
     The run's own pictures are cut out as they were for the run; a cache keeps none.
 
     Raises:
-        InputError: ``data`` holds no objects.
+        InputError: one of them holds no objects.
     """
-    if data is not None:
-        return load_dataset(data)[:count]
+    found: list[ObjectViews] = []
+    if data:
+        for path in data:
+            found += load_dataset(path)[: count - len(found)]
+        return found
     own, cut_outs = [_there(name) for name in run.about.places], run.folder / CUT_OUTS
     there = [path for path in own if path is not None and not (path / CACHE_INDEX).is_file()]
     if len(there) < len(own):
@@ -80,7 +83,6 @@ def run_objects(run: Run, data: Path | None, count: int) -> Objects:
     masks: dict[Path, Path] = {}
     if any(cut_outs.glob("*.png")):
         masks = mask_files(cut_outs, [place for path in there for place in object_paths(path)])
-    found: list[ObjectViews] = []
     for path in there:
         found += load_dataset(path, "keep", masks)[: count - len(found)]
     return found
