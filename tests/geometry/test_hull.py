@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from keyorbit.geometry.hull import in_sight, search_volume, silhouette_distance, silhouettes
+from keyorbit.geometry.hull import (
+    HullGrid,
+    hull_points,
+    in_sight,
+    search_volume,
+    silhouette_distance,
+    silhouettes,
+    surface_points,
+)
 from keyorbit.geometry.rigs import zero123plus_cameras
 
 CAMERAS = zero123plus_cameras("v1.2")
@@ -50,3 +58,15 @@ def test_a_surface_hides_what_is_more_than_two_and_a_half_spacings_behind_it(spa
     depth = centre.norm() + behind.norm()
     beside = behind + 0.6 * spacing * aside / aside.norm() / CAMERAS.intrinsics[0, 0, 0] * depth
     assert bool(in_sight(beside, surface, CAMERAS, spacing)[0, 0])
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_surface_is_the_same_from_a_grid_that_was_made_before(full):
+    """And it is what is drawn from the hull's surface, each point once, in order."""
+    masks = torch.zeros(len(CAMERAS), 16, 16, dtype=torch.bool)
+    masks[:, 4:11, 5:13] = True
+    distance = silhouette_distance(masks | full)
+    draws = [torch.Generator().manual_seed(3) for _ in range(3)]
+    slow = torch.unique(hull_points(distance, CAMERAS, 1500, draws[0], side=32), dim=0)
+    assert torch.equal(surface_points(distance, CAMERAS, draws[1]), slow)
+    assert torch.equal(surface_points(distance, CAMERAS, draws[2], HullGrid.of(CAMERAS)), slow)

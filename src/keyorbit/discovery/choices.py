@@ -28,7 +28,7 @@ RUN = OutputKind(
 MARKS, PLACED = "points.json", "placed.json"
 MARKED_RUN = OutputKind(RUN.name, (*RUN.files, MARKS, PLACED), words="run")
 CACHE_INDEX = "index.json"
-CACHE = OutputKind("query cache", (CACHE_INDEX, "model.safetensors", f"shard_{'[0-9]' * 5}.safetensors"))
+CACHE = OutputKind("query cache", (CACHE_INDEX, "model.safetensors", f"shard_{'[0-9]' * 5}*.safetensors"))
 
 
 def check_stored(given: str) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.discovery.config import SettledConfig
+from keyorbit.discovery.draws import first_shuffled
 from keyorbit.discovery.needs import KEPT, points_of
 from keyorbit.discovery.planting import SPOT, WARM, Hull, misplaced
 from keyorbit.discovery.run import DiscoveryRun, told
@@ -26,7 +27,7 @@ from keyorbit.geometry.alignment import Form, form_of, middle_and_stray, symmetr
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.constellation import gathered, placed, turn_scores, turned, turns
 from keyorbit.geometry.evidence import heat_evidence, relative_heat
-from keyorbit.geometry.hull import SURFACE_SPACING, in_sight, search_volume, surface_points
+from keyorbit.geometry.hull import SURFACE_SPACING, HullGrid, in_sight, search_volume, surface_points
 from keyorbit.geometry.warps import Warp
 from keyorbit.ranks import Ranks
 
@@ -72,7 +73,7 @@ class ConstellationRun(DiscoveryRun):
         self.rig = cameras.to(source.device)
         self.middle, self.radius = search_volume(self.rig)
         self.places = torch.zeros(len(self.tokens), 3, device=source.device)
-        self.settings = config.constellation
+        self.settings, self.grid = config.constellation, HullGrid.of(self.rig)
         self.hulls: dict[int, Hull] = {}
         self._take_form(form_of(self.places))
 
@@ -83,7 +84,7 @@ class ConstellationRun(DiscoveryRun):
     def begin(self, progress: Callable[[int, int], None]) -> None:
         """Plant tokens on some objects, and keep those that fit the others best."""
         generator = torch.Generator().manual_seed(self.config.seed)
-        order = torch.randperm(len(self.source), generator=generator).tolist()
+        order = first_shuffled(len(self.source), max(self.config.exemplars, _JURY + 1), generator)
         start = self.tokens.embedding.detach().clone()
         exemplars, steps, planted = order[: self.config.exemplars], self.config.planting, []
         for count, number in enumerate(exemplars):
@@ -167,7 +168,7 @@ class ConstellationRun(DiscoveryRun):
             return self.hulls[number]
         warps, _, distances = self.outlines([number])
         draw = torch.Generator().manual_seed(number)
-        surface = surface_points(distances[0], self.rig, draw)
+        surface = surface_points(distances[0], self.rig, draw, self.grid)
         count = points_of(len(self.tokens))
         points = surface[torch.randint(len(surface), (count,), generator=draw).to(surface.device)]
         about = (points - self.middle.to(points)) / self.radius
@@ -203,8 +204,8 @@ class ConstellationRun(DiscoveryRun):
 
     @torch.no_grad()
     def select(self) -> Selection:
-        """Tokens with evidence on all objects, far apart in the constellation."""
-        placing = self._place_all(range(len(self.source)))
+        """Tokens with evidence on the objects, far apart in the constellation."""
+        placing = self._place_all(self.judges())
         places, stray = middle_and_stray(placing.where)
         evidence, count = placing.evidence.mean(0), self.config.num_tokens
         pool = evidence.argsort(descending=True, stable=True)[: usual_candidates(count)]

@@ -5,6 +5,8 @@ from keyorbit.discovery.config import SettledConfig
 # Objects whose silhouettes and points are kept, a megabyte each at Zero123++'s: a cache on disk may hold more objects
 # than memory does.
 KEPT = 1000
+# Objects by which keypoints are chosen, of more: the mean over these is known to 3 % of the spread between objects.
+JUDGES = 1000
 
 # Times that a step holds all its maps, with what its gradient needs; measured, see tests/discovery/test_needs.py. Maps
 # of stablekeypoints are held for each head of each layer besides.

@@ -17,8 +17,9 @@ from torch import Tensor
 from keyorbit.diffusion.maps import join_objects, token_maps
 from keyorbit.discovery.choices import CHECKPOINT
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, plain_settings
+from keyorbit.discovery.draws import first_shuffled
 from keyorbit.discovery.initial import initial_tokens
-from keyorbit.discovery.needs import KEPT
+from keyorbit.discovery.needs import JUDGES, KEPT
 from keyorbit.discovery.objective import Observed
 from keyorbit.discovery.selection import Selection, choose_tokens
 from keyorbit.discovery.source import Source
@@ -80,7 +81,7 @@ class DiscoveryRun(ABC):
 
     @abstractmethod
     def select(self) -> Selection:
-        """Choose the keypoints among the candidates, by all objects."""
+        """Choose the keypoints among the candidates, by the :meth:`judges`."""
 
     @abstractmethod
     def learnt(self) -> dict[str, Tensor]:
@@ -204,7 +205,15 @@ class DiscoveryRun(ABC):
         if "draws" in self.config.published:
             return list(range(number * self.config.batch, (number + 1) * self.config.batch))
         generator = torch.Generator().manual_seed((self.config.seed * 10**7 + number) % 2**63)
-        return torch.randperm(len(self.source), generator=generator)[: self.config.batch].tolist()
+        return first_shuffled(len(self.source), self.config.batch, generator)
+
+    @final
+    def judges(self) -> Sequence[int]:
+        """The objects by which keypoints are chosen, in order: all, or as many as tell a mean, drawn by the seed."""
+        count = len(self.source)
+        if count <= JUDGES:
+            return range(count)
+        return sorted(first_shuffled(count, JUDGES, torch.Generator().manual_seed(self.config.seed)))
 
     @final
     def descend(
@@ -244,7 +253,7 @@ class DiscoveryRun(ABC):
             locate: where the tokens of a batch are, [object token _], and how far their views disagree, [object token].
         """
         sharpness, points, errors, off_object = [], [], [], []
-        for batch in self.batches(range(len(self.source))):
+        for batch in self.batches(self.judges()):
             maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             seen = self.observe(batch, maps)
             sharpness.append(gaussian_kl(seen.heatmaps[:, 0]).mean(1))

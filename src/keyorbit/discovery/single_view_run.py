@@ -67,10 +67,11 @@ class SingleViewRun(DiscoveryRun):
 
     def _unwarped(self) -> Iterator[Float[Tensor, "object view token side side"]]:
         """The maps of the objects, or of further draws of them, as they are: a batch at a time."""
-        first, count = 0, len(self.source)
+        voters: Sequence[int] = self.judges()
         if "draws" in self.config.published:
-            first, count = self.config.steps * self.config.batch, VOTERS
-        for batch in self.batches(range(first, first + count)):
+            first = self.config.steps * self.config.batch
+            voters = range(first, first + VOTERS)
+        for batch in self.batches(voters):
             maps = self.maps(batch, self.everywhere(len(batch)), self.config.temperature)
             yield self._as_attention(maps)[:, 0]
 

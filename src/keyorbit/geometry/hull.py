@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
@@ -106,9 +106,53 @@ def beside_silhouette(
         xy: positions in the unit square. For those outside it, the distance to the picture (the sum along both axes) is
             added.
     """
-    inside = xy.clamp(0, 1)
-    beyond: Tensor = (xy - inside).abs().sum(-1)
+    inside, beyond = _within_square(xy)
     return sampled(distance.unsqueeze(-3), inside, "border")[..., 0, :] + beyond
+
+
+def _within_square(xy: Float[Tensor, "*batch 2"]) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch"]]:
+    """Bring positions into the unit square; and how far that is, the sum along both axes."""
+    inside = xy.clamp(0, 1)
+    return inside, (xy - inside).abs().sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class HullGrid:
+    """A grid over what all views look at, and where they show it: the same for all objects that these cameras see.
+
+    It lies on the CPU, since not every device has all of the operations of :func:`hull_points`.
+
+    Attributes:
+        points: [point 3], world units, in the order of their coordinates.
+        side: how many there are a side.
+        inside: their places in the views, brought into the unit square, [view point 2].
+        beyond: how far they are outside it, [view point].
+        slack: distance from a silhouette, in sides of the view, to which a cell that touches it may be.
+    """
+
+    points: Float[Tensor, "point 3"]
+    side: int
+    inside: Float[Tensor, "view point 2"]
+    beyond: Float[Tensor, "view point"]
+    slack: float
+
+    @classmethod
+    def of(cls, cameras: Cameras, side: int = _SIDE) -> "HullGrid":
+        """Make the grid of these cameras, ``side`` points a side (default that of :func:`surface_points`)."""
+        cameras = cameras.to("cpu")
+        points, step = search_grid(cameras, side)
+        points = points.float()
+        slack = 0.5 * step * float(cameras.intrinsics[0, 0, 0]) / _reach(cameras)
+        return cls(points, side, *_within_square(cameras.project(points)), slack)
+
+    def shell(self, distance: Float[Tensor, "view height width"]) -> Int[Tensor, " cell"]:
+        """Return which points are on the surface of a visual hull, in order; see :func:`hull_points`."""
+        side = self.side
+        away = (sampled(distance.unsqueeze(-3), self.inside, "border")[..., 0, :] + self.beyond).amax(0)
+        within = (away <= self.slack).reshape(1, side, side, side)
+        inner = -F.max_pool3d(-F.pad(within.to(distance), (1,) * 6), 3, stride=1) > 0
+        found = (within & ~inner).flatten().nonzero()[:, 0]
+        return found if len(found) and not within.all() else torch.arange(len(self.points))
 
 
 def hull_points(
@@ -128,18 +172,16 @@ def hull_points(
         generator: source of the random numbers.
         side: cells of the grid, a side. Default 40. A hull thinner than a cell is used whole.
     """
-    # On the CPU, once an object: not every device has all of these operations.
-    device, distance, cameras = distance.device, distance.cpu(), cameras.to("cpu")
-    grid, step = search_grid(cameras, side)
-    grid = grid.to(distance)
-    away = beside_silhouette(distance, cameras.project(grid)).amax(0)
-    within = (away <= 0.5 * step * float(cameras.intrinsics[0, 0, 0]) / _reach(cameras)).reshape(1, side, side, side)
-    solid = within.to(distance)
-    inner = -F.max_pool3d(-F.pad(solid, (1,) * 6), 3, stride=1) > 0
-    found = grid[(within & ~inner).flatten() if not within.all() else slice(None)]
-    found = found if len(found) else grid
-    draw = torch.rand(count, generator=generator)
-    return found[(draw * len(found)).long()].to(device)
+    grid = HullGrid.of(cameras, side)
+    return grid.points[_drawn(grid, distance, count, generator)].to(distance)
+
+
+def _drawn(
+    grid: HullGrid, distance: Float[Tensor, "view height width"], count: int, generator: torch.Generator
+) -> Int[Tensor, "{count}"]:
+    """Return the cells of as many random points on the surface."""
+    found = grid.shell(distance.cpu().float())
+    return found[(torch.rand(count, generator=generator) * len(found)).long()]
 
 
 def search_volume(cameras: Cameras) -> tuple[Float[Tensor, "3"], float]:
@@ -211,9 +253,16 @@ def in_sight(
 
 
 def surface_points(
-    distance: Float[Tensor, "view height width"], cameras: Cameras, generator: torch.Generator | None = None
+    distance: Float[Tensor, "view height width"],
+    cameras: Cameras,
+    generator: torch.Generator | None = None,
+    grid: HullGrid | None = None,
 ) -> Float[Tensor, "point 3"]:
-    """Return distinct points on the surface of the visual hull, ``SURFACE_SPACING`` radii apart; world units."""
-    draw = generator or torch.Generator().manual_seed(0)
-    found: Tensor = torch.unique(hull_points(distance.cpu(), cameras, _SURFACE, draw, _SIDE), dim=0)
-    return found.to(distance.device)
+    """Return distinct points on the surface of the visual hull, ``SURFACE_SPACING`` radii apart; world units.
+
+    ``grid``: of these cameras, where many objects are seen by them. Default None: it is made anew.
+    """
+    grid, draw = grid or HullGrid.of(cameras), generator or torch.Generator().manual_seed(0)
+    # Cells are in the order of their coordinates.
+    found: Tensor = grid.points[torch.unique(_drawn(grid, distance, _SURFACE, draw))]
+    return found.to(distance)

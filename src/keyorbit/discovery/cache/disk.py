@@ -5,10 +5,12 @@ with its objects along the first axis. Every file carries the index's identity.
 """
 
 import logging
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -95,6 +97,7 @@ class DiskCache:
         path = shard_path(self.folder, shard)
         try:
             with safe_open(path, framework="pt") as file:
+                _check_identity(path, file, self.index)
                 found = [file.get_slice(name)[place : place + 1][0] for name in names]
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} can no longer be read ({error}); build the cache again") from error
@@ -102,21 +105,14 @@ class DiskCache:
 
 
 def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
-    """Open a finished cache for :func:`keyorbit.discover_cached`; every file is checked, none is read whole.
+    """Open a finished cache for :func:`keyorbit.discover_cached`; every file's size is checked, none is read whole.
 
     Raises:
         InputError: naming the file that is missing, truncated or of another cache.
     """
     folder, device = Path(folder), resolve_device(device, launched())
     index = read_index(folder)
-    missing = [shard for shard in range(index.shards) if not shard_path(folder, shard).is_file()]
-    if missing:
-        raise InputError(
-            f"{folder} is not finished: {len(missing)} of its {index.shards} shards are missing; "
-            "run the same 'keyorbit cache' again, it goes on where it was"
-        )
-    for shard in range(index.shards):
-        check_file(shard_path(folder, shard), index, shard_shapes(index, shard))
+    _check_shards(folder, index)
     path = folder / "model.safetensors"
     check_file(path, index, model_shapes(index))
     with safe_open(path, framework="pt") as file:
@@ -142,6 +138,31 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
     )
     log.info("cache %s: %s, from model %s (%s)", folder, held, index.model, index.model_fingerprint)
     return DiskCache(folder, index, facts, torch.device(device), keys)
+
+
+def _check_shards(folder: Path, index: CacheIndex) -> None:
+    """Raise InputError, naming the file, unless all shards are there and whole.
+
+    Only the first and the last are opened, since there may be a hundred thousand: all others are as long as the first.
+    Whether they are of this cache is seen as they are read.
+    """
+    with os.scandir(folder) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    paths = [shard_path(folder, shard) for shard in range(index.shards)]
+    if missing := sum(path.name not in sizes for path in paths):
+        raise InputError(
+            f"{folder} is not finished: {missing} of its {index.shards} shards are missing; "
+            "run the same 'keyorbit cache' again, it goes on where it was"
+        )
+    for shard in sorted({0, index.shards - 1}):
+        check_file(paths[shard], index, shard_shapes(index, shard))
+    right = sizes[paths[0].name]
+    for path in paths[:-1]:
+        if sizes[path.name] != right:
+            raise InputError(
+                f"{path} is truncated or damaged (it has {sizes[path.name]} bytes for {right}); remove it and run the "
+                "same 'keyorbit cache' again"
+            )
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -182,20 +203,23 @@ def check_file(path: Path, index: CacheIndex, shapes: Mapping[str, tuple[str, li
         raise InputError(f"{path} is missing; build the cache again")
     try:
         with safe_open(path, framework="pt") as file:
-            identity = (file.metadata() or {}).get("keyorbit")
+            _check_identity(path, file, index)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (part.get_dtype(), list(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is truncated or damaged ({error}); remove it and run the same 'keyorbit cache' again"
         ) from error
-    if identity != index.identity:
-        raise InputError(f"{path} belongs to another cache than {path.parent / 'index.json'}; build the cache again")
     right = found.keys() == shapes.keys() and all(
         found[name][0] == kind and shape in (None, found[name][1]) for name, (kind, shape) in shapes.items()
     )
     if not right:
         raise InputError(f"{path} does not hold what {path.parent / 'index.json'} says; build the cache again")
+
+
+def _check_identity(path: Path, file: Any, index: CacheIndex) -> None:
+    if (file.metadata() or {}).get("keyorbit") != index.identity:
+        raise InputError(f"{path} belongs to another cache than {path.parent / 'index.json'}; build the cache again")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], index: CacheIndex) -> None:

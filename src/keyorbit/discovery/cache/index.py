@@ -85,7 +85,7 @@ class CacheIndex:
         if self.versions != self.prepare.versions:
             raise InputError(f"versions cannot be {self.versions}; as prepare says there are {self.prepare.versions}")
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A short hash of everything above; every file of the cache carries it."""
         return hashlib.sha256(json.dumps(self._plain, sort_keys=True).encode()).hexdigest()[:16]
