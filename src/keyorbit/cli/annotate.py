@@ -98,7 +98,8 @@ def annotate_command(
 
     with _alone(file), serving() if imported is None and export is None else nullcontext() as scratch:
         from keyorbit.app.interface import gradio  # isort: skip
-        from keyorbit.app.annotating import Annotating, check_objects, with_names
+        from keyorbit.app.annotating import Annotating
+        from keyorbit.app.marked import check_objects, with_names
         from keyorbit.app.refitting import Refitting
         from keyorbit.cli.loading import load_all, load_tokens, run_backend, use_device
         from keyorbit.output.palette import keypoint_name
