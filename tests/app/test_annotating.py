@@ -10,8 +10,8 @@ import torch
 
 from helpers.hostile import WRONG
 from helpers.worlds import CAMERAS, detections, make_world
-from keyorbit.app.annotate_page import board, take_step
 from keyorbit.app.annotating import Annotating
+from keyorbit.app.board import board, take_step
 from keyorbit.app.calls import Step
 from keyorbit.app.exporting import write_export
 from keyorbit.app.importing import with_imported

@@ -12,8 +12,8 @@ from PIL import Image
 
 from helpers.pictures import blocks, close, photograph
 from keyorbit.app.calls import example_pictures
-from keyorbit.app.interface import gradio
 from keyorbit.app.layers import attention_by_layer
+from keyorbit.app.parts import gradio
 from keyorbit.app.studio import Studio, examples, open_studio
 from keyorbit.app.turns import ModelLock
 from keyorbit.app.uploads import Limits, open_picture, open_pictures

@@ -231,7 +231,7 @@ def test_half_precision_generates_the_same_picture_roughly(model_folder, backend
 
 def test_who_watches_sees_the_views_become_what_they_are(backend):
     seen = []
-    watched = backend.generate(picture(), seeded(), steps=3, watch=lambda done, steps, look: seen.append((done, look())))
+    watched = backend.generate(picture(), seeded(), steps=3, watch=lambda done, _, look: seen.append((done, look())))
     assert torch.equal(watched, backend.generate(picture(), seeded(), steps=3))
     assert [done for done, _ in seen] == [1, 2, 3]
     away = [float((look - watched).abs().mean()) for _, look in seen]

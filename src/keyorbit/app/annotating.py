@@ -94,14 +94,16 @@ class Annotating(Kept):
             if not self.state.current and queue:
                 self.state = replace(self.state, current=queue[0])
 
-    def take(self, seen: Seen) -> None:
-        """Add an object that was read, or what was read of it anew, and turn to it."""
+    def take(self, seen: Seen, objects: Sequence[str]) -> None:
+        """Turn to an object that was read, whatever the windows show; from now on, these are the objects.
+
+        Steps before it cannot be undone, for they may be on objects that are not here any more.
+        """
         with self._lock:
-            if seen.name not in self.objects:
-                self.objects = (*self.objects, seen.name)
+            self.objects = tuple(objects)
             self._seen[seen.name] = seen
-            self.state, self.message = replace(self.state, current=seen.name), ""
-            self.revision += 1
+            self._before = []
+            self.state, self.message, self.revision = replace(self.state, current=seen.name), "", self.revision + 1
 
     def points(self, name: str) -> tuple[Point, ...]:
         """Return the points of an object; none where it has not been read."""
@@ -210,6 +212,16 @@ class Annotating(Kept):
             text = new_name(new, [one for one in self.names if one != point])
             self._step(renamed(self.state, point, text), f"{text} was {point} before" if text != point else "")
 
+    def clear(self, revision: int) -> None:
+        """Remove all points of one's own from all objects.
+
+        Raises:
+            InputError: the page is of another state, or the disk refuses.
+        """
+        with self._lock:
+            self._shown(revision)
+            self._step(State(Annotations(), self.state.current), "all points are removed; Undo brings them back")
+
     def accept(self, revision: int) -> None:
         """Confirm the object that is shown with all its points, and turn to the next.
 
@@ -266,7 +278,7 @@ class Annotating(Kept):
         raise InputError(f"there is no point {short(name)}")
 
     def _corrected(self, state: State, annotations: Annotations, seen: Seen) -> State:
-        """The state with these annotations, and with the points of a confirmed object as they are after a correction."""
+        """The state with these annotations; a confirmed object has its points as they are after a correction."""
         if review_of(annotations, seen.name) is not None:
             annotations = confirmed(seen, self.names, annotations)
         return replace(state, annotations=annotations)

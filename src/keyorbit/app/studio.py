@@ -15,6 +15,7 @@ from torch import Tensor
 
 from keyorbit.app.calls import EXAMPLES
 from keyorbit.app.layers import attention_by_layer
+from keyorbit.app.own_points import OwnPoints
 from keyorbit.app.progress import Looks, Progress, Times
 from keyorbit.app.turns import ModelLock
 from keyorbit.app.uploads import Limits
@@ -32,21 +33,28 @@ from keyorbit.geometry.heatmaps import resize
 from keyorbit.geometry.views import Layout, split_views
 from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.marks import check_marks, write_marks
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.page.charts import charts
 from keyorbit.output.page.panels import data_url, heat_strip, make_panel, panel_page, render, render_panel
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
 from keyorbit.storage.files import write_text
+from keyorbit.storage.folder_names import readable
 
 # What a visitor may send to somebody: the panel as one file.
 PAGE = "keypoints.html"
+POINTS_FILE = "points.json"
 DOWNLOADS = ("keypoints.json", "coco.json", "points.glb", CUT_OUT_FILE)
 _LAYER_SIDE = 32
 # Of small pictures, in pixels.
 _SMALL = 96
-# The steps of a detection.
+# The steps of a detection, and of making keypoints of a visitor's own points before one.
 CUT_OUT, VIEWS, POINTS = "Cut the object out", "Make its views", "Find the keypoints"
+MARKED, FIT = "Look at the marked objects", "Learn your points"
+_WAITING = "waiting for others, who use the model"
+# What an upload is called that has no name of its own: an example, or what was pasted.
+_UNNAMED, _NO_NAMES = "picture", ("cond", "image", "clipboard", "")
 _NOTHING = "Stopped before the first step: there is nothing to keep yet."
 
 
@@ -93,10 +101,10 @@ class Studio:
             return chairs
         return [ObjectViews(thing.name, thing.input_image) for thing in chairs]
 
-    def progress(self, steps: Sequence[str] = ()) -> Progress:
-        """Return the steps of a new request, with the times that they took last; by default those of a detection."""
+    def progress(self, before: Sequence[str] = ()) -> Progress:
+        """Return the steps of a detection that begins, and of what comes before it, with the times that they took."""
         several = (CUT_OUT, VIEWS, POINTS) if self.backend.layout.num_views > 1 else (POINTS,)
-        return Progress(steps or several, self.times)
+        return Progress((*before, *several), self.times)
 
     def detect(
         self, thing: ObjectViews, tokens: Tokens, errand: Errand, progress: Progress
@@ -114,7 +122,7 @@ class Studio:
             progress.show("as the model sees it", data_url(_reduced(square(thing.framed_image))))
         progress.begin(VIEWS if several else POINTS)
         with ExitStack() as turn:
-            with progress.noting("waiting for others, who use the model"):
+            with progress.noting(_WAITING):
                 turn.enter_context(self.lock.held(errand.over, self.limits.turn))
             detector = KeypointDetector(self.backend, tokens)
             found = detector.read(detector.record(thing, _watch(errand, progress, self.backend.layout)))
@@ -125,6 +133,33 @@ class Studio:
             panel = make_panel(found)
             write_text(folder / PAGE, panel_page(panel))
         return render_panel(panel), [*files, str(folder / PAGE)], found
+
+    def fit(self, own: OwnPoints, errand: Errand, progress: Progress) -> Tokens:
+        """Make tokens of a visitor's own points, as ``keyorbit mark`` does; others may use the model in between.
+
+        Raises:
+            Left: the visitor has left, or cancelled the request.
+            InputError: no point is marked, or others used the model for too long.
+        """
+        # Heavier than all else here, and not needed before a visitor has marked something.
+        from keyorbit.detection.marking import mark
+
+        if not own.marked:
+            raise InputError("There is no point yet: click where it is, in any view.")
+
+        def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+            if errand.over():
+                raise Left("nobody waits for the points any more")
+            progress.at(done, total)
+            if stage == "record" and done == total:
+                progress.begin(FIT)
+            self.lock.give_way()
+
+        progress.begin(MARKED)
+        with ExitStack() as turn:
+            with progress.noting(_WAITING):
+                turn.enter_context(self.lock.held(errand.over, self.limits.turn))
+            return mark(self.backend, own.marked, own.work.marks, report=report).tokens
 
     def attention(self, picture: Image.Image, tokens: Tokens, errand: Errand, token: int) -> str:
         """Return one token's attention at every layer, as HTML.
@@ -169,6 +204,17 @@ class Studio:
         with errand.new_folder() as folder:
             tokens.save(folder / "tokens.safetensors")
             return str(folder / "tokens.safetensors")
+
+    def save_points(self, own: OwnPoints, errand: Errand) -> str:
+        """Write a visitor's own points as a file to download, which ``keyorbit mark --points`` reads.
+
+        Raises:
+            InputError: no point is marked.
+        """
+        check_marks(own.marks, "your pictures")
+        with errand.new_folder() as folder:
+            write_marks(folder / POINTS_FILE, own.marks)
+            return str(folder / POINTS_FILE)
 
     def preview(self, thing: ObjectViews, tokens: Tokens, errand: Errand) -> str:
         """Return the panel of one object with these tokens."""
@@ -230,6 +276,12 @@ def _watch(errand: Errand, progress: Progress, layout: Layout) -> Watch:
 
 def _reduced(picture: UInt8[ndarray, "height width 3"]) -> UInt8[ndarray, "side side 3"]:
     return np.asarray(Image.fromarray(picture).resize((_SMALL, _SMALL)))
+
+
+def called(path: str | None) -> str:
+    """What an object is called after its file."""
+    name = readable(Path(path or "").stem)
+    return _UNNAMED if name in _NO_NAMES else name
 
 
 def loss_charts(losses: Sequence[dict[str, float]]) -> str:

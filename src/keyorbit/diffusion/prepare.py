@@ -150,8 +150,8 @@ def several_views(
     bare = [i for i, thing in enumerate(things) if thing.views is None or single]
     grids = {}
     if bare:
-        made = backend.generate([model_image(things[i], backend) for i in bare], [generators[i] for i in bare], watch=watch)
-        made = made.cpu()  # where given views are, beside which they are put
+        images, drawn = [model_image(things[i], backend) for i in bare], [generators[i] for i in bare]
+        made = backend.generate(images, drawn, watch=watch).cpu()  # where given views are, beside which they are put
         grids = dict(zip(bare, made, strict=True))
     found = []
     for i, thing in enumerate(things):

@@ -84,7 +84,7 @@ def ancestral_sample(
         predict: ``predict(latents, timestep, noise)``, latents at the scale that the UNet expects; the model's
             prediction, float32.
         noises: for each step what ``predict`` is given, and what the step adds; unit normal.
-        after: called as ``after(done, steps, clean)`` after each step, with the latents that are predicted without noise.
+        after: called as ``after(done, steps, clean)`` after each step; ``clean`` are the latents that it predicts.
     """
     steps = ancestral_steps(scheduler.sigmas, scheduler.config.prediction_type)
     latents: Tensor = start * scheduler.init_noise_sigma
