@@ -127,7 +127,7 @@ class Annotating(Kept):
             self._place(seen, point, view, xy, self.state)
 
     def create(self, revision: int, view: int | None, xy: tuple[float, float]) -> None:
-        """Mark a new point, as :meth:`place` does; it is called ``point 1`` and so on.
+        """Mark a new point, as :meth:`place` does; it is called ``point 0`` and so on.
 
         Raises:
             InputError: as :meth:`place`.
@@ -156,8 +156,8 @@ class Annotating(Kept):
             if len(marks) == 1:
                 raise
             return None
-        hint = "; look at the other views, and drag it there if it is wrong" if placed.how == "lifted" else ""
-        return f"{placed.name}: {placed.words}{hint}"
+        hint = "; its depth is a guess: look at the other views, and click or drag it there if it is wrong"
+        return f"{placed.name}: {placed.words}{hint if placed.how == 'lifted' else ''}"
 
     def drop(self, revision: int, name: str) -> None:
         """Take back all marks of a point of the object that is shown: it is again where the model found it, if it did.

@@ -145,7 +145,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Own:
-    """The visitor's own points: to begin with the views of the last detection, or to make keypoints of the points."""
+    """The visitor's own points: to mark them on the last views, to make keypoints of them, or to do without them."""
 
 
 # By the names of the endpoints; the tabs' modules and `annotate_page.py` register them.
@@ -165,6 +165,7 @@ INPUTS: dict[str, type] = {
     "board": Watch,
     "begin": Own,
     "fit": Own,
+    "back": Own,
 }
 
 

@@ -17,8 +17,8 @@ _EVERY = 1.0
 _STAGES = {"prepare": "making views", "cache": "reading the model", "plant": "planting tokens"}
 
 
-def discover_tab(gr: Any, studio: Studio, tokens: Any, used: Any) -> None:
-    """Make the tab; ``used`` is the line that says which keypoints the app looks for."""
+def discover_tab(gr: Any, studio: Studio, tokens: Any, used: tuple[Any, Any]) -> None:
+    """Make the tab; ``used`` says which keypoints the app looks for."""
     job = gr.State(None)
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
@@ -58,11 +58,12 @@ def discover_tab(gr: Any, studio: Studio, tokens: Any, used: Any) -> None:
             shown = studio.preview(objects[0], work.tokens, errand)
             words += f"The other tabs now use these {len(work.tokens)} keypoints."
             file = studio.save(work.tokens, errand)
-            yield done | {state: words, panel: shown, tokens: (work.tokens,), saved: file, used: in_use((work.tokens,))}
+            chosen = (work.tokens,)
+            yield done | {state: words, panel: shown, tokens: chosen, saved: file} | in_use(gr, used, chosen)
         except Exception as error:
             raise shown_error(gr, error) from error
 
-    outputs = [job, stop, start, state, curves, panel, saved, tokens, used]
+    outputs = [job, stop, start, state, curves, panel, saved, tokens, *used]
     options = {"concurrency_limit": AT_ONCE, "api_name": "discover"}
     start.click(told_who(gr, run), [source, folder, count, steps], outputs, **options)
     stop.click(_stop, job, None, queue=False, api_name="stop", api_visibility="private")

@@ -35,11 +35,11 @@ def build(studio: Studio) -> Any:
         tokens, last = gr.State(()), gr.State(())
         with gr.Tabs() as tabs:
             with gr.Tab("Keypoints"):
-                keypoints = keypoints_tab(gr, studio, tokens, last)
+                used, begin = keypoints_tab(gr, studio, tokens, last)
             with gr.Tab("Your points", id=POINTS_TAB):
-                points_tab(gr, studio, tokens, last, keypoints, tabs)
+                points_tab(gr, studio, tokens, last, used, begin, tabs)
             with gr.Tab("Discover"):
-                discover_tab(gr, studio, tokens, keypoints[0])
+                discover_tab(gr, studio, tokens, used)
             with gr.Tab("Attention"):
                 attention_tab(gr, studio, tokens)
         gr.Markdown(f"<small>{studio.limits.words}</small>", elem_id="limits")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from keyorbit.app.parts import AT_ONCE, examples_of, followed, picture_input, tokens_of, told_who
+from keyorbit.app.parts import AT_ONCE, examples_of, followed, in_use, picture_input, tokens_of, told_who
 from keyorbit.app.seen import Seen
 from keyorbit.app.studio import Studio, called
 from keyorbit.app.uploads import open_mask, open_picture
@@ -18,8 +18,8 @@ _WELCOME = """<div class="ko"><section class="ko-panel ko-welcome">
 </section></div>"""
 
 
-def keypoints_tab(gr: Any, studio: Studio, tokens: Any, last: Any) -> tuple[Any, Any]:
-    """Make the tab; return the line that says which keypoints are looked for, and the button to mark one's own.
+def keypoints_tab(gr: Any, studio: Studio, tokens: Any, last: Any) -> tuple[tuple[Any, Any], Any]:
+    """Make the tab; return what says which keypoints are looked for, and the button to mark one's own.
 
     Args:
         gr: Gradio.
@@ -32,12 +32,16 @@ def keypoints_tab(gr: Any, studio: Studio, tokens: Any, last: Any) -> tuple[Any,
             picture = picture_input(gr, "A picture of one object")
             examples_of(gr, picture, "example")
             start = gr.Button("Find keypoints", variant="primary", elem_id="find")
-            used = gr.Markdown("", elem_id="used")
+            used = (
+                gr.Markdown("", elem_id="used"),
+                gr.Button("The app's own again", visible=False, size="sm", elem_id="back"),
+            )
         with gr.Column(elem_id="found"):
+            own = gr.Button("Mark my own points on these views", visible=False, size="sm", elem_id="own")
             panel = gr.HTML(_WELCOME, elem_id="panel", label="Keypoints")
-            own = gr.Button("Mark my own points on these views", visible=False, elem_id="own")
         with gr.Column(elem_id="more"):
             files = gr.Files(label="Downloads", interactive=False, visible=False, elem_id="downloads")
+            share = gr.Markdown("`keypoints.html` is the whole result as one page, to keep or to send.", visible=False)
             background, cut, mask = _cut_out_step(gr)
 
     async def find(
@@ -60,6 +64,7 @@ def keypoints_tab(gr: Any, studio: Studio, tokens: Any, last: Any) -> tuple[Any,
                 files: gr.update(value=made, visible=True),
                 cut: gr.update(value=cut_out, visible=cut_out is not None),
                 own: gr.update(visible=True),
+                share: gr.update(visible=True),
                 last: ((thing, Seen.of(found, 0, generated=True)),),
             }
 
@@ -89,7 +94,7 @@ def keypoints_tab(gr: Any, studio: Studio, tokens: Any, last: Any) -> tuple[Any,
             async for shown in find(picture, background, None, chosen, request):
                 yield shown | {mask: None}
 
-    inputs, outputs = [picture, background, mask, tokens], [panel, files, cut, own, last]
+    inputs, outputs = [picture, background, mask, tokens], [panel, files, cut, own, share, last]
     options = {"concurrency_id": "model", "concurrency_limit": AT_ONCE, "show_progress": "hidden"}
     start.click(told_who(gr, find), inputs, outputs, api_name="find", **options)
     # An example or a dropped picture needs no second step.
@@ -99,6 +104,8 @@ def keypoints_tab(gr: Any, studio: Studio, tokens: Any, last: Any) -> tuple[Any,
     again = [background.input, mask.upload, mask.clear]
     listener = told_who(gr, corrected)
     gr.on(again, listener, inputs, outputs, api_name="corrected", api_visibility="private", **options)
+    private = {"api_name": "back", "api_visibility": "private", "show_progress": "hidden"}
+    used[1].click(lambda: {tokens: (), **in_use(gr, used, ())}, None, [tokens, *used], **private)
     return used, own
 
 

@@ -52,9 +52,9 @@ def new_name(text: str, names: Sequence[str]) -> str:
 
 
 def free_name(names: Sequence[str]) -> str:
-    """Return ``point 1``, or the first such name that is not there."""
+    """Return ``point 0`` where there is none yet, and so on: the number that the next point has on the page."""
     taken = {name.casefold() for name in names}
-    return next(name for i in range(len(names) + 1) if (name := f"point {i + 1}") not in taken)
+    return next(name for i in range(len(names), 2 * len(names) + 1) if (name := f"point {i}") not in taken)
 
 
 def clicks_of(annotations: Annotations, thing: str, name: str) -> tuple[Mark, ...]:

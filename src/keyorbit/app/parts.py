@@ -106,8 +106,13 @@ async def followed(
         raise shown_error(gr, error) from error
 
 
-def in_use(chosen: tuple[Tokens, ...]) -> str:
-    """Which keypoints the app looks for, as Markdown; empty for those that it started with."""
+def in_use(gr: Any, used: tuple[Any, Any], chosen: tuple[Tokens, ...]) -> dict[Any, Any]:
+    """Return what updates the line that says which keypoints are looked for, and the button for the app's own ones."""
+    line, back = used
+    return {line: _in_use(chosen), back: gr.update(visible=bool(chosen))}
+
+
+def _in_use(chosen: tuple[Tokens, ...]) -> str:
     if not chosen:
         return ""
     count, names = len(chosen[0]), [name for name in chosen[0].info.names if name]

@@ -22,7 +22,7 @@ _EMPTY = """<div class="ko"><section class="ko-panel ko-welcome">
 Last = tuple[tuple[ObjectViews, Seen], ...]
 
 
-def points_tab(gr: Any, studio: Studio, tokens: Any, last: Any, keypoints: tuple[Any, Any], tabs: Any) -> None:
+def points_tab(gr: Any, studio: Studio, tokens: Any, last: Any, used: tuple[Any, Any], begin: Any, tabs: Any) -> None:
     """Make the tab.
 
     Args:
@@ -30,17 +30,17 @@ def points_tab(gr: Any, studio: Studio, tokens: Any, last: Any, keypoints: tuple
         studio: the model and the visitors.
         tokens: the state with the visitor's tokens.
         last: the state with the object whose keypoints were found last.
-        keypoints: as the tab of keypoints returns it.
+        used: what says which keypoints are looked for.
+        begin: the button that begins here with the last object.
         tabs: all tabs, to turn to this one.
     """
-    used, begin = keypoints
     points, answers = gr.State(()), itertools.count()
     panel = gr.HTML(_EMPTY, elem_id="board", label="Your points")
     with gr.Row(visible=False) as row:
         fit = gr.Button("Make them keypoints", variant="primary", elem_id="fit")
         export = gr.Button("Download the points", elem_id="export")
-    files = gr.Files(label="Your points", interactive=False, visible=False, elem_id="exported")
     result = gr.HTML("", elem_id="fitted", label="Your keypoints")
+    files = gr.Files(label="Your points", interactive=False, visible=False, elem_id="exported")
     values, step = step_inputs(gr)
 
     def start(last: Last, points: tuple[OwnPoints, ...]) -> dict[Any, Any]:
@@ -75,7 +75,7 @@ def points_tab(gr: Any, studio: Studio, tokens: Any, last: Any, keypoints: tuple
             saved = [studio.save_points(own, errand), studio.save(made, errand), *found]
             return {
                 panels["tokens"]: (made,),
-                used: in_use((made,)),
+                **in_use(gr, used, (made,)),
                 files: gr.update(value=saved, visible=True),
                 result: f"{_DONE.format(count=len(made))}{shown}",
             }
@@ -89,12 +89,12 @@ def points_tab(gr: Any, studio: Studio, tokens: Any, last: Any, keypoints: tuple
     step.click(take, [*values, points], panel, js=STEP_SCRIPT, api_name="step", **private)
     export.click(told_who(gr, save), points, files, api_name="export", **private)
     options = private | {"concurrency_id": "model", "concurrency_limit": AT_ONCE}
-    fit.click(told_who(gr, learn), points, [tokens, used, files, result], api_name="fit", **options)
+    fit.click(told_who(gr, learn), points, [tokens, *used, files, result], api_name="fit", **options)
 
 
 _DONE = (
-    '<div class="ko"><p class="ko-said" role="status">The app now looks for your {count} keypoints in all '
-    "pictures. Here they are as found on this one.</p></div>"
+    '<div class="ko"><p class="ko-trust ko-known" role="status">The app now looks for your keypoints ({count}) in '
+    "every picture: try another one in the tab Keypoints. Here they are as found on this one.</p></div>"
 )
 
 

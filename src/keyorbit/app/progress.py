@@ -106,7 +106,7 @@ class Progress:
 
     def read(self) -> tuple[Stage, ...]:
         """Return all steps as they are now."""
-        current, began, share, note = self._at
+        current, began, share, note = max(0, self._at[0]), *self._at[1:]
         return tuple(self._step(number, current, began, share, note) for number in range(len(self.steps)))
 
     def _step(self, number: int, current: int, began: float, share: float | None, note: str) -> Stage:
@@ -115,14 +115,14 @@ class Progress:
             return Stage(words, "done", 1.0, _seconds(took))
         usual = self.times.last(words)
         if number != current:
-            return Stage(words, "next", time="" if usual is None else f"about {_seconds(usual)}")
+            return Stage(words, "next", time=_about(usual))
         gone = self.clock() - began
         if note:
             return Stage(words, "now", share, note=note)
         if share is None and usual:
             share = min(gone / usual, 0.95)
         left = gone * (1 - share) / share if share else None
-        return Stage(words, "now", share, "" if left is None else f"about {_seconds(left)} left")
+        return Stage(words, "now", share, _about(left, " left"))
 
     def html(self) -> str:
         """Render the steps for the page."""
@@ -160,6 +160,11 @@ class Looks:
             found = decode().cpu()
         self.spent, self.count = self.spent + self.clock() - at, self.count + 1
         return found
+
+
+def _about(seconds: float | None, more: str = "") -> str:
+    """Time that is guessed, in words; empty where it is not known, or next to nothing."""
+    return "" if seconds is None or seconds < 0.5 else f"about {_seconds(seconds)}{more}"
 
 
 def _seconds(seconds: float) -> str:

@@ -72,8 +72,11 @@
   document.addEventListener("pointercancel", () => { drag = null; });
   document.addEventListener("click", (event) => {
     if (silent) { silent = false; event.stopPropagation(); return; }
+    // What comes next is about all points; chosen again, the chosen one is let go.
+    if (chosen !== null && event.target.closest && event.target.closest("#fit"))
+      document.dispatchEvent(new CustomEvent("ko:choose", { detail: chosen }));
     if (event.target.closest && event.target.closest(".ko-annotate [data-next]")) {
-      document.dispatchEvent(new CustomEvent("ko:choose", { detail: chosen }));  // chosen again, it is let go
+      document.dispatchEvent(new CustomEvent("ko:choose", { detail: chosen }));
       return;
     }
     const button = event.target.closest && event.target.closest(".ko-annotate button[data-step]");
@@ -84,7 +87,8 @@
   document.addEventListener("change", (event) => {
     if (!event.target.matches) return;
     if (event.target.matches(".ko-annotate select[data-step]")) send("show", { name: event.target.value });
-    if (event.target.matches(".ko-annotate [data-rename]")) send("rename", { point: chosen, name: event.target.value });
+    if (event.target.matches(".ko-annotate [data-rename]") && event.target.value.trim())
+      send("rename", { point: chosen, name: event.target.value });
   });
   document.addEventListener("keydown", (event) => {
     const field = event.target.closest && event.target.closest(".ko-annotate [data-new]");
@@ -107,7 +111,8 @@
     const panel = board(), count = panel ? panel.querySelectorAll(".ko-chip").length : 0;
     if (adding === null || count <= adding) return;
     adding = null;
-    panel.querySelector("[data-new]").value = "";
+    const field = panel.querySelector("[data-new]");
+    if (field) field.value = "";
     document.dispatchEvent(new CustomEvent("ko:choose", { detail: count - 1 }));  // the point that was just added
   };
   new MutationObserver((records) => {
