@@ -10,11 +10,12 @@ import torch
 
 from helpers.hostile import WRONG
 from helpers.worlds import CAMERAS, detections, make_world
-from keyorbit.app.annotate_page import board, take_step
-from keyorbit.app.annotating import Annotating, check_objects, with_names
+from keyorbit.app.annotating import Annotating
+from keyorbit.app.board import board, take_step
 from keyorbit.app.calls import Step
 from keyorbit.app.exporting import write_export
 from keyorbit.app.importing import with_imported
+from keyorbit.app.marked import check_objects, with_names
 from keyorbit.app.seen import Seen
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout

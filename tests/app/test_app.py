@@ -12,8 +12,8 @@ from PIL import Image
 
 from helpers.pictures import blocks, close, photograph
 from keyorbit.app.calls import example_pictures
-from keyorbit.app.interface import gradio
 from keyorbit.app.layers import attention_by_layer
+from keyorbit.app.parts import gradio
 from keyorbit.app.studio import Studio, examples, open_studio
 from keyorbit.app.turns import ModelLock
 from keyorbit.app.uploads import Limits, open_picture, open_pictures
@@ -120,13 +120,13 @@ def test_who_waits_goes_first_when_another_gives_way():
 
 def test_two_visitors_at_once_get_what_each_would_get_alone(studio, pictures):
     alone = [
-        studio.detect(p, studio.tokens, studio.visits.errand("me"), lambda s, w: None)[2].keypoints_2d.xy
+        studio.detect(p, studio.tokens, studio.visits.errand("me"), studio.progress())[2].keypoints_2d.xy
         for p in pictures
     ]
     got = [None, None]
 
     def visit(i):
-        found = studio.detect(pictures[i], studio.tokens, studio.visits.errand(str(i)), lambda s, w: None)
+        found = studio.detect(pictures[i], studio.tokens, studio.visits.errand(str(i)), studio.progress())
         got[i] = found[2].keypoints_2d.xy
 
     job = studio.start(pictures, 2, 10)
@@ -219,5 +219,5 @@ def test_what_was_cut_out_is_among_the_downloads(studio, pictures):
     mask.paste(255, (4, 4, 12, 12))
     for background, given, kept in (("auto", mask, True), ("keep", None, False)):
         thing = ObjectViews("picture", image, background=background, mask=given)
-        files = studio.detect(thing, studio.tokens, studio.visits.errand("me"), lambda s, w: None)[1]
+        files = studio.detect(thing, studio.tokens, studio.visits.errand("me"), studio.progress())[1]
         assert any(file.endswith("cutout.png") for file in files) is kept

@@ -229,6 +229,15 @@ def test_half_precision_generates_the_same_picture_roughly(model_folder, backend
     assert (rough - exact).abs().mean() < 0.1 * exact.std()
 
 
+def test_who_watches_sees_the_views_become_what_they_are(backend):
+    seen = []
+    watched = backend.generate(picture(), seeded(), steps=3, watch=lambda done, _, look: seen.append((done, look())))
+    assert torch.equal(watched, backend.generate(picture(), seeded(), steps=3))
+    assert [done for done, _ in seen] == [1, 2, 3]
+    away = [float((look - watched).abs().mean()) for _, look in seen]
+    assert away[0] > away[1] > 1e-4 > away[2]
+
+
 def test_progress_counts_every_step(backend):
     calls = []
     backend.generate(picture(), seeded(), steps=3, progress=lambda *call: calls.append(call))

@@ -1,44 +1,38 @@
-"""The annotators' loop without its page: what was marked, confirmed and skipped, kept on the disk at every step."""
+"""The annotators' loop without its page: which object is shown, what is marked on it, and what was confirmed."""
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from keyorbit.app.kept import Kept
+from keyorbit.app.marked import (
+    State,
+    all_names,
+    check_objects,
+    clicks_of,
+    confirmed,
+    free_name,
+    new_name,
+    renamed,
+    review_of,
+    shown_points,
+    with_absent,
+    with_clicks,
+    with_review,
+)
 from keyorbit.app.seen import Point, Seen, points_of
 from keyorbit.errors import InputError
-from keyorbit.objects.marks import Absent, Annotations, Mark, Review, write_annotations
+from keyorbit.objects.marks import Annotations, Mark, Review
 from keyorbit.values import short
 
-# Steps that can be undone.
-_STEPS = 1000
-_LONGEST_NAME = 200
 
-
-@dataclass(frozen=True)
-class State:
-    """Where an annotator is.
-
-    Attributes:
-        annotations: what the file holds.
-        current: name of the object that is shown; empty before one is read.
-        skipped: names of objects that were put off, in their order.
-        added: names of points that somebody added and has not marked yet.
-    """
-
-    annotations: Annotations
-    current: str = ""
-    skipped: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
-
-
-class Annotating:
+class Annotating(Kept):
     """One file of annotations. Several windows may look at it; every step counts from the revision that it names.
 
     Args:
         objects: names of all objects.
         names: of the keypoints of the tokens.
-        file: where the annotations are kept.
+        file: where the annotations are kept; None where nothing is kept on the disk.
         annotations: what it holds.
         moved: called when the annotator turns to another object.
 
@@ -50,31 +44,20 @@ class Annotating:
         self,
         objects: Sequence[str],
         names: Sequence[str],
-        file: Path,
+        file: Path | None,
         annotations: Annotations,
         moved: Callable[[], None] = lambda: None,
     ) -> None:
         check_objects(objects, annotations, file)
-        self.objects, self.file = tuple(objects), file
-        self.state, self.revision, self.message = State(annotations), 0, ""
-        self.moved = moved
+        super().__init__(State(annotations), file)
+        self.objects, self.moved = tuple(objects), moved
         self._names = tuple(names)
-        self._before = list[State]()
         self._seen = dict[str, Seen]()
-        self._lock = threading.RLock()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all points: of the tokens, then others that were marked or added."""
-        known = {name.casefold(): name for name in self._names}
-        for name in (*(mark.name for mark in self.state.annotations.marks), *self.state.added):
-            known.setdefault(name.casefold(), name)
-        return tuple(known.values())
-
-    @property
-    def undoable(self) -> bool:
-        """Whether there is a step to take back."""
-        return bool(self._before)
+        return all_names(self._names, self.state)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -111,17 +94,22 @@ class Annotating:
             if not self.state.current and queue:
                 self.state = replace(self.state, current=queue[0])
 
+    def take(self, seen: Seen, objects: Sequence[str]) -> None:
+        """Turn to an object that was read, whatever the windows show; from now on, these are the objects.
+
+        Steps before it cannot be undone, for they may be on objects that are not here any more.
+        """
+        with self._lock:
+            self.objects = tuple(objects)
+            self._seen[seen.name] = seen
+            self._before = []
+            self.state, self.message, self.revision = replace(self.state, current=seen.name), "", self.revision + 1
+
     def points(self, name: str) -> tuple[Point, ...]:
         """Return the points of an object; none where it has not been read."""
         with self._lock:
             seen = self._seen.get(name)
-            return () if seen is None else self._points(seen, self.state.annotations)
-
-    def _points(self, seen: Seen, annotations: Annotations) -> tuple[Point, ...]:
-        marks = [mark for mark in annotations.marks if mark.object == seen.name]
-        absent = {one.name for one in annotations.absent if one.object == seen.name}
-        kept = next((review.points for review in annotations.reviewed if review.object == seen.name), None)
-        return points_of(seen, self.names, marks, absent, kept)
+            return () if seen is None else shown_points(seen, self.names, self.state.annotations)
 
     def place(self, revision: int, name: str, view: int | None, xy: tuple[float, float]) -> None:
         """Mark a point of the object that is shown, in a view or, with None, on the input picture.
@@ -136,23 +124,29 @@ class Annotating:
         with self._lock:
             seen = self._shown(revision)
             point = self._known(name)
-            clicks = [
-                mark for mark in self.marks if mark.object == seen.name and mark.name.casefold() == name.casefold()
-            ]
-            new = Mark(point, seen.name, view, xy)
-            others = [mark for mark in clicks if mark.view != view and mark.xy is not None]
-            said = self._said(seen, [*others, new])
-            if said is None:
-                (placed,) = seen.place([new])  # whose sentence says what is wrong with it alone
-                said = f"{point}: the clicks before did not fit this one and were dropped; {placed.words}"
-                others = []
-            rest = [mark for mark in self.marks if mark not in clicks]
-            annotations = replace(
-                self.state.annotations,
-                marks=(*rest, *others, new),
-                absent=self._without_absent(seen.name, point),
-            )
-            self._step(replace(self.state, annotations=self._with_review(annotations, seen)), said)
+            self._place(seen, point, view, xy, self.state)
+
+    def create(self, revision: int, view: int | None, xy: tuple[float, float]) -> None:
+        """Mark a new point, as :meth:`place` does; it is called ``point 0`` and so on.
+
+        Raises:
+            InputError: as :meth:`place`.
+        """
+        with self._lock:
+            seen = self._shown(revision)
+            self._place(seen, free_name(self.names), view, xy, self.state)
+
+    def _place(self, seen: Seen, point: str, view: int | None, xy: tuple[float, float], state: State) -> None:
+        new = Mark(point, seen.name, view, xy)
+        clicks = clicks_of(state.annotations, seen.name, point)
+        others = [mark for mark in clicks if mark.view != view and mark.xy is not None]
+        said = self._said(seen, [*others, new])
+        if said is None:
+            (placed,) = seen.place([new])  # whose sentence says what is wrong with it alone
+            said = f"{point}: the clicks before did not fit this one and were dropped; {placed.words}"
+            others = []
+        annotations = with_clicks(state.annotations, seen.name, point, [*others, new])
+        self._step(self._corrected(state, annotations, seen), said)
 
     def _said(self, seen: Seen, marks: Sequence[Mark]) -> str | None:
         """How these clicks place the point, in words; None where they are not one point."""
@@ -162,25 +156,25 @@ class Annotating:
             if len(marks) == 1:
                 raise
             return None
-        hint = "; look at the other views, and drag it there if it is wrong" if placed.how == "lifted" else ""
-        return f"{placed.name}: {placed.words}{hint}"
+        hint = "; its depth is a guess: look at the other views, and click or drag it there if it is wrong"
+        return f"{placed.name}: {placed.words}{hint if placed.how == 'lifted' else ''}"
 
     def drop(self, revision: int, name: str) -> None:
-        """Take back all marks of a point of the object that is shown: it is again where the model found it.
+        """Take back all marks of a point of the object that is shown: it is again where the model found it, if it did.
 
         Raises:
             InputError: as :meth:`place`.
         """
         with self._lock:
             seen, point = self._shown(revision), self._known(name)
-            marks = tuple(mark for mark in self.marks if not _same(mark, seen.name, point))
-            absent = self._without_absent(seen.name, point)
-            annotations = replace(self.state.annotations, marks=marks, absent=absent)
+            annotations = with_clicks(self.state.annotations, seen.name, point, ())
+            found = points_of(seen, [point], (), frozenset())[0].kept
             if (review := self.reviewed.get(seen.name)) is not None:
-                found = points_of(seen, [point], (), frozenset())[0].kept
                 points = (*(mark for mark in review.points if mark.name != point), *([found] if found else []))
-                annotations = self._reviewed(annotations, replace(review, points=points))
-            self._step(replace(self.state, annotations=annotations), f"{point}: as the model found it")
+                annotations = with_review(annotations, replace(review, points=points))
+            added = tuple(one for one in self.state.added if one != point)
+            said = f"{point}: as the model found it" if found else f"{point}: removed"
+            self._step(replace(self.state, annotations=annotations, added=added), said)
 
     def absent(self, revision: int, name: str) -> None:
         """Say that the object that is shown has no such point.
@@ -190,11 +184,8 @@ class Annotating:
         """
         with self._lock:
             seen, point = self._shown(revision), self._known(name)
-            marks = tuple(mark for mark in self.marks if not _same(mark, seen.name, point))
-            none = (*self._without_absent(seen.name, point), Absent(seen.name, point))
-            annotations = replace(self.state.annotations, marks=marks, absent=none)
-            state = replace(self.state, annotations=self._with_review(annotations, seen))
-            self._step(state, f"{point}: not on this object")
+            annotations = with_absent(self.state.annotations, seen.name, point)
+            self._step(self._corrected(self.state, annotations, seen), f"{point}: not on this object")
 
     def add(self, revision: int, name: str) -> None:
         """Add a point of one's own, to be marked next.
@@ -204,12 +195,32 @@ class Annotating:
         """
         with self._lock:
             self._shown(revision)
-            text = " ".join(name.split())
-            if not text or len(text) > _LONGEST_NAME:
-                raise InputError("give the new point a name of 1 to 200 characters, such as 'left front foot'")
-            if text.casefold() in {known.casefold() for known in self.names}:
-                raise InputError(f"there is a point {short(text)} already; choose it in the row of points")
+            text = new_name(name, self.names)
             self._step(replace(self.state, added=(*self.state.added, text)), f"{text}: click where it is")
+
+    def rename(self, revision: int, name: str, new: str) -> None:
+        """Give a point of one's own another name, on all objects.
+
+        Raises:
+            InputError: as :meth:`add`, there is no such point, or the tokens have it.
+        """
+        with self._lock:
+            self._shown(revision)
+            point = self._known(name)
+            if point in self._names:
+                raise InputError(f"{short(point)} is a keypoint of the tokens, whose names 'keyorbit name' gives")
+            text = new_name(new, [one for one in self.names if one != point])
+            self._step(renamed(self.state, point, text), f"{text} was {point} before" if text != point else "")
+
+    def clear(self, revision: int) -> None:
+        """Remove all points of one's own from all objects.
+
+        Raises:
+            InputError: the page is of another state, or the disk refuses.
+        """
+        with self._lock:
+            self._shown(revision)
+            self._step(State(Annotations(), self.state.current), "all points are removed; Undo brings them back")
 
     def accept(self, revision: int) -> None:
         """Confirm the object that is shown with all its points, and turn to the next.
@@ -219,7 +230,7 @@ class Annotating:
         """
         with self._lock:
             seen = self._shown(revision)
-            annotations = self._reviewed(self.state.annotations, self._review(self.state.annotations, seen))
+            annotations = confirmed(seen, self.names, self.state.annotations)
             skipped = tuple(name for name in self.state.skipped if name != seen.name)
             self._turn(replace(self.state, annotations=annotations, skipped=skipped), f"{seen.name}: confirmed")
 
@@ -252,25 +263,9 @@ class Annotating:
             self._step(replace(self.state, current=name), "")
             self.moved()
 
-    def undo(self, revision: int) -> None:
-        """Take the last step back.
-
-        Raises:
-            InputError: the page is of another state, there is no step, or the disk refuses.
-        """
-        with self._lock:
-            self._shown(revision)
-            if not self._before:
-                raise InputError("there is nothing to undo since the app was started")
-            before = self._before[-1]
-            self._write(before.annotations)
-            self._before.pop()
-            self.state, self.message, self.revision = before, "undone", self.revision + 1
-
     def _shown(self, revision: int) -> Seen:
         """The object that is shown."""
-        if revision != self.revision:
-            raise InputError("something was changed in another window meanwhile: look again, the page shows it now")
+        self._check(revision)
         seen = self._seen.get(self.state.current)
         if seen is None:
             raise InputError("no object has been read yet: wait a moment")
@@ -282,21 +277,11 @@ class Annotating:
                 return known
         raise InputError(f"there is no point {short(name)}")
 
-    def _without_absent(self, thing: str, name: str) -> tuple[Absent, ...]:
-        return tuple(one for one in self.state.annotations.absent if one != Absent(thing, name))
-
-    def _review(self, annotations: Annotations, seen: Seen) -> Review:
-        return Review(seen.name, tuple(kept for point in self._points(seen, annotations) if (kept := point.kept)))
-
-    def _with_review(self, annotations: Annotations, seen: Seen) -> Annotations:
-        """The same, with the points of a confirmed object as they are after a correction."""
-        if seen.name not in self.reviewed:
-            return annotations
-        return self._reviewed(annotations, self._review(annotations, seen))
-
-    def _reviewed(self, annotations: Annotations, review: Review) -> Annotations:
-        others = tuple(one for one in annotations.reviewed if one.object != review.object)
-        return replace(annotations, reviewed=(*others, review))
+    def _corrected(self, state: State, annotations: Annotations, seen: Seen) -> State:
+        """The state with these annotations; a confirmed object has its points as they are after a correction."""
+        if review_of(annotations, seen.name) is not None:
+            annotations = confirmed(seen, self.names, annotations)
+        return replace(state, annotations=annotations)
 
     def _turn(self, state: State, message: str) -> None:
         """Take a step that ends with the next object."""
@@ -310,42 +295,3 @@ class Annotating:
             message = f"{message}; all objects that were read are confirmed".lstrip("; ")
         self._step(replace(state, current=left[0] if left else state.current), message)
         self.moved()
-
-    def _step(self, state: State, message: str) -> None:
-        self._write(state.annotations)
-        self._before = [*self._before[-_STEPS:], self.state]
-        self.state, self.message, self.revision = state, message, self.revision + 1
-
-    def _write(self, annotations: Annotations) -> None:
-        if annotations != self.state.annotations or not self.file.exists():
-            write_annotations(self.file, annotations)
-
-
-def with_names(annotations: Annotations, objects: Sequence[str]) -> Annotations:
-    """Return the annotations with the object's name where marks name none, as they may where there is only one."""
-    if len(objects) != 1:
-        return annotations
-    marks = tuple(mark if mark.object else replace(mark, object=objects[0]) for mark in annotations.marks)
-    return replace(annotations, marks=marks)
-
-
-def _same(mark: Mark, thing: str, name: str) -> bool:
-    return mark.object == thing and mark.name.casefold() == name.casefold()
-
-
-def check_objects(objects: Sequence[str], annotations: Annotations, file: Path) -> None:
-    """Raise an error unless every object has a name of its own, and the annotations are of these objects.
-
-    Raises:
-        InputError: they are not.
-    """
-    if twice := next((name for i, name in enumerate(objects) if name in objects[:i]), None):
-        raise InputError(f"two objects are called {short(twice)}, whose marks could not be told apart: rename one")
-    there = set(objects)
-    named = (
-        *(mark.object for mark in annotations.marks),
-        *(review.object for review in annotations.reviewed),
-        *(one.object for one in annotations.absent),
-    )
-    if stranger := next((name for name in named if name not in there), None):
-        raise InputError(f"{file} has marks of {short(stranger)}, which is not among the objects: give another --out")

@@ -122,14 +122,14 @@ class Step:
     Attributes:
         kind: what is done.
         revision: number of the state that the page shows.
-        point: number of the point; for ``place``, ``drop`` and ``absent``.
+        point: number of the point; for ``place``, ``drop``, ``absent`` and ``rename``.
         view: number of the view; None for the input picture.
-        x: of a place in the view's unit square; for ``place``.
+        x: of a place in the view's unit square; for ``place`` and ``create``.
         y: of that place.
-        name: of a new point or of an object; for ``add`` and ``show``.
+        name: of a point or of an object; for ``add``, ``rename`` and ``show``.
     """
 
-    kind: Literal["place", "drop", "absent", "add", "accept", "skip", "undo", "show"]
+    kind: Literal["place", "create", "drop", "absent", "add", "rename", "accept", "skip", "undo", "show", "clear"]
     revision: Amount
     point: Amount | None = None
     view: Amount | None = None
@@ -143,7 +143,12 @@ class Watch:
     """How far the model's work in the background is, or the annotations as files."""
 
 
-# By the names of the endpoints; `interface.py` and `annotate_page.py` register them.
+@dataclass(frozen=True)
+class Own:
+    """The visitor's own points: to mark them on the last views, to make keypoints of them, or to do without them."""
+
+
+# By the names of the endpoints; the tabs' modules and `annotate_page.py` register them.
 INPUTS: dict[str, type] = {
     "find": Find,
     "dropped": Find,
@@ -158,6 +163,9 @@ INPUTS: dict[str, type] = {
     "watch": Watch,
     "export": Watch,
     "board": Watch,
+    "begin": Own,
+    "fit": Own,
+    "back": Own,
 }
 
 

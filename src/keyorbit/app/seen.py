@@ -110,6 +110,7 @@ class Point:
         picture_xy: on the input picture; None where it is not known.
         marked: how somebody marked it, in words; empty where the model found it.
         absent: whether somebody said that the object has no such point.
+        clicked: the views in which it was marked, None for the input picture.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Point:
     picture_xy: XY | None = None
     marked: str = ""
     absent: bool = False
+    clicked: tuple[int | None, ...] = ()
 
     @property
     def kept(self) -> Mark | None:
@@ -152,7 +154,8 @@ def points_of(
         if name in absent:
             made.append(Point(name, absent=True))
         elif key in placed:
-            made.append(_marked(placed[key], seen))
+            clicked = tuple(mark.view for mark in marks if mark.name.casefold() == key and mark.xy is not None)
+            made.append(_marked(placed[key], seen, clicked))
         elif key in confirmed:
             made.append(_confirmed(confirmed[key], seen))
         elif key in found and kept is None:
@@ -172,7 +175,7 @@ def _placed(seen: Seen, marks: Sequence[Mark]) -> list[PlacedMark]:
     return found
 
 
-def _marked(mark: PlacedMark, seen: Seen) -> Point:
+def _marked(mark: PlacedMark, seen: Seen, clicked: tuple[int | None, ...]) -> Point:
     return Point(
         mark.name,
         mark.xyz,
@@ -180,6 +183,7 @@ def _marked(mark: PlacedMark, seen: Seen) -> Point:
         mark.seen,
         mark.picture_xy or _on_picture(seen, None if mark.xyz is None else torch.tensor([mark.xyz])),
         mark.words,
+        clicked=clicked,
     )
 
 

@@ -2,21 +2,27 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from numpy import ndarray
 from PIL import Image
+from torch import Tensor
 
 from keyorbit.app.calls import EXAMPLES
 from keyorbit.app.layers import attention_by_layer
+from keyorbit.app.own_points import OwnPoints
+from keyorbit.app.progress import Looks, Progress, Times
 from keyorbit.app.turns import ModelLock
 from keyorbit.app.uploads import Limits
 from keyorbit.app.visits import Errand, Left, Visits
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, Watch
 from keyorbit.diffusion.backends.loading import load_backend_of
 from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
 from keyorbit.diffusion.config import PrepareConfig
@@ -24,19 +30,31 @@ from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError, memory_shortage
 from keyorbit.geometry.heatmaps import resize
+from keyorbit.geometry.views import Layout, split_views
 from keyorbit.objects.background import CUT_OUT_FILE
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.marks import check_marks, write_marks
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.page.charts import charts
 from keyorbit.output.page.panels import data_url, heat_strip, make_panel, panel_page, render, render_panel
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
 from keyorbit.storage.files import write_text
+from keyorbit.storage.folder_names import readable
 
 # What a visitor may send to somebody: the panel as one file.
 PAGE = "keypoints.html"
+POINTS_FILE = "points.json"
 DOWNLOADS = ("keypoints.json", "coco.json", "points.glb", CUT_OUT_FILE)
 _LAYER_SIDE = 32
+# Of small pictures, in pixels.
+_SMALL = 96
+# The steps of a detection, and of making keypoints of a visitor's own points before one.
+CUT_OUT, VIEWS, POINTS = "Cut the object out", "Make its views", "Find the keypoints"
+MARKED, FIT = "Look at the marked objects", "Learn your points"
+_WAITING = "waiting for others, who use the model"
+# What an upload is called that has no name of its own: an example, or what was pasted.
+_UNNAMED, _NO_NAMES = "picture", ("cond", "image", "clipboard", "")
 _NOTHING = "Stopped before the first step: there is nothing to keep yet."
 
 
@@ -69,7 +87,7 @@ class Studio:
 
     def __init__(self, backend: Backend, tokens: Tokens, scratch: Path, limits: Limits | None = None) -> None:
         self.backend, self.tokens, self.limits = backend, tokens, limits or Limits()
-        self.lock, self.visits = ModelLock(), Visits(scratch)
+        self.lock, self.visits, self.times = ModelLock(), Visits(scratch), Times()
 
     def close(self, patience: float = 10.0) -> None:
         """End all work and remove the visitors' files; wait for the work for at most that many seconds."""
@@ -83,8 +101,13 @@ class Studio:
             return chairs
         return [ObjectViews(thing.name, thing.input_image) for thing in chairs]
 
+    def progress(self, before: Sequence[str] = ()) -> Progress:
+        """Return the steps of a detection that begins, and of what comes before it, with the times that they took."""
+        several = (CUT_OUT, VIEWS, POINTS) if self.backend.layout.num_views > 1 else (POINTS,)
+        return Progress((*before, *several), self.times)
+
     def detect(
-        self, thing: ObjectViews, tokens: Tokens, errand: Errand, say: Callable[[float, str], None]
+        self, thing: ObjectViews, tokens: Tokens, errand: Errand, progress: Progress
     ) -> tuple[str, list[str], Detection]:
         """Detect keypoints; return the panel of the object as HTML, and the files to download.
 
@@ -92,19 +115,51 @@ class Studio:
             Left: the visitor has left, or cancelled the request.
             InputError: others used the model for too long.
         """
-        say(0.05, "looking for the object")
-        thing.shown_image(self.backend.layout.num_views > 1)
-        say(0.1, "waiting for a turn at the model")
-        with self.lock.held(errand.over, self.limits.turn):
-            say(0.2, "making the views and reading the keypoints")
-            found = KeypointDetector(self.backend, tokens).detect_object(thing)
-        say(0.8, "writing the files")
+        several = self.backend.layout.num_views > 1
+        if several:
+            progress.begin(CUT_OUT)
+            thing.shown_image(several)
+            progress.show("as the model sees it", data_url(_reduced(square(thing.framed_image))))
+        progress.begin(VIEWS if several else POINTS)
+        with ExitStack() as turn:
+            with progress.noting(_WAITING):
+                turn.enter_context(self.lock.held(errand.over, self.limits.turn))
+            detector = KeypointDetector(self.backend, tokens)
+            found = detector.read(detector.record(thing, _watch(errand, progress, self.backend.layout)))
+        progress.end()
         with errand.new_folder() as folder:
             write_detection(folder / "keypoints", found)
             files = [str(folder / "keypoints" / name) for name in DOWNLOADS if (folder / "keypoints" / name).is_file()]
             panel = make_panel(found)
             write_text(folder / PAGE, panel_page(panel))
         return render_panel(panel), [*files, str(folder / PAGE)], found
+
+    def fit(self, own: OwnPoints, errand: Errand, progress: Progress) -> Tokens:
+        """Make tokens of a visitor's own points, as ``keyorbit mark`` does; others may use the model in between.
+
+        Raises:
+            Left: the visitor has left, or cancelled the request.
+            InputError: no point is marked, or others used the model for too long.
+        """
+        # Heavier than all else here, and not needed before a visitor has marked something.
+        from keyorbit.detection.marking import mark
+
+        if not own.marked:
+            raise InputError("There is no point yet: click where it is, in any view.")
+
+        def report(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+            if errand.over():
+                raise Left("nobody waits for the points any more")
+            progress.at(done, total)
+            if stage == "record" and done == total:
+                progress.begin(FIT)
+            self.lock.give_way()
+
+        progress.begin(MARKED)
+        with ExitStack() as turn:
+            with progress.noting(_WAITING):
+                turn.enter_context(self.lock.held(errand.over, self.limits.turn))
+            return mark(self.backend, own.marked, own.work.marks, report=report).tokens
 
     def attention(self, picture: Image.Image, tokens: Tokens, errand: Errand, token: int) -> str:
         """Return one token's attention at every layer, as HTML.
@@ -131,7 +186,7 @@ class Studio:
         titles = [f"view {i}" for i in range(len(pictures))]
         if layers[0].given is not None:
             titles, pictures = ["input", *titles], [square(thing.framed_image), *pictures]
-        small = [np.asarray(Image.fromarray(p).resize((96, 96))) for p in pictures]
+        small = [_reduced(picture) for picture in pictures]
         strip = data_url(np.concatenate(small, 1))
         color = palette(len(tokens))[token]
         return render("layers.html", rows=rows, titles=titles, pictures=strip, token=token, color=color)
@@ -149,6 +204,17 @@ class Studio:
         with errand.new_folder() as folder:
             tokens.save(folder / "tokens.safetensors")
             return str(folder / "tokens.safetensors")
+
+    def save_points(self, own: OwnPoints, errand: Errand) -> str:
+        """Write a visitor's own points as a file to download, which ``keyorbit mark --points`` reads.
+
+        Raises:
+            InputError: no point is marked.
+        """
+        check_marks(own.marks, "your pictures")
+        with errand.new_folder() as folder:
+            write_marks(folder / POINTS_FILE, own.marks)
+            return str(folder / POINTS_FILE)
 
     def preview(self, thing: ObjectViews, tokens: Tokens, errand: Errand) -> str:
         """Return the panel of one object with these tokens."""
@@ -188,6 +254,34 @@ class Studio:
             raise
         finally:
             job.finished.set()
+
+
+def _watch(errand: Errand, progress: Progress, layout: Layout) -> Watch:
+    """What is called while views are made: tells how far they are and shows them, and ends where nobody waits."""
+    looks = Looks()
+
+    def watch(done: int, steps: int, decode: Callable[[], Tensor]) -> None:
+        if errand.over():
+            raise Left("nobody waits for the views any more")
+        progress.at(done, steps)
+        grids = looks.look(done, steps, decode)
+        if grids is not None:
+            views = split_views(grids[0], layout).movedim(1, 0)
+            progress.show("its views, becoming", data_url(np.concatenate([_reduced(to_uint8(v)) for v in views], 1)))
+        if done == steps:
+            progress.begin(POINTS)
+
+    return watch
+
+
+def _reduced(picture: UInt8[ndarray, "height width 3"]) -> UInt8[ndarray, "side side 3"]:
+    return np.asarray(Image.fromarray(picture).resize((_SMALL, _SMALL)))
+
+
+def called(path: str | None) -> str:
+    """What an object is called after its file."""
+    name = readable(Path(path or "").stem)
+    return _UNNAMED if name in _NO_NAMES else name
 
 
 def loss_charts(losses: Sequence[dict[str, float]]) -> str:

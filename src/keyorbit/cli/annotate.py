@@ -101,8 +101,9 @@ def annotate_command(
     before = read_annotations(file) if file.exists() else Annotations()
 
     with _alone(file), serving() if imported is None and export is None else nullcontext() as scratch:
-        from keyorbit.app.interface import gradio  # isort: skip
-        from keyorbit.app.annotating import Annotating, check_objects, with_names
+        from keyorbit.app.parts import gradio  # isort: skip
+        from keyorbit.app.annotating import Annotating
+        from keyorbit.app.marked import check_objects, with_names
         from keyorbit.app.refitting import Refitting
         from keyorbit.cli.loading import load_all, load_tokens, run_backend, use_device
         from keyorbit.output.palette import keypoint_name
@@ -118,12 +119,12 @@ def annotate_command(
         own = [keypoint_name(k, tokens.info.names) for k in range(len(tokens))]
         work = Annotating(names, own, file, before)
         if imported is not None:
-            tell_json(json_file, "annotate", _import(work, refitting, imported))
+            tell_json(json_file, "annotate", _import(work, file, refitting, imported))
         elif export is not None:
             count = _export(work, refitting, export, overwrite, everything)
             tell_json(json_file, "annotate", {"out": str(export), "objects": count})
         elif scratch is not None:
-            _serve(work, refitting, scratch, host, port)
+            _serve(work, file, refitting, scratch, host, port)
 
 
 @contextmanager
@@ -139,12 +140,12 @@ def _alone(file: Path) -> Iterator[None]:
         yield
 
 
-def _serve(work: "Annotating", refitting: "Refitting", scratch: Path, host: str, port: int | None) -> None:
+def _serve(work: "Annotating", file: Path, refitting: "Refitting", scratch: Path, host: str, port: int | None) -> None:
     from keyorbit.app.annotate_page import build_annotate
     from keyorbit.app.interface import launch
     from keyorbit.app.studio import Studio
 
-    write_annotations(work.file, work.state.annotations)  # whether it can be written is told before any work
+    write_annotations(file, work.state.annotations)  # whether it can be written is told before any work
     with progress() as tick:
         refitting.read_first(work, _FIRST, lambda i, n: tick("read", i, n, {}))
     studio = Studio(refitting.backend, refitting.base, scratch)
@@ -156,7 +157,7 @@ def _serve(work: "Annotating", refitting: "Refitting", scratch: Path, host: str,
         refitting.close()
 
 
-def _import(work: "Annotating", refitting: "Refitting", file: Path) -> dict[str, Any]:
+def _import(work: "Annotating", kept: Path, refitting: "Refitting", file: Path) -> dict[str, Any]:
     from keyorbit.app.importing import with_imported
     from keyorbit.objects.picture_marks import marks_on
 
@@ -165,8 +166,8 @@ def _import(work: "Annotating", refitting: "Refitting", file: Path) -> dict[str,
     with progress() as tick:
         refitting.read(work, dict.fromkeys(mark.object for mark in marks), lambda i, n: tick("read", i, n, {}))
     done = with_imported(work, marks)
-    write_annotations(work.file, done.annotations)
-    words = f"marks in {work.file}: {done.points}, on {done.objects} of {len(work.objects)} objects"
+    write_annotations(kept, done.annotations)
+    words = f"marks in {kept}: {done.points}, on {done.objects} of {len(work.objects)} objects"
     if done.dropped:
         words += f"; places in pictures that did not fit the others of their point, and were left out: {done.dropped}"
     console.print(words, highlight=False, soft_wrap=True)

@@ -36,7 +36,8 @@ def app_command(
     if run is not None:
         tokens_file(run)
 
-    from keyorbit.app.interface import gradio, launch
+    from keyorbit.app.interface import launch
+    from keyorbit.app.parts import gradio
     from keyorbit.app.studio import open_studio
     from keyorbit.cli.loading import quiet_libraries, show_model
 

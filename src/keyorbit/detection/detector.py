@@ -23,7 +23,7 @@ from keyorbit.detection.input_camera import find_input_camera
 from keyorbit.detection.peaks import peak_score
 from keyorbit.detection.provenance import Provenance
 from keyorbit.detection.reading import KeypointReader
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, Watch
 from keyorbit.diffusion.captured import Pass
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.layers import cross_attention_layers
@@ -183,15 +183,20 @@ class KeypointDetector:
         found = [self.read(recording) for recording in self.record_each(as_objects(picture), batch)]
         return found if isinstance(picture, MANY) else found[0]
 
-    def record(self, picture: Given) -> Recording:
+    def record(self, picture: Given, watch: Watch | None = None) -> Recording:
         """The object as the model sees it, for :meth:`read` of this detector and of others with the same settings.
+
+        Args:
+            picture: as for :meth:`detect_object`.
+            watch: called as ``watch(done, steps, look)`` after each step that generates views; ``look()`` decodes them
+                as the model predicts them by now, and what it raises ends the work. Default None.
 
         Raises:
             InputError: the picture cannot be read or is empty, or the object's views do not fit the model.
         """
         thing = as_object(picture)
         check_seen(thing)
-        return record(thing, self.backend, self.recording, self._generator(), self.context)
+        return record(thing, self.backend, self.recording, self._generator(), self.context, watch)
 
     def record_each(self, objects: Iterable[ObjectViews], batch: int | None = None) -> Iterator[Recording]:
         """The same of many objects, ``batch`` at a time; each is drawn as if it were alone.

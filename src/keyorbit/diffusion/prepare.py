@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, Watch
 from keyorbit.diffusion.config import SettledPrepare
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
@@ -136,8 +136,12 @@ def object_views(
     return seen.views, seen.masks, seen.cameras
 
 
-def several_views(things: Sequence[ObjectViews], backend: Backend, generators: Sequence[torch.Generator]) -> list[Seen]:
+def several_views(
+    things: Sequence[ObjectViews], backend: Backend, generators: Sequence[torch.Generator], watch: Watch | None = None
+) -> list[Seen]:
     """The same of several objects, with a generator for each; the views that have to be generated are so together.
+
+    ``watch`` is called while they are.
 
     Raises:
         InputError: as :func:`object_views`.
@@ -146,8 +150,8 @@ def several_views(things: Sequence[ObjectViews], backend: Backend, generators: S
     bare = [i for i, thing in enumerate(things) if thing.views is None or single]
     grids = {}
     if bare:
-        made = backend.generate([model_image(things[i], backend) for i in bare], [generators[i] for i in bare])
-        made = made.cpu()  # where given views are, beside which they are put
+        images, drawn = [model_image(things[i], backend) for i in bare], [generators[i] for i in bare]
+        made = backend.generate(images, drawn, watch=watch).cpu()  # where given views are, beside which they are put
         grids = dict(zip(bare, made, strict=True))
     found = []
     for i, thing in enumerate(things):
@@ -206,11 +210,12 @@ def prepare_together(
     config: SettledPrepare,
     generators: Sequence[torch.Generator],
     blind: int = 0,
+    watch: Watch | None = None,
 ) -> list[tuple[Prepared, Seen]]:
     """The same of several objects, with a generator for each: what one draws does not depend on its neighbours.
 
     Their views are generated together, and their input pictures encoded together. The last ``blind`` draws of noise of
-    each version are without the input picture.
+    each version are without the input picture. ``watch`` is called while views are generated.
 
     Raises:
         InputError: an object has another number of views than the model.
@@ -218,7 +223,7 @@ def prepare_together(
     for thing in things:
         if backend.layout.num_views > 1 and thing.framing.recentred:
             log.info("%s: %s", thing.name, thing.framing.words)
-    seen = several_views(things, backend, generators)
+    seen = several_views(things, backend, generators, watch)
     conditions = backend.encode_condition([model_image(thing, backend) for thing in things])
     noisiness = torch.tensor(config.timesteps, device=backend.device)
     several = len(noisiness) * config.noises

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from keyorbit.budget import check_budget
 from keyorbit.diffusion.attention import TEXT_TOKENS, capture_attention
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, Watch
 from keyorbit.diffusion.captured import PASSES, LayerRecord, Pass
 from keyorbit.diffusion.choices import MapKind, Mode, TokensMode
 from keyorbit.diffusion.config import RecordConfig
@@ -96,15 +96,17 @@ def record(
     config: RecordConfig,
     generator: torch.Generator,
     context: Float[Tensor, "token channel"] | None = None,
+    watch: Watch | None = None,
 ) -> Recording:
     """Prepare an object and run the UNet on it, once; ``generator`` draws warps, noise and generated views.
 
     ``context`` is read by the UNet in place of the text: of tokens of mode ``alone``, whose maps follow from it.
+    ``watch`` is called while views are generated, see :data:`keyorbit.diffusion.backends.base.Watch`.
 
     Raises:
         InputError: the object does not fit the model.
     """
-    return record_together([thing], backend, config, [generator], context)[0]
+    return record_together([thing], backend, config, [generator], context, watch)[0]
 
 
 def record_each(
@@ -154,6 +156,7 @@ def record_together(
     config: RecordConfig,
     generators: Sequence[torch.Generator],
     context: Float[Tensor, "token channel"] | None = None,
+    watch: Watch | None = None,
 ) -> list[Recording]:
     """One batch of :func:`record_each`. Threads that share a model do this one after the other.
 
@@ -161,7 +164,7 @@ def record_together(
         InputError: an object does not fit the model.
     """
     with own_turn(backend.unet):
-        found = prepare_together(things, backend, config.prepare, generators, config.blind)
+        found = prepare_together(things, backend, config.prepare, generators, config.blind, watch)
         if context is not None:
             found = [(prepared.reading(context), seen) for prepared, seen in found]
         at_once = max(AT_ONCE, 2 * len(found))

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
 
+# What is called after each step that makes views: ``watch(done, steps, look)``, where ``look()`` decodes the views of
+# all pictures as the model predicts them by now, 0…1. What it raises ends the work.
+Watch = Callable[[int, int, Callable[[], Float[Tensor, "batch 3 height width"]]], None]
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -149,11 +153,18 @@ class Backend(Weighed, Protocol):
         """
 
     def generate(
-        self, images: Sequence[Image.Image], generator: torch.Generator | Sequence[torch.Generator]
+        self,
+        images: Sequence[Image.Image],
+        generator: torch.Generator | Sequence[torch.Generator],
+        *,
+        watch: Watch | None = None,
     ) -> Float[Tensor, "batch 3 _ _"]:
         """The grid of views of each picture, 0…1; a model of one view gives the picture itself, cropped to fit.
 
-        ``generator``: one for all pictures, or one for each, whose grid then does not depend on its neighbours.
+        Args:
+            images: the pictures.
+            generator: one for all pictures, or one for each, whose grid then does not depend on its neighbours.
+            watch: called after each step; a model of one view takes none. Default None.
         """
 
     def encode_condition(self, images: Sequence[Image.Image]) -> Condition:

@@ -74,7 +74,7 @@ def ancestral_sample(
     start: Float[Tensor, "batch channel height width"],
     predict: Callable[[Tensor, Tensor, Tensor], Tensor],
     noises: Iterator[tuple[Tensor, Tensor]],
-    progress: Progress | None = None,
+    after: Callable[[int, int, Tensor], None] | None = None,
 ) -> Float[Tensor, "batch channel height width"]:
     """The latents after all steps, float32.
 
@@ -84,7 +84,7 @@ def ancestral_sample(
         predict: ``predict(latents, timestep, noise)``, latents at the scale that the UNet expects; the model's
             prediction, float32.
         noises: for each step what ``predict`` is given, and what the step adds; unit normal.
-        progress: called as ``progress(done, steps)`` after each step.
+        after: called as ``after(done, steps, clean)`` after each step; ``clean`` are the latents that it predicts.
     """
     steps = ancestral_steps(scheduler.sigmas, scheduler.config.prediction_type)
     latents: Tensor = start * scheduler.init_noise_sigma
@@ -92,8 +92,8 @@ def ancestral_sample(
         prediction = predict(latents / step.shrink, timestep, noise)
         clean = prediction * step.from_prediction + latents / step.from_latents
         latents = latents + (latents - clean) / step.sigma * step.distance + fresh * step.fresh
-        if progress is not None:
-            progress(done + 1, len(steps))
+        if after is not None:
+            after(done + 1, len(steps), clean)
     return latents
 
 

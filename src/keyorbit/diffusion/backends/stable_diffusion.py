@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
+from keyorbit.diffusion.backends.base import Condition, Precision, Watch, first_parameter
 from keyorbit.diffusion.backends.text import check_phrase, encode_phrases, encode_prompts, random_rows
 from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.turns import in_turn
@@ -108,7 +108,11 @@ class StableDiffusionBackend:
         return encode_phrases(self.parts.tokenizer, self.parts.text_encoder, phrases)
 
     def generate(
-        self, images: Sequence[Image.Image], generator: torch.Generator | Sequence[torch.Generator]
+        self,
+        images: Sequence[Image.Image],
+        generator: torch.Generator | Sequence[torch.Generator],
+        *,
+        watch: Watch | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
         """The middle square of each picture at the model's size, 0…1: nothing is generated, nothing is drawn.
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.diffusion.backends.base import Condition, Precision, first_parameter
+from keyorbit.diffusion.backends.base import Condition, Precision, Watch, first_parameter
 from keyorbit.diffusion.backends.controlnet import Control, check_controlnet, residuals
 from keyorbit.diffusion.backends.passes import Passes, compiled_passes, two_passes
 from keyorbit.diffusion.backends.reference_attention import ReferenceAttention
@@ -280,6 +280,7 @@ class Zero123PlusBackend:
         depth_images: Image.Image | Sequence[Image.Image] | None = None,
         conditioning_scale: float = 1.0,
         decode: bool = True,
+        watch: Watch | None = None,
     ) -> Float[Tensor, "batch channel height width"]:
         """The grid of views of each input picture (0…1, float32); the published pipeline's call.
 
@@ -306,6 +307,8 @@ class Zero123PlusBackend:
                 grid, at its size. Depth maps, or the generated grid itself for a ControlNet that makes normal maps.
             conditioning_scale: how much the ControlNet's residuals weigh.
             decode: false gives the latents that :meth:`decode` takes.
+            watch: called as ``watch(done, steps, look)`` after each step; ``look()`` decodes the grids as the model
+                predicts them by now, which takes about as long as a step.
 
         Raises:
             InputError: there is no picture, a number is out of range, the size does not divide into the layout's
@@ -344,10 +347,16 @@ class Zero123PlusBackend:
         def draw() -> tuple[Tensor, Tensor]:
             return unit_normal(condition.latent.shape, generators, halves), unit_normal(shape, generators)
 
+        def after(done: int, steps: int, clean: Tensor) -> None:
+            if progress is not None:
+                progress(done, steps)
+            if watch is not None:
+                watch(done, steps, lambda: self.decode(clean))
+
         # The state of the sampler stays in float32; only the UNet sees the model's dtype.
         start, dtype = unit_normal(shape, generators).to(self.device), self.dtype
         noises = moved_together(draw, steps, self.device)
-        latents = ancestral_sample(scheduler, start, predict, noises, progress)
+        latents = ancestral_sample(scheduler, start, predict, noises, after)
         if not decode:
             return latents
         # A picture with its own generator is decoded alone. A whole grid keeps the VAE busy: many together would only

@@ -18,13 +18,21 @@
     if (!panel || !button || panel.classList.contains("is-busy")) return;
     panel.classList.add("is-busy");
     setTimeout(() => panel.classList.remove("is-busy"), 8000);
-    adding = kind === "add" ? panel.querySelectorAll(".ko-chip").length : null;
+    adding = kind === "add" || kind === "create" ? panel.querySelectorAll(".ko-chip").length : null;
     window.koStep = [kind, Number(panel.dataset.revision), point, view, x, y, name];
     button.click();
   };
   const place = (picture, k, x, y) => {
     const view = picture.dataset.view === "" ? null : Number(picture.dataset.view);
-    send("place", { point: Number(k), view, x: clamp(x), y: clamp(y) });
+    const at = { view, x: clamp(x), y: clamp(y) };
+    if (k === null) send("create", at);
+    else send("place", { point: Number(k), ...at });
+  };
+  // Of one's own points, a click makes a new one where none is chosen, or the chosen one was clicked in this view.
+  const own = () => board().matches(".ko-own");
+  const pointOf = (picture) => {
+    const mark = own() && chosen !== null ? markOf(picture, chosen) : null;
+    return mark && mark.matches(".ko-clicked") ? null : chosen;
   };
   const at = (picture, event) => {
     const box = picture.getBoundingClientRect();
@@ -33,27 +41,30 @@
 
   const need = () => {
     for (const button of document.querySelectorAll(".ko-annotate [data-needs=point]")) button.disabled = chosen === null;
+    const field = document.querySelector(".ko-annotate [data-rename]");
+    const chip = chosen === null ? null : document.querySelector(`.ko-annotate .ko-chip[data-k="${chosen}"]`);
+    if (field) field.value = chip ? chip.dataset.name : "";
   };
   document.addEventListener("ko:choice", (event) => { chosen = event.detail; need(); });
 
   document.addEventListener("pointerdown", (event) => {
     const picture = event.target.closest && event.target.closest(".ko-annotate .ko-picture");
     if (!picture || event.button) return;
-    const mark = event.target.closest(".ko-mark"), k = mark ? Number(mark.dataset.k) : chosen;
-    if (k !== null) drag = { picture, k, mark, from: [event.clientX, event.clientY], moved: false };
+    const mark = event.target.closest(".ko-mark"), k = mark ? Number(mark.dataset.k) : pointOf(picture);
+    if (k !== null || own()) drag = { picture, k, mark, from: [event.clientX, event.clientY], moved: false };
   });
   document.addEventListener("pointermove", (event) => {
     if (!drag) return;
     drag.moved = drag.moved || Math.hypot(event.clientX - drag.from[0], event.clientY - drag.from[1]) > 3;
-    if (drag.moved) move(drag.picture, drag.k, ...at(drag.picture, event).map(clamp));
+    if (drag.moved && drag.k !== null) move(drag.picture, drag.k, ...at(drag.picture, event).map(clamp));
   });
   document.addEventListener("pointerup", (event) => {
     if (!drag) return;
     const { picture, k, mark, moved } = drag;
     drag = null;
     if (mark && !moved && k !== chosen) return;  // a click on another point chooses that one
-    if (chosen !== k) document.dispatchEvent(new CustomEvent("ko:choose", { detail: k }));
-    move(picture, k, ...at(picture, event).map(clamp));
+    if (k !== null && chosen !== k) document.dispatchEvent(new CustomEvent("ko:choose", { detail: k }));
+    if (k !== null) move(picture, k, ...at(picture, event).map(clamp));
     place(picture, k, ...at(picture, event));
     silent = Boolean(mark);  // the click that follows is the end of the drag
     setTimeout(() => { silent = false; }, 50);
@@ -61,13 +72,23 @@
   document.addEventListener("pointercancel", () => { drag = null; });
   document.addEventListener("click", (event) => {
     if (silent) { silent = false; event.stopPropagation(); return; }
+    // What comes next is about all points; chosen again, the chosen one is let go.
+    if (chosen !== null && event.target.closest && event.target.closest("#fit"))
+      document.dispatchEvent(new CustomEvent("ko:choose", { detail: chosen }));
+    if (event.target.closest && event.target.closest(".ko-annotate [data-next]")) {
+      document.dispatchEvent(new CustomEvent("ko:choose", { detail: chosen }));
+      return;
+    }
     const button = event.target.closest && event.target.closest(".ko-annotate button[data-step]");
     if (!button) return;
     const name = button.dataset.step === "add" ? board().querySelector("[data-new]").value : null;
     send(button.dataset.step, { point: button.dataset.needs ? chosen : null, name });
   }, true);
   document.addEventListener("change", (event) => {
-    if (event.target.matches && event.target.matches(".ko-annotate select[data-step]")) send("show", { name: event.target.value });
+    if (!event.target.matches) return;
+    if (event.target.matches(".ko-annotate select[data-step]")) send("show", { name: event.target.value });
+    if (event.target.matches(".ko-annotate [data-rename]") && event.target.value.trim())
+      send("rename", { point: chosen, name: event.target.value });
   });
   document.addEventListener("keydown", (event) => {
     const field = event.target.closest && event.target.closest(".ko-annotate [data-new]");
@@ -90,7 +111,8 @@
     const panel = board(), count = panel ? panel.querySelectorAll(".ko-chip").length : 0;
     if (adding === null || count <= adding) return;
     adding = null;
-    panel.querySelector("[data-new]").value = "";
+    const field = panel.querySelector("[data-new]");
+    if (field) field.value = "";
     document.dispatchEvent(new CustomEvent("ko:choose", { detail: count - 1 }));  // the point that was just added
   };
   new MutationObserver((records) => {

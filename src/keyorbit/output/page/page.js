@@ -51,7 +51,9 @@
   document.addEventListener("pointerover", near);
   document.addEventListener("change", (event) => {
     const box = event.target.closest ? event.target.closest("[data-ko-marks]") : null;
-    if (box) box.closest(".ko-panel").classList.toggle({ points: "ko-bare", numbers: "ko-unnumbered" }[box.dataset.koMarks], !box.checked);
+    if (!box) return;
+    const [name, on] = { points: ["ko-bare", !box.checked], numbers: ["ko-unnumbered", !box.checked], names: ["ko-named", box.checked] }[box.dataset.koMarks];
+    box.closest(".ko-panel").classList.toggle(name, on);
   });
   document.addEventListener("ko:choose", (event) => choose(String(event.detail)));
   document.addEventListener("ko:shown", apply);

@@ -130,6 +130,11 @@ class Panel:
     trust: tuple[str, str] | None = None
 
     @property
+    def named(self) -> bool:
+        """Whether a keypoint has a name of its own."""
+        return any(row.name for row in self.rows)
+
+    @property
     def halves(self) -> int:
         """Columns of its pictures, in halves of a picture; 0 for a plain grid."""
         ends = [tile.place.half + 2 for tile in self.tiles if tile.place is not None]

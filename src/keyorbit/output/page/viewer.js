@@ -37,7 +37,7 @@
       this.stage = canvas.closest(".ko-stage");
       this.panel = canvas.closest(".ko-panel");
       this.state = { ...START };
-      this.show = { solid: true, points: true, names: false, frusta: true, landmarks: true };
+      this.show = { solid: true, points: true, frusta: true, landmarks: true };
       this.solid = this.scene.solid ? surface(this.scene.solid) : null;
       this.chosen = null;
       this.hovered = null;
@@ -69,8 +69,10 @@
         }
         this.draw();
       });
-      for (const box of this.stage.querySelectorAll("[data-ko-show]"))
+      for (const box of this.stage.querySelectorAll("[data-ko-show]")) {
+        this.show[box.dataset.koShow] = box.checked;
         box.addEventListener("change", () => { this.show[box.dataset.koShow] = box.checked; this.draw(); });
+      }
       for (const [part, there] of [["landmarks", this.scene.landmarks.length], ["solid", this.solid]])
         if (!there) this.stage.querySelector(`[data-ko-has=${part}]`).hidden = true;
     }
@@ -165,7 +167,7 @@
       g.setTransform(ratio, 0, 0, ratio, 0, 0);
       g.clearRect(0, 0, this.width, this.height);
       const css = getComputedStyle(this.canvas);
-      this.colors = { text: css.getPropertyValue("--text"), soft: css.getPropertyValue("--soft"), line: css.getPropertyValue("--line"), card: css.getPropertyValue("--card") };
+      this.colors = { text: css.getPropertyValue("--text"), soft: css.getPropertyValue("--soft"), line: css.getPropertyValue("--line"), card: css.getPropertyValue("--card"), ground: css.getPropertyValue("--stage") };
       const { yaw, pitch, zoom } = this.state;
       this.back = [Math.cos(pitch) * Math.cos(yaw), Math.cos(pitch) * Math.sin(yaw), Math.sin(pitch)];
       this.right = [-Math.sin(yaw), Math.cos(yaw), 0];
@@ -339,11 +341,16 @@
       g.globalAlpha = 1;
     }
 
-    write(words, x, y, color) {
+    write(words, x, y, color, ground = this.colors.ground) {
       const g = this.g;
       g.font = "12px system-ui, sans-serif";
       g.textAlign = "left";
       g.textBaseline = "alphabetic";
+      // On a rim of the ground's colour, so that it reads on the object too.
+      g.strokeStyle = ground;
+      g.lineWidth = 3;
+      g.lineJoin = "round";
+      g.strokeText(words, x, y);
       g.fillStyle = color;
       g.fillText(words, x, y);
     }
@@ -360,7 +367,7 @@
       g.roundRect(left, top, width, 24, 6);
       g.fill();
       g.stroke();
-      this.write(words, left + 7, top + 16.5, this.colors.text);
+      this.write(words, left + 7, top + 16.5, this.colors.text, this.colors.card);
     }
 
     frustum(f) {
