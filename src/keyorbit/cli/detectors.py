@@ -51,11 +51,13 @@ class DetectorChoice:
         Raises:
             InputError: it does not load, or the tokens are not of this model.
         """
-        if self.tokens is None:
+        given = self.tokens
+        if given is None:
             backend = load_model(self.model or "tiny", device, self.dtype, self.unet, self.views, self.compile)
             return KeypointDetector(backend, Tokens.from_phrases(backend, self.phrases), self.config, self.force)
-        tokens = self.tokens if isinstance(self.tokens, Tokens) else next(iter(self.tokens.values()))
+        kinds = given if isinstance(given, Mapping) else {}
+        tokens = next(iter(given.values())) if isinstance(given, Mapping) else given
         backend = run_backend(tokens, self.model, device, self.dtype, self.unet, self.views, self.compile)
-        if isinstance(self.tokens, Tokens):
-            return KeypointDetector(backend, tokens, self.config, self.force)
-        return KindDetector(backend, self.tokens, self.config, self.force)
+        if kinds:
+            return KindDetector(backend, kinds, self.config, self.force)
+        return KeypointDetector(backend, tokens, self.config, self.force)

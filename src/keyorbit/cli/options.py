@@ -121,7 +121,7 @@ UpOption = Annotated[
 DataArgument = Annotated[
     list[Path],
     typer.Argument(
-        help="Dataset folders, pictures or folders of them, shards, addresses, patterns such as '*.jpg', or - for stdin.",
+        help="Dataset folders, pictures or folders of them, shards, addresses, patterns, or - for a list on stdin.",
         show_default=False,
     ),
 ]
