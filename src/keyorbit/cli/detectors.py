@@ -55,9 +55,9 @@ class DetectorChoice:
         if given is None:
             backend = load_model(self.model or "tiny", device, self.dtype, self.unet, self.views, self.compile)
             return KeypointDetector(backend, Tokens.from_phrases(backend, self.phrases), self.config, self.force)
-        kinds = given if isinstance(given, Mapping) else {}
-        tokens = next(iter(given.values())) if isinstance(given, Mapping) else given
+        kinds = {"": given} if isinstance(given, Tokens) else dict(given)
+        tokens = next(iter(kinds.values()))
         backend = run_backend(tokens, self.model, device, self.dtype, self.unet, self.views, self.compile)
-        if kinds:
-            return KindDetector(backend, kinds, self.config, self.force)
-        return KeypointDetector(backend, tokens, self.config, self.force)
+        if isinstance(given, Tokens):
+            return KeypointDetector(backend, tokens, self.config, self.force)
+        return KindDetector(backend, kinds, self.config, self.force)
