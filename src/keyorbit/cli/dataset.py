@@ -68,7 +68,7 @@ def dataset_make(
 def dataset_render(
     meshes: Annotated[
         list[Path],
-        typer.Argument(help="Mesh files (GLB, glTF, OBJ, PLY, STL …), folders of such, shards, or addresses."),
+        typer.Argument(help="Mesh files (GLB, OBJ, PLY, STL …), folders of such, shards, addresses."),
     ],
     out: Annotated[Path, typer.Option(help="The object folder to write; for several, that of their folders.")],
     size: Annotated[int, typer.Option(help="Pixels a view."), Side] = MESH_SIDE,
