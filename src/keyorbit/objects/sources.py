@@ -75,7 +75,7 @@ def _sources_at(path: Path) -> list[ObjectSource]:
 
     found = places_elsewhere(path)
     if found is not None:
-        sources = [source for place in found for source in _sources_in(place)]
+        sources = _sources_in(found)
         if not sources:
             raise InputError(f"{shown(path)} holds no objects, pictures or meshes")
         log.info("objects in %s: %d", shown(path), len(sources))
@@ -91,14 +91,19 @@ def _sources_at(path: Path) -> list[ObjectSource]:
     ]
 
 
-def _sources_in(place: Path) -> list[ObjectSource]:
-    """The objects in a shard, or the one at an address."""
-    from keyorbit.objects.shards.listing import keys_in
+def _sources_in(places: Sequence[Path]) -> list[ObjectSource]:
+    """The objects in shards, and at addresses."""
+    from keyorbit.objects.shards.listing import keys_of
     from keyorbit.objects.shards.names import is_shard
 
-    if is_shard(plain(place)):
-        return [ObjectSource(readable(key.rpartition("/")[2]), place, key, i) for i, key in enumerate(keys_in(place))]
-    return [ObjectSource(readable(plain(place).stem), place)]
+    keys, found = keys_of([place for place in places if is_shard(plain(place))]), list[ObjectSource]()
+    for place in places:
+        if is_shard(plain(place)):
+            names = ((key, readable(key.rpartition("/")[2])) for key in next(keys))
+            found += [ObjectSource(name, place, key, number) for number, (key, name) in enumerate(names)]
+        else:
+            found.append(ObjectSource(readable(plain(place).stem), place))
+    return found
 
 
 def mesh_sources(given: Sequence[Path]) -> list[ObjectSource]:

@@ -5,11 +5,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from keyorbit.errors import InputError, first_line
 from keyorbit.storage.addresses import address_of, is_remote, shown
@@ -123,32 +123,24 @@ def read_range(path: Path, start: int = 0, end: int | None = None) -> bytes:
             return file.read(max(0, min(size, size if end is None else end) - start))
 
 
-def read_each(paths: Sequence[Path]) -> list[bytes | None]:
-    """The bytes of small files; None for those that are not there. Of one remote system, all at once.
+def read_if_there(paths: Sequence[Path]) -> list[bytes | None]:
+    """The bytes of small files, of which none is needed; None for those that cannot be read. Remote ones at once.
 
-    Raises:
-        InputError: as :func:`reaching`.
+    Why one cannot is not asked: where a bucket may not be listed, access to what is not there is refused. If the network
+    is gone, whatever is read next tells it.
     """
-    if not paths:
-        return []
-    if not is_remote(paths[0]):
-        return [read_range(path) if path.is_file() else None for path in paths]
-    with reaching(paths[0]):
-        system, _ = file_system(paths[0])
-        places = [file_system(path)[1] for path in paths]
-        # Where nothing is there, some systems return nothing at all.
-        found = cast(dict[str, Any], system.cat(places, on_error="return") if places[1:] else _one(system, places[0]))
-        for value in found.values():
-            if isinstance(value, Exception) and not isinstance(value, FileNotFoundError):
-                raise value
-        return [value if isinstance(value := found.get(place), bytes) else None for place in places]
-
-
-def _one(system: Any, place: str) -> dict[str, Any]:
-    try:
-        return {place: system.cat_file(place)}
-    except FileNotFoundError:
-        return {}
+    found: list[bytes | None] = [None] * len(paths)
+    away = [i for i, path in enumerate(paths) if is_remote(path)]
+    for i, path in enumerate(paths):
+        if not is_remote(path) and path.is_file():
+            found[i] = read_range(path)
+    if away:
+        with suppress(Exception):  # of any kind; and of one file, raised whatever is asked for
+            inside = {file_system(paths[i])[1]: i for i in away}
+            data = file_system(paths[away[0]])[0].cat(list(inside), on_error="return")
+            for place, value in data.items() if isinstance(data, dict) else [(next(iter(inside)), data)]:
+                found[inside[place]] = value if isinstance(value, bytes) else None
+    return found
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from keyorbit.errors import InputError, first_line
 from keyorbit.objects.shards.names import holds_object, is_wanted, split_name
 from keyorbit.storage.addresses import is_remote, shown
-from keyorbit.storage.places import opened, read_each, read_range
+from keyorbit.storage.places import opened, read_if_there, read_range
 
 log = logging.getLogger(__name__)
 BLOCK = 512
@@ -83,8 +83,16 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=2)
 def _kept(shard: Path, stamp: tuple[int, int], index_stamp: tuple[int, int]) -> Sequence[Entry]:
-    known = read_each([index_place(shard)])[0]
-    return entries_in(known, shard) if known is not None else scanned(shard)
+    return entries_by(read_if_there([index_place(shard)])[0], shard)
+
+
+def entries_by(index: bytes | None, shard: Path) -> list[Entry]:
+    """The objects of a shard by what its index holds; None: it has none.
+
+    Raises:
+        InputError: as :func:`tar_entries`.
+    """
+    return scanned(shard) if index is None else entries_in(index, shard)
 
 
 def entries_in(index: bytes, shard: Path) -> list[Entry]:
@@ -95,7 +103,7 @@ def entries_in(index: bytes, shard: Path) -> list[Entry]:
     """
     where = shown(index_place(shard))
     try:
-        first, *lines = index.decode().splitlines()
+        first, *lines = index.decode().rstrip("\n").split("\n")
         version, count = first.split()
         rows = [line.split(" ") for line in lines]
         if version != "v1.2" or len(rows) != int(count) or any(len(row) % 4 or not row[0] for row in rows):

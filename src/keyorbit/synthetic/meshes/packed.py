@@ -45,12 +45,14 @@ def written_mesh(files: Mapping[str, bytes], name: str, where: str) -> Iterator[
     if found is None:
         raise InputError(f"{where} is no mesh")
     with TemporaryDirectory(prefix="keyorbit-") as place:
-        stem = folder_names([name])[0]
-        path = Path(place) / (stem + mesh_suffix(found))
+        # The folder's name is told as the mesh's kind: it is no random one.
+        stem, folder = folder_names([name])[0], Path(place) / "meshes"
+        folder.mkdir()
+        path = folder / (stem + mesh_suffix(found))
         path.write_bytes(files[found])
         if LANDMARKS in files:
-            (Path(place) / f"{stem}.{LANDMARKS}").write_bytes(files[LANDMARKS])
+            (folder / f"{stem}.{LANDMARKS}").write_bytes(files[LANDMARKS])
         try:
             yield path
         except InputError as error:
-            raise InputError(str(error).replace(str(path), where).replace(place, where)) from error
+            raise InputError(str(error).replace(str(path), where).replace(str(folder), where)) from error
