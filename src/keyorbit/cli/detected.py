@@ -1,13 +1,14 @@
 """What ``keyorbit detect`` tells of the objects on which it found keypoints."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
-from keyorbit.cli.cutouts import cut_out_words
-from keyorbit.cli.terminal import bars, console
+from keyorbit.cli.cutouts import cut_out_words, gathered_lines, show_words
+from keyorbit.cli.terminal import console
 from keyorbit.detection.confidence import NO_CONFIDENCE
 from keyorbit.detection.found import Detection
 from keyorbit.objects.background import CUT_OUT_FILE
@@ -22,14 +23,18 @@ class Told:
     Attributes:
         cells: its row of the table.
         cut_out: what it was cut out by; empty where it was not.
-        lines: of text, each with the style in which it is printed.
+        judgement: whether the tokens know it, and the colour of that; empty where it is not known.
+        advice: what would help, a long sentence and often that of other objects too; empty for nothing.
+        lines: what else there is to say.
         sure: whether it is known how far to trust its keypoints.
         spatial: whether they are in 3D.
     """
 
     cells: tuple[str, ...]
     cut_out: str
-    lines: tuple[tuple[str, str | None], ...]
+    judgement: tuple[str, str]
+    advice: str
+    lines: tuple[str, ...]
     sure: bool
     spatial: bool
 
@@ -40,22 +45,23 @@ def told(detection: Detection, thing: ObjectViews, place: Path, least: float | N
     from keyorbit.evaluation.evaluate import SEEN
     from keyorbit.evaluation.figures import percent
 
-    points, name, lines = detection.keypoints_3d, detection.name, list[tuple[str, str | None]]()
+    points, name, lines = detection.keypoints_3d, detection.name, list[str]()
     error = None if points is None else float(points.reprojection_error.median())
     score = detection.keypoints_2d.score[0] if points is None else points.score
     figures = (str(int((score > SEEN).sum())), percent(error)) if detection.trusted else ("–", "–")
     several = len(detection.views) > 1
     cut_out = cut_out_words(thing, several, CUT_OUT_FILE if several else "view_0.png")
-    if (trust := detection.confidence) is not None:
-        lines.append((f"{name}: {trust.words}", trust.color))
     if detection.withheld:
-        lines.append((f"{name}: withheld, below {least:g}: {', '.join(map(str, detection.withheld))}", None))
+        lines.append(f"{name}: withheld, below {least:g}: {', '.join(map(str, detection.withheld))}")
     if detection.framing is not None and detection.framing.recentred:
-        lines.append((f"{name}: {detection.framing.words}", None))
+        lines.append(f"{name}: {detection.framing.words}")
     if detection.input_camera is not None:
-        lines.append((f"{name}: {input_line(detection.input_camera)}", None))
+        lines.append(f"{name}: {input_line(detection.input_camera)}")
     cells = (name, *figures, readable(str(place)))
-    return Told(cells, cut_out, tuple(lines), trust is not None or points is None, points is not None)
+    trust = detection.confidence
+    judgement, advice = (("", ""), "") if trust is None else ((trust.judgement, trust.color), trust.advice)
+    sure = trust is not None or points is None
+    return Told(cells, cut_out, judgement, advice, tuple(lines), sure, points is not None)
 
 
 def tell(objects: Sequence[Told]) -> None:
@@ -64,13 +70,22 @@ def tell(objects: Sequence[Told]) -> None:
     for one in objects:
         table.add_row(*one.cells)
     console.print(table)
+    show_words([(one.cells[0], one.cut_out) for one in objects])
+    often = Counter(one.advice for one in objects)
     for one in objects:
-        if one.cut_out:
-            bars.print(one.cut_out, soft_wrap=True)
-    for one in objects:
-        for line, style in one.lines:
-            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        text, colour = one.judgement
+        if text:
+            own = f": {one.advice}" if one.advice and often[one.advice] == 1 else ""
+            _print(f"{one.cells[0]}: {text}{own}", colour)
+        for line in one.lines:
+            _print(line)
+    for line in gathered_lines([(one.cells[0], one.advice) for one in objects if often[one.advice] > 1]):
+        _print(line)
     if not all(one.sure for one in objects):
         console.print(f"Confidence: {NO_CONFIDENCE}.", markup=False, soft_wrap=True)
     if not all(one.spatial for one in objects):
         console.print("A single view has no 3D: keypoints in 2D only, and no points.glb, points.ply or colmap.")
+
+
+def _print(line: str, style: str | None = None) -> None:
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
