@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from keyorbit.devices import AUTO, device_words, has_bfloat16, resolve_device
+from keyorbit.devices import AUTO, device_words, has_bfloat16, named_device, resolve_device
 from keyorbit.diffusion.backends.loading import device_and_dtype, dtype_on
+from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError
+from keyorbit.geometry.keypoints import Keypoints2D
+from keyorbit.geometry.rigs import zero123plus_cameras
 
 
 @pytest.mark.parametrize(
@@ -66,3 +69,21 @@ def test_emulated_bfloat16_does_not_count(native, emulates, monkeypatch):
     assert has_bfloat16(torch.device("cuda")) == native
     assert has_bfloat16(torch.device("cpu"))
     assert not has_bfloat16(torch.device("mps"))
+
+
+def test_what_is_moved_to_a_device_that_is_not_there_names_it_and_those_that_are():
+    for thing in (
+        zero123plus_cameras(),
+        Tokens(torch.zeros(2, 3)),
+        Keypoints2D(torch.zeros(1, 2, 2), torch.ones(1, 2)),
+    ):
+        for name in ("nope", "cuda:3"):
+            with pytest.raises(InputError, match=rf"device '{name}' is not to be had here.*; torch has cpu"):
+                thing.to(name)
+        moved = thing.to("cpu", torch.float64)
+        assert type(moved) is type(thing)
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_device_that_is_not_there():
+    with pytest.raises(RuntimeError, match="out of memory"), named_device("cuda"):
+        raise RuntimeError("CUDA out of memory")

@@ -208,7 +208,7 @@ WRONG = [
     ([*MAKE, "--category", "x"], "no category 'x'; known are: chair, table"),
     ([*MAKE, "--shard", "4/4"], "there is no shard 4 of 4"),
     ([*MAKE, "--objects", "0"], "--objects cannot be 0; it must be a whole number >= 1 and <= 1000000"),
-    (["dataset", "render", "@/none.obj", "--out", "@/new"], "no mesh file at"),
+    (["dataset", "render", "@/none.obj", "--out", "@/new"], "there is no mesh file at"),
 ]
 
 

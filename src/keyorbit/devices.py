@@ -1,6 +1,8 @@
 """Which device the work is done on, where the user leaves that open: the one module that knows devices by name."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 # The command line reads this before it checks its arguments: torch is imported where a device is looked for.
 if TYPE_CHECKING:
@@ -23,6 +25,37 @@ def resolve_device(name: str = AUTO, processes: int = 1) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if processes < 2 and torch.backends.mps.is_available() else "cpu"
+
+
+def usable_device(name: str = AUTO, processes: int = 1) -> "torch.device":
+    """The torch device of that name, on which something was computed; ``auto``: see :func:`resolve_device`.
+
+    Raises:
+        InputError: it is not to be had here; the message names those that are.
+    """
+    import torch
+
+    with named_device(name):
+        device = torch.device(resolve_device(name, processes))
+        torch.zeros(1, device=device).cpu()
+    return device
+
+
+@contextmanager
+def named_device(name: Any) -> Iterator[None]:
+    """Where something is moved to a device: what torch says of one that is not there becomes an InputError."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        # Here, since all that knows "auto" would lie above it otherwise.
+        from keyorbit.errors import InputError, first_line, memory_shortage
+
+        if memory_shortage(error):
+            raise
+        there = " and ".join(map(str, known_devices()))
+        # For a name that it does not know torch lists all devices that there may be anywhere.
+        reason = "" if "device string" in str(error) else f": {first_line(error).partition('. ')[0].rstrip('.')[:200]}"
+        raise InputError(f"device {str(name)!r} is not to be had here{reason}; torch has {there}") from error
 
 
 def device_words(device: "torch.device") -> str:

@@ -29,12 +29,12 @@ class Result(Shown):
     """A frozen dataclass of tensors, which may hold others."""
 
     def to(self: R, device: Any = None, dtype: Any = None) -> R:
-        """The same with all tensors on another device, and those of floats in another type. Default: as they are."""
+        """The same with all tensors on another device, and those of floats in another type. Default: as they are.
 
-        def moved(tensor: Any) -> Any:
-            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-
-        return _each_tensor(self, moved)  # type: ignore[no-any-return]
+        Raises:
+            InputError: there is no such device here.
+        """
+        return _each_tensor(self, lambda tensor: moved(tensor, device, dtype))  # type: ignore[no-any-return]
 
     def numpy(self) -> dict[str, Any]:
         """All fields by their names, with NumPy arrays in place of tensors, and tables in place of dataclasses."""
@@ -57,6 +57,19 @@ class Result(Shown):
             InputError: the file is missing, damaged, or holds another result.
         """
         return import_module("keyorbit.storage.packed").load_result(cls, Path(path))  # type: ignore[no-any-return]
+
+
+def moved(tensor: Any, device: Any = None, dtype: Any = None) -> Any:
+    """The tensor on another device, and if it is of floats, in another type. Default: as they are.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    # Here, since all that has results would lie above it otherwise.
+    from keyorbit.devices import named_device
+
+    with named_device(device):
+        return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
 
 def _each_tensor(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -5,8 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
+from keyorbit.cli.cutouts import gathered_lines
+from keyorbit.cli.detected import Told, tell
 from keyorbit.cli.main import _in_front
 from keyorbit.cli.tables import objects_table
+from keyorbit.cli.terminal import console
 from keyorbit.evaluation.evaluate import Evaluation, ObjectScores
 
 
@@ -38,3 +41,25 @@ def test_two_results_of_an_object_stand_on_one_line_of_80_characters():
 )
 def test_options_of_all_commands_may_stand_behind_a_command(words, expected):
     assert _in_front(words.split()) == expected.split()
+
+
+def told(name, advice, share="1%"):
+    return Told((name, "–", "–", "out"), "", (f"unknown ({share})", "#B3261E"), advice, (), True, True)
+
+
+def test_what_is_said_of_many_objects_is_said_once():
+    said = [("a", "x"), ("b", ""), ("c", "x"), *((f"n{i}", "y") for i in range(1005))]
+    assert gathered_lines(said) == ["a, c: x", "n0, n1, n2 and 1,002 more: y"]
+
+
+def test_the_same_advice_about_many_objects_is_printed_once():
+    with console.capture() as printed:
+        tell([told("a", "cut it out", "2%"), told("b", "look at it"), told("c", "cut it out"), told("d", "")])
+    lines = [line for line in printed.get().splitlines() if ":" in line]
+    assert lines == [
+        "a: unknown (2%)",
+        "b: unknown (1%): look at it",
+        "c: unknown (1%)",
+        "d: unknown (1%)",
+        "a, c: cut it out",
+    ]

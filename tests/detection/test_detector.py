@@ -18,7 +18,6 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.tokens import Tokens
-from keyorbit.discovery.cache.index import object_fingerprint
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.discover import discover
 from keyorbit.discovery.initial import untrained
@@ -30,6 +29,7 @@ from keyorbit.geometry.hull import beside_silhouette, silhouette_distance
 from keyorbit.geometry.views import Layout
 from keyorbit.geometry.warps import Warp, inside, random_warps, unwarp
 from keyorbit.objects.dataset import ObjectViews, load_dataset
+from keyorbit.objects.fingerprint import object_fingerprint
 from keyorbit.objects.pictures import load_image, load_photograph, square
 from keyorbit.output.write import write_detection
 from keyorbit.values import from_values

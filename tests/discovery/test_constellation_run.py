@@ -39,6 +39,7 @@ class KnownObjects:
 
     def __init__(self, count, seed=0):
         generator = torch.Generator().manual_seed(seed)
+        self.mark = ""
         self.facts = ModelFacts(
             "known", "", ("layer",), LAYOUT, CAMERAS, SIDE // 2, torch.randn(50, 64, generator=generator)
         )

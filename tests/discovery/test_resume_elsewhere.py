@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.discovery.cache.build import build_cache
@@ -96,3 +97,22 @@ def test_a_finished_run_goes_on_to_more_steps(kind, backend, stable_diffusion, o
     assert tokens.info.settings["steps"] == 7
     assert [json.loads(line)["step"] for line in (run / LOSSES).read_text().splitlines()] == [1, 2, 3, 4, 5, 6, 7]
     assert load_checkpoint(run / CHECKPOINT)[1]["settings"]["steps"] == 7
+
+
+@pytest.mark.parametrize("kind", ["memory", "joint", "cache"])
+def test_a_run_goes_on_with_its_own_objects_and_masks_alone(kind, backend, objects, tmp_path):
+    config = replace(CONFIG, mode="joint" if kind == "joint" else "isolated")
+    other_mask = Image.new("L", objects[0].input_image.size, 255)
+    masked = [replace(objects[0], mask=other_mask), *objects[1:]]
+    discover(backend, objects, config, tmp_path / "run", watch=lambda step, tokens: step < 2)
+
+    def go_on(things, name):
+        if kind != "cache":
+            return discover(backend, things, config, tmp_path / "run", resume=True)
+        cache = build_cache(backend, things, plan_cache(backend, things, config), tmp_path / name)
+        return discover_cached(cache, config, tmp_path / "run", resume=True)
+
+    for name, wrong in (("other", [*objects[1:], objects[0]]), ("masked", masked)):
+        with pytest.raises(InputError, match="was made of other objects, or of these with other masks"):
+            go_on(wrong, name)
+    assert len(go_on([replace(thing, name=f"{thing.name}_moved") for thing in objects], "own")) == 2

@@ -3,9 +3,12 @@
 import os
 
 import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from keyorbit.errors import InputError
-from keyorbit.storage.content import json_in, json_of, stand_in, text_of, toml_of
+from keyorbit.storage.content import json_in, json_of, stand_in, text_of, toml_of, why_no_tensors
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -82,3 +85,22 @@ def test_toml_is_checked_alike(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=words):
             toml_of(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda whole: b"", "it is empty"),
+        (lambda whole: b"some text that is no tensor", "it is no safetensors file"),
+        (lambda whole: b"PK\x03\x04" + bytes(100), "it is no safetensors file"),
+        (lambda whole: b"<html>" + whole, "it is a web page"),
+        (lambda whole: whole[:-1], "its length is not what its header says"),
+        (lambda whole: whole + b"x", "its length is not what its header says"),
+    ],
+)
+def test_why_a_file_has_no_tensors(change, words, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(change(save({"a": torch.zeros(4)})))
+    with pytest.raises(SafetensorError) as raised:
+        safe_open(path, "pt").__enter__()
+    assert words in why_no_tensors(path, raised.value)

@@ -8,19 +8,43 @@ from keyorbit.objects.dataset import ObjectViews
 from keyorbit.storage.files import make_folder
 from keyorbit.storage.folder_names import folder_names
 
+# Objects that are named where the same is said of more.
+NAMED = 3
+
 
 def show_cut_outs(things: Sequence[ObjectViews], several: bool, where: str) -> None:
-    """What the objects were cut out by, a line each, and where the cut-outs are; nothing of those that were not."""
-    for thing in things:
-        if words := cut_out_words(thing, several, where):
-            bars.print(words, soft_wrap=True)
+    """What the objects were cut out by, and where the cut-outs are; nothing of those that were not."""
+    show_words([(thing.name, cut_out_words(thing, several, where)) for thing in things])
+
+
+def show_words(said: Sequence[tuple[str, str]]) -> None:
+    """What is said of objects by their names, beside what the command is for."""
+    for line in gathered_lines(said):
+        bars.print(line, soft_wrap=True)
+
+
+def gathered_lines(said: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each text that is said of objects, with their names, or the first of them and how many; none if empty.
+
+    A folder of photographs would have the same long sentence printed for each.
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in said:
+        names.setdefault(text, []).append(name)
+    names.pop("", None)
+    return [f"{_some(those)}: {text}" for text, those in names.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    few = ", ".join(names[:NAMED])
+    return few if len(names) <= NAMED else f"{few} and {len(names) - NAMED:,} more"
 
 
 def cut_out_words(thing: ObjectViews, several: bool, where: str) -> str:
-    """What the object was cut out by, and where its cut-out is; empty where it was not."""
+    """What an object was cut out by, and where its cut-out is; empty where it was not."""
     if thing.shown_image(several) is thing.input_image or thing.cut_out is None:
         return ""
-    return f"{thing.name}: {thing.cut_out.words}; see {where}, and correct it with --mask"
+    return f"{thing.cut_out.words}; see {where}, and correct it with --mask"
 
 
 def write_cut_outs(folder: Path, things: Sequence[ObjectViews], several: bool) -> None:

@@ -24,7 +24,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keyorbit detect run --views photos --cameras sparse/0 --out found",
     ),
     "evaluate": ("keyorbit evaluate run test --fit train --json scores.json", "keyorbit evaluate run test --generate"),
-    "name": ("keyorbit name run --kind chair", "keyorbit name run --words words.txt --json names.json"),
+    "name": (
+        "keyorbit name run",
+        "keyorbit name run --kind chair",
+        "keyorbit name run --words words.txt --json names.json",
+    ),
     "mark": (
         "keyorbit mark chair --points points.json --out run",
         "keyorbit mark chairs --coco coco.json --out run --run discovered --keep",

@@ -12,7 +12,7 @@ import transformers
 
 from keyorbit.cli.terminal import bars, errors
 from keyorbit.determinism import compute_deterministically
-from keyorbit.devices import device_words
+from keyorbit.devices import device_words, usable_device
 from keyorbit.diffusion.backends.base import Backend, Precision
 from keyorbit.diffusion.backends.fingerprint import older_fingerprint
 from keyorbit.diffusion.backends.loading import (
@@ -20,7 +20,6 @@ from keyorbit.diffusion.backends.loading import (
     load_backend_of,
     model_fingerprint,
     source_folder,
-    usable_device,
 )
 from keyorbit.diffusion.choices import FROM_FOLDER, SHIPPED_KINDS, ViewChoice
 from keyorbit.diffusion.paths import shipped_tokens, tokens_file
@@ -33,7 +32,7 @@ from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, o
 from keyorbit.objects.emptiness import check_seen
 from keyorbit.objects.shards.names import is_object, mesh_in
 from keyorbit.objects.sources import ObjectSource, object_sources
-from keyorbit.ranks import Ranks, first_launched
+from keyorbit.ranks import Ranks, first_launched, launched
 from keyorbit.storage.folder_names import readable
 from keyorbit.synthetic.choices import AUTO_UP, MESH_SIDE
 
@@ -138,7 +137,7 @@ def use_device(name: str, deterministic: bool) -> str:
     """The device that the command works on, by ``--device`` and ``--deterministic``; before any other use of it."""
     if deterministic:
         compute_deterministically()
-    return str(usable_device(name))
+    return str(usable_device(name, launched()))
 
 
 def show_model(backend: Backend) -> None:

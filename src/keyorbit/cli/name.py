@@ -1,5 +1,6 @@
 """``keyorbit name``: names for a run's keypoints."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -19,15 +20,17 @@ from keyorbit.cli.options import (
     check_model_options,
 )
 from keyorbit.cli.telling import JsonOption, write_told
-from keyorbit.cli.terminal import console, progress
+from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.detection.choices import NEAR_NAME, Agreement
 from keyorbit.detection.words import KINDS, kind_phrases
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
+from keyorbit.discovery.choices import CACHE_INDEX
 from keyorbit.errors import InputError, one_of
+from keyorbit.objects.paths import object_paths
 from keyorbit.objects.sources import object_sources
-from keyorbit.output.page.inputs import check_run_folder
-from keyorbit.storage.content import text_of
+from keyorbit.output.page.inputs import check_run_folder, read_facts
+from keyorbit.storage.content import json_of, text_of
 from keyorbit.values import Count
 
 
@@ -44,7 +47,8 @@ def name_command(
     limit: Annotated[int, typer.Option(help="How many of them."), Count] = 8,
     words: Annotated[Path | None, typer.Option(help="A text file of phrases, one a line.")] = None,
     kind: Annotated[
-        str | None, typer.Option(help=f"The tiny model's words for a kind instead: {', '.join(KINDS)}.")
+        str | None,
+        typer.Option(help=f"The tiny model's words for a kind: {', '.join(KINDS)}; default the objects' own."),
     ] = None,
     near: Annotated[
         float, typer.Option(help="Least agreement of a keypoint with its name, 0…1."), Agreement
@@ -63,13 +67,15 @@ def name_command(
     check_run_folder(run)
     file = tokens_file(run)
     view_choice = check_model_options(model, unet, rig, layout, dtype)
-    if (words is None) == (kind is None):
-        raise InputError(f"give --words FILE, or --kind with one of {', '.join(KINDS)}")
-    if kind is not None:
-        one_of("--kind", kind, KINDS)
-    phrases = kind_phrases(kind) if kind else _lines(words)
+    if words is not None and kind is not None:
+        raise InputError(f"give --words FILE, or --kind with one of {', '.join(KINDS)}, not both")
     paths = given_paths([*(data or ()), *([] if objects is None else [objects])])
     object_sources(paths)
+    if kind is not None:
+        one_of("--kind", kind, KINDS)
+    elif words is None:
+        kind = _own_kind(run, paths, limit)
+    phrases = kind_phrases(kind) if kind else _lines(words)
 
     from rich.table import Table
 
@@ -106,6 +112,30 @@ def name_command(
             keypoint_name(i), told_name, f"{name.agreement:.2f}", name.runner_up, f"{name.runner_up_agreement:.2f}"
         )
     console.print(table)
+
+
+def _own_kind(run: Path, data: Sequence[Path], limit: int) -> str:
+    """The kind that the objects' descriptions tell, those of ``data``, or where it is empty of the run.
+
+    Raises:
+        InputError: they tell none, several, or one without words; the message says what to give.
+    """
+    places = data or [Path(name) for name in read_facts(run).places]
+    there = [place for place in places if place.exists() and not (place / CACHE_INDEX).is_file()]
+    told = {_category(one) for one in [one for place in there for one in object_paths(place)][:limit]}
+    if len(told) == 1 and (kind := told.pop()) in KINDS:
+        errors.print(f"the tiny model's words for the kind {kind}", markup=False, highlight=False, soft_wrap=True)
+        return kind
+    raise InputError(
+        f"the objects of {', '.join(map(str, data)) or run} do not tell one kind that the tiny model has words for: give --words FILE, or "
+        f"--kind with one of {', '.join(KINDS)}"
+    )
+
+
+def _category(thing: Path) -> str:
+    file = thing / "meta.json"
+    told = json_of(file, infinite=True) if file.is_file() else {}
+    return str(told.get("category", "")) if isinstance(told, dict) else ""
 
 
 def _lines(file: Path | None) -> tuple[str, ...]:

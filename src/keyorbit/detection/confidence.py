@@ -62,19 +62,29 @@ class Confidence:
     @property
     def words(self) -> str:
         """One sentence, with the remedy where there is one."""
+        return f"{self.judgement}: {self.advice}" if self.advice else self.judgement
+
+    @property
+    def judgement(self) -> str:
+        """The sentence without the remedy."""
         count, right = len(self.keypoints), float(self.keypoints.sum())
         share = f"about {right:.0f} of {count} keypoints are at their parts"
         if self.verdict == "known":
             return f"these tokens know this object ({self.known:.0%}); {share}"
         if self.verdict == "doubtful":
-            return (
-                f"these tokens may not know this object ({self.known:.0%}); {share}: look at the views, or give a "
-                "picture of the object alone, without its background"
-            )
+            return f"these tokens may not know this object ({self.known:.0%}); {share}"
+        return f"these tokens do not know this object ({self.known:.0%})"
+
+    @property
+    def advice(self) -> str:
+        """The remedy alone, the same for all objects of a verdict and model; empty where the object is known."""
+        if self.verdict == "known":
+            return ""
+        if self.verdict == "doubtful":
+            return "look at the views, or give a picture of the object alone, without its background"
         return (
-            f"these tokens do not know this object ({self.known:.0%}): its keypoints mean nothing; give a picture of "
-            "the kind that the tokens were found on, cut out of its background, or discover tokens on its own kind"
-            f"{self.model and '; '}{self.model}"
+            "its keypoints mean nothing; give a picture of the kind that the tokens were found on, cut out of its "
+            f"background, or discover tokens on its own kind{self.model and '; '}{self.model}"
         )
 
     def of_noise(self) -> "Confidence":

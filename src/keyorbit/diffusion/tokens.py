@@ -15,6 +15,7 @@ from msgspec import Meta
 from numpy import ndarray
 from torch import Tensor, nn
 
+from keyorbit.devices import named_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import Timesteps, TokensMode, layout_numbers
 from keyorbit.diffusion.hub import HubTokens
@@ -153,6 +154,15 @@ class Tokens(nn.Module, HubTokens, Shown):
         self.info = info or TokensInfo()
         aside = embedding[:0] if helpers is None else helpers
         self.register_buffer("helpers", aside.detach().clone().float(), persistent=False)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Tokens":
+        """These tokens, moved in place to another device or into another type, as :meth:`torch.nn.Module.to` does.
+
+        Raises:
+            InputError: there is no such device here.
+        """
+        with named_device(kwargs.get("device", next(iter(args), ""))):
+            return super().to(*args, **kwargs)
 
     def __len__(self) -> int:
         """The number of tokens, without helpers."""

@@ -61,6 +61,10 @@ class LiveSource:
     def device(self) -> torch.device:
         return self.backend.device
 
+    @property
+    def mark(self) -> str:
+        return ""
+
     def __len__(self) -> int:
         return len(self.objects)
 

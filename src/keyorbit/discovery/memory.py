@@ -18,6 +18,7 @@ from keyorbit.discovery.config import SettledConfig
 from keyorbit.discovery.source import check_shares
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects
+from keyorbit.objects.fingerprint import mark_of, object_fingerprint
 from keyorbit.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class MemorySource:
     device: torch.device
     count: int
     recordings: Mapping[int, Recording]
+    mark: str = ""
 
     def __len__(self) -> int:
         return self.count
@@ -56,6 +58,7 @@ class UnetSource:
     backend: Backend
     config: SettledConfig
     objects: Mapping[int, tuple[Prepared, Shown]]
+    mark: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -93,10 +96,12 @@ def open_source(
     recordings: dict[int, Recording] = {}
     prepared: dict[int, tuple[Prepared, Shown]] = {}
     cameras: Cameras | None = None
+    marks, several = list[str](), backend.layout.num_views > 1
     check_shares(len(objects), ranks)
     numbered = enumerate(on_one_rig(objects, backend))
     for some in in_batches(numbered, settled_batch(None, backend.device) * ranks.count):
         mine = {number: thing for number, (thing, _) in some if ranks.owns(number)}
+        marks += [object_fingerprint(thing, several) for _, (thing, _) in some]
         generators = [object_generator(config.prepare.seed, number) for number in mine]
         if mine and isolated:
             recorded = record_together(list(mine.values()), backend, config.recording, generators)
@@ -112,5 +117,5 @@ def open_source(
     here = len(recordings) + len(prepared)
     log.info("%s of %d objects in %d versions each, in %.1f s", what, here, versions, time.monotonic() - began)
     if isolated:
-        return MemorySource(facts, versions, backend.device, count, recordings)
-    return UnetSource(facts, versions, count, backend, config, prepared)
+        return MemorySource(facts, versions, backend.device, count, recordings, mark_of(marks))
+    return UnetSource(facts, versions, count, backend, config, prepared, mark_of(marks))

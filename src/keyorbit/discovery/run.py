@@ -300,8 +300,10 @@ class DiscoveryRun(ABC):
     def save(self, out: Path, step: int, settings: dict[str, Any]) -> None:
         """Write the state after ``step`` steps, which :meth:`check` found to be finite."""
         tensors = self.state() | optimizer_tensors(self.optimizer)
-        place = {} if self.place == _PLAIN else {"place": self.place}
-        save_checkpoint(out / CHECKPOINT, tensors, {"step": step, "settings": settings} | place, digest=True)
+        about: dict[str, Any] = {"step": step, "settings": settings}
+        about |= {"place": self.place} if self.place != _PLAIN else {}
+        about |= {"objects": self.source.mark} if self.source.mark else {}
+        save_checkpoint(out / CHECKPOINT, tensors, about, digest=True)
 
     @final
     def restore(self, out: Path, settings: dict[str, Any]) -> Resumed:
@@ -311,7 +313,7 @@ class DiscoveryRun(ABC):
         bit-identical only on the same. Nor is another number of steps: it is told what changes with it.
 
         Raises:
-            InputError: it was made with other settings, or more steps are done than the run has.
+            InputError: it was made with other settings or of other objects, or more steps are done than the run has.
         """
         path = out / CHECKPOINT
         if not path.exists():
@@ -321,6 +323,11 @@ class DiscoveryRun(ABC):
         # Settings that there were not yet had the value that is the default now.
         then = completed(about.settings, plain_settings(DiscoverConfig()))
         before = goes_on_to(path, settings, then, about.step, {"model": self.source.facts.older_fingerprint})
+        if about.objects not in ("", self.source.mark) and self.source.mark:
+            raise InputError(
+                f"{path} was made of other objects, or of these with other masks or backgrounds: give the same, or "
+                "another folder"
+            )
         check_tensors(tensors, self.state(), self.optimizer, path)
         if about.place != self.place and self.ranks.main:
             how = "its end is not bit for bit that of a run that was never stopped"
@@ -340,6 +347,7 @@ class _Header:
     step: Amount
     settings: dict[str, Any]
     place: str = _PLAIN
+    objects: str = ""
 
 
 def told(

@@ -34,6 +34,10 @@ class Source(Protocol):
     def device(self) -> torch.device:
         """Where maps are computed."""
 
+    @property
+    def mark(self) -> str:
+        """A short hash of what the model is shown of the objects, in order; empty where they are not known yet."""
+
     def __len__(self) -> int:
         """How many objects there are, here and in other processes."""
 

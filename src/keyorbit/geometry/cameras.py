@@ -75,12 +75,15 @@ class Cameras:
         return _transform(self.world_to_camera[:, 2:3].to(points), points)[..., 0]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cameras":
-        """The same cameras on another device or in another type."""
-        return Cameras(
-            self.world_to_camera.to(device=device, dtype=dtype),
-            self.intrinsics.to(device=device, dtype=dtype),
-            self.orthographic,
-        )
+        """The same cameras on another device or in another type.
+
+        Raises:
+            InputError: there is no such device here.
+        """
+        from keyorbit.results import moved  # here, as below
+
+        poses, inner = (moved(matrices, device, dtype) for matrices in (self.world_to_camera, self.intrinsics))
+        return Cameras(poses, inner, self.orthographic)
 
     def about(self, point: Float[Tensor, "3"]) -> "Cameras":
         """Return the same cameras in a world whose origin is this point."""

@@ -1,6 +1,7 @@
 """Find objects, pictures and meshes by their paths, before the libraries that read them are imported."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -34,6 +35,8 @@ _UNREAD_MESHES = (
     *(".step", ".stp", ".igs", ".iges", ".x3d", ".wrl", ".skp", ".pcd", ".las", ".xyz", ".vtk", ".ctm"),
 )
 _PATTERN = "*?["
+# Such as https://…; one letter is a Windows drive.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 # Levels of folders below a given one in which meshes are looked for: links may lead round in a circle.
 _DEEPEST_MESH = 5
 # Levels of folders below that of the photographs that are looked into: links may lead round in a circle.
@@ -50,7 +53,7 @@ def object_paths(path: Path) -> list[Path]:
         check_picture(path)
         return [path]
     if not path.is_dir():
-        raise InputError(f"there is no file or folder at {path}")
+        raise nothing_at(path, "file or folder")
     if (path / "meta.json").is_file():
         return [path]
     objects = sorted(child for child in path.iterdir() if not _hidden(child) and (child / "meta.json").is_file())
@@ -63,6 +66,16 @@ def object_paths(path: Path) -> list[Path]:
             + _pictures_below(path)
         )
     return objects
+
+
+def nothing_at(path: Path, what: str) -> InputError:
+    """Return the error where there is no such thing, which says so of an address from a browser too."""
+    if address := _ADDRESS.match(path.as_posix()):
+        kind, rest = address.groups()  # of several slashes, a path keeps one
+        if kind.lower() == "file":
+            return InputError(f"file:///{rest} is an address: give the path alone, /{rest}")
+        return InputError(f"{kind}://{rest} is an address on a network, not a file: download it, and give its path")
+    return InputError(f"there is no {what} at {path}")
 
 
 def picture_names(paths: Sequence[Path]) -> list[str]:
@@ -85,7 +98,7 @@ def check_picture(path: Path) -> None:
         InputError: it is missing, empty, or of a kind that is not read here.
     """
     if not path.is_file():
-        raise InputError(f"there is no picture at {path}")
+        raise nothing_at(path, "picture")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file, not a picture")
     if not _readable(path):
@@ -156,7 +169,7 @@ def _mask_of(path: Path, folder: Path) -> Path | None:
 def check_mesh(path: Path) -> None:
     """Raise InputError where there is no mesh file."""
     if not path.is_file():
-        raise InputError(f"no mesh file at {path}")
+        raise nothing_at(path, "mesh file")
 
 
 def without_meshes(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:

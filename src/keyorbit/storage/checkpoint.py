@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from keyorbit.errors import InputError
-from keyorbit.storage.content import stand_in
+from keyorbit.storage.content import why_no_tensors
 from keyorbit.storage.files import make_folder, whole_file, write_bytes
 
 _DIGEST = "sha256"
@@ -53,7 +53,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = json.loads((file.metadata() or {})["keyorbit"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        said = "its header is another program's" if isinstance(error, KeyError) else stand_in(path) or error
+        said = "its header is another program's" if isinstance(error, KeyError) else why_no_tensors(path, error)
         raise InputError(f"{path} is not a whole keyorbit checkpoint: {said}") from error
     if not isinstance(metadata, dict):
         raise InputError(f"{path} is not a whole keyorbit checkpoint: its header is no table")

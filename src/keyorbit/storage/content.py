@@ -49,6 +49,18 @@ def stand_in(path: Path) -> str:
         return words_of_stand_in(file.read(64).decode(errors="replace"))
 
 
+def why_no_tensors(path: Path, error: BaseException) -> str:
+    """Why a file cannot be read as tensors, in words; ``error`` is what the library said."""
+    said = str(error)
+    if words := stand_in(path):
+        return words
+    if path.is_file() and not path.stat().st_size:
+        return "it is empty"
+    if "file not fully covered" in said or "InvalidOffset" in said:
+        return "its length is not what its header says, as after a copy or a download that was stopped"
+    return "it is no safetensors file" if "deserializing header" in said else said
+
+
 def words_of_stand_in(start: str) -> str:
     """The same of what begins so."""
     start = start.lstrip("\ufeff\r\n\t ").lower()

@@ -26,6 +26,7 @@ from keyorbit.diffusion.weights import check_weights
 from keyorbit.discovery.initial import tokens_info
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
+from keyorbit.objects.fingerprint import mark_of, object_fingerprint
 from keyorbit.ranks import launched, start_ranks
 from keyorbit.storage.files import write_bytes, write_text
 from keyorbit.storage.journal import Action
@@ -43,6 +44,8 @@ from keyorbit.training.weights import learning, save_lora, save_model
 log = logging.getLogger(__name__)
 
 _FEW_TOKENS, _FEW_OBJECTS = 256, 16
+# Objects by which a resumed run knows its data again, at most.
+_MARKED = 8
 
 
 def make_accelerator(config: TrainConfig, out: Path, cpu: bool = False) -> Accelerator:
@@ -148,6 +151,7 @@ def _train(
         | {
             "model": model.fingerprint,
             "objects": len(objects),
+            "objects_mark": _some_mark(objects),
             "tokens": _digest(learned),
             "processes": accelerator.num_processes,
         }
@@ -176,7 +180,7 @@ def _train(
                     settings,
                     begin=begin,
                     resume=place.resume,
-                    older={"model": model.older_fingerprint},
+                    older={"model": model.older_fingerprint, "objects_mark": lambda: None},
                 ),
                 {"tokens": learned, "unet": model.unet},
                 step,
@@ -203,6 +207,13 @@ def _train(
         learned.save(out / "tokens.safetensors")
     accelerator.end_training()
     return learned.cpu()
+
+
+def _some_mark(objects: Objects) -> str:
+    """A short hash of a few objects with their masks, spread over all: there may be very many to read."""
+    count = len(objects)
+    some = dict.fromkeys(place * count // _MARKED for place in range(_MARKED)) if count else {}
+    return mark_of(object_fingerprint(objects[number]) for number in some)
 
 
 def _checked(backend: Backend, objects: Objects, tokens: Tokens | None, force: bool) -> Zero123PlusBackend:

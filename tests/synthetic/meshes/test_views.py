@@ -114,7 +114,7 @@ def test_all_meshes_get_the_landmarks_of_all(tmp_path, caplog):
 
 
 def test_what_is_no_mesh_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no mesh file at"):
+    with pytest.raises(InputError, match="there is no mesh file at"):
         load_meshes(tmp_path / "none.glb")
     (tmp_path / "points.ply").write_bytes(trimesh.PointCloud(np.eye(3)).export(file_type="ply"))
     with pytest.raises(InputError, match="holds no triangles"):

@@ -21,7 +21,7 @@ from keyorbit.diffusion.backends.folders import INDEX, index_of, model_folder
 from keyorbit.diffusion.backends.original_names import PREFIXES
 from keyorbit.diffusion.backends.stored import check_config, check_numbers
 from keyorbit.errors import InputError, first_line, memory_shortage
-from keyorbit.storage.content import stand_in
+from keyorbit.storage.content import why_no_tensors
 
 # What early merges of checkpoints have without the word between.
 _OLD_TEXT = re.compile(r"^(cond_stage_model\.transformer\.)((?:embeddings|encoder|final_layer_norm)\.)")
@@ -63,7 +63,7 @@ def _kind(file: Path) -> str:
         with safe_open(file, "pt") as stored:
             shapes = {key: stored.get_slice(key).get_shape() for key in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} cannot be loaded: {stand_in(file) or error}") from error
+        raise InputError(f"{file} cannot be loaded: {why_no_tensors(file, error)}") from error
     try:
         kind = str(
             infer_diffusers_model_type({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})

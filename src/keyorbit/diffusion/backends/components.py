@@ -1,12 +1,16 @@
 """A model's parts from disk: the right class, complete, fitting each other, and never from a pickle."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers import ControlNetModel, ModelMixin, SchedulerMixin, UNet2DConditionModel
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
 from safetensors import safe_open
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
@@ -21,6 +25,22 @@ _OTHER_NAMES = {
     CLIPImageProcessorPil: {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"},
     CLIPTokenizer: {"CLIPTokenizerFast"},
 }
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep the libraries from drawing bars for parts that lie on the disk: they take a moment, and are not ours."""
+    libraries, hub_shows = (transformers.utils.logging, diffusers.utils.logging), not are_progress_bars_disabled()
+    shown = [one for one in libraries if one.is_progress_bar_enabled()]
+    for one in shown:
+        one.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for one in shown:
+            one.enable_progress_bar()
+        if not hub_shows:  # which transformers' switch turns too
+            disable_progress_bars()
 
 
 def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
@@ -40,7 +60,8 @@ def load_component(path: Path, what: str, kind: Any, dtype: torch.dtype) -> Any:
         library_key, variant = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype", _variant(path, what)
         kwargs = {"use_safetensors": True, "output_loading_info": True, "variant": variant, library_key: dtype}
     try:
-        loaded = kind.from_pretrained(path, **kwargs)
+        with without_bars():
+            loaded = kind.from_pretrained(path, **kwargs)
     except BaseException as error:  # the libraries raise whatever they meet in a damaged file, also Rust's panics
         if isinstance(error, KeyboardInterrupt | SystemExit) or memory_shortage(error):
             raise

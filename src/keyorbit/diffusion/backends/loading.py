@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerAncestralDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPImageProcessorPil, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from keyorbit.devices import AUTO, resolve_device
+from keyorbit.devices import AUTO, usable_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.backends.checkpoints import configuration_folder, stored_text_encoder
 from keyorbit.diffusion.backends.components import load_component, load_controlnet, load_stored, load_unet
@@ -322,21 +322,6 @@ def _classes(index: dict[str, Any], folder: Path) -> dict[str, Any]:
     return _STABLE_DIFFUSION_CLASSES
 
 
-def usable_device(name: str) -> torch.device:
-    """The torch device of that name, on which something was computed.
-
-    Raises:
-        InputError: it is not to be had here.
-    """
-    try:
-        device = torch.device(resolve_device(name, launched()))
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0]
-        raise InputError(f"device {name!r} is not to be had here: {reason[:200]}") from error
-    return device
-
-
 def device_and_dtype(device: str, dtype: str | torch.dtype) -> tuple[torch.device, torch.dtype]:
     """The torch device and dtype of these names; a dtype of ``auto`` is float32 on the CPU and float16 elsewhere.
 
@@ -344,7 +329,7 @@ def device_and_dtype(device: str, dtype: str | torch.dtype) -> tuple[torch.devic
         InputError: one of them is not to be had here.
     """
     name = check_dtype(dtype)
-    target = usable_device(device)
+    target = usable_device(device, launched())
     return target, dtype_on(target, name)
 
 

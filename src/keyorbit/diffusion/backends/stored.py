@@ -27,7 +27,7 @@ from keyorbit.diffusion.backends.configurations import (
 )
 from keyorbit.diffusion.backends.weight_files import file_names, weight_files
 from keyorbit.errors import InputError
-from keyorbit.storage.content import json_of, stand_in
+from keyorbit.storage.content import json_of, why_no_tensors
 
 _CONFIGS: dict[Any, tuple[str, type]] = {
     UNet2DConditionModel: ("config.json", UNetConfig),
@@ -91,7 +91,7 @@ def numbers_in(file: Path) -> int:
         with safe_open(file, "pt") as stored:
             shapes = [stored.get_slice(key).get_shape() for key in stored.keys()]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} cannot be loaded: {stand_in(file) or error}") from error
+        raise InputError(f"{file} cannot be loaded: {why_no_tensors(file, error)}") from error
     return sum(torch.Size(shape).numel() for shape in shapes)
 
 

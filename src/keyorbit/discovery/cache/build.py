@@ -16,10 +16,11 @@ from keyorbit.diffusion.prepare import object_generator
 from keyorbit.diffusion.recording import Recording, check_recordings, layer_outlines, record_each, settled_batch
 from keyorbit.diffusion.weights import same_weights
 from keyorbit.discovery.cache.disk import DiskCache, check_file, open_cache, shard_path, shard_shapes, write_tensors
-from keyorbit.discovery.cache.index import STORED, CacheIndex, object_fingerprint, read_index
+from keyorbit.discovery.cache.index import STORED, CacheIndex, read_index
 from keyorbit.discovery.choices import CACHE, check_cache_place
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.objects.fingerprint import object_fingerprint
 from keyorbit.ranks import Ranks
 from keyorbit.storage.files import write_text
 from keyorbit.storage.lock import in_use

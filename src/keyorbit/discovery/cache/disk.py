@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from keyorbit.devices import AUTO, resolve_device
+from keyorbit.devices import AUTO, usable_device
 from keyorbit.diffusion.maps import LayerMaps
 from keyorbit.diffusion.model_facts import ModelFacts
 from keyorbit.diffusion.model_places import found_from
@@ -53,6 +53,10 @@ class DiskCache:
     @property
     def versions(self) -> int:
         return self.index.versions
+
+    @property
+    def mark(self) -> str:
+        return self.index.objects_mark
 
     def __len__(self) -> int:
         return len(self.index.objects)
@@ -110,7 +114,7 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
     Raises:
         InputError: naming the file that is missing, truncated or of another cache.
     """
-    folder, device = Path(folder), resolve_device(device, launched())
+    folder, place = Path(folder), usable_device(device, launched())
     index = read_index(folder)
     _check_shards(folder, index)
     path = folder / "model.safetensors"
@@ -123,7 +127,7 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
                 f"{index.width} numbers: build the cache again"
             )
         keys = tuple(
-            file.get_tensor(f"to_key.{i}").clone().to(device) if layer.key else None
+            file.get_tensor(f"to_key.{i}").clone().to(place) if layer.key else None
             for i, layer in enumerate(index.stored)
         )
     cameras = None if index.cameras is None else Cameras.from_dict(index.cameras)
@@ -137,7 +141,7 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
         f"{len(index.objects)} objects in {index.versions} versions each, {index.bytes / 1e6:.1f} MB of {index.dtype}"
     )
     log.info("cache %s: %s, from model %s (%s)", folder, held, index.model, index.model_fingerprint)
-    return DiskCache(folder, index, facts, torch.device(device), keys)
+    return DiskCache(folder, index, facts, place, keys)
 
 
 def _check_shards(folder: Path, index: CacheIndex) -> None:

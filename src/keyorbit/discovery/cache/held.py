@@ -53,6 +53,10 @@ class HeldCache:
     def device(self) -> torch.device:
         return self.cache.device
 
+    @property
+    def mark(self) -> str:
+        return self.cache.mark
+
     def __len__(self) -> int:
         return len(self.cache)
 

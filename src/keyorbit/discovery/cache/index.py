@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 import torch
 from msgspec import Meta
-from torch import Tensor, nn
+from torch import nn
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.choices import MapKind
@@ -25,7 +25,8 @@ from keyorbit.discovery.choices import STORED_TYPES, StoredType, check_stored, i
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
-from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.objects.dataset import Objects
+from keyorbit.objects.fingerprint import feed, mark_of, object_fingerprint
 from keyorbit.storage.content import json_of
 from keyorbit.values import Count, check_value, from_values
 
@@ -89,6 +90,11 @@ class CacheIndex:
     def identity(self) -> str:
         """A short hash of everything above; every file of the cache carries it."""
         return hashlib.sha256(json.dumps(self._plain, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def objects_mark(self) -> str:
+        """The same of what the model was shown of the objects, whatever their names."""
+        return mark_of(mark for _, mark in self.objects)
 
     @property
     def object_bytes(self) -> int:
@@ -239,22 +245,6 @@ def _cached_layer(outline: LayerQueries) -> CachedLayer:
     return CachedLayer(outline.name, outline.size, heads, channels, outline.to_key is not None)
 
 
-def object_fingerprint(thing: ObjectViews, several: bool = True) -> str:
-    """A short hash of what the model is shown of an object: its pictures and silhouettes as they were read.
-
-    ``several``: whether the model has several views, and so the input picture may be recentred.
-    """
-    picture = thing.shown_image(several)
-    digest = hashlib.sha256(f"{picture.mode} {picture.size}".encode())
-    digest.update(picture.tobytes())
-    if several and thing.framing.recentred:
-        digest.update(f"{thing.framing.seen}".encode())
-    for tensor in (thing.views, thing.masks):
-        if tensor is not None:
-            _feed(digest, tensor)
-    return digest.hexdigest()[:16]
-
-
 def weights_fingerprint(unet: nn.Module) -> str:
     """A short hash of the weights in memory, adapters too: every tensor's name, type and shape, and 4096 of its values.
 
@@ -264,9 +254,5 @@ def weights_fingerprint(unet: nn.Module) -> str:
     for name, tensor in unet.state_dict().items():
         flat = tensor.detach().flatten()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        _feed(digest, flat[:: max(1, len(flat) // 4096)])
+        feed(digest, flat[:: max(1, len(flat) // 4096)])
     return digest.hexdigest()[:16]
-
-
-def _feed(digest: Any, tensor: Tensor) -> None:
-    digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
