@@ -186,7 +186,7 @@ def detect_on_ray(
     with ray_workers(pool) as workers:
         if choice.device == AUTO and not workers.gpus:
             choice = replace(choice, device=CPU)
-        job = _Detecting(choice, writing, objects.batch, Path.cwd(), _needed(objects))
+        job = _Detecting(choice, writing, objects.batch, Path.cwd(), needed_by(objects))
         facts: Facts = workers.ask(job, objects.batch)
         show_words(facts.place)
         objects = replace(objects, meshes=meshes_at(meshes, facts.cameras, objects.up), cameras=facts.cameras)
@@ -197,7 +197,7 @@ def detect_on_ray(
         finish(objects, writing, settings_of(objects, writing, facts.made), work, Ranks())
 
 
-def _needed(objects: Several) -> tuple[Path, ...]:
+def needed_by(objects: Several) -> tuple[Path, ...]:
     """Where the first object is, if it is on a disk: every node has to see it."""
     folders = [Path(os.path.abspath(source.path)).parent for source in objects.sources[:1]]
     return tuple(folder for folder in folders if folder.is_dir())

@@ -78,7 +78,7 @@ def check_alone(several: bool, dry_run: bool) -> None:
         InputError: there is one object, which would have results of another form; or nothing is to be done.
     """
     if not several:
-        raise InputError("--engine ray is for several objects: leave it out, or give more, or --per-object json")
+        raise InputError("--engine ray shares several objects among workers: leave it out for one")
     if dry_run:
         raise InputError("--dry-run measures a little of the work here: leave --engine out for it")
 

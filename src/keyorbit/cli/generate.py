@@ -6,6 +6,7 @@ from typing import Annotated, cast
 import typer
 
 from keyorbit.cli.dry_run import DryRunOption, tell_generation
+from keyorbit.cli.engine import EngineOption, GpusOption, PoolOption, check_alone, chosen_pool
 from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BackgroundOption,
@@ -34,7 +35,7 @@ from keyorbit.errors import InputError
 from keyorbit.objects.background import Background
 from keyorbit.objects.paths import check_picture
 from keyorbit.objects.sources import object_sources
-from keyorbit.ranks import start_ranks
+from keyorbit.ranks import Ranks, start_ranks
 from keyorbit.storage.outputs import VIEWS, check_output
 from keyorbit.values import Count, NotNegative, Seed
 
@@ -84,6 +85,9 @@ def generate_command(
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
+    engine: EngineOption = None,
+    workers: PoolOption = None,
+    gpus: GpusOption = None,
 ) -> None:
     """Generate the model's views of pictures: for each an object folder with grid.png, view_0.png … and meta.json.
 
@@ -105,10 +109,12 @@ def generate_command(
     masks = masks_of(sources, background, mask)
     if depth and depth != AUTO:
         check_picture(Path(depth))
+    pool = chosen_pool(engine, workers, gpus, device)
+    if pool is not None:
+        check_alone(len(sources) > 1, dry_run)
 
     from keyorbit.cli.generating import Generating, generate_several
-    from keyorbit.cli.loading import PROBLEMS, Several, left_out, load_all, load_model, use_device
-    from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+    from keyorbit.cli.loading import PROBLEMS, ModelChoice, Several, left_out, load_all, use_device
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, object_folders
 
@@ -120,20 +126,24 @@ def generate_command(
         check_output(folder, VIEWS, overwrite or 0 < there < len(folders))  # some are there: what is missing is made
     given = load_depths(Path(depth)) if depth and depth != AUTO else depth
     control = Control(given, normals, control_scale) if depth or normals else None
-    on = use_device(device, deterministic)
-    ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
-    backend = load_model(model, on, dtype, unet, view_choice, compile, controlnet)
-    if not isinstance(backend, Zero123PlusBackend):
-        raise InputError(f"{model} is a model of a single view, which generates none: give a Zero123++ model")
-    how = Generating(folders, backend, Sampling(seed, num, steps, guidance), control, overwrite)
+    how = Generating(Sampling(seed, num, steps, guidance), control, batch, overwrite)
+    choice = ModelChoice(model, device, dtype, unet, view_choice, compile, controlnet, deterministic)
     shown_as = cast(Background, background or "auto")
-    objects = Several(sources, masks, shown_as, recentre, batch, strict, alone)
-    if dry_run:
-        told = tell_generation(backend, objects.read(0).framed_image, len(sources), num, steps, out)
-        tell_json(json_file, "generate", told)
-        return
-    with progress(ranks.main) as tick:
-        problems = generate_several(objects, how, ranks, tick)
+    objects, ranks = Several(sources, masks, shown_as, recentre, batch, strict, alone), Ranks()
+    if pool is not None:
+        from keyorbit.cli.generating_on_ray import generate_on_ray
+
+        problems = generate_on_ray(objects, out, folders, choice, how, pool)
+    else:
+        on = use_device(device, deterministic)
+        ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
+        backend = choice.load_zero123plus(on)
+        if dry_run:
+            told = tell_generation(backend, objects.read(0).framed_image, len(sources), num, steps, out)
+            tell_json(json_file, "generate", told)
+            return
+        with progress(ranks.main) as tick:
+            problems = generate_several(objects, folders, backend, how, ranks, tick)
     if len(sources) == 1 and problems:
         raise problems[0]
     if ranks.main:

@@ -127,8 +127,8 @@ def _own_kind(run: Path, data: Sequence[Path], limit: int) -> str:
         errors.print(f"the tiny model's words for the kind {kind}", markup=False, highlight=False, soft_wrap=True)
         return kind
     raise InputError(
-        f"the objects of {', '.join(map(str, data)) or run} do not tell one kind that the tiny model has words for: give --words FILE, or "
-        f"--kind with one of {', '.join(KINDS)}"
+        f"the objects of {', '.join(map(str, data)) or run} do not tell one kind that the tiny model has words for: "
+        f"give --words FILE, or --kind with one of {', '.join(KINDS)}"
     )
 
 

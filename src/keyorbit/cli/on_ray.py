@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from keyorbit.cli.engine import INSTALL, Pool
 from keyorbit.cli.terminal import bars
@@ -31,6 +31,7 @@ _ANSWER, _ROOM = 10, 600
 _CPUS = 1
 
 
+@runtime_checkable
 class Job(Protocol):
     """What a worker is to do. It is pickled: what it loads, it loads in :meth:`begin`."""
 

@@ -181,9 +181,11 @@ class _Made:
 
 
 def are_made(
-    folder: Path, number: int, backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, digest: str
+    folder: Path, number: int, fingerprint: str, sampling: Sampling, control: Control | None, digest: str
 ) -> bool:
     """Whether set ``number`` of the views of an object is there, from the same object and made in the same way.
+
+    ``fingerprint`` is the model's.
 
     Raises:
         InputError: another is there.
@@ -192,9 +194,9 @@ def are_made(
     if not path.is_file():
         return False
     made = from_values(_Made, json_of(path, infinite=True), str(path), others=True)
-    asked = _way(backend, sampling, control, (sampling.seed + number) % 2**63)
+    asked = _way(fingerprint, sampling, control, (sampling.seed + number) % 2**63)
     there = made.generated or {}
-    same = all(there.get(name) == value for name, value in asked.items() if name not in ("model", "dtype"))
+    same = all(there.get(name) == value for name, value in asked.items())
     if not same or ("control" in there) != ("control" in asked) or made.source_sha256 != digest:
         raise InputError(
             f"{folder} holds a set of views of another picture, or made with other settings: replace it (--overwrite), "
@@ -207,17 +209,18 @@ def _meta(
     backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, seed: int, thing: ObjectViews
 ) -> dict[str, Any]:
     """What an object's file says of where its views are from."""
-    how = _way(backend, sampling, control, seed)
+    how: dict[str, Any] = {"model": backend.name, "model_fingerprint": backend.fingerprint}
+    how |= {"dtype": backend.precision.dtype} | _way(backend.fingerprint, sampling, control, seed)
     steered = {name: how.pop(name) for name in ("control", "control_scale") if name in how}
     made = how | {"recentred": thing.framing.recentred}
     made |= {} if thing.framing.cut_out_by is None else {"cut_out_by": thing.framing.cut_out_by}
     return {"cameras": backend.cameras.to_dict(), "generated": made | steered}
 
 
-def _way(backend: Zero123PlusBackend, sampling: Sampling, control: Control | None, seed: int) -> dict[str, Any]:
-    """How views are made, whatever they are of."""
-    how: dict[str, Any] = {"model": backend.name, "model_fingerprint": backend.fingerprint}
-    how |= {"dtype": backend.precision.dtype, "seed": seed, "steps": sampling.steps, "guidance": sampling.guidance}
+def _way(fingerprint: str, sampling: Sampling, control: Control | None, seed: int) -> dict[str, Any]:
+    """How views are made, whatever they are of; all but what changes them by rounding alone."""
+    how: dict[str, Any] = {"model_fingerprint": fingerprint, "seed": seed}
+    how |= {"steps": sampling.steps, "guidance": sampling.guidance}
     if control is not None:
         how |= {"control": "normals" if control.normals else "depth", "control_scale": control.weight}
     return how

@@ -101,7 +101,7 @@ def first_result(folder: Path) -> Mapping[str, Any] | None:
 class Part:
     """What one process writes: see :func:`open_part`."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: BinaryIO | BytesIO, path: Path) -> None:
         self._file, self._path = file, path
 
     def add(self, number: int, values: Mapping[str, Any]) -> None:

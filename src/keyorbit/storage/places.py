@@ -126,8 +126,8 @@ def read_range(path: Path, start: int = 0, end: int | None = None) -> bytes:
 def read_if_there(paths: Sequence[Path]) -> list[bytes | None]:
     """The bytes of small files, of which none is needed; None for those that cannot be read. Remote ones at once.
 
-    Why one cannot is not asked: where a bucket may not be listed, access to what is not there is refused. If the network
-    is gone, whatever is read next tells it.
+    Why one cannot is not asked: where a bucket may not be listed, access to what is not there is refused. If the
+    network is gone, whatever is read next tells it.
     """
     found: list[bytes | None] = [None] * len(paths)
     away = [i for i, path in enumerate(paths) if is_remote(path)]
