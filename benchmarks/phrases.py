@@ -8,7 +8,7 @@ nearly landmarks. A phrase is one context row, the text encoder's at its end.
 
 import argparse
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 import torch
 
@@ -181,30 +181,49 @@ def phrase_tokens(backend: Backend, kind: str, config: ko.DiscoverConfig | None 
     return ko.Tokens(ko.Tokens.from_phrases(backend, PHRASES[kind]).embedding, tokens.info)
 
 
+def measured(backend: Backend, kind: str, fit: Objects, test: Objects, seed: int) -> list[float]:
+    """A kind's figures for the objects of a seed: landmarks by its phrases and by random tokens, and same names."""
+    blank = untrained(backend, ko.DiscoverConfig(seed=seed))
+    spoken = ko.Tokens.from_phrases(backend, (PHRASES | UNSEEN)[kind]).embedding
+    figures = []
+    for embedding in (spoken, blank.embedding):
+        detector = ko.KeypointDetector(backend, ko.Tokens(embedding, blank.info), ko.DetectConfig(seed=seed))
+        found = [detector.detect_object(thing) for thing in test]
+        fitted = [detector.detect_object(thing) for thing in fit]
+        figures.append(ko.evaluate(found, test, fitted, fit).measures["mpjpe"])
+        if embedding is spoken and kind in PHRASES:
+            same = distance_of_same(kind, found, test)
+    return [*figures, same] if kind in PHRASES else figures
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean and standard deviation in per cent."""
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.1f}{spread}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", default=[*PHRASES, *UNSEEN])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of noise, random tokens and objects")
     parser.add_argument("--fit", type=int, default=24, help="objects on which landmarks are fitted")
     parser.add_argument("--test", type=int, default=12)
     args = parser.parse_args()
     backend = ko.load_backend("tiny")
     print("| kind | 3D landmarks, % | random tokens, % | the phrase's own landmark, % |\n|---|---|---|---|", flush=True)
     for kind in args.kinds:
-        fit, test = (
-            [as_object(s) for s in make_samples([SampleSpec(kind, seed * MAX_OBJECTS + i) for i in range(count)], 1)]
-            for seed, count in ((1, args.fit), (3, args.test))
-        )
-        cells, config = [], ko.DiscoverConfig()
-        spoken = ko.Tokens.from_phrases(backend, (PHRASES | UNSEEN)[kind]).embedding
-        for embedding in (spoken, untrained(backend, config).embedding):
-            tokens = ko.Tokens(embedding, untrained(backend, config).info)
-            detector = ko.KeypointDetector(backend, tokens)
-            found = [detector.detect_object(thing) for thing in test]
-            fitted = [detector.detect_object(thing) for thing in fit]
-            cells.append(f"{100 * ko.evaluate(found, test, fitted, fit).measures['mpjpe']:.1f}")
-            if embedding is spoken:
-                same = f"{100 * distance_of_same(kind, found, test):.1f}" if kind in PHRASES else "–"
-        print(f"| {kind} | {' | '.join(cells)} | {same} |", flush=True)
+        each = []
+        for seed in args.seeds:
+            fit, test = (
+                [as_object(s) for s in make_samples([SampleSpec(kind, first + i) for i in range(count)], 1)]
+                for first, count in (
+                    (1 * MAX_OBJECTS + seed * args.fit, args.fit),
+                    (3 * MAX_OBJECTS + seed * args.test, args.test),
+                )
+            )
+            each.append(measured(backend, kind, fit, test, seed))
+        cells = [cell(values) for values in zip(*each, strict=True)]
+        print(f"| {kind} | {' | '.join(cells)} |{'' if kind in PHRASES else ' – |'}", flush=True)
 
 
 if __name__ == "__main__":

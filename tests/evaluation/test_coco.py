@@ -73,6 +73,13 @@ LAYOUTS = {
 }
 
 
+def test_annotations_without_an_id_are_named_by_their_place(tmp_path):
+    nameless = {name: value for name, value in MARKED.items() if name != "id"}
+    picture(tmp_path / "a.png")
+    things = read_dataset("coco", write(tmp_path / "a.json", [MARKED, nameless]), "test")
+    assert [thing.name for thing in things] == ["a_7", "a_1"]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_folders_of_other_programs(layout, tmp_path):
     told, name, lies = LAYOUTS[layout]

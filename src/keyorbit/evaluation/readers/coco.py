@@ -23,52 +23,15 @@ from numpy import ndarray
 from keyorbit.errors import InputError
 from keyorbit.evaluation.readers.base import Annotation, Box, annotated_objects, check_split, square_crop
 from keyorbit.evaluation.readers.coco_files import SUBSETS, annotation_file, check_format, picture_folders, picture_in
-from keyorbit.evaluation.readers.tables import Coordinate, Length, json_of
+from keyorbit.evaluation.readers.tables import json_of
 from keyorbit.objects.dataset import ObjectDataset
+from keyorbit.objects.points.coco_records import Coco, CocoAnnotation, CocoCategory, CocoImage, id_text
 from keyorbit.storage.folder_names import readable
 from keyorbit.values import from_values, short
 
 log = logging.getLogger(__name__)
 
 PADDING = 0.1
-# The same number is written in all three ways.
-_Id = int | float | str
-
-
-@dataclass(frozen=True)
-class _Image:
-    """Width and height in pixels, as it was annotated; the file may have been resized since."""
-
-    id: _Id
-    file_name: str
-    width: Length | None = None
-    height: Length | None = None
-
-
-@dataclass(frozen=True)
-class _Category:
-    id: _Id | None = None
-    name: str = ""
-    keypoints: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class _Marked:
-    """x, y and visibility of each landmark, and x, y, width and height of the box, in pixels."""
-
-    id: _Id
-    image_id: _Id
-    category_id: _Id | None = None
-    keypoints: tuple[Coordinate, ...] | None = None
-    bbox: tuple[Coordinate, Coordinate, Length, Length] | None = None
-    iscrowd: int | bool | None = None
-
-
-@dataclass(frozen=True)
-class _Coco:
-    images: tuple[_Image, ...]
-    categories: tuple[_Category, ...]
-    annotations: tuple[_Marked, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +73,7 @@ def read_coco(path: Path, split: str, category: str = "") -> ObjectDataset:
     path = annotation_file(path, split)
     data = json_of(path, "COCO")
     check_format(data, path)
-    told = from_values(_Coco, data, str(path), others=True)
+    told = from_values(Coco, data, str(path), others=True)
     landmarks = _landmarks(_numbered(told), category, path)
     images = _images(told.images, path)
     skipped: Counter[str] = Counter()
@@ -121,7 +84,8 @@ def read_coco(path: Path, split: str, category: str = "") -> ObjectDataset:
         if why := _left_out(marked, place, landmarks.without):
             skipped[why] += 1
         elif place is not None:
-            annotations.append(_annotation(marked, images, len(landmarks.names), place, where))
+            numbered = marked if marked.id is not None else replace(marked, id=i)
+            annotations.append(_annotation(numbered, images, len(landmarks.names), place, where))
     left = ", ".join(f"{number} {why}" for why, number in skipped.items())
     if skipped and not annotations:
         raise InputError(f"{path} has no annotation that can be read: {left}")
@@ -130,15 +94,15 @@ def read_coco(path: Path, split: str, category: str = "") -> ObjectDataset:
     return annotated_objects(annotations, landmarks.names, landmarks.pairs, "COCO", path)
 
 
-def _place(told: _Marked, landmarks: _Landmarks, where: str) -> tuple[int, int] | None:
+def _place(told: CocoAnnotation, landmarks: _Landmarks, where: str) -> tuple[int, int] | None:
     """Return the first and the number of an annotation's landmarks; None where its category is not read."""
-    key = _key(told.category_id)
+    key = id_text(told.category_id)
     if key not in landmarks.places and landmarks.only is None:
         raise InputError(f"{where}.category_id cannot be {short(told.category_id)}; it must be the id of a category")
     return landmarks.places.get(key, landmarks.only)
 
 
-def _left_out(told: _Marked, place: tuple[int, int] | None, without: Set[str]) -> str:
+def _left_out(told: CocoAnnotation, place: tuple[int, int] | None, without: Set[str]) -> str:
     """Return why an annotation is no object for us; empty where it is one."""
     if place is None:
         return "of other categories"
@@ -146,12 +110,12 @@ def _left_out(told: _Marked, place: tuple[int, int] | None, without: Set[str]) -
         return "of groups (iscrowd)"
     if not told.keypoints:
         return "without keypoints"
-    if _key(told.category_id) in without and len(told.keypoints) != 3 * place[1]:
+    if id_text(told.category_id) in without and len(told.keypoints) != 3 * place[1]:
         return "of categories that list no keypoints"  # CVAT's single points, beside skeletons
-    return "" if any(told.keypoints[2::3]) else "whose keypoints are all unmarked"
+    return "" if told.is_marked else "whose keypoints are all unmarked"
 
 
-def _numbered(told: _Coco) -> tuple[_Category, ...]:
+def _numbered(told: Coco) -> tuple[CocoCategory, ...]:
     """Return the categories with numbers for names where none of them lists keypoints, but its annotations have some.
 
     So are the files of faces (300-W, WFLW, AFLW, COFW, LaPa) that MMPose trains on. A single point is no skeleton.
@@ -166,13 +130,13 @@ def _numbered(told: _Coco) -> tuple[_Category, ...]:
     )
 
 
-def _of(kind: _Category, told: _Coco) -> list[_Marked]:
+def _of(kind: CocoCategory, told: Coco) -> list[CocoAnnotation]:
     """The annotations of a category; all of them where it is the only one."""
     only = len(told.categories) == 1
-    return [marked for marked in told.annotations if only or _key(marked.category_id) == _key(kind.id)]
+    return [marked for marked in told.annotations if only or id_text(marked.category_id) == id_text(kind.id)]
 
 
-def _landmarks(categories: Sequence[_Category], wanted: str, path: Path) -> _Landmarks:
+def _landmarks(categories: Sequence[CocoCategory], wanted: str, path: Path) -> _Landmarks:
     marked = [kind for kind in categories if kind.keypoints]
     if not marked:
         known = ", ".join(short(kind.name)[1:-1] for kind in categories) or "none"
@@ -190,14 +154,14 @@ def _landmarks(categories: Sequence[_Category], wanted: str, path: Path) -> _Lan
     names = tuple(name if len(lists) == 1 else f"{owners[each]}: {name}" for each in lists for name in each)
     only = (0, len(names)) if len(marked) == 1 or (len(lists) == 1 and not wanted) else None
     # What CVAT exports of a box and a skeleton in a group has the box's category, and keypoints all the same.
-    places = {_key(kind.id): None if kind.keypoints else only for kind in categories}
-    without = frozenset(_key(kind.id) for kind in categories if not kind.keypoints)
-    places |= {_key(kind.id): (firsts[kind.keypoints or ()], len(kind.keypoints or ())) for kind in chosen}
+    places = {id_text(kind.id): None if kind.keypoints else only for kind in categories}
+    without = frozenset(id_text(kind.id) for kind in categories if not kind.keypoints)
+    places |= {id_text(kind.id): (firsts[kind.keypoints or ()], len(kind.keypoints or ())) for kind in chosen}
     pairs = tuple((firsts[each] + i, firsts[each] + j) for each in lists for i, j in _pairs(each))
     return _Landmarks(names, pairs, places, only, without)
 
 
-def _images(told: Sequence[_Image], path: Path) -> dict[str, tuple[Path, tuple[float, float] | None]]:
+def _images(told: Sequence[CocoImage], path: Path) -> dict[str, tuple[Path, tuple[float, float] | None]]:
     """Return each picture's file, and its size as it was annotated, by its id."""
     folders = picture_folders(path)
     found: dict[str, tuple[Path, tuple[float, float] | None]] = {}
@@ -209,21 +173,20 @@ def _images(told: Sequence[_Image], path: Path) -> dict[str, tuple[Path, tuple[f
             raise InputError(
                 f"{where} and another one are both {picture}: keep the folders in which they were annotated"
             )
-        if _key(image.id) in found and found[_key(image.id)][0] != picture:
+        if id_text(image.id) in found and found[id_text(image.id)][0] != picture:
             raise InputError(f"{where}.id cannot be {short(image.id)}; another picture has it")
-        size = (image.width, image.height) if image.width and image.height else None
-        found[_key(image.id)] = picture, size
+        found[id_text(image.id)] = picture, image.size
     return found
 
 
 def _annotation(
-    told: _Marked,
+    told: CocoAnnotation,
     images: Mapping[str, tuple[Path, tuple[float, float] | None]],
     total: int,
     place: tuple[int, int],
     where: str,
 ) -> Annotation:
-    if _key(told.image_id) not in images:
+    if id_text(told.image_id) not in images:
         raise InputError(f"{where} is of image {told.image_id!r}, which is not among the images")
     first, count = place
     if len(told.keypoints or ()) != 3 * count:
@@ -236,8 +199,8 @@ def _annotation(
         raise InputError(f"{where}.keypoints look like shares of the picture's width and height; COCO's are pixels")
     box = _box(told, xy, seen)
     width, height = box[2] - box[0], box[3] - box[1]
-    picture, size = images[_key(told.image_id)]
-    name = readable(f"{picture.stem}_{_key(told.id)}")
+    picture, size = images[id_text(told.image_id)]
+    name = readable(f"{picture.stem}_{id_text(told.id)}")
     return Annotation(
         name,
         picture,
@@ -249,17 +212,13 @@ def _annotation(
     )
 
 
-def _box(told: _Marked, xy: Float[ndarray, "landmark 2"], seen: Bool[ndarray, " landmark"]) -> Box:
+def _box(told: CocoAnnotation, xy: Float[ndarray, "landmark 2"], seen: Bool[ndarray, " landmark"]) -> Box:
     """Return the annotated box, or that of the known landmarks where it is missing or empty."""
     x, y, width, height = told.bbox or (0.0, 0.0, 0.0, 0.0)
     if width and height:
         return x, y, x + width, y + height
     (left, top), (right, bottom) = xy[seen].min(0).tolist(), xy[seen].max(0).tolist()
     return left, top, right, bottom
-
-
-def _key(number: _Id | None) -> str:
-    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
 def _pairs(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

@@ -1,49 +1,13 @@
 """COCO keypoints, as CVAT, Label Studio and others export them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from keyorbit.errors import InputError
-from keyorbit.objects.points.point import PicturePoint, Text, on_edge
-from keyorbit.values import Finite, from_values, short
-
-_Id = int | float | str
-# 0 stands for one that is not known.
-_Length = Annotated[float, Meta(ge=0, le=1e9)]
-
-
-@dataclass(frozen=True)
-class _Image:
-    id: _Id
-    file_name: Text
-    width: _Length | None = None
-    height: _Length | None = None
-
-
-@dataclass(frozen=True)
-class _Category:
-    id: _Id
-    name: str = ""
-    keypoints: tuple[Text, ...] | None = None
-
-
-@dataclass(frozen=True)
-class _Marked:
-    image_id: _Id
-    category_id: _Id | None = None
-    keypoints: tuple[Finite, ...] | None = None
-    iscrowd: int | bool | None = None
-
-
-@dataclass(frozen=True)
-class _Coco:
-    images: tuple[_Image, ...]
-    categories: tuple[_Category, ...]
-    annotations: tuple[_Marked, ...]
+from keyorbit.objects.points.coco_records import Coco, CocoAnnotation, CocoCategory, CocoImage, id_text
+from keyorbit.objects.points.point import PicturePoint, on_edge
+from keyorbit.values import from_values, short
 
 
 def read_coco(values: Any, path: Path) -> tuple[PicturePoint, ...]:
@@ -57,19 +21,19 @@ def read_coco(values: Any, path: Path) -> tuple[PicturePoint, ...]:
     Raises:
         InputError: it is no COCO, has no keypoints, or has two annotations of a category on one picture.
     """
-    told = from_values(_Coco, values, str(path), others=True)
-    images = {_key(image.id): image for image in told.images}
-    kinds = {_key(kind.id): kind for kind in told.categories}
+    told = from_values(Coco, values, str(path), others=True)
+    images = {id_text(image.id): image for image in told.images}
+    kinds = {id_text(kind.id): kind for kind in told.categories}
     seen = set[tuple[str, str]]()
     found = list[PicturePoint]()
     for i, marked in enumerate(told.annotations):
         where = f"{path}: annotations[{i}]"
-        if marked.iscrowd or not any((marked.keypoints or ())[2::3]):
+        if marked.iscrowd or not marked.is_marked:
             continue
-        if (image := images.get(_key(marked.image_id))) is None:
+        if (image := images.get(id_text(marked.image_id))) is None:
             raise InputError(f"{where} is of image {short(marked.image_id)}, which is not among the images")
         kind = _kind(marked, kinds, where)
-        if (pair := (_key(image.id), _key(kind.id))) in seen:
+        if (pair := (id_text(image.id), id_text(kind.id))) in seen:
             raise InputError(f"{where}: {image.file_name} has two objects {short(kind.name)}; it must show one")
         seen.add(pair)
         found += _points(marked, image, kind, where)
@@ -78,12 +42,12 @@ def read_coco(values: Any, path: Path) -> tuple[PicturePoint, ...]:
     return tuple(found)
 
 
-def _kind(marked: _Marked, kinds: Mapping[str, _Category], where: str) -> _Category:
+def _kind(marked: CocoAnnotation, kinds: Mapping[str, CocoCategory], where: str) -> CocoCategory:
     """The annotation's category; the only one with keypoints where it has none, as some programs write it.
 
     So does CVAT of a skeleton that is grouped with a box: its category is the box's.
     """
-    kind = kinds.get(_key(marked.category_id))
+    kind = kinds.get(id_text(marked.category_id))
     listed = [kind for kind in kinds.values() if kind.keypoints]
     if len(listed) == 1 and (kind is None or not kind.keypoints):
         count = len(marked.keypoints or ())
@@ -94,7 +58,7 @@ def _kind(marked: _Marked, kinds: Mapping[str, _Category], where: str) -> _Categ
     return kind
 
 
-def _points(marked: _Marked, image: _Image, kind: _Category, where: str) -> Iterator[PicturePoint]:
+def _points(marked: CocoAnnotation, image: CocoImage, kind: CocoCategory, where: str) -> Iterator[PicturePoint]:
     numbers = marked.keypoints or ()
     count = len(numbers) // 3
     names = kind.keypoints or tuple(kind.name if count == 1 else f"{kind.name} {i}" for i in range(1, count + 1))
@@ -107,15 +71,12 @@ def _points(marked: _Marked, image: _Image, kind: _Category, where: str) -> Iter
         if not visibility:
             continue
         values: dict[str, Any] = {"picture": image.file_name, "name": name, "hidden": visibility == 1}
-        if image.width and image.height:
-            xy = [on_edge(x / image.width), on_edge(y / image.height)]
+        if image.size is not None:
+            width, height = image.size
+            xy = [on_edge(x / width), on_edge(y / height)]
             if not all(0 <= share <= 1 for share in xy):
                 raise InputError(f"{where}: {short(name)} is outside the picture, at ({x:g}, {y:g}) pixels")
-            values |= {"xy": xy, "size": [image.width, image.height]}
+            values |= {"xy": xy, "size": [width, height]}
         else:
             values |= {"xy": [x, y], "in_pixels": True}
         yield from_values(PicturePoint, values, where)
-
-
-def _key(number: _Id | None) -> str:
-    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
