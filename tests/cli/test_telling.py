@@ -63,7 +63,7 @@ def test_what_commands_tell_goes_alone_to_stdout(place, told, chairs, model_fold
     assert (status, found["found"], found["left_out"], len(found["objects"])) == (0, 3, [], 3)
     assert found["results"] == "found/results.jsonl"
     assert "detect 3/3" in said
-    status, found, _ = told("detect", "run", chairs / "chair_1_00000", "--noises", 1, "--dry-run")
+    status, found, _ = told("detect", "run", chairs / "chair_1_00000", "--out", "one", "--noises", 1, "--dry-run")
     assert found["dry_run"] is True
     status, found, _ = told("cache", chairs, "--out", "cache", "--model", model_folder, "--noises", 1)
     assert (status, found["objects"]) == (0, 3)

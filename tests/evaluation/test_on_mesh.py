@@ -10,7 +10,7 @@ from helpers.meshes import POINTS, write_chair, write_keypointnet
 from helpers.worlds import detections
 from keyorbit.evaluation.evaluate import evaluate
 from keyorbit.evaluation.on_mesh import THRESHOLDS, on_meshes
-from keyorbit.evaluation.outcome import outcome_of
+from keyorbit.evaluation.reducing import outcome_of
 from keyorbit.synthetic.meshes.views import load_meshes
 
 # The diagonal of the chair's box.

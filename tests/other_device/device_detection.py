@@ -24,8 +24,8 @@ from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.evaluation.evaluate import detect_all, evaluate
 from keyorbit.evaluation.landmarks import view_boxes
-from keyorbit.evaluation.outcome import outcome_of
 from keyorbit.evaluation.protocol import score
+from keyorbit.evaluation.reducing import outcome_of
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.output.choices import FORMATS

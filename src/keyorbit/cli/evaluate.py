@@ -34,7 +34,7 @@ from keyorbit.evaluation.choices import DATASETS, EVALUATION, LEFT_OUT, check_da
 from keyorbit.objects.description import Symmetry
 from keyorbit.objects.sources import object_sources
 from keyorbit.ranks import launched, start_ranks
-from keyorbit.storage.outputs import check_goes_on
+from keyorbit.storage.going_on import check_goes_on
 from keyorbit.synthetic.choices import AUTO_UP
 from keyorbit.values import Count, check_value
 

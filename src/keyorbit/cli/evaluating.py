@@ -21,7 +21,8 @@ from keyorbit.objects.dataset import ObjectViews
 from keyorbit.ranks import Ranks
 from keyorbit.storage.content import json_of
 from keyorbit.storage.files import make_folder, write_json, write_text
-from keyorbit.storage.outputs import close_output, go_on_with
+from keyorbit.storage.going_on import go_on_with
+from keyorbit.storage.outputs import close_output
 
 log = logging.getLogger(__name__)
 # Objects of a part that are read to learn how many landmarks they have, until one can be read.

@@ -19,11 +19,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "detect": (
         "keyorbit detect chair.png",
+        "keyorbit detect fox.png --kind animal --json -",
         "keyorbit detect run 'photos/*.jpg' --out found --format json,csv",
         "ls photos/*.jpg | keyorbit detect run - --out found",
         "keyorbit detect run --views photos --cameras sparse/0 --out found",
     ),
-    "evaluate": ("keyorbit evaluate run test --fit train --json scores.json", "keyorbit evaluate run test --generate"),
+    "evaluate": (
+        "keyorbit evaluate run test --fit train --json scores.json",
+        "keyorbit evaluate run 'test/*' --generate --out measured",
+    ),
     "name": (
         "keyorbit name run",
         "keyorbit name run --kind chair",

@@ -42,7 +42,8 @@ from keyorbit.evaluation.measures import (
 )
 from keyorbit.evaluation.metrics.iou import geodesic_distances
 from keyorbit.evaluation.on_mesh import KeypointNetFigures, keypointnet_figures, on_meshes
-from keyorbit.evaluation.outcome import Outcome, outcome_of
+from keyorbit.evaluation.outcome import Outcome
+from keyorbit.evaluation.reducing import outcome_of
 from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, ObjectViews, Truth, stack_truths

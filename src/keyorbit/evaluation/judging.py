@@ -11,7 +11,8 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
 from keyorbit.diffusion.recording import in_batches, settled_batch
 from keyorbit.errors import InputError
-from keyorbit.evaluation.outcome import Judgement, judgement
+from keyorbit.evaluation.outcome import Judgement
+from keyorbit.evaluation.reducing import judgement
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.emptiness import check_seen
 

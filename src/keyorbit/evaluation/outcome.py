@@ -4,16 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
 from keyorbit.detection.confidence import Confidence
-from keyorbit.detection.found import Detection
 from keyorbit.detection.input_camera import InputCamera
-from keyorbit.evaluation import metrics
 from keyorbit.geometry.keypoints import Keypoints2D, Keypoints3D
 from keyorbit.objects.dataset import ObjectViews, Truth
 from keyorbit.objects.description import Symmetry
@@ -94,51 +91,5 @@ class Judgement(Result):
         return ObjectViews(self.name, nothing, truth=self.truth, input_elevation_deg=elevation, symmetry=self.symmetry)
 
 
-def judgement(thing: ObjectViews, found: Mapping[str, Detection]) -> Judgement:
-    """Put together what is kept of an object and of what each set of tokens found on it."""
-    outcomes = {name: outcome_of(one) for name, one in found.items()}
-    return Judgement(thing.name, thing.truth, thing.symmetry, thing.input_elevation_deg, outcomes)
-
-
-def outcome_of(found: Detection | Outcome) -> Outcome:
-    """Reduce a detection to what figures need of it."""
-    if isinstance(found, Outcome):
-        return found
-    height, width = found.views.shape[-2:]
-    extents = [torch.stack([_extent(mask.any(-2)), _extent(mask.any(-1))]) for mask in found.masks]
-    return Outcome(
-        found.name,
-        (height, width),
-        _on_object(found),
-        torch.stack(extents),
-        found.keypoints_2d,
-        found.keypoints_3d,
-        found.input_camera,
-        found.framing,
-        found.confidence,
-        None if found.mesh is None else _bare(found.mesh),
-    )
-
-
 def _grey(points: Float[ndarray, "point 3"]) -> UInt8[ndarray, "point 3"]:
     return np.full(points.shape, 128, np.uint8)
-
-
-def _bare(mesh: PlacedMesh) -> MeshOfOutcome:
-    vertices, faces, rotation, centre = (
-        torch.from_numpy(x.copy()) for x in (mesh.vertices, mesh.faces, mesh.rotation, mesh.centre)
-    )
-    return MeshOfOutcome(mesh.model, mesh.kind, vertices, faces, rotation, centre, float(mesh.scale))
-
-
-def _on_object(found: Detection) -> Tensor:
-    cameras, points = found.keypoints_2d.cameras, found.keypoints_3d
-    places = found.keypoints_2d.xy if cameras is None or points is None else cameras.project(points.xyz)
-    return metrics.on_object_rate(places[None], found.masks[None])
-
-
-def _extent(covered: Bool[Tensor, " pixel"]) -> Float[Tensor, ""]:
-    """Return the extent from the first to the last covered pixel, as a share of all pixels."""
-    where = covered.nonzero()
-    count = where.max() - where.min() + 1 if len(where) else covered.sum()
-    return count.float() / len(covered)

@@ -20,7 +20,8 @@ from msgspec import Meta
 from keyorbit.errors import InputError
 from keyorbit.output.choices import DETECTION
 from keyorbit.storage.files import whole_file
-from keyorbit.storage.outputs import MARKER, PARTS, OutputKind, check_goes_on, close_output, go_on_with
+from keyorbit.storage.going_on import check_goes_on, go_on_with
+from keyorbit.storage.outputs import MARKER, PARTS, OutputKind, close_output
 
 RESULTS, LEFT_OUT = "results.jsonl", "left_out.jsonl"
 _PART = "results.part-*.jsonl"

@@ -21,7 +21,6 @@ from keyorbit.errors import InputError
 from keyorbit.storage.files import as_new, make_folder, write_text
 from keyorbit.storage.folder_names import beside
 from keyorbit.storage.lock import in_use
-from keyorbit.storage.settings import differing
 
 log = logging.getLogger(__name__)
 
@@ -185,38 +184,6 @@ def settings_of(folder: Path, kind: OutputKind) -> Mapping[str, Any] | None:
     """
     marker = _checked_marker(folder, kind)
     return None if marker is None else marker.settings
-
-
-def check_goes_on(folder: Path, kind: OutputKind, overwrite: bool = False) -> None:
-    """Raise an error unless a folder can take an output, or has one that may go on; nothing is changed.
-
-    Raises:
-        InputError: as :func:`check_output`.
-    """
-    if overwrite or not folder.is_dir() or settings_of(folder, kind) is None:
-        check_output(folder, kind, overwrite)
-
-
-def go_on_with(folder: Path, kind: OutputKind, settings: Mapping[str, Any], overwrite: bool = False) -> None:
-    """Begin an output, or go on with what was stopped there.
-
-    Args:
-        folder: the folder.
-        kind: of the output.
-        settings: all that the results depend on, as JSON keeps it.
-        overwrite: begin anew. Default False.
-
-    Raises:
-        InputError: there are results of other settings, or as :func:`check_output`.
-    """
-    before = None if overwrite else settings_of(folder, kind)
-    if before is None:
-        begin_output(folder, kind, overwrite, settings=settings)
-    elif other := differing(settings, before):
-        raise InputError(
-            f"{folder} holds results of other {', '.join(other)}: give the same to go on with them, another folder, or "
-            "--overwrite to replace them"
-        )
 
 
 def begin_output(
