@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from keyorbit.errors import InputError, first_line
-from keyorbit.storage.addresses import address_of, is_remote, shown
+from keyorbit.storage.addresses import address_of, is_remote, shown, without_secrets
 from keyorbit.storage.files import make_folder, whole_file
 
 INSTALL = "pip install 'keyorbit[data]'"
@@ -80,7 +80,7 @@ def reaching(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"access to {where} is refused: check its name and your credentials") from error
     except Exception as error:
-        said = first_line(error)[:300]
+        said = without_secrets(first_line(error))[:300]
         if not is_remote(path):
             raise InputError(f"{where} cannot be read: {getattr(error, 'strerror', None) or said}") from error
         raise InputError(
@@ -126,8 +126,8 @@ def read_range(path: Path, start: int = 0, end: int | None = None) -> bytes:
 def read_if_there(paths: Sequence[Path]) -> list[bytes | None]:
     """The bytes of small files, of which none is needed; None for those that cannot be read. Remote ones at once.
 
-    Why one cannot is not asked: where a bucket may not be listed, access to what is not there is refused. If the network
-    is gone, whatever is read next tells it.
+    Why one cannot is not asked: where a bucket may not be listed, access to what is not there is refused. If the
+    network is gone, whatever is read next tells it.
     """
     found: list[bytes | None] = [None] * len(paths)
     away = [i for i, path in enumerate(paths) if is_remote(path)]
@@ -144,7 +144,7 @@ def read_if_there(paths: Sequence[Path]) -> list[bytes | None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[Any]:
     """Open a file for reading here and there in it. Raises InputError as :func:`reaching`."""
     with reaching(path):
         if not is_remote(path):
