@@ -41,6 +41,7 @@ from keyorbit.discovery.ranges import Rate
 from keyorbit.errors import InputError
 from keyorbit.objects.background import CUT_OUTS
 from keyorbit.ranks import start_ranks
+from keyorbit.storage.addresses import shown
 from keyorbit.storage.files import write_json
 from keyorbit.storage.outputs import check_run
 from keyorbit.values import Amount, Count, Seed
@@ -183,7 +184,7 @@ def discover_command(
     found.save(out / "tokens.safetensors")
     if cache is None:
         write_cut_outs(out / CUT_OUTS, objects, several)
-    sources = [str(path) for path in ([cache] if cache else paths)]
+    sources = [shown(path) for path in ([cache] if cache else paths)]
     about = {"format": "keyorbit-run-1", "data": sources if sources[1:] else sources[0], "objects": count}
     about |= {"model": found.info.model} | ({} if preset is None else {"preset": preset})
     write_json(out / "run.json", about | {"seconds": time.monotonic() - began, "config": asdict(wanted)})

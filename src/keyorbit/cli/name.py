@@ -23,7 +23,7 @@ from keyorbit.detection.words import KINDS, kind_phrases
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError, one_of
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.output.page.inputs import check_run_folder
 from keyorbit.storage.content import text_of
 from keyorbit.storage.files import write_json
@@ -68,7 +68,7 @@ def name_command(
         one_of("--kind", kind, KINDS)
     phrases = kind_phrases(kind) if kind else _lines(words)
     if data is not None:
-        object_paths(data)
+        object_sources([data])
 
     from rich.table import Table
 

@@ -19,7 +19,7 @@ from keyorbit.cli.options import (
 from keyorbit.cli.terminal import console, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.output.page.inputs import check_run_folder, read_scores
 from keyorbit.storage.files import write_text
 from keyorbit.storage.outputs import check_file
@@ -52,7 +52,7 @@ def report_command(
     beside = run / "scores.json"
     scored = read_scores(scores or beside) if scores or beside.is_file() else {}
     if data is not None:
-        object_paths(data)
+        object_sources([data])
 
     from keyorbit.cli.loading import run_backend, use_device
     from keyorbit.detection.detector import KeypointDetector

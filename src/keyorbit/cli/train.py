@@ -24,7 +24,7 @@ from keyorbit.cli.terminal import console, progress
 from keyorbit.diffusion.choices import Mode
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.discovery.ranges import Rate, Weight
-from keyorbit.objects.paths import object_paths
+from keyorbit.objects.sources import object_sources
 from keyorbit.storage.files import write_json
 from keyorbit.training.choices import SETTINGS, Precision, Tracker, Trained, check_place, check_tracker
 from keyorbit.training.config import TrainConfig
@@ -81,7 +81,7 @@ def train_command(
     warped = changed(base.terms.equivariance, weight=equivariance)
     settings = changed(base, terms=changed(base.terms, keypoint=keypoint, equivariance=warped), **given)
     check_tracker(settings.tracker)
-    object_paths(data)
+    object_sources([data])
 
     from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
     from keyorbit.determinism import compute_deterministically
