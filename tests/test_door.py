@@ -209,6 +209,9 @@ WRONG = [
     ([*MAKE, "--shard", "4/4"], "there is no shard 4 of 4"),
     ([*MAKE, "--objects", "0"], "--objects cannot be 0; it must be a whole number >= 1 and <= 1000000"),
     (["dataset", "render", "@/none.obj", "--out", "@/new"], "there is no mesh file at"),
+    (["dataset", "pack", "@/none", "--out", "@/new"], "there is no file or folder at"),
+    (["dataset", "pack", "@/none.tar", "--out", "@/new"], "there is no file or folder at"),
+    (["detect", "none://bucket/x.tar", "--out", "@/new"], "cannot be reached: ValueError: Protocol not known: none"),
 ]
 
 

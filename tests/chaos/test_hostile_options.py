@@ -25,6 +25,7 @@ WORK = (
     "keyorbit.diffusion.backends.convert",
     "keyorbit.app.interface",
     "keyorbit.synthetic.dataset",
+    "keyorbit.objects.shards.packing",
 )
 
 
@@ -78,6 +79,7 @@ CALLS = {
     "convert": ["tiny", "new"],
     "dataset make": ["new"],
     "dataset render": ["mesh.obj", "--out", "new"],
+    "dataset pack": ["data", "--out", "new"],
     "dataset list": ["data"],
 }
 

@@ -9,7 +9,7 @@ from keyorbit.errors import InputError
 from keyorbit.objects.paths import check_picture, named_as_mesh, named_as_picture, object_paths, without_meshes
 from keyorbit.objects.shards.places import is_elsewhere
 from keyorbit.objects.sources import object_sources
-from keyorbit.storage.addresses import is_remote
+from keyorbit.storage.addresses import is_remote, shown
 
 STDIN = Path("-")
 # Lines of a list: more would be a mistake, such as a picture instead of its name.
@@ -17,8 +17,8 @@ _MOST_LINES = 10_000_000
 
 
 def named_paths(paths: Sequence[Path]) -> str | list[str]:
-    """Paths as a run's file keeps them: one alone, or a list."""
-    told = [str(path) for path in paths]
+    """Paths as a run's file keeps them: one alone, or a list; of addresses no passwords."""
+    told = [shown(path) for path in paths]
     return told if told[1:] else told[0]
 
 
@@ -46,10 +46,10 @@ def _paths_of(word: Path) -> Iterator[Path]:
             found = sorted(root.glob(str(word.relative_to(word.anchor))))
         except (ValueError, NotImplementedError, OSError) as error:
             raise InputError(f"{word} is no pattern of paths: {error}") from error
-        shown = [path for path in found if not path.name.startswith(".")]
-        if not shown:
+        named = [path for path in found if not path.name.startswith(".")]
+        if not named:
             raise InputError(f"nothing matches {word}")
-        yield from shown
+        yield from named
     else:
         yield word
 

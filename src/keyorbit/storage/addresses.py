@@ -5,6 +5,7 @@ from pathlib import Path
 
 # A drive of Windows has one letter.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+_SECRET = re.compile(r"(https?://)[^/\s'\"@]*@|(?<=[^\s])\?[^\s'\"]+")
 _ON_DISK, _WEB = ("file", "local"), ("http", "https")
 
 
@@ -38,3 +39,8 @@ def shown(path: Path) -> str:
 def plain(path: Path) -> Path:
     """The path without a web address's query: its name and suffix are those of the file."""
     return Path(shown(path)) if address_of(path).partition(":")[0] in _WEB else path
+
+
+def without_secrets(text: str) -> str:
+    """What a library says of web addresses, without their queries and passwords."""
+    return _SECRET.sub(r"\1", text)

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from keyorbit.errors import InputError, first_line
-from keyorbit.storage.addresses import address_of, is_remote, shown
+from keyorbit.storage.addresses import address_of, is_remote, shown, without_secrets
 from keyorbit.storage.files import make_folder, whole_file
 
 INSTALL = "pip install 'keyorbit[data]'"
@@ -80,7 +80,7 @@ def reaching(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"access to {where} is refused: check its name and your credentials") from error
     except Exception as error:
-        said = first_line(error)[:300]
+        said = without_secrets(first_line(error))[:300]
         if not is_remote(path):
             raise InputError(f"{where} cannot be read: {getattr(error, 'strerror', None) or said}") from error
         raise InputError(
@@ -144,7 +144,7 @@ def read_if_there(paths: Sequence[Path]) -> list[bytes | None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[Any]:
     """Open a file for reading here and there in it. Raises InputError as :func:`reaching`."""
     with reaching(path):
         if not is_remote(path):

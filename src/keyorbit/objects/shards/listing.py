@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keyorbit.errors import InputError
+from keyorbit.objects.shards import parquet, tar
 from keyorbit.objects.shards.names import TAR
 from keyorbit.objects.shards.parquet import parquet_keys, read_row
 from keyorbit.objects.shards.tar import entries_by, index_place, read_members, tar_entries
@@ -20,13 +21,15 @@ def keys_of(shards: Sequence[Path]) -> Iterator[list[str]]:
     Raises:
         InputError: one is missing, damaged or cannot be reached.
     """
+    tar.forget()  # who lists anew wants to see what is there now
+    parquet.forget()
     for first in range(0, len(shards), _AT_ONCE):
         some = shards[first : first + _AT_ONCE]
         tars = [shard for shard in some if _is_tar(shard)]
         indexes = dict(zip(tars, read_if_there([index_place(shard) for shard in tars]), strict=True))
         for shard in some:
             if shard in indexes:
-                yield [entry.key or "cut" for entry in entries_by(indexes[shard], shard)]
+                yield [entry.key for entry in entries_by(indexes[shard], shard)]
             else:
                 yield parquet_keys(shard)
 

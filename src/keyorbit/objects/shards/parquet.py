@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import IMAGE_SUFFIXES
@@ -110,7 +110,7 @@ class _Reader:
             raise InputError(f"{shown(shard)} cannot be read without pyarrow: {INSTALL}") from error
         self.shard = shard
         self._stack = ExitStack()
-        stream: BinaryIO = self._stack.enter_context(opened(shard))
+        stream = self._stack.enter_context(opened(shard))
         with reaching(shard):
             try:
                 self.file = parquet.ParquetFile(stream)
@@ -161,6 +161,11 @@ def _kept(shard: Path, stamp: tuple[int, int]) -> _Reader:
     return _Reader(shard)
 
 
+def forget() -> None:
+    """Let go of the shard that is open."""
+    _kept.cache_clear()
+
+
 def read_row(shard: Path, number: int, where: str) -> dict[str, bytes]:
     """The files of one row, by their names.
 
@@ -172,7 +177,7 @@ def read_row(shard: Path, number: int, where: str) -> dict[str, bytes]:
         with reaching(shard):
             row = reader.row(number)
     except InputError as error:
-        _kept.cache_clear()  # how far it was read is not known any more
+        forget()  # how far it was read is not known any more
         raise InputError(f"{where} cannot be read: {error}") from error
     if not reader.columns.packed:
         data, path = _file(row[str(reader.columns.image)])

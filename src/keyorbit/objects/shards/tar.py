@@ -5,22 +5,22 @@ plain bytes here: nothing is unpacked to the disk by a name that stands in a sha
 picture, mesh or JSON.
 """
 
-import logging
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from keyorbit.errors import InputError, first_line
 from keyorbit.objects.shards.names import holds_object, is_wanted, split_name
 from keyorbit.storage.addresses import is_remote, shown
 from keyorbit.storage.places import opened, read_if_there, read_range
 
-log = logging.getLogger(__name__)
 BLOCK = 512
 AGAIN = "fetch or pack it again"
+# What stands for the objects that are lost where a shard is cut.
+_CUT = "cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,11 @@ def _kept(shard: Path, stamp: tuple[int, int], index_stamp: tuple[int, int]) -> 
     return entries_by(read_if_there([index_place(shard)])[0], shard)
 
 
+def forget() -> None:
+    """Let go of the shards that were looked into."""
+    _kept.cache_clear()
+
+
 def entries_by(index: bytes | None, shard: Path) -> list[Entry]:
     """The objects of a shard by what its index holds; None: it has none.
 
@@ -135,12 +140,14 @@ def scanned(shard: Path) -> list[Entry]:
         return _usable(_grouped(_members(file, shard)))
 
 
-def _grouped(members: Iterator[Member | str]) -> Iterator[Entry]:
-    """Files one after the other that have one key are one object's; a text is why there are no more."""
+def _grouped(members: Iterator[Member | Entry]) -> Iterator[Entry]:
+    """Files one after the other that have one key are one object's; an entry is why there are no more."""
     key, held = "", list[Member]()
     for one in members:
-        if isinstance(one, str):
-            yield Entry(key, tuple(held), one)
+        if isinstance(one, Entry):
+            if held and one.key != key:
+                yield Entry(key, tuple(held))
+            yield one
             return
         split = split_name(one.name)
         if split is None:
@@ -154,10 +161,12 @@ def _grouped(members: Iterator[Member | str]) -> Iterator[Entry]:
         yield Entry(key, tuple(held))
 
 
-def _members(file: BinaryIO, shard: Path) -> Iterator[Member | str]:
+def _members(file: Any, shard: Path) -> Iterator[Member | Entry]:
+    """The files in a shard; in the end, where it is cut or damaged, an entry that says so."""
     size = file.seek(0, 2)
     file.seek(0)
     where = shown(shard)
+    cut = f"{where} ends after {size:,} bytes, before its end mark: {AGAIN}"
     if size == 0:
         raise InputError(f"{where} is an empty file, no shard: {AGAIN}")
     try:
@@ -170,20 +179,23 @@ def _members(file: BinaryIO, shard: Path) -> Iterator[Member | str]:
                 info = tape.next()
                 tape.members = []  # type: ignore[attr-defined]  # which would hold all that were read
             except (tarfile.TarError, EOFError) as error:
-                yield f"{where} ends or is damaged after {file.tell():,} of its bytes ({first_line(error)}): {AGAIN}"
+                if tape.offset > size:
+                    yield Entry(_CUT, (), cut)
+                else:
+                    yield Entry(_CUT, (), f"{where} is damaged at byte {tape.offset:,} ({first_line(error)}): {AGAIN}")
                 return
             if info is None:
                 file.seek(tape.offset)
                 block = file.read(BLOCK)
-                if not block:
-                    log.warning("%s ends without an end mark: it may be cut", where)
+                if len(block) < BLOCK:
+                    yield Entry(_CUT, (), cut)
                 elif block.count(0) < BLOCK:
-                    yield f"{where} is damaged or cut at byte {tape.offset:,}: {AGAIN}"
+                    yield Entry(_CUT, (), f"{where} is damaged at byte {tape.offset:,}: {AGAIN}")
                 return
             if info.isreg() and not info.issparse():
                 if info.offset_data + info.size > size:
-                    yield Member("", info.offset_data, info.size, info.name)
-                    yield f"{where} ends after {size:,} bytes, within {info.name!r:.80}: {AGAIN}"
+                    key, _ = split_name(info.name) or (_CUT, "")
+                    yield Entry(key, (), f"{where} ends after {size:,} bytes, within {info.name!r:.80}: {AGAIN}")
                     return
                 yield Member("", info.offset_data, info.size, info.name)
 

@@ -11,6 +11,7 @@ from keyorbit.discovery.choices import CACHE_INDEX
 from keyorbit.objects.background import CUT_OUTS
 from keyorbit.objects.dataset import Objects, ObjectViews, load_dataset
 from keyorbit.objects.paths import mask_files, object_paths
+from keyorbit.objects.shards.places import is_elsewhere
 from keyorbit.output.loss_log import read_losses
 from keyorbit.output.page.charts import charts
 from keyorbit.output.page.inputs import RunFacts, check_run_folder, read_facts
@@ -81,10 +82,11 @@ def run_objects(run: Run, data: Sequence[Path], count: int) -> Objects:
     if len(there) < len(own):
         return []
     masks: dict[Path, Path] = {}
-    if any(cut_outs.glob("*.png")):
-        masks = mask_files(cut_outs, [place for path in there for place in object_paths(path)])
-    for path in there:
-        found += load_dataset(path, "keep", masks)[: count - len(found)]
+    files = [path for path in there if not is_elsewhere(path)]
+    if files and any(cut_outs.glob("*.png")):
+        masks = mask_files(cut_outs, [place for path in files for place in object_paths(path)])
+    for path in there:  # pictures in shards are cut out once more
+        found += load_dataset(path, "keep" if path in files else "auto", masks)[: count - len(found)]
     return found
 
 
