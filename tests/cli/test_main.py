@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.command_line import call
 from keyorbit.detection.confidence import NOISE
+from keyorbit.detection.words import kind_phrases
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.output.loss_log import read_losses
@@ -361,3 +362,17 @@ def test_quiet_leaves_results_and_errors_only(tmp_path, monkeypatch, capfd):
     assert said.err == ""
     assert "1 objects" in said.out
     assert call(monkeypatch, "--quiet", "--verbose", *words) == 2
+
+
+def test_keypoints_are_named_by_the_words_for_the_kind_that_the_objects_tell(world, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(world / "run", tmp_path / "run")
+    assert call(monkeypatch, "name", run, "--limit", 1, "--json", tmp_path / "names.json") == 0
+    assert "the tiny model's words for the kind chair" in capsys.readouterr().err
+    told = json.loads((tmp_path / "names.json").read_text())["names"]
+    assert {one["runner_up"] for one in told} <= {*kind_phrases("chair")}
+    others = shutil.copytree(world / "data", tmp_path / "data")
+    meta = sorted(others.iterdir())[0] / "meta.json"
+    for kind in ("boat", "car"):  # one without words; two kinds
+        meta.write_text(json.dumps(json.loads(meta.read_text()) | {"category": kind}))
+        assert call(monkeypatch, "name", run, "--objects", others) == 2
+        assert "do not tell one kind that the tiny model has words for: give --words FILE" in capsys.readouterr().err
