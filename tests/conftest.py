@@ -32,6 +32,7 @@ SLOW_FIXTURES = {"model_folder", "stable_diffusion_folder", "run_here", "command
 LONGEST = (
     *("test_other_device.py", "test_launchers.py", "test_ranks.py", "test_training.py", "test_train_tiny.py"),
     *("test_app.py", "test_runs.py", "test_quality_benchmark.py", "test_docs.py", "test_main.py", "test_overwrite.py"),
+    "test_on_ray.py",
 )
 
 

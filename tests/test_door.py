@@ -23,7 +23,7 @@ from keyorbit.geometry.rigs import known_rigs
 # What takes its time to import, and what these bring along.
 HEAVY = {
     "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "huggingface_hub", "numpy", "scipy",
-    "PIL", "einops", "jaxtyping", "trimesh", "matplotlib", "jinja2", "gradio",
+    "PIL", "einops", "jaxtyping", "trimesh", "matplotlib", "jinja2", "gradio", "ray", "pyarrow",
 }  # fmt: skip
 # One process for all: it calls the command line with each list of words, and notes what came of it.
 CALLS = """
@@ -154,6 +154,9 @@ WRONG = [
     ([*TRAIN, "--tracker", "x"], "--tracker cannot be 'x'; it must be 'none' or 'tensorboard'"),
     ([*TRAIN, "--tokens", "@/none"], "no tokens at"),
     ([*DETECT, "--peak", "x"], "--peak cannot be 'x'; it must be 'argmax' or 'soft' or 'window'"),
+    ([*DETECT, "--engine", "x"], "--engine cannot be 'x'; it must be 'ray'"),
+    ([*DETECT, "--gpus", "2"], "--gpus cannot be 2.0; it must be a number >= 0 and <= 1"),
+    ([*DETECT, "--workers", "2"], "--workers and --gpus are for --engine ray: give it too, or leave them out"),
     ([*DETECT, "--format", "json,x"], "the format 'x' is unknown; give some of json, coco"),
     ([*DETECT, "--skeleton", "0,1"], "the skeleton is 'auto' or edges such as 0-3,3-5, not '0,1'"),
     ([*DETECT, "--views", "@/data"], "--views and --cameras belong together"),

@@ -179,8 +179,15 @@ def detect_command(
         check_camera_files(cameras, views, photographs(views))
 
     from keyorbit.cli.detecting import detect_one, detect_several
-    from keyorbit.cli.detectors import DetectorChoice
-    from keyorbit.cli.loading import Several, kinds_tokens, load_all, load_tokens, meshes_at, use_device
+    from keyorbit.cli.loading import (
+        DetectorChoice,
+        Several,
+        kinds_tokens,
+        load_all,
+        load_tokens,
+        meshes_at,
+        use_device,
+    )
     from keyorbit.cli.turns import Writing
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig

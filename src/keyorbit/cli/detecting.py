@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import torch
 
 from keyorbit.cli.detected import Told, tell, told
-from keyorbit.cli.loading import Several
+from keyorbit.cli.loading import Several, made_with
 from keyorbit.cli.terminal import Tick, progress
 from keyorbit.cli.turns import (
     ROWS,
@@ -18,17 +19,16 @@ from keyorbit.cli.turns import (
     Writing,
     attempts,
     finish,
-    made_with,
     settings_of,
     speed,
     stopped,
     tell_rows,
     told_of,
-    withheld,
     written,
 )
+from keyorbit.detection.attempt import Attempt
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.detection.many import Attempt
+from keyorbit.detection.many import detect_many
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.output.choices import Edge
 from keyorbit.output.results import (
@@ -50,7 +50,9 @@ def detect_one(detector: KeypointDetector, thing: ObjectViews, writing: Writing)
         InputError: the object does not fit the model, or as :func:`keyorbit.output.write.write_detection`.
     """
     with progress() as tick:
-        detection = withheld(detector.detect_object(thing), writing.least)
+        detection = detector.detect_object(thing)
+        if writing.least is not None:
+            detection = detection.withholding(writing.least)
         tick("detect", 1, 1, {})
     edges = find_skeleton([detection]) if writing.edges is None else writing.edges
     write_detection(writing.out, detection, writing.formats, edges, writing.overwrite)
@@ -121,7 +123,8 @@ class _Work:
         return co_moving_skeleton(places[some], seen[some] > 0) if bool(some.any()) else []
 
     def _attempts(self, turns: Sequence[Turn], tick: Tick, began: float) -> Iterator[tuple[Turn, Attempt]]:
-        for pair in attempts(self.detector, turns, self.objects.batch, self.writing.least):
+        detect = partial(detect_many, self.detector, batch=self.objects.batch, least=self.writing.least)
+        for pair in attempts(turns, detect):
             self.count += 1
             tick("detect", self.count, len(self.share.turns), speed(self.count, began))
             yield pair

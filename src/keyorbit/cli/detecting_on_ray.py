@@ -1,22 +1,20 @@
 """``keyorbit detect --engine ray``: workers detect and write objects' folders, and one process writes the lines."""
 
-import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from keyorbit.cli.detected import Told
-from keyorbit.cli.detectors import DetectorChoice
 from keyorbit.cli.engine import Pool
-from keyorbit.cli.loading import Several, meshes_at, place_words, show_words, use_device
-from keyorbit.cli.on_ray import Workers, enter, ray_workers
+from keyorbit.cli.loading import DetectorChoice, Several, made_with, meshes_at, place_words, show_words, use_device
+from keyorbit.cli.on_ray import Workers, enter, in_goes, ray_workers
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.turns import (
     ROWS,
@@ -26,14 +24,15 @@ from keyorbit.cli.turns import (
     Writing,
     attempts,
     finish,
-    made_with,
     settings_of,
     speed,
     stopped,
     told_of,
     written,
 )
+from keyorbit.detection.attempt import Attempt
 from keyorbit.detection.detector import KeypointDetector
+from keyorbit.detection.many import detect_many
 from keyorbit.devices import AUTO, CPU
 from keyorbit.diffusion.recording import settled_batch
 from keyorbit.errors import InputError
@@ -43,11 +42,6 @@ from keyorbit.output.results import Part, open_part, part_path
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.output.write import skeleton_places
 from keyorbit.ranks import Ranks
-
-T = TypeVar("T")
-# Objects that a worker does in one go, at the most: as many are begun again where it dies. And how many goes there are
-# for each worker, at the least, so that they end together.
-_TOGETHER, _GOES = 64, 16
 
 
 @dataclass(frozen=True)
@@ -136,6 +130,10 @@ class _Detecting:
             )
         return partial(_places if self.edges is None else _done, detector, self)
 
+    def detect(self, detector: KeypointDetector) -> Callable[..., Iterator[Attempt]]:
+        """How many objects are detected."""
+        return partial(detect_many, detector, batch=self.batch, least=self.writing.least)
+
 
 def _facts(detector: KeypointDetector, batch: int | None) -> Facts:
     backend = detector.backend
@@ -149,7 +147,7 @@ def _facts(detector: KeypointDetector, batch: int | None) -> Facts:
 
 def _places(detector: KeypointDetector, job: _Detecting, turns: Sequence[Turn]) -> list[Place]:
     found = []
-    for _, attempt in attempts(detector, turns, job.batch, job.writing.least):
+    for _, attempt in attempts(turns, job.detect(detector)):
         if attempt.detection is not None:
             xyz, known = skeleton_places(attempt.detection)
             found.append(Place(attempt.number, xyz.cpu(), known.cpu()))
@@ -159,7 +157,7 @@ def _places(detector: KeypointDetector, job: _Detecting, turns: Sequence[Turn]) 
 def _done(detector: KeypointDetector, job: _Detecting, turns: Sequence[Turn]) -> Done:
     lines, shown, problems = BytesIO(), list[tuple[int, Told]](), list[InputError]()
     part = Part(lines, part_path(job.writing.out))
-    for turn, attempt in attempts(detector, turns, job.batch, job.writing.least):
+    for turn, attempt in attempts(turns, job.detect(detector)):
         problem = written(turn, attempt, job.writing, job.edges or (), part)
         if problem is not None:
             problems.append(problem)
@@ -186,7 +184,7 @@ def detect_on_ray(
     with ray_workers(pool) as workers:
         if choice.device == AUTO and not workers.gpus:
             choice = replace(choice, device=CPU)
-        job = _Detecting(choice, writing, objects.batch, Path.cwd(), needed_by(objects))
+        job = _Detecting(choice, writing, objects.batch, Path.cwd(), objects.needed)
         facts: Facts = workers.ask(job, objects.batch)
         show_words(facts.place)
         objects = replace(objects, meshes=meshes_at(meshes, facts.cameras, objects.up), cameras=facts.cameras)
@@ -195,12 +193,6 @@ def detect_on_ray(
         job = replace(job, made=facts.made)
         work = partial(_shared, job, workers, facts.batch, objects.strict)
         finish(objects, writing, settings_of(objects, writing, facts.made), work, Ranks())
-
-
-def needed_by(objects: Several) -> tuple[Path, ...]:
-    """Where the first object is, if it is on a disk: every node has to see it."""
-    folders = [Path(os.path.abspath(source.path)).parent for source in objects.sources[:1]]
-    return tuple(folder for folder in folders if folder.is_dir())
 
 
 def _shared(job: _Detecting, workers: Workers, batch: int, strict: bool, share: Share) -> list[Told]:
@@ -229,9 +221,3 @@ def _co_moving(job: _Detecting, workers: Workers, batch: int, head: Sequence[Tur
     if not found:
         return []
     return co_moving_skeleton(torch.stack([one.xyz for one in found]), torch.stack([one.known for one in found]))
-
-
-def in_goes(things: Sequence[T], workers: int, batch: int) -> list[list[T]]:
-    """Things in parts of whole batches, of which each worker has several, so that they end together."""
-    size = max(1, min(_TOGETHER, len(things) // (workers * _GOES)) // batch) * batch
-    return [list(things[first : first + size]) for first in range(0, len(things), size)]

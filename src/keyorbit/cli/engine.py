@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from keyorbit.cli.options import whole_numbers
 from keyorbit.devices import AUTO
 from keyorbit.errors import InputError
 from keyorbit.ranks import launched
-from keyorbit.values import Share
+from keyorbit.values import Share, short
 
 Engine = Literal["ray"]
 INSTALL = "--engine ray needs Ray: pip install 'keyorbit[ray]'"
@@ -84,7 +83,7 @@ def check_alone(several: bool, dry_run: bool) -> None:
 
 
 def _numbers(text: str) -> tuple[int, int | None]:
-    least, *most = whole_numbers("--workers", text, "-")
-    if len(most) > 1 or not 1 <= least <= (most[0] if most else least) <= _MOST:
-        raise InputError(f"--workers is a number such as 4, or two such as 1-64, up to {_MOST:,}; not '{text[:40]}'")
-    return least, most[0] if most else None
+    parts = [int(part) if len(part) < 10 and part.isdecimal() else 0 for part in text.split("-")]
+    if len(parts) > 2 or not 1 <= parts[0] <= parts[-1] <= _MOST:
+        raise InputError(f"--workers is a number such as 4, or two such as 1-64, up to {_MOST:,}; not {short(text)}")
+    return parts[0], parts[1] if parts[1:] else None

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "keyorbit detect run 'photos/*.jpg' --out found --format json,csv",
         "ls photos/*.jpg | keyorbit detect run - --out found",
         "keyorbit detect run --views photos --cameras sparse/0 --out found",
+        "keyorbit detect run 'objects/*' --out found --per-object none --engine ray --workers 4",
     ),
     "evaluate": (
         "keyorbit evaluate run test --fit train --json scores.json",

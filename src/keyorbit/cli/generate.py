@@ -27,7 +27,7 @@ from keyorbit.cli.options import (
     masks_of,
 )
 from keyorbit.cli.telling import JsonOption, tell_json
-from keyorbit.cli.terminal import console, progress
+from keyorbit.cli.terminal import PROBLEMS, console, left_out, progress
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.choices import GUIDANCE, STEPS, Guidance, SamplingSteps
 from keyorbit.diffusion.paths import check_model
@@ -114,7 +114,7 @@ def generate_command(
         check_alone(len(sources) > 1, dry_run)
 
     from keyorbit.cli.generating import Generating, generate_several
-    from keyorbit.cli.loading import PROBLEMS, ModelChoice, Several, left_out, load_all, use_device
+    from keyorbit.cli.loading import ModelChoice, Several, load_all, use_device
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, object_folders
 

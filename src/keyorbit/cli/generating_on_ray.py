@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keyorbit.cli.detecting_on_ray import in_goes, needed_by
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.generating import Generating, Wanted, generated, told, wanted
 from keyorbit.cli.loading import ModelChoice, Several, place_words, show_words
-from keyorbit.cli.on_ray import enter, ray_workers
+from keyorbit.cli.on_ray import enter, in_goes, ray_workers
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.turns import speed
 from keyorbit.devices import AUTO, CPU
@@ -105,7 +104,7 @@ def generate_on_ray(
         with ray_workers(pool) as workers, progress() as tick:
             if model.device == AUTO and not workers.gpus:
                 model = replace(model, device=CPU)
-            job = _Generating(model, how, Path.cwd(), (*needed_by(objects), out.absolute()))
+            job = _Generating(model, how, Path.cwd(), (*objects.needed, out.absolute()))
             facts: Facts = workers.ask(job, how.batch)
             show_words(facts.place)
             left = wanted(objects, folders, how, facts.fingerprint)

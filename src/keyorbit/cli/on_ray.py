@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from keyorbit.cli.engine import INSTALL, Pool
 from keyorbit.cli.terminal import bars
@@ -29,6 +29,10 @@ _RETRIES = 3
 # Seconds: until a cluster answers, and until it has room for the first worker, which an autoscaler may have to start.
 _ANSWER, _ROOM = 10, 600
 _CPUS = 1
+# Objects that a worker does in one go, at the most: as many are begun again where it dies. And how many goes there are
+# for each worker, at the least, so that they end together.
+_TOGETHER, _GOES = 64, 16
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -112,6 +116,12 @@ def enter(folder: Path, needed: Sequence[Path]) -> None:
             )
 
 
+def in_goes(things: Sequence[T], workers: int, batch: int) -> list[list[T]]:
+    """Things in parts of whole batches, of which each worker has several, so that they end together."""
+    size = max(1, min(_TOGETHER, len(things) // (workers * _GOES)) // batch) * batch
+    return [list(things[first : first + size]) for first in range(0, len(things), size)]
+
+
 @contextmanager
 def ray_workers(pool: Pool) -> Iterator[Workers]:
     """Workers on the cluster that ``RAY_ADDRESS`` names; without it, on one that is started here and ended after.
@@ -123,6 +133,9 @@ def ray_workers(pool: Pool) -> Iterator[Workers]:
     joined = address not in ("", "local")
     if joined:
         _check_address(address)
+    if not log.isEnabledFor(logging.INFO):  # --verbose tells it all; Ray reads these when it is imported
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     try:
         import ray
         import ray.data
@@ -171,8 +184,6 @@ def _start(address: str, pool: Pool) -> None:
 
     told = log.isEnabledFor(logging.INFO)
     options: dict[str, Any] = {"log_to_driver": told, "logging_level": logging.INFO if told else logging.CRITICAL}
-    if not told:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody was asked
         options |= {"include_dashboard": False, "object_store_memory": _STORE}

@@ -1,13 +1,19 @@
 """What goes to the terminal: results, complaints and progress."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 
+from keyorbit.errors import InputError
+from keyorbit.storage.folder_names import readable
+
 # Names and paths may hold what would be markup, or the code of an emoji.
 console, errors, bars = (Console(stderr=there, markup=False, emoji=False) for there in (False, True, True))
+
+# Lines of problems that are printed.
+PROBLEMS = 20
 
 
 @runtime_checkable
@@ -54,3 +60,14 @@ def _plain_line(stage: str, done: int, total: int, values: dict[str, float]) -> 
 def _note(values: dict[str, float]) -> str:
     shown = {name: value for name, value in values.items() if name != "seconds"}
     return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+
+
+def left_out(problems: Sequence[str], count: int, total: int, place: str = "") -> InputError:
+    """Print why objects were left out, all but the last of those that are given; the error says that, and how many.
+
+    ``place`` says where all are listed.
+    """
+    *others, last = problems
+    for problem in others:
+        errors.print(f"left out: {readable(problem)}", markup=False, highlight=False, soft_wrap=True)
+    return InputError(f"{count:,} of {total:,} objects are left out{place}: {last}")

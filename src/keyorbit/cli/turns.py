@@ -5,17 +5,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from keyorbit.cli.detected import Told, tell, told
-from keyorbit.cli.loading import PROBLEMS, Several, left_out
 from keyorbit.cli.telling import tell_json
-from keyorbit.cli.terminal import console
-from keyorbit.detection.detector import KeypointDetector
-from keyorbit.detection.found import Detection
-from keyorbit.detection.many import Attempt, Read, detect_many
+from keyorbit.cli.terminal import PROBLEMS, console, left_out
+from keyorbit.detection.attempt import Attempt, Read
 from keyorbit.errors import InputError
 from keyorbit.objects.sources import ObjectSource, sources_digest
 from keyorbit.output.choices import Edge, PerObject
@@ -37,6 +34,9 @@ from keyorbit.output.write import (
 )
 from keyorbit.ranks import Ranks
 from keyorbit.storage.folder_names import folder_names, readable
+
+if TYPE_CHECKING:
+    from keyorbit.cli.loading import Several
 
 log = logging.getLogger(__name__)
 # The first objects, on which `--skeleton auto` looks for edges: these are in memory together.
@@ -95,7 +95,7 @@ class Turns(Sequence[Turn]):
         numbers: of those whose turns these are.
     """
 
-    objects: Several
+    objects: "Several"
     folders: Sequence[str]
     numbers: Sequence[int]
 
@@ -132,7 +132,7 @@ class Share:
 
 
 def finish(
-    objects: Several,
+    objects: "Several",
     writing: Writing,
     settings: Mapping[str, Any],
     work: Callable[[Share], list[Told]],
@@ -173,9 +173,9 @@ def _share(objects: Several, left: Sequence[int], writing: Writing, ranks: Ranks
 
 
 def attempts(
-    detector: KeypointDetector, turns: Iterable[Turn], batch: int | None, least: float | None
+    turns: Iterable[Turn], detect: Callable[[Iterable[tuple[int, Read]]], Iterator[Attempt]]
 ) -> Iterator[tuple[Turn, Attempt]]:
-    """What becomes of each object, ``batch`` of them in memory; keypoints below ``least`` are withheld."""
+    """What becomes of each object by ``detect``, which has few of them in memory."""
     waiting: dict[int, Turn] = {}
 
     def todo() -> Iterator[tuple[int, Read]]:
@@ -183,12 +183,7 @@ def attempts(
             waiting[turn.number] = turn
             yield turn.number, turn.read
 
-    for attempt in detect_many(detector, todo(), batch):
-        if attempt.detection is not None:
-            try:
-                attempt = replace(attempt, detection=withheld(attempt.detection, least))
-            except InputError as problem:
-                attempt = replace(attempt, detection=None, problem=problem)
+    for attempt in detect(todo()):
         yield waiting.pop(attempt.number), attempt
 
 
@@ -234,30 +229,14 @@ def speed(count: int, began: float) -> dict[str, float]:
     return {"objects/s": count / spent} if spent > 0 else {}
 
 
-def withheld(detection: Detection, least: float | None) -> Detection:
-    return detection if least is None else detection.withholding(least)
-
-
 def _is_there(writing: Writing, name: str, number: int, done: bytearray) -> bool:
     if number >= len(done) or not done[number]:
         return False
     return writing.per_object == "none" or (writing.out / name).is_dir()
 
 
-def made_with(detector: KeypointDetector) -> dict[str, Any]:
-    """What of the tokens, the model and the settings results depend on, under the names that options have."""
-    backend = detector.backend
-    return {
-        "tokens": detector.fingerprint,
-        "model": backend.fingerprint,
-        "rig": backend.cameras_of,
-        "layout": backend.layout.text,
-        **asdict(detector.config),
-    }
-
-
-def settings_of(objects: Several, writing: Writing, made: Mapping[str, Any]) -> dict[str, Any]:
-    """All that results depend on but for rounding, as JSON keeps it; ``made`` is :func:`made_with`."""
+def settings_of(objects: "Several", writing: Writing, made: Mapping[str, Any]) -> dict[str, Any]:
+    """All that results depend on but for rounding, as JSON keeps it; ``made`` is what ``made_with`` tells."""
     masks = [f"{path}\0{mask}" for path, mask in objects.masks.items()]
     return {
         "objects": sources_digest(objects.sources),

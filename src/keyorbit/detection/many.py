@@ -1,38 +1,21 @@
 """Keypoints of any number of objects, read one after the other: what is wrong with one does not stop the others."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+from keyorbit.detection.attempt import Attempt, Read
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.detection.found import Detection
 from keyorbit.diffusion.recording import in_batches, settled_batch
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.emptiness import check_seen
 
-# Reads an object when it is its turn.
-Read = Callable[[], ObjectViews]
-
-
-@dataclass(frozen=True, eq=False)
-class Attempt:
-    """What became of one object.
-
-    Attributes:
-        number: of the object among all.
-        thing: the object; None where it cannot be read.
-        detection: what was found; None where there is a problem.
-        problem: why nothing was found. Default None: something was.
-    """
-
-    number: int
-    thing: ObjectViews | None
-    detection: Detection | None
-    problem: InputError | None = None
-
 
 def detect_many(
-    detector: KeypointDetector, objects: Iterable[tuple[int, Read]], batch: int | None = None
+    detector: KeypointDetector,
+    objects: Iterable[tuple[int, Read]],
+    batch: int | None = None,
+    least: float | None = None,
 ) -> Iterator[Attempt]:
     """Detect keypoints on each object; ``batch`` objects are in memory at a time, as many as the model sees together.
 
@@ -43,6 +26,7 @@ def detect_many(
         detector: which detector.
         objects: each with its number, which is handed on.
         batch: 1 or more. Default 1 on the CPU and 8 elsewhere.
+        least: keypoints that are less likely than this at their part are withheld, 0…1. Default None: none is.
 
     Raises:
         InputError: ``batch`` is below 1.
@@ -57,7 +41,8 @@ def detect_many(
                 yield Attempt(number, None, None, problem)
             else:
                 there.append((number, thing))
-        yield from _detected(detector, there)
+        for attempt in _detected(detector, there):
+            yield attempt if least is None else _withholding(attempt, least)
 
 
 def _detected(detector: KeypointDetector, things: Sequence[tuple[int, ObjectViews]]) -> Iterator[Attempt]:
@@ -78,3 +63,12 @@ def _detected(detector: KeypointDetector, things: Sequence[tuple[int, ObjectView
             yield Attempt(number, thing, detector.read(recording))
         except InputError as problem:
             yield Attempt(number, thing, None, problem)
+
+
+def _withholding(attempt: Attempt, least: float) -> Attempt:
+    if attempt.detection is None:
+        return attempt
+    try:
+        return replace(attempt, detection=attempt.detection.withholding(least))
+    except InputError as problem:
+        return replace(attempt, detection=None, problem=problem)
