@@ -181,7 +181,7 @@ WRONG = [
     ([*CACHE, "--batch", "0"], "--batch cannot be 0; it must be a whole number >= 1"),
     ([*EVALUATE, "--dataset", "x"], "no data set 'x'; known are keyorbit, celeba-aligned"),
     ([*EVALUATE, "--json", "@/file.txt"], "is not what this command writes"),
-    ([*EVALUATE, "--fit", "@/none"], "there is no folder at"),
+    ([*EVALUATE, "--fit", "@/none"], "there is no file or folder at"),
     (["report", "@/none"], "is not the folder of a run"),
     (["report", "@/run", "--scores", "@/none.json"], "there is no file"),
     (["report", "@/run", "--objects", "-1"], "--objects cannot be -1; it must be a whole number >= 0"),

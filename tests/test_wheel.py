@@ -26,7 +26,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path, monkeypatch):
     assert {Path(name).suffix for name in names} == KINDS
     for needed in (
         "assets/tiny/model_index.json",
-        "assets/examples/tokens.safetensors",
+        *(f"assets/examples/tokens{kind}.safetensors" for kind in ("", "_car", "_aeroplane", "_animal")),
         "output/page/viewer.js",
         "py.typed",
     ):

@@ -43,7 +43,7 @@ def name_command(
             show_default=False,
         ),
     ] = None,
-    objects: Annotated[Path | None, typer.Option(help="The same, for one folder or file.")] = None,
+    objects: Annotated[Path | None, typer.Option(help="What DATA was called before.", hidden=True)] = None,
     limit: Annotated[int, typer.Option(help="How many of them."), Count] = 8,
     words: Annotated[Path | None, typer.Option(help="A text file of phrases, one a line.")] = None,
     kind: Annotated[

@@ -94,6 +94,8 @@ def page_figures(scores: dict[str, Any]) -> list[Any]:
     names = {name: ", ".join(wrongly_turned(one)) for name, one in scores.items()}
     if any(names.values()):
         figures.append(Figure("turned the wrong way", names["discovered"] or "none", names.get("untrained"), True))
+    if left_out := scores.get("discovered", {}).get("left_out"):
+        figures.append(Figure("left out, for they could not be used", ", ".join(left_out), None, True))
     return figures
 
 

@@ -129,6 +129,7 @@ class Evaluation(Shown):
             "Evaluation",
             (
                 number_of(len(self.objects), "object"),
+                f"{len(self.left_out)} left out" if self.left_out else "",
                 "" if error is None else landmarks,
                 "" if self.reprojection is None else f"reprojection error {share(self.reprojection)} of the side",
                 f"{self.on_object:.0%} of the keypoints on the object",

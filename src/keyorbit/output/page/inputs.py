@@ -54,6 +54,7 @@ class _Evaluation:
     measures: _Figures | None = None
     landmark_3d_median: Finite | None = None
     landmark_2d_median: Finite | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
