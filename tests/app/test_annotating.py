@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helpers.hostile import WRONG
-from helpers.worlds import CAMERAS, detections, make_world
+from helpers.worlds import CAMERAS, ball, detections, make_world
 from keyorbit.app.annotating import Annotating
 from keyorbit.app.board import board, take_step
 from keyorbit.app.calls import Step
@@ -36,16 +36,6 @@ def world():
     return things, [
         replace(seen, certainty=sure, masks=masks) for seen, sure in zip(found, (0.5, 0.2, 0.9), strict=True)
     ]
-
-
-def ball(radius=0.35, side=32):
-    """The outlines of a ball about the origin."""
-    drawn = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
-    places = (CAMERAS.project(radius * drawn / drawn.norm(dim=1, keepdim=True)) * side).long().clamp(0, side - 1)
-    masks = torch.zeros(6, side, side, dtype=torch.bool)
-    for mask, xy in zip(masks, places, strict=True):
-        mask[xy[:, 1], xy[:, 0]] = True
-    return masks
 
 
 @pytest.fixture

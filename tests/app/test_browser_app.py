@@ -1,6 +1,7 @@
 """The app in a real Chromium and through its interface: a click path, bad uploads, and no way to the server's files."""
 
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -28,7 +29,7 @@ from keyorbit.discovery.initial import untrained
 
 pytest.importorskip("gradio", reason="the app is an extra: pip install 'keyorbit[app]'")
 pytestmark = pytest.mark.browser
-LONG = 240
+LONG = 60
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,62 @@ def test_a_picture_becomes_keypoints_in_every_view_and_in_space(page):
     assert fetched(page) == []
     assert_accessible(page)
     screenshot(page, "app_light")
+
+
+def test_points_of_ones_own_are_clicked_named_and_found_on_another_picture(page):
+    from selenium.webdriver import ActionChains
+
+    # The model is not trained, and its views are of nothing: where keypoints were found there is something of it.
+    marks = page.find_elements("css selector", "#panel .ko-tile:nth-of-type(2) .ko-mark")
+    there = [[float(share) / 100 for share in re.findall(r"[-.0-9]+", m.get_attribute("transform"))] for m in marks]
+    first, *_, second = sorted(there)
+
+    def click(place):
+        picture = page.find_elements("css selector", ".ko-own .ko-picture")[0]
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
+        shift = [round(picture.size["width"] * (share - 0.5)) for share in place]
+        ActionChains(page).move_to_element(picture).move_by_offset(*shift).click().perform()
+
+    wait(page, "#own").click()
+    wait(page, ".ko-own .ko-said", "Click a point")
+    click(first)
+    wait(page, ".ko-own .ko-said", "point 0: lifted")
+    wait(page, '.ko-own .ko-chip[data-k="0"][aria-pressed="true"]')
+    # In the same view a click is the next point; in another one it is the same point once more.
+    click(second)
+    wait(page, ".ko-own .ko-said", "point 1: lifted")
+    wait(page, '.ko-own .ko-chip[data-k="1"][aria-pressed="true"]')
+    other = page.find_elements("css selector", '.ko-own .ko-mark[data-k="1"] circle:nth-of-type(2)')[1]
+    ActionChains(page).move_to_element(other).move_by_offset(1, 1).click().perform()
+    wait(page, ".ko-own .ko-said", "point 1: triangulated")
+    wait(page, ".ko-own [data-step=undo]").click()
+    wait(page, ".ko-own .ko-said", "undone")
+    name = page.find_element("css selector", ".ko-own [data-rename]")
+    assert name.get_property("value") == "point 1"
+    page.execute_script("arguments[0].select()", name)
+    name.send_keys("left ear\n")
+    wait(page, ".ko-own .ko-names", "left ear")
+    page.find_element("css selector", "#export").click()
+    wait(page, "#exported", "points")
+    assert_accessible(page)
+    assert unnamed(page) == []
+    screenshot(page, "app_points")
+    page.find_element("css selector", "#fit").click()
+    wait(page, "#fitted .ko-progress")
+    wait(page, "#fitted .ko-trust", "your keypoints (2)")
+    wait(page, "#exported", "tokens")
+    assert_accessible(page)
+    tab(page, "Keypoints")
+    wait(page, "#used", "your 2 keypoints: point 0, left ear")
+    page.find_elements("css selector", ".gallery-item")[2].click()
+    wait(page, "#panel .ko-progress")
+    wait(page, "#panel .ko-name", "left ear")
+    assert len(page.find_elements("css selector", "#panel .ko-mark")) == 7 * 2
+    assert page.execute_script("return document.querySelector('#panel [data-ko-show=names]').checked")
+    assert complaints(page) == []
+    assert_accessible(page)
+    page.find_element("css selector", "#back").click()
+    wait(page, "#used", "your", gone=True)
 
 
 def test_a_discovery_shows_itself_and_stops_with_what_is_there(page):

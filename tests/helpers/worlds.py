@@ -58,3 +58,13 @@ def detections(things, noise=0.0, seed=1):
 def seen_by(flat, points):
     """The input picture's camera from its keypoints in space."""
     return solve_input_camera(points.xyz, flat.input_xy, flat.input_score * points.score, flat.cameras)
+
+
+def ball(radius=0.35, side=32):
+    """The outlines of a ball about the origin."""
+    drawn = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
+    places = (CAMERAS.project(radius * drawn / drawn.norm(dim=1, keepdim=True)) * side).long().clamp(0, side - 1)
+    masks = torch.zeros(6, side, side, dtype=torch.bool)
+    for mask, xy in zip(masks, places, strict=True):
+        mask[xy[:, 1], xy[:, 0]] = True
+    return masks

@@ -15,7 +15,7 @@ from keyorbit.output.page.panels import render
 
 Clock = Callable[[], float]
 # Share of the time that the views take which pictures of them may take besides. A decoder takes about half a step.
-_SHARE = 0.08
+_SHARE = 0.06
 # Of the views' steps before the first picture: there is nothing to see yet, and a step's time is not known.
 _FIRST = 0.2
 
@@ -136,7 +136,7 @@ class Looks:
     was tried and shows little of the tiny model's (docs/decisions.md). So its cost is measured, and bounded.
 
     Args:
-        share: of the views' time that looking may take. Default 0.08.
+        share: of the views' time that looking may take. Default 0.06.
         clock: gives seconds. Default: those of the system.
     """
 

@@ -31,8 +31,9 @@
   // Of one's own points, a click makes a new one where none is chosen, or the chosen one was clicked in this view.
   const own = () => board().matches(".ko-own");
   const pointOf = (picture) => {
-    const mark = own() && chosen !== null ? markOf(picture, chosen) : null;
-    return mark && mark.matches(".ko-clicked") ? null : chosen;
+    if (!own() || chosen === null) return chosen;
+    const mark = markOf(picture, chosen);
+    return mark && !mark.matches(".ko-clicked") ? chosen : null;
   };
   const at = (picture, event) => {
     const box = picture.getBoundingClientRect();
@@ -40,9 +41,10 @@
   };
 
   const need = () => {
-    for (const button of document.querySelectorAll(".ko-annotate [data-needs=point]")) button.disabled = chosen === null;
-    const field = document.querySelector(".ko-annotate [data-rename]");
+    // What is chosen may be a keypoint of another tab, which the board has not.
     const chip = chosen === null ? null : document.querySelector(`.ko-annotate .ko-chip[data-k="${chosen}"]`);
+    for (const button of document.querySelectorAll(".ko-annotate [data-needs=point]")) button.disabled = chip === null;
+    const field = document.querySelector(".ko-annotate [data-rename]");
     if (field) field.value = chip ? chip.dataset.name : "";
   };
   document.addEventListener("ko:choice", (event) => { chosen = event.detail; need(); });
@@ -73,7 +75,7 @@
   document.addEventListener("click", (event) => {
     if (silent) { silent = false; event.stopPropagation(); return; }
     // What comes next is about all points; chosen again, the chosen one is let go.
-    if (chosen !== null && event.target.closest && event.target.closest("#fit"))
+    if (chosen !== null && event.target.closest && event.target.closest("#own, #fit"))
       document.dispatchEvent(new CustomEvent("ko:choose", { detail: chosen }));
     if (event.target.closest && event.target.closest(".ko-annotate [data-next]")) {
       document.dispatchEvent(new CustomEvent("ko:choose", { detail: chosen }));
