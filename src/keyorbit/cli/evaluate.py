@@ -26,7 +26,7 @@ from keyorbit.cli.options import (
     given_meshes,
 )
 from keyorbit.cli.telling import JsonOption, write_told
-from keyorbit.cli.terminal import console
+from keyorbit.cli.terminal import PROBLEMS, console, left_out
 from keyorbit.devices import AUTO
 from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
@@ -124,7 +124,7 @@ def evaluate_command(
         settings_of_parts,
     )
     from keyorbit.cli.evaluation_parts import own_part, published_part
-    from keyorbit.cli.loading import PROBLEMS, left_out, load_tokens, run_backend, use_device, without_views
+    from keyorbit.cli.loading import load_tokens, run_backend, use_device, without_views
     from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.diffusion.backends.base import Backend
