@@ -136,3 +136,13 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
 def test_fsspec_knows_the_address():
     system, inside = file_system(Path("memory://a/b"))
     assert (type(system).__name__, inside) == ("MemoryFileSystem", "/a/b")
+
+
+def test_a_server_that_gives_whole_files_only_is_named(tmp_path, monkeypatch):
+    (tmp_path / "x.tar").write_bytes(b"0123456789")
+    folder = in_memory("whole", tmp_path / "x.tar")
+    system, _ = file_system(folder)
+    reading = type(system).cat_file
+    monkeypatch.setattr(type(system), "cat_file", lambda self, path, start=None, end=None: reading(self, path))
+    with pytest.raises(InputError, match=r"the server of memory://whole/x\.tar gives no parts of files"):
+        read_range(folder / "x.tar", 2, 5)

@@ -76,7 +76,8 @@ def reaching(path: Path) -> Iterator[None]:
             f"{where} cannot be reached without a library: {_NEEDS.get(scheme, INSTALL)} ({first_line(error)})"
         ) from error
     except FileNotFoundError as error:
-        raise InputError(f"there is no file or folder at {where}") from error
+        web = ", or you may not read it" if scheme.startswith("http") else ""
+        raise InputError(f"there is no file or folder at {where}{web}") from error
     except PermissionError as error:
         raise InputError(f"access to {where} is refused: check its name and your credentials") from error
     except Exception as error:
@@ -116,6 +117,8 @@ def read_range(path: Path, start: int = 0, end: int | None = None) -> bytes:
         if is_remote(path):
             system, inside = file_system(path)
             data: bytes = system.cat_file(inside, start=start or None, end=end)
+            if end is not None and len(data) > end - start:
+                raise InputError(f"the server of {shown(path)} gives no parts of files, only whole ones: download it")
             return data
         with path.open("rb") as file:
             size = file.seek(0, io.SEEK_END)
