@@ -29,7 +29,7 @@ from keyorbit.discovery.initial import untrained
 
 pytest.importorskip("gradio", reason="the app is an extra: pip install 'keyorbit[app]'")
 pytestmark = pytest.mark.browser
-LONG = 60
+LONG = 240
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from keyorbit.app.board import board, take_step
 from keyorbit.app.calls import Step
 from keyorbit.app.own_points import OwnPoints
 from keyorbit.app.seen import Seen
-from keyorbit.app.studio import FIT, MARKED, Studio, called
+from keyorbit.app.studio import Studio
+from keyorbit.app.uploads import called
 from keyorbit.app.visits import Left
 from keyorbit.detection.marking import mark
 from keyorbit.discovery.config import DiscoverConfig
@@ -58,7 +59,7 @@ def test_points_that_are_clicked_become_keypoints_with_names(studio, seen):
     take_step(own.work, Step("rename", own.work.revision, 1, name=" left   ear "))
     assert own.work.names == ("point 0", "left ear")
     assert [point.clicked for point in own.work.points("chair")] == [(0,), (0,)]
-    errand, progress = studio.visits.errand("me"), studio.progress((MARKED, FIT))
+    errand, progress = studio.visits.errand("me"), studio.progress(own=True)
     file = studio.save_points(own, errand)
     kept = read_marks(file)
     assert [(one.name, one.object, one.view) for one in kept] == [("point 0", "", 0), ("left ear", "", 0)]
@@ -99,7 +100,7 @@ def test_without_a_point_and_without_a_visitor_nothing_is_fitted(studio, seen):
     own, errand = OwnPoints(), studio.visits.errand("me")
     own.take(picture("red"), seen)
     for ask in (
-        lambda: studio.fit(own, errand, studio.progress((MARKED, FIT))),
+        lambda: studio.fit(own, errand, studio.progress(own=True)),
         lambda: studio.save_points(own, errand),
     ):
         with pytest.raises(InputError, match=r"no point"):
@@ -107,7 +108,7 @@ def test_without_a_point_and_without_a_visitor_nothing_is_fitted(studio, seen):
     click(own)
     errand.cancel()
     with pytest.raises(Left):
-        studio.fit(own, errand, studio.progress((MARKED, FIT)))
+        studio.fit(own, errand, studio.progress(own=True))
     with pytest.raises(Left):
         studio.detect(picture("red"), studio.tokens, errand, studio.progress())
 

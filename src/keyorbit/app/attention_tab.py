@@ -1,15 +1,17 @@
 """The tab that shows the attention of one token, layer by layer."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyorbit.app.calls import KEYPOINTS
 from keyorbit.app.parts import AT_ONCE, at_work, examples_of, picture_input, tokens_of, told_who
-from keyorbit.app.studio import Studio
 from keyorbit.app.uploads import open_picture
 from keyorbit.diffusion.tokens import Tokens
 
+if TYPE_CHECKING:
+    from keyorbit.app.studio import Studio
 
-def attention_tab(gr: Any, studio: Studio, tokens: Any) -> None:
+
+def attention_tab(gr: Any, studio: "Studio", tokens: Any) -> None:
     """Make the tab."""
     with gr.Row():
         with gr.Column(scale=1, min_width=260):

@@ -4,19 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keyorbit.app.attention_tab import attention_tab
 from keyorbit.app.checks import endpoints
-from keyorbit.app.discover_tab import discover_tab
 from keyorbit.app.door import Door
-from keyorbit.app.keypoints_tab import keypoints_tab
 from keyorbit.app.parts import AT_ONCE, gradio
-from keyorbit.app.points_tab import POINTS_TAB, points_tab
-from keyorbit.app.studio import Studio
 from keyorbit.app.visits import Visits
 from keyorbit.errors import InputError
 from keyorbit.output.page.panels import page_asset
+
+if TYPE_CHECKING:
+    from keyorbit.app.studio import Studio
 
 TITLE = "keyorbit"
 WELCOME = """# keyorbit
@@ -26,8 +24,14 @@ _SESSIONS = 200
 _TIDY_SECONDS = 5.0
 
 
-def build(studio: Studio) -> Any:
+def build(studio: "Studio") -> Any:
     """Build the app as Gradio blocks; :func:`launch` serves it."""
+    # Not for the annotators' page, which is launched as well.
+    from keyorbit.app.attention_tab import attention_tab
+    from keyorbit.app.discover_tab import discover_tab
+    from keyorbit.app.keypoints_tab import keypoints_tab
+    from keyorbit.app.points_tab import POINTS_TAB, points_tab
+
     gr = gradio()
     with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
         gr.Markdown(WELCOME)
@@ -48,7 +52,7 @@ def build(studio: Studio) -> Any:
 
 @contextmanager
 def launch(
-    studio: Studio, host: str = "127.0.0.1", port: int | None = None, page: Callable[[], Any] | None = None
+    studio: "Studio", host: str = "127.0.0.1", port: int | None = None, page: Callable[[], Any] | None = None
 ) -> Iterator[str]:
     """Serve the app within the ``with`` block, which is given its address; at the end, the studio is closed.
 

@@ -1,15 +1,17 @@
 """The tab in which a picture becomes keypoints, step by step."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyorbit.app.parts import AT_ONCE, examples_of, followed, in_use, picture_input, tokens_of, told_who
 from keyorbit.app.seen import Seen
-from keyorbit.app.studio import Studio, called
-from keyorbit.app.uploads import open_mask, open_picture
+from keyorbit.app.uploads import called, open_mask, open_picture
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.objects.background import CUT_OUT_FILE, Background
 from keyorbit.objects.dataset import ObjectViews
+
+if TYPE_CHECKING:
+    from keyorbit.app.studio import Studio
 
 _WELCOME = """<div class="ko"><section class="ko-panel ko-welcome">
 <h2>Drop a picture of one object, or pick an example</h2>
@@ -18,7 +20,7 @@ _WELCOME = """<div class="ko"><section class="ko-panel ko-welcome">
 </section></div>"""
 
 
-def keypoints_tab(gr: Any, studio: Studio, tokens: Any, last: Any) -> tuple[tuple[Any, Any], Any]:
+def keypoints_tab(gr: Any, studio: "Studio", tokens: Any, last: Any) -> tuple[tuple[Any, Any], Any]:
     """Make the tab; return what says which keypoints are looked for, and the button to mark one's own.
 
     Args:

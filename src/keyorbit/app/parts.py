@@ -4,14 +4,16 @@ import asyncio
 import html
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyorbit.app.calls import example_pictures
-from keyorbit.app.progress import Progress
-from keyorbit.app.studio import Studio
 from keyorbit.app.visits import Errand
-from keyorbit.diffusion.tokens import Tokens
 from keyorbit.errors import InputError, memory_shortage
+
+if TYPE_CHECKING:
+    from keyorbit.app.progress import Progress
+    from keyorbit.app.studio import Studio
+    from keyorbit.diffusion.tokens import Tokens
 
 T = TypeVar("T")
 # Calls of one kind that run at the same time; at the model itself they take turns.
@@ -42,7 +44,7 @@ def told_who(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def tokens_of(studio: Studio, chosen: tuple[Tokens, ...]) -> Tokens:
+def tokens_of(studio: "Studio", chosen: tuple["Tokens", ...]) -> "Tokens":
     """Return the visitor's tokens, or those that the app started with."""
     return chosen[0] if chosen else studio.tokens
 
@@ -87,7 +89,7 @@ async def at_work(gr: Any, errand: Errand, work: Callable[[], T]) -> T:
 
 
 async def followed(
-    gr: Any, errand: Errand, progress: Progress, work: Callable[[], T]
+    gr: Any, errand: Errand, progress: "Progress", work: Callable[[], T]
 ) -> AsyncIterator[tuple[str, T | None]]:
     """Do the work as :func:`at_work`; yield how far it is, as HTML, whenever that changes, and last its result."""
     task = asyncio.create_task(asyncio.to_thread(work))
@@ -106,13 +108,13 @@ async def followed(
         raise shown_error(gr, error) from error
 
 
-def in_use(gr: Any, used: tuple[Any, Any], chosen: tuple[Tokens, ...]) -> dict[Any, Any]:
+def in_use(gr: Any, used: tuple[Any, Any], chosen: tuple["Tokens", ...]) -> dict[Any, Any]:
     """Return what updates the line that says which keypoints are looked for, and the button for the app's own ones."""
     line, back = used
     return {line: _in_use(chosen), back: gr.update(visible=bool(chosen))}
 
 
-def _in_use(chosen: tuple[Tokens, ...]) -> str:
+def _in_use(chosen: tuple["Tokens", ...]) -> str:
     if not chosen:
         return ""
     count, names = len(chosen[0]), [name for name in chosen[0].info.names if name]

@@ -2,15 +2,17 @@
 
 import itertools
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyorbit.app.board import STEP_SCRIPT, answered, board, step_inputs
 from keyorbit.app.own_points import OwnPoints
 from keyorbit.app.parts import AT_ONCE, followed, in_use, shown_error, told_who
 from keyorbit.app.seen import Seen
-from keyorbit.app.studio import FIT, MARKED, Studio
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
+
+if TYPE_CHECKING:
+    from keyorbit.app.studio import Studio
 
 POINTS_TAB = "points"
 _EMPTY = """<div class="ko"><section class="ko-panel ko-welcome">
@@ -22,7 +24,7 @@ _EMPTY = """<div class="ko"><section class="ko-panel ko-welcome">
 Last = tuple[tuple[ObjectViews, Seen], ...]
 
 
-def points_tab(gr: Any, studio: Studio, tokens: Any, last: Any, used: tuple[Any, Any], begin: Any, tabs: Any) -> None:
+def points_tab(gr: Any, studio: "Studio", tokens: Any, last: Any, used: tuple[Any, Any], begin: Any, tabs: Any) -> None:
     """Make the tab.
 
     Args:
@@ -66,7 +68,7 @@ def points_tab(gr: Any, studio: Studio, tokens: Any, last: Any, used: tuple[Any,
             raise shown_error(gr, error) from error
 
     async def learn(points: tuple[OwnPoints, ...], request: Any) -> AsyncIterator[dict[Any, Any]]:
-        errand, progress = studio.visits.errand(request.session_hash), studio.progress((MARKED, FIT))
+        errand, progress = studio.visits.errand(request.session_hash), studio.progress(own=True)
 
         def work() -> dict[Any, Any]:
             own = _own(points)

@@ -11,8 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from keyorbit.output.page.panels import render
-
 Clock = Callable[[], float]
 # Share of the time that the views take which pictures of them may take besides. A decoder takes about half a step.
 _SHARE = 0.06
@@ -126,6 +124,8 @@ class Progress:
 
     def html(self) -> str:
         """Render the steps for the page."""
+        from keyorbit.output.page.panels import render
+
         return render("steps.html", steps=self.read(), pictures=self.pictures)
 
 

@@ -4,13 +4,13 @@ import io
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from keyorbit.detection.found import Detection
 from keyorbit.discovery.placing import PlacedMark, place_marks
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
@@ -18,6 +18,9 @@ from keyorbit.geometry.hull import SURFACE_SPACING, in_sight, silhouette_distanc
 from keyorbit.objects.marks import Mark, names_of
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.palette import FAINT, keypoint_name
+
+if TYPE_CHECKING:
+    from keyorbit.detection.found import Detection
 
 XY = tuple[float, float]
 
@@ -63,7 +66,7 @@ class Seen:
         return None if self.cameras is None else surface_points(silhouette_distance(self.masks), self.cameras)
 
     @classmethod
-    def of(cls, detection: Detection, version: int, generated: bool = False) -> "Seen":
+    def of(cls, detection: "Detection", version: int, generated: bool = False) -> "Seen":
         """Keep what is shown of a detection; ``generated`` says that the model made the views."""
         flat, points, trust = detection.keypoints_2d, detection.keypoints_3d, detection.confidence
         known = detection.input_camera

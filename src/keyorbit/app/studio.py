@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from keyorbit.app.calls import EXAMPLES
 from keyorbit.app.layers import attention_by_layer
-from keyorbit.app.own_points import OwnPoints
 from keyorbit.app.progress import Looks, Progress, Times
 from keyorbit.app.turns import ModelLock
 from keyorbit.app.uploads import Limits
@@ -40,7 +40,9 @@ from keyorbit.output.page.panels import data_url, heat_strip, make_panel, panel_
 from keyorbit.output.palette import palette
 from keyorbit.output.write import write_detection
 from keyorbit.storage.files import write_text
-from keyorbit.storage.folder_names import readable
+
+if TYPE_CHECKING:
+    from keyorbit.app.own_points import OwnPoints
 
 # What a visitor may send to somebody: the panel as one file.
 PAGE = "keypoints.html"
@@ -53,8 +55,6 @@ _SMALL = 96
 CUT_OUT, VIEWS, POINTS = "Cut the object out", "Make its views", "Find the keypoints"
 MARKED, FIT = "Look at the marked objects", "Learn your points"
 _WAITING = "waiting for others, who use the model"
-# What an upload is called that has no name of its own: an example, or what was pasted.
-_UNNAMED, _NO_NAMES = "picture", ("cond", "image", "clipboard", "")
 _NOTHING = "Stopped before the first step: there is nothing to keep yet."
 
 
@@ -101,10 +101,10 @@ class Studio:
             return chairs
         return [ObjectViews(thing.name, thing.input_image) for thing in chairs]
 
-    def progress(self, before: Sequence[str] = ()) -> Progress:
-        """Return the steps of a detection that begins, and of what comes before it, with the times that they took."""
+    def progress(self, own: bool = False) -> Progress:
+        """Return the steps of a detection that begins; with ``own``, after those that make tokens of own points."""
         several = (CUT_OUT, VIEWS, POINTS) if self.backend.layout.num_views > 1 else (POINTS,)
-        return Progress((*before, *several), self.times)
+        return Progress((MARKED, FIT, *several) if own else several, self.times)
 
     def detect(
         self, thing: ObjectViews, tokens: Tokens, errand: Errand, progress: Progress
@@ -134,7 +134,7 @@ class Studio:
             write_text(folder / PAGE, panel_page(panel))
         return render_panel(panel), [*files, str(folder / PAGE)], found
 
-    def fit(self, own: OwnPoints, errand: Errand, progress: Progress) -> Tokens:
+    def fit(self, own: "OwnPoints", errand: Errand, progress: Progress) -> Tokens:
         """Make tokens of a visitor's own points, as ``keyorbit mark`` does; others may use the model in between.
 
         Raises:
@@ -205,7 +205,7 @@ class Studio:
             tokens.save(folder / "tokens.safetensors")
             return str(folder / "tokens.safetensors")
 
-    def save_points(self, own: OwnPoints, errand: Errand) -> str:
+    def save_points(self, own: "OwnPoints", errand: Errand) -> str:
         """Write a visitor's own points as a file to download, which ``keyorbit mark --points`` reads.
 
         Raises:
@@ -276,12 +276,6 @@ def _watch(errand: Errand, progress: Progress, layout: Layout) -> Watch:
 
 def _reduced(picture: UInt8[ndarray, "height width 3"]) -> UInt8[ndarray, "side side 3"]:
     return np.asarray(Image.fromarray(picture).resize((_SMALL, _SMALL)))
-
-
-def called(path: str | None) -> str:
-    """What an object is called after its file."""
-    name = readable(Path(path or "").stem)
-    return _UNNAMED if name in _NO_NAMES else name
 
 
 def loss_charts(losses: Sequence[dict[str, float]]) -> str:

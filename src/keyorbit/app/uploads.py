@@ -11,9 +11,12 @@ from keyorbit.objects.cutout import check_mask_size
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.paths import named_as_picture
 from keyorbit.objects.pictures import load_image, load_silhouette
+from keyorbit.storage.folder_names import readable
 
 # Of a picture of many.
 _SIDE = 1024
+# Names of files that say nothing: examples, and what was pasted.
+_NO_NAMES = ("cond", "image", "clipboard", "")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,12 @@ def open_picture(path: str | Path | None, limits: Limits, name: str = "That file
         raise InputError(
             f"{name} is damaged, has 32 bits a channel, or is smaller than 8 pixels a side; give another picture."
         ) from error
+
+
+def called(path: str | None) -> str:
+    """What an object is called after the file of its picture; ``picture`` where that has no name of its own."""
+    name = readable(Path(path or "").stem)
+    return "picture" if name in _NO_NAMES else name
 
 
 def open_mask(path: str | Path | None, picture: Image.Image, limits: Limits) -> Image.Image | None:
