@@ -90,7 +90,9 @@ class Workers:
             fn_constructor_args=(job,),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=self.least, max_size=self.most),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=min(self.least, len(parts)), max_size=min(self.most, len(parts))
+            ),
             num_cpus=_CPUS,
             num_gpus=self.gpus,
             ray_remote_args_fn=_remote_options,
@@ -194,8 +196,11 @@ def _start(address: str, pool: Pool) -> None:
         with nullcontext() if told else _without_stderr():
             ray.init(address=address, **options)
     except Exception as error:  # of many kinds: a version that differs, no port, no place for its files
+        if address == "local":
+            raise InputError(f"Ray cannot be started here: {first_line(error)}") from error
         raise InputError(
-            f"Ray cannot be {'started here' if address == 'local' else 'joined'}: {first_line(error)}"
+            f"the Ray cluster at RAY_ADDRESS={address} cannot be joined ({first_line(error)}): its Python and Ray have "
+            "to be of the same versions as here, and if it asks for a token, RAY_AUTH_MODE=token has Ray send it"
         ) from error
     _quiet()
     log.info("Ray %s: %s in %.1f s", ray.__version__, address, time.monotonic() - began)
