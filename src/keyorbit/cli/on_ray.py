@@ -153,8 +153,9 @@ def ray_workers(pool: Pool) -> Iterator[Workers]:
     except RayError as error:
         log.info("", exc_info=True)
         raise InputError(
-            f"workers on Ray ended again and again, or could not be reached: {first_line(error)}; what was finished is "
-            "kept. It may have been memory, of which fewer --workers and a smaller --batch need less"
+            "workers on Ray died again and again at the same objects, or could not be reached "
+            f"({type(error).__name__}); what was finished is kept. Where memory ran out, fewer --workers or a smaller "
+            "--batch need less; -v shows what Ray says"
         ) from error
     finally:
         ray.shutdown()  # of a cluster that was joined it only takes leave
