@@ -90,7 +90,9 @@ class Workers:
             fn_constructor_args=(job,),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=self.least, max_size=self.most),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=min(self.least, len(parts)), max_size=min(self.most, len(parts))
+            ),
             num_cpus=_CPUS,
             num_gpus=self.gpus,
             ray_remote_args_fn=_remote_options,
@@ -151,8 +153,9 @@ def ray_workers(pool: Pool) -> Iterator[Workers]:
     except RayError as error:
         log.info("", exc_info=True)
         raise InputError(
-            f"workers on Ray ended again and again, or could not be reached: {first_line(error)}; what was finished is "
-            "kept. It may have been memory, of which fewer --workers and a smaller --batch need less"
+            "workers on Ray died again and again at the same objects, or could not be reached "
+            f"({type(error).__name__}); what was finished is kept. Where memory ran out, fewer --workers or a smaller "
+            "--batch need less; -v shows what Ray says"
         ) from error
     finally:
         ray.shutdown()  # of a cluster that was joined it only takes leave
@@ -194,8 +197,11 @@ def _start(address: str, pool: Pool) -> None:
         with nullcontext() if told else _without_stderr():
             ray.init(address=address, **options)
     except Exception as error:  # of many kinds: a version that differs, no port, no place for its files
+        if address == "local":
+            raise InputError(f"Ray cannot be started here: {first_line(error)}") from error
         raise InputError(
-            f"Ray cannot be {'started here' if address == 'local' else 'joined'}: {first_line(error)}"
+            f"the Ray cluster at RAY_ADDRESS={address} cannot be joined ({first_line(error)}): its Python and Ray have "
+            "to be of the same versions as here, and if it asks for a token, RAY_AUTH_MODE=token has Ray send it"
         ) from error
     _quiet()
     log.info("Ray %s: %s in %.1f s", ray.__version__, address, time.monotonic() - began)
