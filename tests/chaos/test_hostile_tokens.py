@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from helpers.hostile import answer
 from helpers.spoiling import FEWER, damaged, hostile_tensor, outcome, spoiled
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.diffusion.tokens import FORMAT, Tokens, TokensInfo
+from keyorbit.diffusion.tokens import FORMAT, Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.discovery.config import DiscoverConfig, plain_settings
 
 WIDTH = 16

@@ -8,7 +8,8 @@ import torch
 
 from helpers import layouts
 from helpers.hostile import answer
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 
 
 @pytest.fixture

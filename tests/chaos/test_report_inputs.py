@@ -8,7 +8,8 @@ from hypothesis import given
 
 from helpers.damage import damaged, damages
 from keyorbit.cli.report import page_figures
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import Evaluation, InputScores, ObjectScores
 from keyorbit.output.loss_log import read_losses

@@ -16,7 +16,8 @@ from helpers.disk import contents
 from helpers.shards import in_memory, picture, write_tar
 from keyorbit.cli import loading
 from keyorbit.cli.detecting import Writing, _share
-from keyorbit.cli.loading import Several, shared
+from keyorbit.cli.several import Several
+from keyorbit.cli.sharing import shared
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError

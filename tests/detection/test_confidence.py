@@ -9,7 +9,8 @@ import torch
 
 from helpers.worlds import detections, make_world
 from keyorbit.detection.confidence import KEYPOINT, NOISE, OBJECT, TINY, Confidence, confidence_of
-from keyorbit.diffusion.tokens import Statistics, Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import Statistics, TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation import Reading
 from keyorbit.geometry.keypoints import Keypoints3D

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from keyorbit.diffusion.backends.fingerprint import fingerprint, fingerprint_of, older_fingerprint
 from keyorbit.diffusion.backends.loading import load_backend
-from keyorbit.diffusion.tokens import TokensInfo
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.diffusion.weights import check_weights
 from keyorbit.errors import InputError
 

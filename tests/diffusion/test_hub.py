@@ -7,7 +7,8 @@ import pytest
 import torch
 from huggingface_hub import ModelHubMixin
 
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 
 INFO = TokensInfo(

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from helpers.hostile import answer
 from keyorbit.diffusion.backends.loading import load_backend, load_backend_of
 from keyorbit.diffusion.model_places import found_from, seen_from
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.discovery.cache.build import build_cache
 from keyorbit.discovery.cache.disk import open_cache
 from keyorbit.discovery.cache.index import plan_cache

@@ -13,7 +13,8 @@ from PIL import Image
 
 from keyorbit.detection.confidence import Confidence
 from keyorbit.detection.found import Detection
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.hull_mesh import hull_mesh
 from keyorbit.geometry.keypoints import Keypoints2D

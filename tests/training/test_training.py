@@ -21,7 +21,8 @@ from keyorbit.diffusion.backends.base import Condition
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.layers import cross_attention_layers
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import gaussian, normalize
 from keyorbit.geometry.warps import Warp

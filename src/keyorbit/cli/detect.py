@@ -179,15 +179,9 @@ def detect_command(
         check_camera_files(cameras, views, photographs(views))
 
     from keyorbit.cli.detecting import detect_one, detect_several
-    from keyorbit.cli.loading import (
-        DetectorChoice,
-        Several,
-        kinds_tokens,
-        load_all,
-        load_tokens,
-        meshes_at,
-        use_device,
-    )
+    from keyorbit.cli.detectors import DetectorChoice
+    from keyorbit.cli.loading import kinds_tokens, load_tokens, use_device
+    from keyorbit.cli.several import Several, load_all, meshes_at
     from keyorbit.cli.turns import Writing
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig

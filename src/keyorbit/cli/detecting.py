@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 
 from keyorbit.cli.detected import Told, tell, told
-from keyorbit.cli.loading import Several, made_with
+from keyorbit.cli.several import Several
 from keyorbit.cli.terminal import Tick, progress
 from keyorbit.cli.turns import (
     ROWS,
@@ -19,6 +19,7 @@ from keyorbit.cli.turns import (
     Writing,
     attempts,
     finish,
+    made_with,
     settings_of,
     speed,
     stopped,

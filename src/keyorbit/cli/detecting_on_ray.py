@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from keyorbit.cli.detected import Told
 from keyorbit.cli.engine import Pool
-from keyorbit.cli.loading import DetectorChoice, Several, made_with, meshes_at, place_words, show_words, use_device
+from keyorbit.cli.loading import place_words, show_words, use_device
 from keyorbit.cli.on_ray import Workers, enter, in_goes, ray_workers
+from keyorbit.cli.several import Several, meshes_at
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.turns import (
     ROWS,
@@ -24,6 +25,7 @@ from keyorbit.cli.turns import (
     Writing,
     attempts,
     finish,
+    made_with,
     settings_of,
     speed,
     stopped,
@@ -42,6 +44,9 @@ from keyorbit.output.results import Part, open_part, part_path
 from keyorbit.output.skeleton import co_moving_skeleton
 from keyorbit.output.write import skeleton_places
 from keyorbit.ranks import Ranks
+
+if TYPE_CHECKING:
+    from keyorbit.cli.detectors import DetectorChoice
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class _Detecting:
         few: whether each object is told.
     """
 
-    choice: DetectorChoice
+    choice: "DetectorChoice"
     writing: Writing
     batch: int | None
     folder: Path
@@ -167,7 +172,7 @@ def _done(detector: KeypointDetector, job: _Detecting, turns: Sequence[Turn]) ->
 
 
 def detect_on_ray(
-    choice: DetectorChoice, objects: Several, meshes: Sequence[Path], writing: Writing, pool: Pool
+    choice: "DetectorChoice", objects: Several, meshes: Sequence[Path], writing: Writing, pool: Pool
 ) -> None:
     """What :func:`keyorbit.cli.detecting.detect_several` does, by workers of Ray.
 

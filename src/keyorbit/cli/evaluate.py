@@ -124,7 +124,8 @@ def evaluate_command(
         settings_of_parts,
     )
     from keyorbit.cli.evaluation_parts import own_part, published_part
-    from keyorbit.cli.loading import load_tokens, run_backend, use_device, without_views
+    from keyorbit.cli.loading import load_tokens, run_backend, use_device
+    from keyorbit.cli.several import without_views
     from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.diffusion.backends.base import Backend

@@ -114,7 +114,8 @@ def generate_command(
         check_alone(len(sources) > 1, dry_run)
 
     from keyorbit.cli.generating import Generating, generate_several
-    from keyorbit.cli.loading import ModelChoice, Several, load_all, use_device
+    from keyorbit.cli.loading import ModelChoice, use_device
+    from keyorbit.cli.several import Several, load_all
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, object_folders
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keyorbit.cli.cutouts import cut_out_words
+from keyorbit.cli.several import Several
 from keyorbit.cli.sharing import shared
 from keyorbit.cli.terminal import Tick, bars
 from keyorbit.detection.attempt import Read
@@ -21,9 +21,6 @@ from keyorbit.objects.emptiness import check_seen
 from keyorbit.objects.shards.names import PICTURE, is_object, picture_in
 from keyorbit.objects.sources import ObjectSource
 from keyorbit.ranks import Ranks
-
-if TYPE_CHECKING:
-    from keyorbit.cli.loading import Several
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Wanted:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def wanted(objects: "Several", folders: Sequence[Path], how: Generating, fingerprint: str) -> list[Wanted]:
+def wanted(objects: Several, folders: Sequence[Path], how: Generating, fingerprint: str) -> list[Wanted]:
     """The objects of which views are missing; ``folders`` are those of all sets of all, ``fingerprint`` the model's.
 
     Raises:
@@ -83,7 +80,7 @@ def wanted(objects: "Several", folders: Sequence[Path], how: Generating, fingerp
 
 
 def generate_several(
-    objects: "Several", folders: Sequence[Path], backend: Zero123PlusBackend, how: Generating, ranks: Ranks, tick: Tick
+    objects: Several, folders: Sequence[Path], backend: Zero123PlusBackend, how: Generating, ranks: Ranks, tick: Tick
 ) -> list[InputError]:
     """Generate the views of this process's share of the objects that have none yet; why some were left out.
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.generating import Generating, Wanted, generated, told, wanted
-from keyorbit.cli.loading import ModelChoice, Several, place_words, show_words
+from keyorbit.cli.loading import ModelChoice, place_words, show_words
 from keyorbit.cli.on_ray import enter, in_goes, ray_workers
+from keyorbit.cli.several import Several
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.turns import speed
 from keyorbit.devices import AUTO, CPU

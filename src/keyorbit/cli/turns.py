@@ -5,11 +5,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from keyorbit.cli.detected import Told, tell, told
+from keyorbit.cli.several import Several
 from keyorbit.cli.telling import tell_json
 from keyorbit.cli.terminal import PROBLEMS, console, left_out
 from keyorbit.detection.attempt import Attempt, Read
@@ -36,7 +37,7 @@ from keyorbit.ranks import Ranks
 from keyorbit.storage.folder_names import folder_names, readable
 
 if TYPE_CHECKING:
-    from keyorbit.cli.loading import Several
+    from keyorbit.detection.detector import KeypointDetector
 
 log = logging.getLogger(__name__)
 # The first objects, on which `--skeleton auto` looks for edges: these are in memory together.
@@ -95,7 +96,7 @@ class Turns(Sequence[Turn]):
         numbers: of those whose turns these are.
     """
 
-    objects: "Several"
+    objects: Several
     folders: Sequence[str]
     numbers: Sequence[int]
 
@@ -132,7 +133,7 @@ class Share:
 
 
 def finish(
-    objects: "Several",
+    objects: Several,
     writing: Writing,
     settings: Mapping[str, Any],
     work: Callable[[Share], list[Told]],
@@ -235,8 +236,20 @@ def _is_there(writing: Writing, name: str, number: int, done: bytearray) -> bool
     return writing.per_object == "none" or (writing.out / name).is_dir()
 
 
-def settings_of(objects: "Several", writing: Writing, made: Mapping[str, Any]) -> dict[str, Any]:
-    """All that results depend on but for rounding, as JSON keeps it; ``made`` is what ``made_with`` tells."""
+def made_with(detector: "KeypointDetector") -> dict[str, Any]:
+    """What of the tokens, the model and the settings results depend on, under the names that options have."""
+    backend = detector.backend
+    return {
+        "tokens": detector.fingerprint,
+        "model": backend.fingerprint,
+        "rig": backend.cameras_of,
+        "layout": backend.layout.text,
+        **asdict(detector.config),
+    }
+
+
+def settings_of(objects: Several, writing: Writing, made: Mapping[str, Any]) -> dict[str, Any]:
+    """All that results depend on but for rounding, as JSON keeps it; ``made`` is :func:`made_with`."""
     masks = [f"{path}\0{mask}" for path, mask in objects.masks.items()]
     return {
         "objects": sources_digest(objects.sources),

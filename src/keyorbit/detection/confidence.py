@@ -2,7 +2,8 @@
 
 Heatmaps of any tokens on any object have peaks, whose rays meet somewhere: neither scores nor reprojection errors alone
 tell a chair from a cheetah. What does is how far the keypoints stray from their places in the tokens' constellation,
-beside how far they did on the objects that the tokens were found on (:class:`keyorbit.diffusion.tokens.Statistics`).
+beside how far they did on the objects that the tokens were found on
+(:class:`keyorbit.diffusion.tokens_info.Statistics`).
 A model that makes a chair of a teapot is found out by the picture: the chair's points are not where the picture's own
 heatmaps mark them. Both probabilities are logistic regressions of these and of the 3D scores. Their weights are
 constants, which ``benchmarks/calibration.py`` fitted; docs/confidence.md has what was measured.
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from keyorbit.diffusion.tokens import Statistics
+from keyorbit.diffusion.tokens_info import Statistics
 from keyorbit.geometry.constellation import Reading
 from keyorbit.geometry.keypoints import Keypoints3D
 

@@ -30,7 +30,8 @@ from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.maps import token_heatmaps, token_maps
 from keyorbit.diffusion.prepare import same_cameras
 from keyorbit.diffusion.recording import Recording, check_recordings, record, record_each
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.diffusion.weights import check_weights
 from keyorbit.discovery.config import DiscoverConfig, config_from_settings, map_side
 from keyorbit.errors import InputError

@@ -11,7 +11,8 @@ from keyorbit.detection.choices import keypoint_name
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.maps import token_heatmaps
 from keyorbit.diffusion.recording import Recording
-from keyorbit.diffusion.tokens import Statistics, Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import Statistics, TokensInfo
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, map_side
 from keyorbit.discovery.initial import initial_tokens
 from keyorbit.discovery.marks_config import MarkConfig

@@ -17,7 +17,7 @@ TOKENS_FILE = "tokens.safetensors"
 
 
 class _Info(Protocol):
-    """What a card tells of; :class:`keyorbit.diffusion.tokens.TokensInfo` has it."""
+    """What a card tells of; :class:`keyorbit.diffusion.tokens_info.TokensInfo` has it."""
 
     model: str
     model_fingerprint: str

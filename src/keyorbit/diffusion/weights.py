@@ -3,7 +3,7 @@
 import logging
 
 from keyorbit.diffusion.backends.base import Weighed
-from keyorbit.diffusion.tokens import TokensInfo
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 
 log = logging.getLogger(__name__)

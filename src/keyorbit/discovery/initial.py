@@ -8,7 +8,8 @@ from torch import Tensor
 
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.model_facts import ModelFacts, layout_told, model_facts
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.discovery.config import DiscoverConfig, SettledConfig, plain_settings
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from keyorbit.diffusion.tokens import Statistics, Tokens
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import Statistics
 from keyorbit.discovery.run import DiscoveryRun
 from keyorbit.geometry.alignment import Form
 from keyorbit.geometry.constellation import read_constellation

@@ -21,7 +21,8 @@ from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.model_facts import views_told
 from keyorbit.diffusion.recording import layer_outlines
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.diffusion.weights import check_weights
 from keyorbit.discovery.initial import tokens_info
 from keyorbit.errors import InputError

@@ -35,7 +35,8 @@ from keyorbit.diffusion.model_places import check_there
 from keyorbit.diffusion.paths import check_model
 from keyorbit.diffusion.precision import HALF_TYPES, Loaded, load_settled
 from keyorbit.diffusion.rig_choice import check_rig, check_rig_of
-from keyorbit.diffusion.tokens import Tokens, TokensInfo
+from keyorbit.diffusion.tokens import Tokens
+from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.geometry.views import Layout
 from keyorbit.ranks import launched
