@@ -198,6 +198,7 @@ WRONG = [
     ([*ANNOTATE, "--export", "@/run"], "holds files that keyorbit did not mark as its own"),
     (["inspect", "--model", "x"], "no model at x; give one of tiny, zero123plus-v1.2"),
     (["inspect", "--picture", "@/none.png", "--drift"], "there is no picture at"),
+    (["detect", "none://bucket/x.tar", "--out", "@/new"], "cannot be reached: ValueError: Protocol not known: none"),
     (["dataset", "list", "@/none"], "there is no file or folder at"),
     (["--quiet", "--verbose", "dataset", "list"], "--quiet and --verbose exclude each other"),
     (["discover", "@/data"], "Missing option"),
@@ -214,7 +215,6 @@ WRONG = [
     (["dataset", "render", "@/none.obj", "--out", "@/new"], "there is no mesh file at"),
     (["dataset", "pack", "@/none", "--out", "@/new"], "there is no file or folder at"),
     (["dataset", "pack", "@/none.tar", "--out", "@/new"], "there is no file or folder at"),
-    (["detect", "none://bucket/x.tar", "--out", "@/new"], "cannot be reached: ValueError: Protocol not known: none"),
 ]
 
 
