@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.disk import contents
-from keyorbit.cli import detecting_on_ray, generating_on_ray, loading, on_ray
+from keyorbit.cli import detecting_on_ray, generating_on_ray, loading, ray_cluster
 from keyorbit.cli.engine import Pool, chosen_pool
-from keyorbit.cli.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes, ray_workers
+from keyorbit.cli.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes
+from keyorbit.cli.ray_cluster import ray_workers
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
@@ -39,7 +40,7 @@ class Here(Workers):
     def results(self, job, parts):
         work = sent(job).begin()
         for part in reversed(parts):
-            yield sent(work(sent(part)))
+            yield sent(work(sent(list(part))))
 
 
 def sent(thing):
@@ -252,25 +253,25 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(address, said, monkeypat
     ],
 )
 def test_as_many_workers_as_fit(cpus, gpus, pool, found, monkeypatch):
-    monkeypatch.setattr(on_ray, "_there", {"CPU": float(cpus), "GPU": float(gpus)}.__getitem__)
+    monkeypatch.setattr(ray_cluster, "_there", {"CPU": float(cpus), "GPU": float(gpus)}.__getitem__)
     if isinstance(found, str):
         with pytest.raises(InputError, match=found):
-            on_ray._workers(pool, joined=False)
+            ray_cluster._workers(pool, joined=False)
     else:
-        workers = on_ray._workers(pool, joined=False)
+        workers = ray_cluster._workers(pool, joined=False)
         assert (workers.least, workers.most, workers.gpus) == found
 
 
 def test_a_cluster_that_grows_is_waited_for(monkeypatch, capsys):
     gpus = iter([0.0] * 6 + [1.0] * 9)
-    monkeypatch.setattr(on_ray, "_there", lambda what: 1.0 if what == "CPU" else next(gpus))
-    monkeypatch.setattr(on_ray.time, "sleep", lambda seconds: None)
-    assert on_ray._workers(Pool(1, 4, 1.0), joined=True).most == 4
+    monkeypatch.setattr(ray_cluster, "_there", lambda what: 1.0 if what == "CPU" else next(gpus))
+    monkeypatch.setattr(ray_cluster.time, "sleep", lambda seconds: None)
+    assert ray_cluster._workers(Pool(1, 4, 1.0), joined=True).most == 4
     assert capsys.readouterr().err.count("waiting until it can hold 1 workers") == 1
-    monkeypatch.setattr(on_ray, "_ROOM", 0)
-    monkeypatch.setattr(on_ray, "_there", lambda what: 0.0)
+    monkeypatch.setattr(ray_cluster, "_ROOM", 0)
+    monkeypatch.setattr(ray_cluster, "_there", lambda what: 0.0)
     with pytest.raises(InputError, match="the Ray cluster has 0 CPUs"):
-        on_ray._workers(Pool(), joined=True)
+        ray_cluster._workers(Pool(), joined=True)
 
 
 @given(st.lists(st.integers(), max_size=600), st.integers(1, 8), st.integers(1, 100))
