@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from keyorbit.cli import detecting_on_ray, generating_on_ray, loading, ray_clust
 from keyorbit.cli.engine import Pool, chosen_pool
 from keyorbit.cli.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes
 from keyorbit.cli.ray_cluster import ray_workers
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
@@ -102,13 +104,22 @@ def read(monkeypatch):
 
 
 @pytest.mark.parametrize("more", [["--per-object", "none"], ["--per-object", "json", "--skeleton", "auto"]])
-def test_results_are_those_of_one_process(more, words, engine, command, capsys):
+def test_results_are_those_of_one_process(more, words, engine, command, capsys, monkeypatch):
+    reading = KeypointDetector.read
+
+    def seen(detector, recording):  # edges join what is seen
+        one = reading(detector, recording)
+        return replace(one, keypoints_3d=replace(one.keypoints_3d, score=torch.ones(3)))
+
+    monkeypatch.setattr(KeypointDetector, "read", seen)
     assert command(*words, "plain", *more) == 2
     expected = capsys.readouterr()
     assert command(*words, "onray", *more, *RAY) == 2
     found = capsys.readouterr()
     assert contents(Path("onray")) == contents(Path("plain"))
     assert json.loads(Path("onray/left_out.jsonl").read_text())["number"] == 1
+    first = json.loads(Path("onray/results.jsonl").read_text().splitlines()[0])
+    assert bool(first["skeleton"]) == ("auto" in more)
     assert found.out.replace("onray", "plain") == expected.out
     assert found.err.splitlines()[-1].replace("onray/", "plain/") == expected.err.splitlines()[-1]
 
