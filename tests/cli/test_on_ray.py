@@ -160,11 +160,11 @@ def test_strict_stops_and_what_fails_of_all_leaves_nothing(words, data, engine, 
 
 
 def test_meshes_are_rendered_by_workers(tokens, words, engine, command, tmp_path):
+    (tmp_path / "meshes").mkdir()
+    corners, faces = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 2)), ((1, 2, 3), (1, 2, 4), (2, 3, 4), (1, 3, 4))
+    lines = [f"{kind} {' '.join(map(str, row))}" for kind, rows in (("v", corners), ("f", faces)) for row in rows]
     for name in ("a", "b"):
-        (tmp_path / "meshes").mkdir(exist_ok=True)
-        (tmp_path / "meshes" / f"{name}.obj").write_text(
-            "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\nf 2 3 4\nf 1 3 4\n"
-        )
+        (tmp_path / "meshes" / f"{name}.obj").write_text("\n".join(lines))
     words = [*words[:2], "meshes", *words[3:-1], "--per-object", "none", "--up", "z", "--out"]
     assert command(*words, "plain") == command(*words, "ray", *RAY) == 0
     assert contents(Path("ray")) == contents(Path("plain"))
