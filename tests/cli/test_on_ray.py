@@ -10,19 +10,22 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.disk import contents
-from keyorbit.cli import detecting_on_ray, generating_on_ray, loading, on_ray
+from keyorbit.cli import detecting_on_ray, generating_on_ray, loading, ray_cluster
 from keyorbit.cli.engine import Pool, chosen_pool
-from keyorbit.cli.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes, ray_workers
+from keyorbit.cli.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes
+from keyorbit.cli.ray_cluster import ray_workers
+from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
@@ -39,7 +42,7 @@ class Here(Workers):
     def results(self, job, parts):
         work = sent(job).begin()
         for part in reversed(parts):
-            yield sent(work(sent(part)))
+            yield sent(work(sent(list(part))))
 
 
 def sent(thing):
@@ -101,13 +104,22 @@ def read(monkeypatch):
 
 
 @pytest.mark.parametrize("more", [["--per-object", "none"], ["--per-object", "json", "--skeleton", "auto"]])
-def test_results_are_those_of_one_process(more, words, engine, command, capsys):
+def test_results_are_those_of_one_process(more, words, engine, command, capsys, monkeypatch):
+    reading = KeypointDetector.read
+
+    def seen(detector, recording):  # edges join what is seen
+        one = reading(detector, recording)
+        return replace(one, keypoints_3d=replace(one.keypoints_3d, score=torch.ones(3)))
+
+    monkeypatch.setattr(KeypointDetector, "read", seen)
     assert command(*words, "plain", *more) == 2
     expected = capsys.readouterr()
     assert command(*words, "onray", *more, *RAY) == 2
     found = capsys.readouterr()
     assert contents(Path("onray")) == contents(Path("plain"))
     assert json.loads(Path("onray/left_out.jsonl").read_text())["number"] == 1
+    first = json.loads(Path("onray/results.jsonl").read_text().splitlines()[0])
+    assert bool(first["skeleton"]) == ("auto" in more)
     assert found.out.replace("onray", "plain") == expected.out
     assert found.err.splitlines()[-1].replace("onray/", "plain/") == expected.err.splitlines()[-1]
 
@@ -148,11 +160,11 @@ def test_strict_stops_and_what_fails_of_all_leaves_nothing(words, data, engine, 
 
 
 def test_meshes_are_rendered_by_workers(tokens, words, engine, command, tmp_path):
+    (tmp_path / "meshes").mkdir()
+    corners, faces = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 2)), ((1, 2, 3), (1, 2, 4), (2, 3, 4), (1, 3, 4))
+    lines = [f"{kind} {' '.join(map(str, row))}" for kind, rows in (("v", corners), ("f", faces)) for row in rows]
     for name in ("a", "b"):
-        (tmp_path / "meshes").mkdir(exist_ok=True)
-        (tmp_path / "meshes" / f"{name}.obj").write_text(
-            "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\nf 2 3 4\nf 1 3 4\n"
-        )
+        (tmp_path / "meshes" / f"{name}.obj").write_text("\n".join(lines))
     words = [*words[:2], "meshes", *words[3:-1], "--per-object", "none", "--up", "z", "--out"]
     assert command(*words, "plain") == command(*words, "ray", *RAY) == 0
     assert contents(Path("ray")) == contents(Path("plain"))
@@ -252,25 +264,25 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(address, said, monkeypat
     ],
 )
 def test_as_many_workers_as_fit(cpus, gpus, pool, found, monkeypatch):
-    monkeypatch.setattr(on_ray, "_there", {"CPU": float(cpus), "GPU": float(gpus)}.__getitem__)
+    monkeypatch.setattr(ray_cluster, "_there", {"CPU": float(cpus), "GPU": float(gpus)}.__getitem__)
     if isinstance(found, str):
         with pytest.raises(InputError, match=found):
-            on_ray._workers(pool, joined=False)
+            ray_cluster._workers(pool, joined=False)
     else:
-        workers = on_ray._workers(pool, joined=False)
+        workers = ray_cluster._workers(pool, joined=False)
         assert (workers.least, workers.most, workers.gpus) == found
 
 
 def test_a_cluster_that_grows_is_waited_for(monkeypatch, capsys):
     gpus = iter([0.0] * 6 + [1.0] * 9)
-    monkeypatch.setattr(on_ray, "_there", lambda what: 1.0 if what == "CPU" else next(gpus))
-    monkeypatch.setattr(on_ray.time, "sleep", lambda seconds: None)
-    assert on_ray._workers(Pool(1, 4, 1.0), joined=True).most == 4
+    monkeypatch.setattr(ray_cluster, "_there", lambda what: 1.0 if what == "CPU" else next(gpus))
+    monkeypatch.setattr(ray_cluster.time, "sleep", lambda seconds: None)
+    assert ray_cluster._workers(Pool(1, 4, 1.0), joined=True).most == 4
     assert capsys.readouterr().err.count("waiting until it can hold 1 workers") == 1
-    monkeypatch.setattr(on_ray, "_ROOM", 0)
-    monkeypatch.setattr(on_ray, "_there", lambda what: 0.0)
+    monkeypatch.setattr(ray_cluster, "_ROOM", 0)
+    monkeypatch.setattr(ray_cluster, "_there", lambda what: 0.0)
     with pytest.raises(InputError, match="the Ray cluster has 0 CPUs"):
-        on_ray._workers(Pool(), joined=True)
+        ray_cluster._workers(Pool(), joined=True)
 
 
 @given(st.lists(st.integers(), max_size=600), st.integers(1, 8), st.integers(1, 100))

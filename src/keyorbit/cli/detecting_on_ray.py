@@ -14,7 +14,8 @@ import torch
 from keyorbit.cli.detected import Told
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.loading import place_words, show_words, use_device
-from keyorbit.cli.on_ray import Workers, enter, in_goes, ray_workers
+from keyorbit.cli.on_ray import Workers, enter, in_goes
+from keyorbit.cli.ray_cluster import ray_workers
 from keyorbit.cli.several import Several, meshes_at
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.turns import (
@@ -184,7 +185,7 @@ def detect_on_ray(
         pool: the workers.
 
     Raises:
-        InputError: as there, or as :func:`keyorbit.cli.on_ray.ray_workers`.
+        InputError: as there, or as :func:`keyorbit.cli.ray_cluster.ray_workers`.
     """
     with ray_workers(pool) as workers:
         if choice.device == AUTO and not workers.gpus:

@@ -11,7 +11,8 @@ from typing import Any
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.generating import Generating, Wanted, generated, told, wanted
 from keyorbit.cli.loading import ModelChoice, place_words, show_words
-from keyorbit.cli.on_ray import enter, in_goes, ray_workers
+from keyorbit.cli.on_ray import enter, in_goes
+from keyorbit.cli.ray_cluster import ray_workers
 from keyorbit.cli.several import Several
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.turns import speed
@@ -97,7 +98,7 @@ def generate_on_ray(
     """What :func:`keyorbit.cli.generating.generate_several` does, by workers of Ray, which all have to see ``out``.
 
     Raises:
-        InputError: as there, or as :func:`keyorbit.cli.on_ray.ray_workers`.
+        InputError: as there, or as :func:`keyorbit.cli.ray_cluster.ray_workers`.
     """
     new, problems, count, began = not out.exists(), list[InputError](), 0, time.monotonic()
     try:
