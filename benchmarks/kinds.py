@@ -34,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     file = args.work / "kinds.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
     done = {(row["way"], row["kind"], row["number"]) for row in rows}
     detector = KindDetector(ko.load_backend("tiny"), {k: ko.Tokens.load(shipped_tokens(k)) for k in SHIPPED_KINDS})
     counts = dict.fromkeys(SHIPPED_KINDS, args.objects) | dict.fromkeys(OTHERS, args.others)
@@ -43,7 +43,7 @@ def main() -> None:
             for kind, count in counts.items():
                 if number < count and (way, kind, number) not in done:
                     row = {"way": way, "kind": kind, "number": number, "kinds": seen(detector, kind, number, way)}
-                    with file.open("a") as out:
+                    with file.open("a", encoding="utf-8") as out:
                         out.write(json.dumps(row) + "\n")
                     rows.append(row)
     Console().print(table_of(rows))
