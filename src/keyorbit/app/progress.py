@@ -133,7 +133,7 @@ class Looks:
     """Decides after which steps the views are looked at while they become, so that it stays cheap.
 
     The prediction is decoded by the model itself: a linear map from latents to colours, which is common for previews,
-    was tried and shows little of the tiny model's (docs/decisions.md). So its cost is measured, and bounded.
+    was tried, and shows the tiny model's in wrong colours (docs/decisions.md). So its cost is measured, and bounded.
 
     Args:
         share: of the views' time that looking may take. Default 0.06.
