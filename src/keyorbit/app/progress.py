@@ -122,11 +122,11 @@ class Progress:
         left = gone * (1 - share) / share if share else None
         return Stage(words, "now", share, _about(left, " left"))
 
-    def html(self) -> str:
-        """Render the steps for the page."""
+    def html(self, wrong: str = "") -> str:
+        """Render the steps for the page; ``wrong`` says why they ended early, by default they did not."""
         from keyorbit.output.page.panels import render
 
-        return render("steps.html", steps=self.read(), pictures=self.pictures)
+        return render("steps.html", steps=self.read(), pictures=self.pictures, wrong=wrong)
 
 
 class Looks:
