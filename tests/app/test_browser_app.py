@@ -188,6 +188,16 @@ def client(address):
     return Client(address, verbose=False)
 
 
+def test_a_program_gets_the_result_and_no_steps(client):
+    from gradio_client import handle_file
+
+    picture = handle_file(EXAMPLES / "chair_2_00001" / "cond.png")
+    panel, files, cut_out = client.predict(picture, api_name="/find")
+    assert "ko-panel-head" in panel
+    assert {path.rpartition("/")[2] for path in files} >= {"keypoints.json", "points.glb", "keypoints.html"}
+    assert cut_out is None
+
+
 def test_a_bad_upload_gets_a_sentence(client, tmp_path):
     from gradio_client import handle_file
     from gradio_client.exceptions import AppError

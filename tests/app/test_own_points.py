@@ -146,3 +146,16 @@ def test_the_board_of_own_points_has_no_steps_of_annotators(seen):
 )
 def test_an_object_is_called_after_its_file(path, name):
     assert called(path) == name
+
+
+def test_a_model_of_one_view_has_one_step_and_points_in_the_picture(stable_diffusion, tmp_path):
+    tokens = untrained(stable_diffusion, DiscoverConfig(num_tokens=3, num_candidates=3))
+    studio = Studio(stable_diffusion, tokens, tmp_path)
+    progress, thing = studio.progress(), picture("red")
+    detection = studio.detect(thing, tokens, studio.visits.errand("me"), progress)[2]
+    assert [(stage.words, stage.state) for stage in progress.read()] == [("Find the keypoints", "done")]
+    own = OwnPoints()
+    own.take(thing, Seen.of(detection, 0, generated=True))
+    click(own)
+    assert own.work.message == "point 0: in the picture"
+    assert board(own.work, 1, own=True).count("ko-picture") == 1

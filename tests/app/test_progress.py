@@ -1,9 +1,16 @@
 """What the page shows of work that runs: steps with their time, and pictures of views that stay cheap."""
 
+import asyncio
+import threading
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from keyorbit.app.parts import followed
 from keyorbit.app.progress import Looks, Progress, Times
+from keyorbit.app.visits import Visits
+from keyorbit.errors import InputError
 
 
 class Clock:
@@ -58,6 +65,9 @@ def test_the_steps_are_on_the_page_with_their_pictures():
     assert 'aria-valuenow="50"' in page
     assert "data:1" not in page
     assert page.count("data:2") == 1
+    ended = progress.html("no <picture>")
+    assert "no &lt;picture&gt;" in ended
+    assert "<li" not in ended  # nothing is done
 
 
 @pytest.mark.parametrize(("each", "pictures"), [(0.05, 22), (0.5, 3), (1.0, 1), (5.0, 1)])
@@ -79,3 +89,47 @@ def test_looking_at_views_takes_a_small_share_of_their_time(each, pictures):
     assert seen[-1] < 28
     # But for the first, whose cost nobody knows.
     assert each * pictures <= max(0.1 * 28, each)
+
+
+GRADIO = SimpleNamespace(Error=lambda words, **_: RuntimeError(words))
+
+
+def follow(tmp_path, work, most=100):
+    """What the page is shown of the work, the error that ends it, and its errand."""
+    errand, progress = Visits(tmp_path).errand("me"), Progress(("a", "b"), Times())
+
+    async def run():
+        shown, steps = [], followed(GRADIO, errand, progress, lambda: work(progress))
+        try:
+            async for part in steps:
+                shown.append(part)
+                if len(shown) == most:
+                    await steps.aclose()
+        except RuntimeError as error:
+            return shown, str(error)
+        return shown, ""
+
+    return *asyncio.run(run()), errand
+
+
+def test_work_is_followed_to_its_result(tmp_path):
+    shown, wrong, errand = follow(tmp_path, lambda progress: progress.begin("a") or 7)
+    assert (shown[-1], wrong, errand.over()) == (("", 7), "", False)
+    assert all("ko-progress" in page for page, _ in shown[:-1])
+
+
+def test_work_that_fails_leaves_no_steps_on_the_page(tmp_path):
+    def fails(progress):
+        progress.begin("a")
+        raise InputError("no <picture>")
+
+    shown, wrong, _ = follow(tmp_path, fails)
+    assert "no &lt;picture&gt;" in shown[-1][0]
+    assert 'aria-current="step"' not in shown[-1][0]
+    assert wrong == "no &lt;picture&gt;"
+
+
+def test_work_that_nobody_follows_is_cancelled(tmp_path):
+    go = threading.Event()
+    _, _, errand = follow(tmp_path, lambda progress: progress.begin("a") or go.wait(0.6), most=1)
+    assert errand.over()

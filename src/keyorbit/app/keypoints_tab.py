@@ -29,6 +29,7 @@ def keypoints_tab(gr: Any, studio: "Studio", tokens: Any, last: Any) -> tuple[tu
         tokens: the state with the visitor's tokens.
         last: the state with the object whose keypoints were found last, and what is seen of it.
     """
+    # What belongs to a result is hidden by the style until there is one: programs get the values alone.
     with gr.Row(elem_id="work"):
         with gr.Column(elem_id="given"):
             picture = picture_input(gr, "A picture of one object")
@@ -39,11 +40,11 @@ def keypoints_tab(gr: Any, studio: "Studio", tokens: Any, last: Any) -> tuple[tu
                 gr.Button("The app's own again", visible=False, size="sm", elem_id="back"),
             )
         with gr.Column(elem_id="found"):
-            own = gr.Button("Mark my own points on these views", visible=False, size="sm", elem_id="own")
+            own = gr.Button("Mark my own points on these views", size="sm", elem_id="own")
             panel = gr.HTML(_WELCOME, elem_id="panel", label="Keypoints")
         with gr.Column(elem_id="more"):
-            files = gr.Files(label="Downloads", interactive=False, visible=False, elem_id="downloads")
-            share = gr.Markdown("`keypoints.html` is the whole result as one page, to keep or to send.", visible=False)
+            files = gr.Files(label="Downloads", interactive=False, elem_id="downloads")
+            gr.Markdown("`keypoints.html` is the whole result as one page, to keep or to send.", elem_id="share")
             background, cut, mask = _cut_out_step(gr)
 
     async def find(
@@ -63,10 +64,8 @@ def keypoints_tab(gr: Any, studio: "Studio", tokens: Any, last: Any) -> tuple[tu
             cut_out = next((file for file in made if file.endswith(CUT_OUT_FILE)), None)
             return {
                 panel: shown,
-                files: gr.update(value=made, visible=True),
-                cut: gr.update(value=cut_out, visible=cut_out is not None),
-                own: gr.update(visible=True),
-                share: gr.update(visible=True),
+                files: made,
+                cut: cut_out,
                 last: ((thing, Seen.of(found, 0, generated=True)),),
             }
 
@@ -96,7 +95,7 @@ def keypoints_tab(gr: Any, studio: "Studio", tokens: Any, last: Any) -> tuple[tu
             async for shown in find(picture, background, None, chosen, request):
                 yield shown | {mask: None}
 
-    inputs, outputs = [picture, background, mask, tokens], [panel, files, cut, own, share, last]
+    inputs, outputs = [picture, background, mask, tokens], [panel, files, cut, last]
     options = {"concurrency_id": "model", "concurrency_limit": AT_ONCE, "show_progress": "hidden"}
     start.click(told_who(gr, find), inputs, outputs, api_name="find", **options)
     # An example or a dropped picture needs no second step.
@@ -115,8 +114,7 @@ def _cut_out_step(gr: Any) -> tuple[Any, Any, Any]:
     """What was cut out of the picture, and the ways to correct it: the choice, the cut-out and the mask."""
     choices = [("Cut it out of a photograph", "auto"), ("Always cut it out", "remove"), ("Keep the background", "keep")]
     with gr.Accordion("Is the object cut out well?", open=False, elem_id="wrong"):
-        shown = {"interactive": False, "visible": False, "buttons": []}
-        cut = gr.Image(label="As cut out", type="filepath", height=180, elem_id="cutout", **shown)
+        cut = gr.Image(label="As cut out", type="filepath", interactive=False, height=180, elem_id="cutout", buttons=[])
         background = gr.Radio(choices, value="auto", label="The object", elem_id="background")
         gr.Markdown(
             "Keep the background, or give a mask of the picture's size: white on the object, or `cutout.png` of the "

@@ -64,14 +64,17 @@ def examples_of(gr: Any, picture: Any, name: str) -> None:
 
 def shown_error(gr: Any, error: Exception) -> Exception:
     """What a visitor is told of an error that is nobody's fault here; others stay what they are."""
-    if (where := memory_shortage(error)) is not None:
-        words = f"There is not enough of {where} for this: try again later, or with less."
-    elif isinstance(error, InputError):
-        words = html.escape(str(error), quote=False)  # Gradio shows it as HTML
-    else:
+    if (words := _words_of(error)) is None:
         return error
-    told: Exception = gr.Error(words, duration=None, print_exception=False, title="Please try again")
+    shown = html.escape(words, quote=False)  # Gradio shows it as HTML
+    told: Exception = gr.Error(shown, duration=None, print_exception=False, title="Please try again")
     return told
+
+
+def _words_of(error: Exception) -> str | None:
+    if (where := memory_shortage(error)) is not None:
+        return f"There is not enough of {where} for this: try again later, or with less."
+    return str(error) if isinstance(error, InputError) else None
 
 
 async def at_work(gr: Any, errand: Errand, work: Callable[[], T]) -> T:
@@ -105,6 +108,8 @@ async def followed(
         errand.cancel()
         raise
     except Exception as error:
+        # The page must not show steps for ever that nobody takes any more.
+        yield progress.html(_words_of(error) or "It did not work; the terminal of the app says more."), None
         raise shown_error(gr, error) from error
 
 

@@ -122,18 +122,18 @@ class Progress:
         left = gone * (1 - share) / share if share else None
         return Stage(words, "now", share, _about(left, " left"))
 
-    def html(self) -> str:
-        """Render the steps for the page."""
+    def html(self, wrong: str = "") -> str:
+        """Render the steps for the page; ``wrong`` says why they ended early, by default they did not."""
         from keyorbit.output.page.panels import render
 
-        return render("steps.html", steps=self.read(), pictures=self.pictures)
+        return render("steps.html", steps=self.read(), pictures=self.pictures, wrong=wrong)
 
 
 class Looks:
     """Decides after which steps the views are looked at while they become, so that it stays cheap.
 
     The prediction is decoded by the model itself: a linear map from latents to colours, which is common for previews,
-    was tried and shows little of the tiny model's (docs/decisions.md). So its cost is measured, and bounded.
+    was tried, and shows the tiny model's in wrong colours (docs/decisions.md). So its cost is measured, and bounded.
 
     Args:
         share: of the views' time that looking may take. Default 0.06.

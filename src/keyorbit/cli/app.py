@@ -31,7 +31,7 @@ def app_command(
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
 ) -> None:
-    """Serve the web app: keypoints of a dropped picture, discovery with a preview, attention layer by layer."""
+    """Serve the web app: keypoints of a dropped picture, points of your own, discovery, attention maps."""
     view_choice = check_model_options(model, unet, rig, layout, dtype)
     if run is not None:
         tokens_file(run)
