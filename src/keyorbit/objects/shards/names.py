@@ -28,7 +28,7 @@ def is_shard(path: Path) -> bool:
 def split_name(name: str) -> tuple[str, str] | None:
     """The key of a file in a tar shard, and its own name; None for files that belong to no object, or are hidden."""
     found = _NAME.fullmatch(name)
-    if found is None or _ABOUT.match(name) or Path(found[1]).name.startswith("."):
+    if found is None or _ABOUT.match(name):
         return None
     return found[1], found[2]
 
