@@ -40,7 +40,7 @@ def test_a_damaged_run_is_shown_or_named(name, run, tally):
         with damaged(run / name, damage):
             try:
                 about = read_run(run)
-                assert list(run_objects(about, None, 2)) == []
+                assert list(run_objects(about, (), 2)) == []
                 scored = read_scores(run / "scores.json") if (run / "scores.json").is_file() else {}
                 assert report_html(about, [], [], page_figures(scored), 1).startswith("<!doctype html>")
                 if name == "losses.jsonl":

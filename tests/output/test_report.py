@@ -215,11 +215,11 @@ def test_the_runs_own_pictures_are_shown_as_they_were_cut_out_for_it(run, tmp_pa
     (run.folder / "cutouts").mkdir(exist_ok=True)
     cut_out.save(run.folder / "cutouts" / "cut.png")
     of_pictures = replace(run, about=RunFacts(str(pictures)))
-    things = list(run_objects(of_pictures, None, 4))
+    things = list(run_objects(of_pictures, (), 4))
     assert [thing.cut_out and thing.cut_out.by for thing in things] == ["mask", None]
     # A cache has no pictures.
     (pictures / "index.json").write_text("{}")
-    assert run_objects(of_pictures, None, 4) == []
+    assert run_objects(of_pictures, (), 4) == []
 
 
 def test_the_objects_that_the_tokens_know_best_come_first(run, thing):
