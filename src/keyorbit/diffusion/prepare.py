@@ -151,7 +151,9 @@ def several_views(
     grids = {}
     if bare:
         images, drawn = [model_image(things[i], backend) for i in bare], [generators[i] for i in bare]
-        made = backend.generate(images, drawn, watch=watch).cpu()  # where given views are, beside which they are put
+        # A backend of somebody else's may take no `watch`.
+        made = backend.generate(images, drawn) if watch is None else backend.generate(images, drawn, watch=watch)
+        made = made.cpu()  # where given views are, beside which they are put
         grids = dict(zip(bare, made, strict=True))
     found = []
     for i, thing in enumerate(things):
