@@ -20,7 +20,7 @@ WORDS = (
 )  # fmt: skip
 # What commands import where their work begins.
 WORK = (
-    "keyorbit.cli.loading",
+    "keyorbit.cli.work.loading",
     "keyorbit.cli.checkup",
     "keyorbit.diffusion.backends.convert",
     "keyorbit.app.interface",

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from helpers.disk import contents
-from keyorbit.cli import loading
 from keyorbit.cli.main import _terminated
+from keyorbit.cli.work import loading
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
@@ -34,7 +34,7 @@ def tokens(backend, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def loaded(backend, monkeypatch):
     """The model is loaded once for all tests."""
-    monkeypatch.setattr("keyorbit.cli.loading.load_backend_of", lambda *_: backend)
+    monkeypatch.setattr("keyorbit.cli.work.loading.load_backend_of", lambda *_: backend)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from keyorbit.cli import evaluation_parts
+from keyorbit.cli.work import evaluation_parts
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
@@ -23,7 +23,7 @@ def tokens(backend, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def loaded(backend, monkeypatch):
     """The model is loaded once for all tests."""
-    monkeypatch.setattr("keyorbit.cli.loading.load_backend_of", lambda *_: backend)
+    monkeypatch.setattr("keyorbit.cli.work.loading.load_backend_of", lambda *_: backend)
 
 
 @pytest.fixture

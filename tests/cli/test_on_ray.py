@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.disk import contents
-from keyorbit.cli import detecting_on_ray, generating_on_ray, loading, ray_cluster
 from keyorbit.cli.engine import Pool, chosen_pool
-from keyorbit.cli.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes
-from keyorbit.cli.ray_cluster import ray_workers
+from keyorbit.cli.work import detecting_on_ray, generating_on_ray, loading, ray_cluster
+from keyorbit.cli.work.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes
+from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
@@ -84,7 +84,7 @@ def data(chairs, tmp_path, monkeypatch):
 @pytest.fixture
 def words(tokens, data, model_folder, backend, monkeypatch):
     """A quick command without its folder; the model is loaded once for all tests."""
-    monkeypatch.setattr("keyorbit.cli.loading.load_backend_of", lambda *_: backend)
+    monkeypatch.setattr("keyorbit.cli.work.loading.load_backend_of", lambda *_: backend)
     return ["detect", tokens, data, "--model", model_folder, "--noises", 1, "--out"]
 
 
@@ -171,7 +171,7 @@ def test_meshes_are_rendered_by_workers(tokens, words, engine, command, tmp_path
 
 
 def test_views_are_those_of_one_process(data, engine, model_folder, backend, command, monkeypatch, capsys):
-    monkeypatch.setattr("keyorbit.cli.loading.load_backend", lambda *_: backend)
+    monkeypatch.setattr("keyorbit.cli.work.loading.load_backend", lambda *_: backend)
     (data / "chair_1_00001" / "cond.png").write_bytes(b"no picture")
     words = ["generate", data, "--model", model_folder, "--steps", 1, "--num", 2, "--out"]
     assert command(*words, "plain") == command(*words, "ray", *RAY) == 2

@@ -14,10 +14,10 @@ from PIL import Image
 
 from helpers.disk import contents
 from helpers.shards import in_memory, picture, write_tar
-from keyorbit.cli import loading
-from keyorbit.cli.detecting import Writing, _share
-from keyorbit.cli.several import Several
-from keyorbit.cli.sharing import shared
+from keyorbit.cli.work import loading
+from keyorbit.cli.work.detecting import Writing, _share
+from keyorbit.cli.work.several import Several
+from keyorbit.cli.work.sharing import shared
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
@@ -205,8 +205,8 @@ class TestDetect:
 
     @pytest.fixture(autouse=True)
     def loaded(self, backend, monkeypatch):
-        monkeypatch.setattr("keyorbit.cli.loading.load_backend_of", lambda *_: backend)
-        monkeypatch.setattr("keyorbit.cli.loading.load_backend", lambda *_: backend)
+        monkeypatch.setattr("keyorbit.cli.work.loading.load_backend_of", lambda *_: backend)
+        monkeypatch.setattr("keyorbit.cli.work.loading.load_backend", lambda *_: backend)
 
     @pytest.fixture
     def words(self, tokens, model_folder):

@@ -50,7 +50,7 @@ def test_options_of_one_name_take_one_type():
 @pytest.fixture
 def place(tmp_path, monkeypatch, backend):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("keyorbit.cli.loading.load_backend_of", lambda *_: backend)
+    monkeypatch.setattr("keyorbit.cli.work.loading.load_backend_of", lambda *_: backend)
     return tmp_path
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from keyorbit.cli import loading, main
+from keyorbit.cli import main
+from keyorbit.cli.work import loading
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.discovery.cache.build import build_cache

@@ -15,7 +15,7 @@ from PIL import Image
 from helpers.hostile import answer
 from keyorbit.app.uploads import Limits, open_mask
 from keyorbit.cli.cutouts import write_cut_outs
-from keyorbit.cli.several import load_all
+from keyorbit.cli.work.several import load_all
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.prepare import model_image
 from keyorbit.discovery.config import DiscoverConfig

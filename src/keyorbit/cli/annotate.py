@@ -105,8 +105,8 @@ def annotate_command(
         from keyorbit.app.annotating import Annotating
         from keyorbit.app.marked import check_objects, with_names
         from keyorbit.app.refitting import Refitting
-        from keyorbit.cli.loading import load_tokens, run_backend, use_device
-        from keyorbit.cli.several import load_all
+        from keyorbit.cli.work.loading import load_tokens, run_backend, use_device
+        from keyorbit.cli.work.several import load_all
         from keyorbit.output.palette import keypoint_name
 
         if scratch is not None:

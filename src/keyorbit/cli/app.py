@@ -39,7 +39,7 @@ def app_command(
     from keyorbit.app.interface import launch
     from keyorbit.app.parts import gradio
     from keyorbit.app.studio import open_studio
-    from keyorbit.cli.loading import quiet_libraries, show_model
+    from keyorbit.cli.work.loading import quiet_libraries, show_model
 
     with serving() as scratch:
         gradio()

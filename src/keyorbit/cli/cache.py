@@ -71,8 +71,8 @@ def cache_command(
     paths = given_paths(data)
     masks = checked_masks(paths, background, mask)
 
-    from keyorbit.cli.loading import load_model, use_device
-    from keyorbit.cli.several import given_objects
+    from keyorbit.cli.work.loading import load_model, use_device
+    from keyorbit.cli.work.several import given_objects
     from keyorbit.discovery.cache.build import begun, build_cache, check_room
     from keyorbit.discovery.cache.index import plan_cache
 

@@ -172,7 +172,7 @@ def _trial() -> Trial:
 
 def _tried() -> str:
     """What is wrong; empty for nothing."""
-    from keyorbit.cli.loading import quiet_libraries
+    from keyorbit.cli.work.loading import quiet_libraries
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.diffusion.backends.loading import load_backend
     from keyorbit.diffusion.tokens import Tokens

@@ -188,7 +188,7 @@ def dataset_list(
         paths = given_paths(data)
         object_sources(paths)
 
-        from keyorbit.cli.several import load_all
+        from keyorbit.cli.work.several import load_all
 
         table, rows = Table("object", "views", "landmarks", "caption"), []
         for thing in (thing for path in paths for thing in load_all(path)):

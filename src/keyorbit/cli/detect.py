@@ -178,11 +178,11 @@ def detect_command(
     if views and cameras:
         check_camera_files(cameras, views, photographs(views))
 
-    from keyorbit.cli.detecting import detect_one, detect_several
-    from keyorbit.cli.detectors import DetectorChoice
-    from keyorbit.cli.loading import kinds_tokens, load_tokens, use_device
-    from keyorbit.cli.several import Several, load_all, meshes_at
-    from keyorbit.cli.turns import Writing
+    from keyorbit.cli.work.detecting import detect_one, detect_several
+    from keyorbit.cli.work.detectors import DetectorChoice
+    from keyorbit.cli.work.loading import kinds_tokens, load_tokens, use_device
+    from keyorbit.cli.work.several import Several, load_all, meshes_at
+    from keyorbit.cli.work.turns import Writing
     from keyorbit.detection.confidence import NO_CONFIDENCE
     from keyorbit.detection.config import DetectConfig
     from keyorbit.objects.captures import load_capture
@@ -202,7 +202,7 @@ def detect_command(
     writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite, json_file)
     shown_as = cast(Background, background or "auto")
     if pool is not None:
-        from keyorbit.cli.detecting_on_ray import detect_on_ray
+        from keyorbit.cli.work.detecting_on_ray import detect_on_ray
 
         objects = Several(sources, masks, shown_as, recentre, batch, strict, up=up)
         detect_on_ray(choice, objects, meshes, writing, pool)

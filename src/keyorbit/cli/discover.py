@@ -151,8 +151,8 @@ def discover_command(
     masks = checked_masks(paths, background, mask)
 
     from keyorbit.cli.cutouts import show_cut_outs, write_cut_outs
-    from keyorbit.cli.loading import cache_of_model, load_model, show_place, use_device
-    from keyorbit.cli.several import load_all
+    from keyorbit.cli.work.loading import cache_of_model, load_model, show_place, use_device
+    from keyorbit.cli.work.several import load_all
     from keyorbit.discovery.cache.disk import open_cache
     from keyorbit.discovery.discover import discover, discover_cached
 

@@ -113,7 +113,8 @@ def evaluate_command(
         for (folder,) in given.values():
             check_dataset(dataset, folder)
 
-    from keyorbit.cli.evaluating import (
+    from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
+    from keyorbit.cli.work.evaluating import (
         InFolder,
         InMemory,
         begin,
@@ -123,10 +124,9 @@ def evaluate_command(
         first_problems,
         settings_of_parts,
     )
-    from keyorbit.cli.evaluation_parts import own_part, published_part
-    from keyorbit.cli.loading import load_tokens, run_backend, use_device
-    from keyorbit.cli.several import without_views
-    from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
+    from keyorbit.cli.work.evaluation_parts import own_part, published_part
+    from keyorbit.cli.work.loading import load_tokens, run_backend, use_device
+    from keyorbit.cli.work.several import without_views
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.diffusion.backends.base import Backend
     from keyorbit.discovery.config import config_from_settings

@@ -113,9 +113,9 @@ def generate_command(
     if pool is not None:
         check_alone(len(sources) > 1, dry_run)
 
-    from keyorbit.cli.generating import Generating, generate_several
-    from keyorbit.cli.loading import ModelChoice, use_device
-    from keyorbit.cli.several import Several, load_all
+    from keyorbit.cli.work.generating import Generating, generate_several
+    from keyorbit.cli.work.loading import ModelChoice, use_device
+    from keyorbit.cli.work.several import Several, load_all
     from keyorbit.diffusion.control import Control, load_depths
     from keyorbit.diffusion.generation import Sampling, object_folders
 
@@ -132,7 +132,7 @@ def generate_command(
     shown_as = cast(Background, background or "auto")
     objects, ranks = Several(sources, masks, shown_as, recentre, batch, strict, alone), Ranks()
     if pool is not None:
-        from keyorbit.cli.generating_on_ray import generate_on_ray
+        from keyorbit.cli.work.generating_on_ray import generate_on_ray
 
         problems = generate_on_ray(objects, out, folders, choice, how, pool)
     else:

@@ -47,7 +47,7 @@ def inspect_command(
     if picture is not None:
         picture = one_picture(picture)
 
-    from keyorbit.cli.loading import load_model, quiet_libraries
+    from keyorbit.cli.work.loading import load_model, quiet_libraries
     from keyorbit.diffusion.inspection.cost import Subject, measure
     from keyorbit.diffusion.inspection.report_text import markdown, show
     from keyorbit.diffusion.inspection.shape_report import inspect_model, with_measurements

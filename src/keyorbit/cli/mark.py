@@ -93,8 +93,8 @@ def mark_command(
 
     from rich.table import Table
 
-    from keyorbit.cli.loading import load_model, load_tokens, run_backend, use_device
-    from keyorbit.cli.several import load_all
+    from keyorbit.cli.work.loading import load_model, load_tokens, run_backend, use_device
+    from keyorbit.cli.work.several import load_all
     from keyorbit.detection.marking import mark
     from keyorbit.objects.picture_marks import marks_on
 

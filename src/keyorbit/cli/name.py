@@ -79,7 +79,7 @@ def name_command(
 
     from rich.table import Table
 
-    from keyorbit.cli.loading import run_backend, use_device
+    from keyorbit.cli.work.loading import run_backend, use_device
     from keyorbit.detection.naming import agreements, choose_names
     from keyorbit.diffusion.tokens import Tokens
     from keyorbit.output.page.report import read_run, run_objects

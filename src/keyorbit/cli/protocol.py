@@ -68,8 +68,8 @@ def protocol_command(
     check_output(out, RUN, overwrite)
     check_dataset(dataset, data)
 
-    from keyorbit.cli.loading import load_model, use_device
     from keyorbit.cli.tables import protocol_table
+    from keyorbit.cli.work.loading import load_model, use_device
     from keyorbit.evaluation.protocol import run_protocol
     from keyorbit.evaluation.readers import read_dataset
 

@@ -63,7 +63,7 @@ def report_command(
     paths = given_paths(data or ())
     object_sources(paths)
 
-    from keyorbit.cli.loading import run_backend, use_device
+    from keyorbit.cli.work.loading import run_backend, use_device
     from keyorbit.detection.detector import KeypointDetector
     from keyorbit.detection.found import Detection
     from keyorbit.evaluation.evaluate import detect_all

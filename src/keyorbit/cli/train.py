@@ -91,8 +91,8 @@ def train_command(
     paths = given_paths(data)
     object_sources(paths)
 
-    from keyorbit.cli.loading import load_model, load_tokens, quiet_libraries
-    from keyorbit.cli.several import given_objects
+    from keyorbit.cli.work.loading import load_model, load_tokens, quiet_libraries
+    from keyorbit.cli.work.several import given_objects
     from keyorbit.determinism import compute_deterministically
     from keyorbit.diffusion.backends.loading import views_of_tokens
     from keyorbit.training.train import make_accelerator, train

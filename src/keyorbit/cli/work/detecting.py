@@ -9,9 +9,9 @@ from itertools import chain
 import torch
 
 from keyorbit.cli.detected import Told, tell, told
-from keyorbit.cli.several import Several
 from keyorbit.cli.terminal import Tick, progress
-from keyorbit.cli.turns import (
+from keyorbit.cli.work.several import Several
+from keyorbit.cli.work.turns import (
     ROWS,
     SKELETON_OBJECTS,
     Share,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from keyorbit.cli.several import true_meshes
+from keyorbit.cli.work.several import true_meshes
 from keyorbit.evaluation.judging import Part, digest_of
 from keyorbit.evaluation.readers import read_dataset
 from keyorbit.geometry.cameras import Cameras

@@ -10,8 +10,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from keyorbit.cli.engine import INSTALL, Pool
-from keyorbit.cli.on_ray import CPUS, Workers
 from keyorbit.cli.terminal import bars
+from keyorbit.cli.work.on_ray import CPUS, Workers
 from keyorbit.errors import InputError, first_line
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from keyorbit.cli.detected import Told, tell, told
-from keyorbit.cli.several import Several
 from keyorbit.cli.telling import tell_json
 from keyorbit.cli.terminal import PROBLEMS, console, left_out
+from keyorbit.cli.work.several import Several
 from keyorbit.detection.attempt import Attempt, Read
 from keyorbit.errors import InputError
 from keyorbit.objects.sources import ObjectSource, sources_digest

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from keyorbit.cli.sharing import shared
+from keyorbit.cli.work.sharing import shared
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.background import Background
 from keyorbit.objects.dataset import ObjectDataset, ObjectViews, load_dataset, object_in, read_source

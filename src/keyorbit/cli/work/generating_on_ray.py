@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from keyorbit.cli.engine import Pool
-from keyorbit.cli.generating import Generating, Wanted, generated, told, wanted
-from keyorbit.cli.loading import ModelChoice, place_words, show_words
-from keyorbit.cli.on_ray import enter, in_goes
-from keyorbit.cli.ray_cluster import ray_workers
-from keyorbit.cli.several import Several
 from keyorbit.cli.terminal import progress
-from keyorbit.cli.turns import speed
+from keyorbit.cli.work.generating import Generating, Wanted, generated, told, wanted
+from keyorbit.cli.work.loading import ModelChoice, place_words, show_words
+from keyorbit.cli.work.on_ray import enter, in_goes
+from keyorbit.cli.work.ray_cluster import ray_workers
+from keyorbit.cli.work.several import Several
+from keyorbit.cli.work.turns import speed
 from keyorbit.devices import AUTO, CPU
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import settled_batch
@@ -95,10 +95,12 @@ def _done(backend: Zero123PlusBackend, how: Generating, some: Sequence[Wanted]) 
 def generate_on_ray(
     objects: Several, out: Path, folders: Sequence[Path], model: ModelChoice, how: Generating, pool: Pool
 ) -> list[InputError]:
-    """What :func:`keyorbit.cli.generating.generate_several` does, by workers of Ray, which all have to see ``out``.
+    """What :func:`keyorbit.cli.work.generating.generate_several` does, by workers of Ray.
+
+    All of them have to see ``out``.
 
     Raises:
-        InputError: as there, or as :func:`keyorbit.cli.ray_cluster.ray_workers`.
+        InputError: as there, or as :func:`keyorbit.cli.work.ray_cluster.ray_workers`.
     """
     new, problems, count, began = not out.exists(), list[InputError](), 0, time.monotonic()
     try:

@@ -13,12 +13,12 @@ import torch
 
 from keyorbit.cli.detected import Told
 from keyorbit.cli.engine import Pool
-from keyorbit.cli.loading import place_words, show_words, use_device
-from keyorbit.cli.on_ray import Workers, enter, in_goes
-from keyorbit.cli.ray_cluster import ray_workers
-from keyorbit.cli.several import Several, meshes_at
 from keyorbit.cli.terminal import progress
-from keyorbit.cli.turns import (
+from keyorbit.cli.work.loading import place_words, show_words, use_device
+from keyorbit.cli.work.on_ray import Workers, enter, in_goes
+from keyorbit.cli.work.ray_cluster import ray_workers
+from keyorbit.cli.work.several import Several, meshes_at
+from keyorbit.cli.work.turns import (
     ROWS,
     SKELETON_OBJECTS,
     Share,
@@ -47,7 +47,7 @@ from keyorbit.output.write import skeleton_places
 from keyorbit.ranks import Ranks
 
 if TYPE_CHECKING:
-    from keyorbit.cli.detectors import DetectorChoice
+    from keyorbit.cli.work.detectors import DetectorChoice
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Facts:
     """What a worker tells before the work begins.
 
     Attributes:
-        made: what results depend on there: :func:`keyorbit.cli.turns.made_with`.
+        made: what results depend on there: :func:`keyorbit.cli.work.turns.made_with`.
         cameras: the model's.
         batch: objects that go through it together.
         place: in words, where it runs; empty where that needs no word.
@@ -175,7 +175,7 @@ def _done(detector: KeypointDetector, job: _Detecting, turns: Sequence[Turn]) ->
 def detect_on_ray(
     choice: "DetectorChoice", objects: Several, meshes: Sequence[Path], writing: Writing, pool: Pool
 ) -> None:
-    """What :func:`keyorbit.cli.detecting.detect_several` does, by workers of Ray.
+    """What :func:`keyorbit.cli.work.detecting.detect_several` does, by workers of Ray.
 
     Args:
         choice: the detector. Where workers have no GPU, and the device is left open, it is on the CPU.
@@ -185,7 +185,7 @@ def detect_on_ray(
         pool: the workers.
 
     Raises:
-        InputError: as there, or as :func:`keyorbit.cli.ray_cluster.ray_workers`.
+        InputError: as there, or as :func:`keyorbit.cli.work.ray_cluster.ray_workers`.
     """
     with ray_workers(pool) as workers:
         if choice.device == AUTO and not workers.gpus:

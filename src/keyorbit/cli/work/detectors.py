@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyorbit.cli.loading import load_model, run_backend
+from keyorbit.cli.work.loading import load_model, run_backend
 from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.kinds import KindDetector
@@ -46,7 +46,7 @@ class DetectorChoice:
         """Load it.
 
         Args:
-            device: that was found usable: :func:`keyorbit.cli.loading.use_device`.
+            device: that was found usable: :func:`keyorbit.cli.work.loading.use_device`.
 
         Raises:
             InputError: it does not load, or the tokens are not of this model.

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from keyorbit.cli.cutouts import cut_out_words
-from keyorbit.cli.several import Several
-from keyorbit.cli.sharing import shared
 from keyorbit.cli.terminal import Tick, bars
+from keyorbit.cli.work.several import Several
+from keyorbit.cli.work.sharing import shared
 from keyorbit.detection.attempt import Read
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.control import Control
