@@ -57,7 +57,7 @@ def prepare(folder: Path, objects: int) -> None:
 def row(what: str, address: str, place: Path) -> str:
     """Read all objects at an address; a row of the table."""
     words = [sys.executable, "-c", READING, address]
-    found = json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+    found = json.loads(subprocess.run(words, capture_output=True, check=True, text=True, encoding="utf-8").stdout)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) / 1e6
     first, last = found["held"]
     count = sum(1 for path in place.rglob("*") if path.is_file())

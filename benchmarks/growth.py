@@ -148,9 +148,8 @@ def apart(folder: Path, steps: int) -> Growth:
     """The same in a process of its own."""
     forget(folder)
     command = [sys.executable, __file__, "--measure", str(folder), "--steps", str(steps)]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", env=environment)
     return Growth(**json.loads(done.stdout))
 
 

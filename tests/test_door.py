@@ -197,7 +197,7 @@ WRONG = [
     ([*ANNOTATE, "--out", "@/file.txt"], "is not what this command writes"),
     ([*ANNOTATE, "--export", "@/run"], "holds files that keyorbit did not mark as its own"),
     (["inspect", "--model", "x"], "no model at x; give one of tiny, zero123plus-v1.2"),
-    (["inspect", "--picture", "@/none.png", "--drift"], "there is no picture at"),
+    (["inspect", "--picture", "@/none.png", "--drift"], "there is no file or folder at"),
     (["detect", "none://bucket/x.tar", "--out", "@/new"], "cannot be reached: ValueError: Protocol not known: none"),
     (["dataset", "list", "@/none"], "there is no file or folder at"),
     (["--quiet", "--verbose", "dataset", "list"], "--quiet and --verbose exclude each other"),

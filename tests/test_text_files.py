@@ -10,8 +10,8 @@ FOLDERS = ("src", "recipes", "benchmarks", "examples")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 # Where a call's mode stands among its arguments: `open(path, "w")`, `path.open("w")`.
 MODE = {"open": 1, ".open": 0, "fdopen": 1, ".fdopen": 1}
-# What else has a function of that name: pictures, file descriptors, archives.
-OTHERS = {"Image", "os", "tarfile", "archive"}
+# What else has a function of that name: pictures, file descriptors, archives, file systems.
+OTHERS = {"Image", "os", "tarfile", "archive", "system"}
 
 
 def by_locale(tree):

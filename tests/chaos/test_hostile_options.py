@@ -21,6 +21,7 @@ WORDS = (
 # What commands import where their work begins.
 WORK = (
     "keyorbit.cli.work.loading",
+    "keyorbit.cli.work.several",
     "keyorbit.cli.checkup",
     "keyorbit.diffusion.backends.convert",
     "keyorbit.app.interface",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers.disk import contents
 from keyorbit.cli.main import _terminated
-from keyorbit.cli.work import loading
+from keyorbit.cli.work import several
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
@@ -58,9 +58,9 @@ def rows(path):
 @pytest.fixture
 def read(monkeypatch):
     """The names of the objects that are read."""
-    names, reading = [], loading.read_source
+    names, reading = [], several.read_source
     monkeypatch.setattr(
-        loading, "read_source", lambda source, *rest: names.append(source.name) or reading(source, *rest)
+        several, "read_source", lambda source, *rest: names.append(source.name) or reading(source, *rest)
     )
     return names
 
@@ -177,7 +177,7 @@ def test_strict_stops_at_the_first_that_cannot_be_used(words, data, tmp_path, co
 @pytest.mark.parametrize("name", ["detect", "evaluate"])
 def test_few_objects_are_in_memory_at_a_time(name, words, tokens, data, tmp_path, command, monkeypatch):
     there, most = weakref.WeakSet(), []
-    reads = (loading, "read_source") if name == "detect" else (dataset, "load_object")
+    reads = (several, "read_source") if name == "detect" else (dataset, "load_object")
     reading = getattr(*reads)
 
     def watched(*given):

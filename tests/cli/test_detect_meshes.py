@@ -33,7 +33,7 @@ def read(path):
 @pytest.fixture
 def small(monkeypatch):
     """Views of 32 pixels: those of `dataset render` take seconds."""
-    monkeypatch.setattr("keyorbit.cli.work.loading.MESH_SIDE", 32)
+    monkeypatch.setattr("keyorbit.cli.work.several.MESH_SIDE", 32)
 
 
 def test_a_mesh_is_read_as_the_object_that_would_be_rendered_of_it(small, tmp_path):

@@ -20,9 +20,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import keyorbit
 from helpers.disk import contents
 from keyorbit.cli.engine import Pool, chosen_pool
-from keyorbit.cli.work import detecting_on_ray, generating_on_ray, loading, ray_cluster
+from keyorbit.cli.work import detecting_on_ray, generating_on_ray, ray_cluster, several
 from keyorbit.cli.work.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.detection.detector import KeypointDetector
@@ -91,15 +92,15 @@ def words(tokens, data, model_folder, backend, monkeypatch):
 @pytest.fixture
 def read(monkeypatch):
     """The names of the objects that are read."""
-    names, reading = [], loading.read_source
+    names, reading = [], several.read_source
 
     def watched(source, *rest):
         names.append(source.name)
         return reading(source, *rest)
 
-    monkeypatch.setattr(loading, "read_source", watched)
+    monkeypatch.setattr(several, "read_source", watched)
     monkeypatch.setattr(watched, "__qualname__", "read_source")  # by which it is pickled
-    monkeypatch.setattr(watched, "__module__", loading.__name__)
+    monkeypatch.setattr(watched, "__module__", several.__name__)
     return names
 
 
@@ -364,7 +365,7 @@ def test_ray_goes_on_where_a_worker_is_killed(tokens, chairs, model_folder, tmp_
     monkeypatch.chdir(tmp_path)
     words = ["detect", tokens, "data", "--model", model_folder, "--noises", "1", "--per-object", "json", "--out"]
     # The environment has what the tests' own import would find.
-    source = str(Path(loading.__file__).parents[2])
+    source = str(Path(keyorbit.__file__).parents[1])
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": source}
     line = [sys.executable, "-m", "keyorbit", *map(str, words), "ray", *RAY, "--workers", "2"]

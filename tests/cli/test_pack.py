@@ -15,9 +15,9 @@ from PIL import Image
 from helpers.disk import contents
 from helpers.shards import in_memory, picture, write_tar
 from keyorbit.cli.work import loading
-from keyorbit.cli.work.detecting import Writing, _share
 from keyorbit.cli.work.several import Several
 from keyorbit.cli.work.sharing import shared
+from keyorbit.cli.work.turns import Writing, _share
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
@@ -177,7 +177,7 @@ def test_shards_of_other_objects_are_not_mixed_in(kind, chairs, tmp_path, comman
     assert contents(out) == before
     assert command(*words, chairs, "--overwrite") == 0
     assert len(list(out.glob(f"*.{kind}"))) == 1
-    for given in (["--name", "a/b"], ["--name", ".."], ["--per-shard", 0], ["--format", "zip"]):
+    for given in (["--prefix", "a/b"], ["--prefix", ".."], ["--per-shard", 0], ["--format", "zip"]):
         assert command(*words, chairs, *given) == 2
 
 

@@ -44,7 +44,8 @@ def test_options_of_all_commands_may_stand_behind_a_command(words, expected):
 
 
 def told(name, advice, share="1%"):
-    return Told((name, "–", "–", "out"), "", (f"unknown ({share})", "#B3261E"), advice, (), True, True)
+    judgement = (f"unknown ({share})", "#B3261E")
+    return Told((name, "–", "–", "out"), "", judgement, advice, (), True, True, None, None, None, None)
 
 
 def test_what_is_said_of_many_objects_is_said_once():

@@ -31,8 +31,9 @@ def test_every_command_that_ends_by_itself_tells_json_in_one_way():
     assert "'--json'" in one[0]
 
 
-# Options whose name means one thing here and another there: a number in one command, a file in another.
-MIXED = {"--fit", "--objects", "--test", "--tokens"}
+# Options whose name means one thing here and another there: a number in one command, a file in another. Workers may be
+# two numbers where Ray starts and ends them.
+MIXED = {"--fit", "--objects", "--test", "--tokens", "--workers"}
 
 
 def test_options_of_one_name_take_one_type():

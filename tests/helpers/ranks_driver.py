@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from keyorbit.cli import main
-from keyorbit.cli.work import loading
+from keyorbit.cli.work import several
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.discovery.cache.build import build_cache
@@ -46,8 +46,8 @@ def work(model, data, folder):
     sys.argv = ["keyorbit", "discover", "--cache", str(folder / "cache"), "--out", str(folder / "run"), "--steps", "2"]
     main_status(["--tokens", "2", "--candidates", "3", "--config", str(folder / f"few_{ranks.index}.toml")])
     ranks.wait()
-    read, reading = [], loading.read_source
-    loading.read_source = lambda source, *rest: read.append(source.name) or reading(source, *rest)
+    read, reading = [], several.read_source
+    several.read_source = lambda source, *rest: read.append(source.name) or reading(source, *rest)
     sys.argv = ["keyorbit", "detect", str(folder / "run"), str(data), "--out", str(folder / "found"), "--noises", "1"]
     main_status(["--per-object", "json", "--skeleton", "auto"])
     (folder / f"read_{ranks.index}").write_text(" ".join(read))

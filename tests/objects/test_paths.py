@@ -29,5 +29,5 @@ def test_what_is_missing_is_named_as_it_was_given(given, said):
 
 
 def test_a_picture_in_python_too():
-    with pytest.raises(InputError, match=r"^http://a\.org/b\.png is an address"):
-        as_object("http://a.org/b.png")
+    with pytest.raises(InputError, match=r"^http://127\.0\.0\.1:9/b\.png cannot be reached"):
+        as_object("http://127.0.0.1:9/b.png")

@@ -200,7 +200,7 @@ def test_the_studio_of_the_app(there, tokens, objects, tmp_path, monkeypatch, fe
     monkeypatch.setattr("keyorbit.app.studio.DiscoverConfig", partial(DiscoverConfig, planting=2, exemplars=1))
     studio, picture = Studio(there, tokens, tmp_path), objects[0].input_image
     errand = studio.visits.errand("me")
-    page, files, found = studio.detect(ObjectViews("picture", picture), tokens, errand, lambda share, words: None)
+    page, files, found = studio.detect(ObjectViews("picture", picture), tokens, errand, studio.progress())
     assert "<section" in page
     assert len(files) == 4
     assert found.keypoints_3d.xyz.device.type == "cpu"

@@ -264,11 +264,14 @@ NOT_RUN = {
     "dataset.ObjectViews.framed_image": "cuts a picture, which is no tensor",
     "dataset.ObjectViews.shown_image": "cuts a picture, which is no tensor",
     "found.Detection.input_square": "cuts a picture, which is no tensor",
+    "hull.HullGrid.of": "on the CPU, whatever the cameras are on",
+    "hull.HullGrid.shell": "of a grid, which is on the CPU",
     **dict.fromkeys(
         (
             *(f"found.Detection.{name}" for name in ("crop", "photograph_size", "photograph_xy")),
             *("found.Detection.trusted", "found.Detection.withholding"),
-            *(f"confidence.Confidence.{name}" for name in ("color", "of_noise", "to_dict", "verdict", "words")),
+            *(f"confidence.Confidence.{name}" for name in ("color", "of_noise", "to_dict", "verdict")),
+            *(f"confidence.Confidence.{name}" for name in ("advice", "judgement", "words")),
         ),
         "of a detection, whose tensors are on the CPU",
     ),

@@ -7,6 +7,7 @@ import typer
 
 from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import OverwriteOption
+from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, progress
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import without_meshes
@@ -32,17 +33,18 @@ def dataset_pack(
         str, typer.Option(help="tar: as WebDataset reads it; parquet: as Hugging Face's datasets do."), Format
     ] = "tar",
     per_shard: Annotated[int, typer.Option(help="Objects in a shard."), Count] = 1000,
-    name: Annotated[str, typer.Option(help="What the shards' names begin with.")] = "objects",
+    prefix: Annotated[str, typer.Option(help="What the shards' names begin with.")] = "objects",
     overwrite: OverwriteOption = False,
+    json_file: JsonOption = None,
 ) -> None:
-    """Pack objects, pictures and meshes into shards: OUT/NAME-000000.tar and an index beside each.
+    """Pack objects, pictures and meshes into shards: OUT/PREFIX-000000.tar and an index beside each.
 
     Files stay as they are, byte for byte. A shard is written whole or not at all, and one that is there stays: the same
     command goes on where it was stopped. The processes of a launcher share the shards.
     """
     one_of("--format", format, FORMATS)
-    if folder_names([name]) != [name]:
-        raise InputError(f"--name cannot be {readable(name)!r:.80}; it must be a name for files on any system")
+    if folder_names([prefix]) != [prefix]:
+        raise InputError(f"--prefix cannot be {readable(prefix)!r:.80}; it must be a name for files on any system")
     others, meshes = without_meshes(given_paths(data))
     sources = object_sources(others) + mesh_sources(meshes)
 
@@ -50,8 +52,8 @@ def dataset_pack(
     from keyorbit.objects.shards.writing import check_format, check_place, is_written, write_shard
 
     check_format(format)
-    shards = planned_shards(sources, out, name, f".{format}", per_shard)
-    check_place(out, name, shards, overwrite)
+    shards = planned_shards(sources, out, prefix, f".{format}", per_shard)
+    check_place(out, prefix, shards, overwrite)
 
     from keyorbit.synthetic.meshes.bundle import bundled
 
@@ -69,5 +71,7 @@ def dataset_pack(
     ranks.wait()
     if ranks.main:
         there = f" ({len(shards) - len(left)} of them were there already)" if len(left) < len(shards) else ""
+        made = {"out": shown(out), "objects": len(sources), "shards": [shown(shard.path) for shard in shards]}
+        tell_json(json_file, "dataset pack", made)
         words = f"{len(sources):,} objects in {len(shards):,} shards in {shown(out)}{there}"
         console.print(readable(words), markup=False, highlight=False, soft_wrap=True)

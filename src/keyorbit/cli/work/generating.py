@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from keyorbit.cli.cutouts import cut_out_words
+from keyorbit.cli.cutouts import cut_out_words, gathered_lines
 from keyorbit.cli.terminal import Tick, bars
 from keyorbit.cli.work.several import Several
 from keyorbit.cli.work.sharing import shared
@@ -160,9 +160,8 @@ def _write(
     again = how.overwrite or any(folder.exists() for folder in folders)
     write = partial(generate_objects, folders, [thing for _, thing in things], backend)
     write(how.sampling, how.control, how.batch, steps, again, digests)
-    for _, thing in things:
-        if words := cut_out_words(thing, True, "cond.png"):
-            tell(words)
+    for line in gathered_lines([(thing.name, cut_out_words(thing, True, "cond.png")) for _, thing in things]):
+        tell(line)
     for _, thing in things:
         if thing.framing.recentred:
             tell(f"{thing.name}: {thing.framing.words}")
