@@ -14,7 +14,7 @@ from PIL import Image
 
 from helpers.disk import contents
 from helpers.shards import in_memory, picture, write_tar
-from keyorbit.cli.work import loading
+from keyorbit.cli.work import several
 from keyorbit.cli.work.several import Several
 from keyorbit.cli.work.sharing import shared
 from keyorbit.cli.work.turns import Writing, _share
@@ -236,7 +236,7 @@ class TestDetect:
 
     def test_at_an_address_it_is_stopped_and_goes_on(self, words, packed, tmp_path, command, monkeypatch):
         data, out = in_memory(f"detect-{tmp_path.name}", *packed.iterdir()), tmp_path / "out"
-        reading, read = loading.read_elsewhere, []
+        reading, read = several.read_elsewhere, []
 
         def stopping(source, how):
             if len(read) == 1:
@@ -245,11 +245,11 @@ class TestDetect:
             return reading(source, how)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loading, "read_elsewhere", stopping)
+            patch.setattr(several, "read_elsewhere", stopping)
             assert command(*words(data, out)) == 130
         assert command(*words(data, tmp_path / "whole")) == 0
         del read[:]
-        monkeypatch.setattr(loading, "read_elsewhere", lambda *given: read.append(given[0].key) or reading(*given))
+        monkeypatch.setattr(several, "read_elsewhere", lambda *given: read.append(given[0].key) or reading(*given))
         assert command(*words(data, out)) == 0
         assert read == ["chair_1_00001", "chair_1_00002"]
         assert contents(out) == contents(tmp_path / "whole")
