@@ -96,6 +96,7 @@ async def followed(
 ) -> AsyncIterator[tuple[str, T | None]]:
     """Do the work as :func:`at_work`; yield how far it is, as HTML, whenever that changes, and last its result."""
     task = asyncio.create_task(asyncio.to_thread(work))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # of a request that has left, too
     shown = ""
     try:
         while not task.done():
