@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import tracemalloc
 import zipfile
@@ -104,6 +105,57 @@ def test_pictures_keep_their_bytes_and_awkward_names_become_keys(kind, tmp_path,
     assert sorted(data for files in found.values() for data in files.values()) == sorted(p.read_bytes() for p in paths)
     for thing in load_dataset(tmp_path / "out"):
         assert thing.input_image.size == (24, 24)
+
+
+def test_names_that_an_index_could_not_hold_are_changed(kind, chairs, tmp_path, command):
+    (first, *_), out = sorted(chairs.iterdir()), tmp_path / "out"
+    for name in ("__meta__", "______", "my chair"):
+        shutil.copytree(first, tmp_path / "few" / name)
+    for name in ("my notes.txt", "a b c d", os.fsdecode(b"\xff.txt"), "view 9.png"):
+        (tmp_path / "few" / "my chair" / name).write_bytes(b"x")
+    assert command("dataset", "pack", tmp_path / "few", "--out", out, "--format", kind) == 0
+    for index in (*out.glob("*.idx"), None):  # by the index, and by the headers
+        found = files_of(out)
+        assert set(found) == {"_meta__", "_", "my_chair"}
+        assert {"cond.png", "meta.json"} < found["my_chair"].keys()
+        assert not any(name.startswith("view_9") for name in found["my_chair"])
+        if index is not None:
+            index.unlink()
+
+
+def test_capitals_in_the_names_of_others_are_read_and_packed(kind, chairs, tmp_path, command):
+    (first, *_), shard = sorted(chairs.iterdir()), tmp_path / "capitals.tar"
+    files = {name: (first / name).read_bytes() for name in ("cond.png", "meta.json")}
+    write_tar(shard, [(f"k.{name.upper()}", data) for name, data in files.items()])
+    assert command("dataset", "pack", shard, "--out", tmp_path / "out", "--format", kind) == 0
+    assert files_of(tmp_path / "out") == {"k": files}
+
+
+def test_what_is_no_object_is_refused_and_not_packed(kind, chairs, tmp_path, command, capsys):
+    first = shutil.copytree(sorted(chairs.iterdir())[0], tmp_path / "few" / "a")
+    (first / "cond.png").unlink()
+    assert command("dataset", "pack", tmp_path / "few", "--out", tmp_path / "out", "--format", kind) == 2
+    assert "holds meta.json, and no cond.png" in capsys.readouterr().err
+    if kind == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.table({"image": arrow.array([None], arrow.binary())}), tmp_path / "empty.parquet")
+        assert command("dataset", "pack", tmp_path / "empty.parquet", "--out", tmp_path / "out", "--format", kind) == 2
+        assert "holds no picture and no mesh" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_shards_are_not_replaced_by_what_is_packed_of_them(kind, chairs, tmp_path, command, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert command("dataset", "pack", chairs, "--out", out, "--format", kind, "--per-shard", 1) == 0
+    (tmp_path / "link").symlink_to(out)
+    before = contents(out)
+    monkeypatch.chdir(tmp_path)
+    last = out / f"objects-000002.{kind}"
+    for given, place in (("out", out), (last, out), (last, "link"), (f"file://{out}", "out")):
+        words = ["dataset", "pack", given, "--out", place, "--format", kind, "--overwrite"]
+        assert command(*words) == 2
+        assert "holds the shards that are to be packed anew: give another --out or --prefix" in capsys.readouterr().err
+        assert contents(out) == before
 
 
 def test_meshes_go_with_what_they_name(kind, tmp_path, command, caplog):

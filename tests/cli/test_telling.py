@@ -7,7 +7,8 @@ import pytest
 from typer.main import get_command
 
 from keyorbit.cli.main import new_app
-from keyorbit.cli.telling import FORMAT
+from keyorbit.cli.telling import FORMAT, tell_json, told_apart
+from keyorbit.errors import InputError
 
 # It serves until it is ended, and has nothing to tell then.
 WITHOUT = {"app"}
@@ -46,6 +47,15 @@ def test_options_of_one_name_take_one_type():
                 kinds = tuple(kind for kind in kinds if kind is not type(None))
                 taken.setdefault(max(option.opts, key=len), set()).add(kinds)
     assert {name for name, kinds in taken.items() if len(kinds) > 1} == MIXED
+
+
+def test_a_result_that_was_made_meanwhile_is_not_written_over(tmp_path):
+    file = tmp_path / "results.jsonl"
+    with told_apart(file, "detect"):
+        file.write_text('{"number": 0}\n')
+        with pytest.raises(InputError, match="was not touched: give another name"):
+            tell_json(file, "detect", {})
+    assert file.read_text() == '{"number": 0}\n'
 
 
 @pytest.fixture

@@ -51,6 +51,18 @@ def test_a_folder_is_made_where_there_was_none(tmp_path):
     assert said == {"format": "keyorbit-output-1", "kind": "thing", "files": {"one": 1, "deep/two": 1}}
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/x", "file:///tmp/x", "https://host/x?key=secret"])
+def test_an_address_is_no_folder_of_this_disk(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for check in (lambda: check_output(Path(address), THING), lambda: check_file(Path(address), "x")):
+        with pytest.raises(InputError, match="is an address, and this is written on the disk") as caught:
+            check()
+        assert "secret" not in str(caught.value)
+    with pytest.raises(InputError):
+        make(Path(address), {"one": "1"})
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_keyorbit_wrote_is_replaced_whole_when_it_is_told_to(tmp_path):
     make(tmp_path / "x", {"one": "1", "deep/two": "2", "three": "3"})
     with pytest.raises(InputError, match=r"holds a thing already: replace it \(--overwrite\), or give another folder"):

@@ -33,7 +33,7 @@ def told_apart(file: Path | None, command: str) -> Iterator[None]:
         InputError: the file is a folder, or not what this command writes.
     """
     if file is not None and file != STDOUT:
-        check_file(file, _MARKS.get(command, f'"command": "{command}"'))
+        check_file(file, _mark(command))
     console.stderr = file == STDOUT
     try:
         yield
@@ -41,12 +41,18 @@ def told_apart(file: Path | None, command: str) -> Iterator[None]:
         console.stderr = False
 
 
+def _mark(command: str) -> str:
+    return _MARKS.get(command, f'"command": "{command}"')
+
+
 def tell_json(file: Path | None, command: str, values: Mapping[str, Any]) -> None:
     """Write what a command tells, where ``--json`` names a file.
 
     Raises:
-        InputError: a number is not finite, or the file cannot be written.
+        InputError: a number is not finite, or the file cannot be written, or is one that the command itself has made.
     """
+    if file is not None and file != STDOUT:
+        check_file(file, _mark(command))  # once more: it may be the name of a result
     write_told(file, {"format": FORMAT, "command": command, **values})
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 # A drive of Windows has one letter.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 _SECRET = re.compile(r"(https?://)[^/\s'\"@]*@|(?<=[^\s])\?[^\s'\"]+")
-_ON_DISK, _WEB = ("file", "local"), ("http", "https")
+# Schemes of this disk, and of the web.
+ON_DISK, _WEB = ("file", "local"), ("http", "https")
 
 
 def is_remote(path: Path) -> bool:
@@ -20,7 +21,7 @@ def address_of(path: Path) -> str:
     found = _SCHEME.match(text)
     if found is None:
         return str(path)
-    slashes = "///" if found[1].lower() in _ON_DISK else "//"
+    slashes = "///" if found[1].lower() in ON_DISK else "//"
     return f"{found[1].lower()}:{slashes}{text[found.end() :]}"
 
 

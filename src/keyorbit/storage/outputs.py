@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from keyorbit.errors import InputError
+from keyorbit.storage.addresses import is_remote, shown
 from keyorbit.storage.files import as_new, make_folder, write_text
 from keyorbit.storage.folder_names import beside
 from keyorbit.storage.lock import in_use
@@ -91,9 +92,10 @@ def check_output(folder: Path, kind: OutputKind, overwrite: bool = False) -> Non
     """Raise an error unless ``folder`` can take an output of that kind. Nothing is changed; commands call it first.
 
     Raises:
-        InputError: it is a file or cannot be written; it holds files that keyorbit did not write, or an output of
-            another kind; or it holds an output and ``overwrite`` is False.
+        InputError: it is a file, an address or cannot be written; it holds files that keyorbit did not write, or an
+            output of another kind; or it holds an output and ``overwrite`` is False.
     """
+    _check_on_disk(folder, "folder")
     try:
         place = folder.resolve()  # where a link leads
         while not place.exists():
@@ -130,8 +132,9 @@ def check_file(path: Path, mark: str) -> None:
         mark: text within the first few thousand characters of every file that this command writes.
 
     Raises:
-        InputError: it is a folder, or another file.
+        InputError: it is a folder, an address, or another file.
     """
+    _check_on_disk(path, "file")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
     if not path.is_file():
@@ -143,6 +146,15 @@ def check_file(path: Path, mark: str) -> None:
         raise InputError(f"{path} cannot be read: {error}") from error
     if start and mark not in start:
         raise InputError(f"{path} is not what this command writes, so it was not touched: give another name")
+
+
+def _check_on_disk(path: Path, what: str) -> None:
+    """Raise InputError for an address: as a path it would be a folder here that is called ``s3:``."""
+    if is_remote(path):
+        raise InputError(
+            f"{shown(path)} is an address, and this is written on the disk: give a {what} there, and copy it when it "
+            "is done"
+        )
 
 
 def check_run(folder: Path, kind: OutputKind, resume: bool = False, overwrite: bool = False) -> None:

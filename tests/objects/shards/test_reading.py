@@ -292,8 +292,8 @@ class TestParquet:
         arrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
-        def written(name="x.parquet", rows=20, **columns):
-            path = tmp_path / name
+        def written(file="x.parquet", rows=20, **columns):
+            path = tmp_path / file
             parquet.write_table(arrow.table(columns), path, row_group_size=rows)
             return path
 
@@ -316,6 +316,12 @@ class TestParquet:
         assert names(path) == ["x", "y"]
         assert all(thing.input_image.size == (24, 24) for thing in load_dataset(path))
         assert names(write(picture=[picture(1)] * 3)) == ["000000", "000001", "000002"]
+
+    def test_columns_that_are_only_called_like_ours_are_those_of_others(self, write):
+        image = [{"bytes": picture(), "path": "cond.png"}]
+        path = write(name=["a"], image=image, views=[3], meta=[{"x": 1}], files=["x"])
+        assert names(path) == ["a"]
+        assert read_source(object_sources([path])[0]).input_image.size == (24, 24)
 
     def test_rows_without_a_picture_and_damaged_ones_are_problems_of_their_own(self, write):
         images = [

@@ -8,13 +8,26 @@ from pathlib import Path
 
 from keyorbit.errors import InputError
 from keyorbit.objects.paths import named_as_mesh
-from keyorbit.objects.shards.names import LANDMARKS, MESH, is_object, mesh_in, mesh_suffix, picture_in
+from keyorbit.objects.shards.names import (
+    LANDMARKS,
+    MESH,
+    META,
+    PICTURE,
+    holds_object,
+    is_object,
+    mesh_in,
+    mesh_suffix,
+    picture_in,
+    split_name,
+)
 from keyorbit.objects.sources import ObjectSource
-from keyorbit.storage.folder_names import folder_names
+from keyorbit.storage.folder_names import folder_names, readable
 
 Files = Mapping[str, bytes]
 # What ends a key in a tar shard, divides words in an index, or would be a folder.
 _NOT_IN_KEYS = re.compile(r"[\s./\\]")
+# What divides an index, of the name of a file.
+_NOT_IN_WORDS = re.compile(r"\s")
 _LANDMARKS = f".{LANDMARKS}"
 
 
@@ -39,10 +52,16 @@ def planned_shards(sources: Sequence[ObjectSource], out: Path, name: str, suffix
     Keys are the objects' names with ``_`` for dots, spaces and slashes; where two would be the same, the later one gets
     a number.
     """
-    keys = folder_names([_NOT_IN_KEYS.sub("_", folder) for folder in folder_names([one.name for one in sources])])
+    keys = folder_names([_key(folder) for folder in folder_names([one.name for one in sources])])
     some = [slice(first, first + count) for first in range(0, len(sources), count)]
     paths = [Path(f"{out.as_posix()}/{name}-{number:06d}{suffix}") for number in range(len(some))]
     return [Planned(path, keys[part], sources[part]) for path, part in zip(paths, some, strict=True)]
+
+
+def _key(name: str) -> str:
+    """A name as a key; one such as ``__x__`` is that of no object in a tar shard, and begins with one stroke."""
+    key = _NOT_IN_KEYS.sub("_", name)
+    return f"_{key.lstrip('_')}" if split_name(f"{key}.{PICTURE}") is None else key
 
 
 def packed_files(source: ObjectSource, mesh: Callable[[Path], tuple[str, bytes]]) -> Files:
@@ -54,8 +73,16 @@ def packed_files(source: ObjectSource, mesh: Callable[[Path], tuple[str, bytes]]
         mesh: of a mesh file, its suffix and bytes: with what it names, if that is several files.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or there are none that make an object, a picture or a mesh.
     """
+    files = _files_of(source, mesh)
+    if not holds_object(files) or (META in files and not is_object(files)):
+        missing = f"{META}, and no {PICTURE}" if META in files else "no picture and no mesh"
+        raise InputError(f"{source.where} holds {missing}: mend it, or leave it out")
+    return _with_words(files)
+
+
+def _files_of(source: ObjectSource, mesh: Callable[[Path], tuple[str, bytes]]) -> Files:
     if source.elsewhere:
         return _named(source.files())
     path = source.path
@@ -72,10 +99,26 @@ def packed_files(source: ObjectSource, mesh: Callable[[Path], tuple[str, bytes]]
         raise InputError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
 
 
+def _with_words(files: Files) -> Files:
+    """Files under names that an index can hold: what is no text, or would divide a line, is ``-`` there."""
+    found = {name: data for name, data in files.items() if _as_word(name) == name}
+    for name in [name for name in files if name not in found]:
+        word = _as_word(name)
+        while word in found:
+            word = f"-{word}"
+        found[word] = files[name]
+    return found
+
+
+def _as_word(name: str) -> str:
+    return _NOT_IN_WORDS.sub("-", readable(name))
+
+
 def _named(files: Files) -> Files:
     """Files of another shard under the names that they have in ours."""
     if is_object(files):
-        return files
+        ours = {name: name.lower() for name in files if name.lower() in (PICTURE, META)}
+        return {ours.get(name, name): data for name, data in files.items()}
     if found := mesh_in(files):
         beside = {LANDMARKS: files[LANDMARKS]} if LANDMARKS in files else {}
         return {MESH + mesh_suffix(found): files[found]} | beside

@@ -61,8 +61,15 @@ def columns_of(schema: Any, where: str) -> Columns:
     def is_file(kind: Any) -> bool:
         return bool(kinds.is_struct(kind)) and any(f.name == "bytes" and is_bytes(f.type) for f in kind)
 
+    def is_text(kind: Any) -> bool:
+        return bool(kinds.is_string(kind) or kinds.is_large_string(kind))
+
+    def is_files(kind: Any) -> bool:
+        return bool(kinds.is_list(kind) or kinds.is_large_list(kind)) and is_file(kind.value_type)
+
     names = {field.name: field.type for field in schema}
     packed = {"name", "image", "views", "meta", "files"} <= names.keys() and is_file(names["image"])
+    packed = packed and is_text(names["meta"]) and all(is_files(names[name]) for name in ("views", "files"))
     structs = [name for name, kind in names.items() if is_file(kind)]
     plain = [name for name, kind in names.items() if is_bytes(kind)]
     image = next((n for n in _PICTURES if n in structs), None) or next(iter(structs), None)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from keyorbit.errors import InputError
 from keyorbit.objects.shards.names import META, PARQUET, PICTURE, SHARD_SUFFIXES, is_object, picture_in
 from keyorbit.objects.shards.packing import Files, Planned, plan_digest
 from keyorbit.objects.shards.tar import BLOCK, index_place
-from keyorbit.storage.addresses import is_remote, shown
+from keyorbit.storage.addresses import ON_DISK, address_of, is_remote, shown
 from keyorbit.storage.places import INSTALL, files_in, is_there, read_range, removed, whole_anywhere
 
 # In the header of a shard: what it was packed of.
@@ -33,7 +34,7 @@ def is_written(plan: Planned) -> bool:
     if _mark_of(plan.path) != plan_digest(plan):
         raise InputError(
             f"{shown(plan.path)} is a shard of other objects, or of files that were changed since: give another --out "
-            "or --name, or --overwrite to replace it"
+            "or --prefix, or --overwrite to replace it"
         )
     return True
 
@@ -97,23 +98,32 @@ def check_place(out: Path, name: str, shards: Sequence[Planned], overwrite: bool
     """Check that no shards of this name are there but those that are to be; with ``overwrite``, remove the others.
 
     Raises:
-        InputError: there are some, or the place cannot be reached.
+        InputError: there are some, or some that are to be packed, or the place cannot be reached.
     """
     if not is_remote(out) and not out.is_dir():
         return
     ours = {shard.path for shard in shards}
-    if any(source.path in ours for shard in shards for source in shard.sources):
-        raise InputError(f"{shown(out)} holds the shards that are to be packed anew: give another --out or --name")
     pattern = f"{name.lower()}-[0-9][0-9][0-9][0-9][0-9][0-9]"
     others = [path for path in files_in(out, [f"{pattern}{suffix}" for suffix in SHARD_SUFFIXES]) if path not in ours]
+    packed = {source.path for shard in shards for source in shard.sources if source.key is not None}
+    if {_one(path) for path in packed} & {_one(path) for path in (*ours, *others)}:
+        raise InputError(f"{shown(out)} holds the shards that are to be packed anew: give another --out or --prefix")
     if others and not overwrite:
         raise InputError(
-            f"{shown(others[0])} is a shard of another packing under this name: give another --out or --name, or "
+            f"{shown(others[0])} is a shard of another packing under this name: give another --out or --prefix, or "
             "--overwrite to replace all of that name"
         )
     for path in others:
         removed(index_place(path))
         removed(path)
+
+
+def _one(path: Path) -> str:
+    """What is the same for one file, whatever leads to it: links, ``..``, or an address of this disk."""
+    scheme, _, inside = address_of(path).partition("://")
+    if is_remote(path) and scheme not in ON_DISK:
+        return address_of(path)
+    return os.path.realpath(inside if is_remote(path) else path)
 
 
 def _write_parquet(path: Path, mark: str, objects: Iterable[tuple[str, Files]]) -> None:
