@@ -51,6 +51,15 @@ def test_a_folder_becomes_an_object_for_each_mesh(folder, tmp_path, capsys):
     assert answer("dataset", "render", folder, "--out", out, "--size", 16, "--overwrite").status == 0
 
 
+def test_strict_stops_at_the_first_that_is_wrong(folder, tmp_path):
+    out = tmp_path / "out"
+    found = answer("dataset", "render", folder, "--out", out, "--size", 8, "--strict")
+    assert found.sentence
+    assert "broken.obj" in found.said
+    assert "what was finished is kept" in found.said
+    assert "in_planes_a" not in names_in(out)
+
+
 def test_landmarks_that_came_later_are_told(folder, tmp_path):
     out, told = tmp_path / "out", folder / "cars.keypoints.json"
     call = ("dataset", "render", folder / "cars" / "a.glb", folder / "planes", "--out", out, "--size", 8)

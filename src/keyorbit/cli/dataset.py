@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyorbit.cli.inputs import given_paths
-from keyorbit.cli.options import OverwriteOption, whole_numbers
+from keyorbit.cli.options import OverwriteOption, StrictOption, whole_numbers
 from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors, progress
 from keyorbit.errors import InputError, one_of
@@ -89,6 +89,7 @@ def dataset_render(
         typer.Option(help="True keypoints: a KeypointNet annotation file, or points by name; default: beside a mesh."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, for several meshes."), Workers] = 1,
+    strict: StrictOption = False,
     overwrite: OverwriteOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -130,7 +131,7 @@ def dataset_render(
         ranks = start_ranks("cpu")
         mine = jobs[ranks.index :: ranks.count]
         with progress(ranks.main) as tick:
-            done = render_meshes(mine, workers, lambda i, n: tick("render", i, n, {}), overwrite)
+            done = render_meshes(mine, workers, lambda i, n: tick("render", i, n, {}), overwrite, strict)
         ranks.wait()
         earlier = sum(one.there for one in done)
         made = sum((folder / "meta.json").is_file() for folder in folders)

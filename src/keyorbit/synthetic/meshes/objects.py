@@ -170,6 +170,7 @@ def render_meshes(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    strict: bool = False,
 ) -> list[Rendered]:
     """Render meshes by ``workers`` processes, one folder each. What is wrong with one does not stop the others.
 
@@ -181,9 +182,11 @@ def render_meshes(
         workers: processes. Default 1.
         progress: called as ``progress(done, total)`` after each mesh.
         overwrite: replace objects that are there already. Default False.
+        strict: stop at the first mesh that cannot be used. Default False: it has its problem.
 
     Raises:
-        InputError: a folder holds something else, or the object of another mesh or view, or with other landmarks.
+        InputError: a folder holds something else, or the object of another mesh or view, or with other landmarks; with
+            ``strict`` also what is wrong with a mesh.
     """
     left = [job for job in jobs if overwrite or not _is_there(job)]
     for job in left:
@@ -192,7 +195,7 @@ def render_meshes(
         check_rendering(left[0].view.size, workers)
     found = {id(job): Rendered(job, there=True) for job in jobs}
     done = len(jobs) - len(left)
-    for job, one in zip(left, in_parallel(_Attempt(overwrite), left, min(workers, len(left)), 1), strict=True):
+    for job, one in zip(left, in_parallel(_Attempt(overwrite, strict), left, min(workers, len(left)), 1), strict=True):
         found[id(job)] = one
         done += 1
         if progress is not None:
@@ -205,11 +208,14 @@ class _Attempt:
     """Renders a mesh; an error that a user can correct is a part of the result."""
 
     overwrite: bool
+    strict: bool
 
     def __call__(self, job: MeshJob) -> Rendered:
         try:
             return write_mesh(job, self.overwrite)
         except InputError as error:
+            if self.strict:
+                raise InputError(f"{error}; what was finished is kept") from error
             return Rendered(job, problem=str(error))
 
 
