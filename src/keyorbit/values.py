@@ -12,6 +12,7 @@ from dataclasses import asdict, fields, is_dataclass
 from numbers import Real
 from reprlib import repr as _repr
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from unicodedata import category
 
 import msgspec
 from msgspec import Meta, inspect
@@ -246,3 +247,8 @@ def _allowed(there: inspect.Type) -> str:
     # That a number is finite goes without saying.
     bounds = [f"{_BOUNDS[name]}{v}" for name, v in limits.items() if v not in (None, _LARGEST, -_LARGEST)]
     return " ".join([words.get(type(there), type(there).__name__), " and ".join(bounds)]).rstrip()
+
+
+def is_text(words: str) -> bool:
+    """Whether ``words`` can be written and shown: no control characters, and no halves of a character."""
+    return not any(category(letter) in ("Cc", "Cs") for letter in words)

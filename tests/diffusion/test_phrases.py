@@ -49,6 +49,9 @@ def test_they_are_the_rows_at_the_phrases_ends_and_keep_their_names(backend, tmp
         (["zxq vbn"], "no word that the model's tokenizer knows"),
         (["Front  seat", "front seat"], "two phrases are equal"),
         (["leg " * 80], "tokens; the model reads 75"),
+        ("seat", "phrases are a list, not one text"),
+        (["seat \udcff"], "has characters that are no text"),
+        (["seat \x1b[31m"], "has characters that are no text"),
     ],
 )
 def test_what_is_no_phrase_is_refused(backend, phrases, words):

@@ -49,6 +49,8 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         ([{"name": "seat"}], "needs either xy, a place in a view, or xyz"),
         ([{"name": "seat", "view": 1, "xyz": [0, 0, 0]}], "has a view and xyz"),
         ([{"name": " ", "xy": [0, 0]}], "name is empty"),
+        ([SEAT | {"name": "seat\ud800"}], "has characters that are no text"),
+        ([SEAT | {"name": "seat\x1b[2J"}], "has characters that are no text"),
         ([{"xy": [0, 0]}], r"marks\[0\] lacks name"),
         ([SEAT | {"wiev": 0}], "has wiev; there are: name, object, view, xy, xyz, hidden"),
         ([SEAT, SEAT | {"xy": [0.1, 0.1]}], "have two equal names, 'seat', in view 0: give each point a name of its"),

@@ -25,7 +25,7 @@ from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.results import Shown, number_of, told
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import from_values, short
+from keyorbit.values import from_values, is_text, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
 _FORMATS = "keyorbit-tokens-"
@@ -131,9 +131,15 @@ class Tokens(nn.Module, HubTokens, Shown):
         They are read at the backend's own layers and timestep, and named by the phrases.
 
         Raises:
-            InputError: there is none, two are equal but for case and spaces, or the backend cannot read one.
+            InputError: there is none, two are equal but for case and spaces, one has control characters, ``phrases`` is
+                one text, or the backend cannot read one.
         """
+        if isinstance(phrases, str):
+            raise InputError(f"phrases are a list, not one text: give [{short(phrases)}]")
         names = tuple(" ".join(phrase.split()) for phrase in phrases)
+        for name in names:
+            if not is_text(name):
+                raise InputError(f"the phrase {short(name)} has characters that are no text: leave them out")
         if not names:
             raise InputError("give at least one phrase, such as 'front left leg'")
         seen = dict[str, str]()

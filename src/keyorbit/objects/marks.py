@@ -19,7 +19,7 @@ from msgspec import Meta
 from keyorbit.errors import InputError
 from keyorbit.storage.content import json_of
 from keyorbit.storage.files import write_json
-from keyorbit.values import Amount, Finite, check_fields, from_values, short
+from keyorbit.values import Amount, Finite, check_fields, from_values, is_text, short
 
 FORMAT: Literal["keyorbit-marks-1"] = "keyorbit-marks-1"
 MARKS_MARK = f'"{FORMAT}"'
@@ -40,7 +40,8 @@ class Mark:
         hidden: whether the view does not show the point, whose place in it is known all the same. Default False.
 
     Raises:
-        InputError: the name is empty, there is neither ``xy`` nor ``xyz`` or both, or the place is outside the picture.
+        InputError: the name is empty or has control characters, there is neither ``xy`` nor ``xyz`` or both, or the
+            place is outside the picture.
     """
 
     name: Annotated[str, Meta(max_length=200)]
@@ -55,6 +56,8 @@ class Mark:
         object.__setattr__(self, "name", " ".join(self.name.split()))
         if not self.name:
             raise InputError("name is empty; give the point a name, such as 'left front foot'")
+        if not is_text(self.name):
+            raise InputError(f"the name {short(self.name)} has characters that are no text: leave them out")
         if (self.xy is None) == (self.xyz is None):
             raise InputError(f"{short(self.name)} needs either xy, a place in a view, or xyz, a place in space")
         if self.xyz is not None and self.view is not None:
