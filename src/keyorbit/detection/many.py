@@ -32,17 +32,27 @@ def detect_many(
         InputError: ``batch`` is below 1.
     """
     for some in in_batches(objects, settled_batch(batch, detector.backend.device)):
-        there: list[tuple[int, ObjectViews]] = []
-        for number, read in some:
-            try:
-                thing = read()
-                check_seen(thing)
-            except InputError as problem:
-                yield Attempt(number, None, None, problem)
-            else:
-                there.append((number, thing))
+        there, problems = read_each(some)
+        for number, problem in problems:
+            yield Attempt(number, None, None, problem)
         for attempt in _detected(detector, there):
             yield attempt if least is None else _withholding(attempt, least)
+
+
+def read_each(
+    some: Iterable[tuple[int, Read]],
+) -> tuple[list[tuple[int, ObjectViews]], list[tuple[int, InputError]]]:
+    """Read numbered objects: those that can be used, and what is wrong with the others."""
+    there, problems = list[tuple[int, ObjectViews]](), list[tuple[int, InputError]]()
+    for number, read in some:
+        try:
+            thing = read()
+            check_seen(thing)
+        except InputError as problem:
+            problems.append((number, problem))
+        else:
+            there.append((number, thing))
+    return there, problems
 
 
 def _detected(detector: KeypointDetector, things: Sequence[tuple[int, ObjectViews]]) -> Iterator[Attempt]:

@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from keyorbit.detection.attempt import Read
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
+from keyorbit.detection.many import read_each
 from keyorbit.diffusion.recording import in_batches, settled_batch
 from keyorbit.errors import InputError
 from keyorbit.evaluation.outcome import Judgement
 from keyorbit.evaluation.reducing import judgement
 from keyorbit.objects.dataset import ObjectViews
-from keyorbit.objects.emptiness import check_seen
 
-# Reads an object when it is its turn.
-Read = Callable[[], ObjectViews]
 Numbered = tuple[int, ObjectViews]
 
 
@@ -67,15 +66,8 @@ def judge_many(
     """
     first = next(iter(detectors.values()))
     for some in in_batches(objects, settled_batch(batch, first.backend.device)):
-        there: list[Numbered] = []
-        for number, read in some:
-            try:
-                thing = read()
-                check_seen(thing)
-            except InputError as problem:
-                yield number, problem
-            else:
-                there.append((number, thing))
+        there, problems = read_each(some)
+        yield from problems
         yield from _judged(detectors, there)
 
 

@@ -32,15 +32,9 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.many import detect_many
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.output.choices import Edge
-from keyorbit.output.results import (
-    open_part,
-)
+from keyorbit.output.results import open_part
 from keyorbit.output.skeleton import co_moving_skeleton
-from keyorbit.output.write import (
-    find_skeleton,
-    skeleton_places,
-    write_detection,
-)
+from keyorbit.output.write import find_skeleton, skeleton_places, write_detection
 from keyorbit.ranks import Ranks
 
 

@@ -29,10 +29,7 @@ from keyorbit.output.results import (
     is_empty,
     problems,
 )
-from keyorbit.output.write import (
-    detection_dict,
-    write_one_of_several,
-)
+from keyorbit.output.write import detection_dict, write_one_of_several
 from keyorbit.ranks import Ranks
 from keyorbit.storage.folder_names import folder_names, readable
 
@@ -284,10 +281,12 @@ def _end(writing: Writing, shown: Sequence[Told], earlier: int, new: bool) -> No
         there = f" ({earlier:,} of them were there already)" if earlier else ""
         text = f"{done.found:,} objects in {readable(str(out / RESULTS))}{there}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    tell_rows(writing, out / RESULTS if done.found else None, shown, done.found, problems(out, done.left_out))
+    # All of them are read only where JSON tells them: of a million they would be gigabytes.
+    some = problems(out, done.left_out if writing.json_file is not None else PROBLEMS)
+    tell_rows(writing, out / RESULTS if done.found else None, shown, done.found, some)
     if not done.left_out:
         return
-    few, place = problems(out, PROBLEMS), f"; all are listed in {out / LEFT_OUT}" if done.found else ""
+    few, place = some[:PROBLEMS], f"; all are listed in {out / LEFT_OUT}" if done.found else ""
     if not done.found:
         forget_results(out, new)
     raise left_out(few, done.left_out, done.found + done.left_out, place)
