@@ -6,6 +6,7 @@ drawn by the seed, and the same for every row. Each row then tells the landmarks
 - marks: as `ko.mark` makes them, with the others as objects without marks
 - marks alone: the same without objects that have no marks
 - discovery: 16 keypoints found on the 24 objects; landmarks are weighted means of them, fitted on the marked objects
+  without misfits, as `evaluate` does
 - matching: nearest neighbours of the same UNet's features, as DIFT does, mean over the marked objects
 
 Errors are distances in sizes of the object (the sphere about it has the diameter 1), mean over all landmarks that an
@@ -34,7 +35,8 @@ from keyorbit.detection.marking import fit_marks
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import Recording
 from keyorbit.discovery.initial import untrained
-from keyorbit.evaluation.metrics import apply_landmark_weights, fit_landmark_weights
+from keyorbit.evaluation.landmarks import Judged, fit_weights
+from keyorbit.evaluation.metrics import apply_landmark_weights
 from keyorbit.geometry.hull import SURFACE_SPACING, in_sight, sampled, surface_points
 from keyorbit.objects.dataset import Truth
 from matching import Points, features, matched
@@ -135,7 +137,7 @@ def by_discovery(world: World, chosen: Sequence[int], tokens: ko.Tokens) -> Figu
     )
     truths = [world.train[i].truth for i in chosen]
     landmarks, known = (torch.stack([getattr(t, name) for t in truths]) for name in ("keypoints_3d", "known"))
-    weights = fit_landmark_weights(fitted, landmarks, known)
+    weights, _ = fit_weights(Judged(fitted, landmarks, known, torch.ones(len(truths), dtype=torch.int64)))
     return figures(list(apply_landmark_weights(weights, found)), world.test)
 
 
