@@ -3,21 +3,21 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from keyorbit.cli.terminal import progress
+from keyorbit.cli.work.turns import speed
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import EVALUATION, LEFT_OUT, SCORES
 from keyorbit.evaluation.evaluate import Evaluation, evaluate_outcomes
 from keyorbit.evaluation.judging import Part, judge_many
-from keyorbit.evaluation.landmarks import check_landmarks
 from keyorbit.evaluation.outcome import Judgement
-from keyorbit.objects.dataset import ObjectViews
 from keyorbit.ranks import Ranks
 from keyorbit.storage.content import json_of
 from keyorbit.storage.files import make_folder, write_json, write_text
@@ -25,8 +25,6 @@ from keyorbit.storage.going_on import go_on_with
 from keyorbit.storage.outputs import close_output
 
 log = logging.getLogger(__name__)
-# Objects of a part that are read to learn how many landmarks they have, until one can be read.
-_TRIED = 20
 
 
 @dataclass(frozen=True)
@@ -103,54 +101,55 @@ Kept = InMemory | InFolder
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """How what becomes of objects is kept.
+
+    Attributes:
+        out: the folder; None: in memory.
+        more: settings on which figures depend, under the names that options have.
+        overwrite: replace what is there.
+    """
+
+    out: Path | None
+    more: Mapping[str, Any]
+    overwrite: bool
+
+    def begin(self, parts: Sequence[Part], made: Mapping[str, Any], ranks: Ranks) -> Kept:
+        """Begin, or go on with what was stopped; ``made`` is :func:`made_by`.
+
+        Raises:
+            InputError: the folder holds something else, or what other objects, tokens, weights or settings gave.
+        """
+        if self.out is None:
+            return InMemory()
+        if ranks.main:
+            settings = {**{part.name: part.digest for part in parts}, **made, **self.more}
+            go_on_with(self.out, EVALUATION, settings, self.overwrite)
+            (self.out / LEFT_OUT).unlink(missing_ok=True)
+        ranks.wait()
+        return InFolder(self.out)
+
+
+@dataclass(frozen=True)
 class Done:
-    """The figures by the names of tokens, the objects that were left out, and how many there are in all parts."""
+    """What was measured.
+
+    Attributes:
+        results: the figures by the names of tokens.
+        problems: the objects that were left out.
+        counts: how many objects there are, by the names of parts.
+    """
 
     results: Mapping[str, Evaluation]
     problems: Sequence[Problem]
-    total: int
+    counts: Mapping[str, int]
 
 
-def checked(parts: Sequence[Part]) -> list[Part]:
-    """The parts, of which an object that does not fit the first one is an error when it is read.
-
-    Raises:
-        InputError: the first objects of the parts have different landmarks; none of the first objects can be read; or
-            the moved objects are not as many as the others.
-    """
-    firsts = [_first(part) for part in parts]
-    check_landmarks(firsts)
-    counts = {part.name: part.count for part in parts}
-    if counts.get("moved", counts["objects"]) != counts["objects"]:
-        raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
-    truth = firsts[0].truth
-    wanted = None if truth is None else len(truth.names)
-
-    def reading(part: Part) -> Callable[[int], ObjectViews]:
-        def read(number: int) -> ObjectViews:
-            thing = part.read(number)
-            has = None if thing.truth is None else len(thing.truth.names)
-            if wanted is not None and has != wanted:
-                raise InputError(
-                    f"{thing.name} has {'no ground truth' if has is None else f'{has} landmarks'}, and "
-                    f"{firsts[0].name} has {wanted} landmarks; what is measured together has the same ones"
-                )
-            return thing
-
-        return read
-
-    return [Part(part.name, part.count, reading(part), part.names, part.digest) for part in parts]
-
-
-def _first(part: Part) -> ObjectViews:
-    """The first object that can be read."""
-    problem = InputError(f"there are no objects to measure in {part.name}")
-    for number in range(min(part.count, _TRIED)):
-        try:
-            return part.read(number).without_pictures()
-        except InputError as error:
-            problem = error
-    raise problem
+def unfinished(parts: Sequence[Part], kept: Kept) -> list[tuple[Part, int]]:
+    """Objects of which nothing is kept that could be used, with their numbers in their parts."""
+    left = [(part, number) for part in parts for number in range(part.count) if not kept.has(part, number)]
+    log.info("objects to measure: %d of %d", len(left), sum(part.count for part in parts))
+    return left
 
 
 def evaluate_parts(
@@ -174,25 +173,32 @@ def evaluate_parts(
     Raises:
         InputError: an object cannot be used and ``strict`` is set, or none of a part can; or the disk refuses.
     """
-    left = [(part, number) for part in parts for number in range(part.count) if not kept.has(part, number)]
+    left = unfinished(parts, kept)
     ranks.wait()  # for all to have looked, before any has written
     mine = left[ranks.index :: ranks.count]
-    log.info("objects to measure: %d of %d, %d of them here", len(left), sum(p.count for p in parts), len(mine))
     began = time.monotonic()
     with progress(ranks.main) as tick:
-        todo = ((i, lambda part=part, number=number: part.read(number)) for i, (part, number) in enumerate(mine))
-        for done, (i, found) in enumerate(judge_many(detectors, todo, batch)):
-            part, number = mine[i]
-            if strict and isinstance(found, InputError):
-                raise found
-            kept.put(part, number, found)
-            spent = time.monotonic() - began
-            tick("objects", done + 1, len(mine), {"objects/s": (done + 1) / spent} if spent > 0 else {})
+        todo = ((i, partial(part.read, number)) for i, (part, number) in enumerate(mine))
+        for done, (i, found) in enumerate(judge_many(detectors, todo, batch), 1):
+            keep(kept, *mine[i], found, strict)
+            tick("objects", done, len(mine), speed(done, began))
     ranks.wait()
-    return _measured(list(detectors), parts, kept) if ranks.main else None
+    return measured(list(detectors), parts, kept) if ranks.main else None
 
 
-def _measured(names: Sequence[str], parts: Sequence[Part], kept: Kept) -> Done:
+def keep(kept: Kept, part: Part, number: int, found: Judgement | InputError, strict: bool) -> None:
+    """Keep what became of an object. Raises InputError if it cannot be used and ``strict`` is set."""
+    if strict and isinstance(found, InputError):
+        raise found
+    kept.put(part, number, found)
+
+
+def measured(names: Sequence[str], parts: Sequence[Part], kept: Kept) -> Done:
+    """The figures of all objects, by the names of tokens.
+
+    Raises:
+        InputError: none of a part's objects can be used, or a kept file is damaged.
+    """
     found = {part.name: [kept.judged(part, number) for number in range(part.count)] for part in parts}
     problems = list(_problems(parts, found, kept))
     there = {name: [one for one in some if one is not None] for name, some in found.items()}
@@ -210,7 +216,7 @@ def _measured(names: Sequence[str], parts: Sequence[Part], kept: Kept) -> Done:
         fit = outcomes.get("fit", []), things.get("fit", [])
         result = evaluate_outcomes(outcomes["objects"], things["objects"], *fit, motion)
         results[name] = replace(result, left_out=left_out)
-    return Done(results, problems, sum(part.count for part in parts))
+    return Done(results, problems, {part.name: part.count for part in parts})
 
 
 def _problems(parts: Sequence[Part], found: Mapping[str, Sequence[Judgement | None]], kept: Kept) -> Iterator[Problem]:
@@ -220,26 +226,15 @@ def _problems(parts: Sequence[Part], found: Mapping[str, Sequence[Judgement | No
                 yield Problem(part.name, number, part.named(number), kept.problem(part, number))
 
 
-def settings_of_parts(
-    detectors: Mapping[str, KeypointDetector], parts: Sequence[Part], more: Mapping[str, Any]
-) -> dict[str, Any]:
-    """All that figures depend on but for rounding, as JSON keeps it; under the names that options have."""
-    first = next(iter(detectors.values()))
-    backend = first.backend
+def made_by(detectors: Mapping[str, KeypointDetector]) -> dict[str, Any]:
+    """What of the tokens and the model figures depend on but for rounding, under the names that options have."""
+    backend = next(iter(detectors.values())).backend
     return {
-        **{part.name: part.digest for part in parts},
         "tokens": {name: one.fingerprint for name, one in detectors.items()},
         "model": backend.fingerprint,
         "rig": backend.cameras_of,
         "layout": backend.layout.text,
-        **more,
     }
-
-
-def begin(out: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Begin a folder of what became of objects, or go on with what was stopped there. Raises InputError if not."""
-    go_on_with(out, EVALUATION, settings, overwrite)
-    (out / LEFT_OUT).unlink(missing_ok=True)
 
 
 def finish(out: Path, scores: Mapping[str, Any], problems: Sequence[Problem]) -> None:
