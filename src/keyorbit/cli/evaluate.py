@@ -119,8 +119,9 @@ def evaluate_command(
     pool = chosen_pool(engine, workers, gpus, device)
 
     from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
-    from keyorbit.cli.work.evaluating import Keeping, evaluate_parts, finish, first_problems, made_by
+    from keyorbit.cli.work.evaluating import evaluate_parts
     from keyorbit.cli.work.evaluators import EvaluatorChoice, Measured
+    from keyorbit.cli.work.keeping import Keeping, finish, first_problems, made_by
     from keyorbit.cli.work.loading import load_tokens, use_device
 
     measured = {name: Measured(*one) for name, one in given.items()}

@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.terminal import progress
-from keyorbit.cli.work.evaluating import Done, Keeping, keep, made_by, measured, unfinished
-from keyorbit.cli.work.evaluators import EvaluatorChoice
+from keyorbit.cli.work.keeping import Done, Keeping, keep, made_by, measured, unfinished
 from keyorbit.cli.work.loading import place_words, show_words, use_device
 from keyorbit.cli.work.on_ray import check_same, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
@@ -20,9 +19,13 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.devices import AUTO, CPU
 from keyorbit.diffusion.recording import settled_batch
 from keyorbit.errors import InputError
-from keyorbit.evaluation.judging import Part, judge_many
+from keyorbit.evaluation.judging import judge_many
 from keyorbit.evaluation.outcome import Judgement
+from keyorbit.evaluation.parts import Part
 from keyorbit.ranks import Ranks
+
+if TYPE_CHECKING:
+    from keyorbit.cli.work.evaluators import EvaluatorChoice
 
 # An object: the place of its part among all, and its number there.
 Numbered = tuple[int, int]
@@ -33,7 +36,7 @@ class Facts:
     """What a worker tells before the work begins.
 
     Attributes:
-        made: what figures depend on there: :func:`keyorbit.cli.work.evaluating.made_by`.
+        made: what figures depend on there: :func:`keyorbit.cli.work.keeping.made_by`.
         batch: objects that go through the model together.
         place: in words, where it runs; empty where that needs no word.
     """
@@ -55,7 +58,7 @@ class _Evaluating:
         made: what figures depend on, by the first worker that was asked; None for that one.
     """
 
-    choice: EvaluatorChoice
+    choice: "EvaluatorChoice"
     batch: int | None
     folder: Path
     needed: tuple[Path, ...]
@@ -84,7 +87,7 @@ def _judged(
 
 
 def evaluate_on_ray(
-    choice: EvaluatorChoice,
+    choice: "EvaluatorChoice",
     keeping: Keeping,
     pool: Pool,
     batch: int | None,
@@ -121,7 +124,7 @@ def evaluate_on_ray(
     return measured(list(facts.made["tokens"]), parts, kept)
 
 
-def _needed(choice: EvaluatorChoice) -> tuple[Path, ...]:
+def _needed(choice: "EvaluatorChoice") -> tuple[Path, ...]:
     """What all nodes have to see."""
     found = list[Path]()
     for given in choice.given.values():

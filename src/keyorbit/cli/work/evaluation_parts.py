@@ -5,9 +5,8 @@ from pathlib import Path
 
 from keyorbit.cli.work.several import Several, true_meshes
 from keyorbit.errors import InputError
-from keyorbit.evaluation.judging import Part, digest_of
 from keyorbit.evaluation.landmarks import check_landmarks
-from keyorbit.evaluation.readers import read_dataset
+from keyorbit.evaluation.parts import Part, digest_of
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.sources import ObjectSource, mesh_sources, sources_digest
@@ -41,6 +40,8 @@ def own_part(
 
 def published_part(name: str, dataset: str, folder: Path, split: str, limit: int | None) -> Part:
     """The objects of a published data set. Raises InputError as :func:`read_dataset`."""
+    from keyorbit.evaluation.readers import read_dataset
+
     objects = read_dataset(dataset, folder, split)[:limit]
     digest = digest_of(dataset, folder.absolute(), split, len(objects))
     return Part(name, len(objects), lambda number: objects[number], (), digest)

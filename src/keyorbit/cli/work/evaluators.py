@@ -14,7 +14,7 @@ from keyorbit.diffusion.choices import ViewChoice
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import config_from_settings
 from keyorbit.discovery.initial import untrained
-from keyorbit.evaluation.judging import Part
+from keyorbit.evaluation.parts import Part
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.description import Symmetry
