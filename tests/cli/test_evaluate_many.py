@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from keyorbit.cli.work import evaluation_parts
+from keyorbit.cli.work import several
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
@@ -39,8 +39,8 @@ def words(tokens, data):
 @pytest.fixture
 def read(monkeypatch):
     """The names of the objects that are read."""
-    names, reading = [], evaluation_parts.read_source
-    monkeypatch.setattr(evaluation_parts, "read_source", lambda source: names.append(source.name) or reading(source))
+    names, reading = [], several.read_source
+    monkeypatch.setattr(several, "read_source", lambda source, *how: names.append(source.name) or reading(source, *how))
     return names
 
 
@@ -100,6 +100,24 @@ def test_what_cannot_be_used_is_left_out_and_the_figures_say_so(words, data, tmp
     assert not (out / "left_out.jsonl").exists()
     assert {path.name for path in out.iterdir()} == {"objects", "moved", "scores.json", MARKER}
     assert len(list(out.rglob("*.json"))) == 2  # with the marker
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "json"])
+def test_a_kept_file_that_is_damaged_is_named_with_the_remedy(suffix, words, data, tmp_path, command, capsys):
+    out, file = tmp_path / "out", tmp_path / "scores.json"
+    (data / "chair_1_00001" / "grid.png").write_bytes(b"no picture")
+    assert command(*words, file, "--out", out) == 2
+    whole = file.read_bytes()
+    (kept,) = (path for path in (out / "objects").glob(f"*.{suffix}") if "00000000" in path.name or suffix == "json")
+    (data / "chair_1_00001" / "grid.png").write_bytes(b"no picture at all")
+    if suffix == "safetensors":
+        kept.write_bytes(b"damaged")
+        capsys.readouterr()
+        assert command(*words, file, "--out", out) == 2
+        assert f"delete {kept}, and the same command measures its object again" in capsys.readouterr().err
+        kept.unlink()
+    assert command(*words, file, "--out", out) == 2  # it is tried again, and written anew
+    assert file.read_bytes() == whole
 
 
 def test_strict_stops_and_nothing_is_measured_of_nothing(words, data, tmp_path, command, capsys):

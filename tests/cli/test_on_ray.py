@@ -23,7 +23,14 @@ from hypothesis import strategies as st
 import keyorbit
 from helpers.disk import contents
 from keyorbit.cli.engine import Pool, chosen_pool
-from keyorbit.cli.work import detecting_on_ray, generating_on_ray, ray_cluster, several
+from keyorbit.cli.work import (
+    detecting_on_ray,
+    evaluating_on_ray,
+    generating_on_ray,
+    ray_cluster,
+    rendering_on_ray,
+    several,
+)
 from keyorbit.cli.work.on_ray import Workers, _failed, _opened, _Worker, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.detection.detector import KeypointDetector
@@ -60,7 +67,7 @@ def engine(monkeypatch):
         yield here
 
     monkeypatch.setattr("keyorbit.cli.engine.find_spec", lambda name: name)
-    for module in (detecting_on_ray, generating_on_ray):
+    for module in (detecting_on_ray, evaluating_on_ray, generating_on_ray, rendering_on_ray):
         monkeypatch.setattr(module, "ray_workers", workers)
     return here
 
@@ -160,12 +167,21 @@ def test_strict_stops_and_what_fails_of_all_leaves_nothing(words, data, engine, 
     assert not Path("none").exists()
 
 
-def test_meshes_are_rendered_by_workers(tokens, words, engine, command, tmp_path):
+@pytest.fixture
+def meshes(tmp_path):
+    """Two meshes with a landmark."""
     (tmp_path / "meshes").mkdir()
     corners, faces = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 2)), ((1, 2, 3), (1, 2, 4), (2, 3, 4), (1, 3, 4))
     lines = [f"{kind} {' '.join(map(str, row))}" for kind, rows in (("v", corners), ("f", faces)) for row in rows]
     for name in ("a", "b"):
         (tmp_path / "meshes" / f"{name}.obj").write_text("\n".join(lines))
+        (tmp_path / "meshes" / f"{name}.keypoints.json").write_text(
+            '{"keypoints": {"tip": [0, 0, 2], "corner": [0, 0, 0]}}'
+        )
+    return Path("meshes")
+
+
+def test_meshes_are_detected_by_workers(tokens, words, meshes, engine, command):
     words = [*words[:2], "meshes", *words[3:-1], "--per-object", "none", "--up", "z", "--out"]
     assert command(*words, "plain") == command(*words, "ray", *RAY) == 0
     assert contents(Path("ray")) == contents(Path("plain"))
@@ -188,6 +204,77 @@ def test_views_are_those_of_one_process(data, engine, model_folder, backend, com
     shutil.copytree("data/chair_1_00001", "data/other")
     assert command(*words, "none", *RAY) == 2
     assert not Path("none").exists()
+
+
+def test_figures_are_those_of_one_process(words, data, engine, command, capsys):
+    words = ["evaluate", words[1], data, "--no-baseline", "--moved", data]
+    assert command(*words, "--json", "plain.json") == command(*words, "--json", "ray.json", *RAY) == 2
+    plain, ray = (line for line in capsys.readouterr().err.splitlines() if "2 of 6 objects are left out" in line)
+    assert plain == ray
+    assert Path("ray.json").read_bytes() == Path("plain.json").read_bytes()
+    assert json.loads(Path("ray.json").read_text())["discovered"]["left_out"] == ["chair_1_00001"]
+
+
+def test_an_evaluation_that_was_stopped_goes_on_with_either_engine(words, data, engine, command, read, monkeypatch):
+    words = ["evaluate", words[1], data, "--no-baseline", "--out"]
+    assert command(*words, "whole") == 2
+    results = Here.results
+    monkeypatch.setattr(Here, "results", lambda *given: stopped(results(*given)))
+    assert command(*words, "out", *RAY) == 130
+    assert [path.name for path in Path("out/objects").iterdir()] == ["00000002.safetensors"]
+    monkeypatch.setattr(Here, "results", results)
+    assert command(*words, "out", *RAY) == 2
+    assert contents(Path("out")) == contents(Path("whole"))
+    del read[:]
+    assert command(*words, "out") == 2
+    assert read == ["chair_1_00000", "chair_1_00001"]  # the first one, and the one that was left out
+    assert command(*words, "out", *RAY, "--generate") == 2  # other figures
+    assert command(*words, "strict", *RAY, "--strict") == 2
+    assert contents(Path("out")) == contents(Path("whole"))
+
+
+def test_meshes_are_measured_by_workers(words, meshes, engine, command):
+    words = ["evaluate", words[1], meshes, "--no-baseline", "--up", "z", "--json"]
+    assert command(*words, "plain.json") == command(*words, "ray.json", *RAY) == 0
+    assert Path("ray.json").read_bytes() == Path("plain.json").read_bytes()
+
+
+def test_meshes_are_rendered_by_workers(meshes, engine, command, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (meshes / "broken.obj").write_text("v 0 0 0")
+    words = ["dataset", "render", meshes, "--size", 8, "--up", "z", "--out"]
+    assert command(*words, "plain") == command(*words, "ray", *RAY, "--workers", 2) == 2
+    assert capsys.readouterr().err.count("1 of 3 meshes are left out") == 2
+    assert contents(Path("ray")) == contents(Path("plain"))
+    shutil.rmtree("ray/b")
+    assert command(*words, "ray", *RAY) == 2
+    assert "(1 of them were there already)" in capsys.readouterr().out
+    assert contents(Path("ray")) == contents(Path("plain"))
+    assert command(*words, "strict", *RAY, "--strict") == 2
+    assert command("dataset", "render", meshes / "a.obj", "--out", "one", *RAY) == 2
+    assert "leave it out for one" in capsys.readouterr().err
+    for name in ("a", "b"):
+        (meshes / f"{name}.obj").write_text("v 0 0 0")
+    assert command(*words, "none", *RAY) == 2
+    assert not Path("none").exists()
+
+
+def test_a_mesh_whose_worker_died_after_it_is_not_refused(meshes, engine, command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    results = Here.results
+
+    def twice(workers, job, parts):
+        list(results(workers, job, parts))
+        return results(workers, job, parts)
+
+    monkeypatch.setattr(Here, "results", twice)
+    assert command("dataset", "render", meshes, "--size", 8, "--up", "z", "--out", "ray", *RAY) == 0
+
+
+@pytest.mark.parametrize("text", ["0", "1-4", "many", "9" * 20])
+def test_processes_that_render_are_a_number(text, meshes, command, capsys):
+    assert command("dataset", "render", meshes, "--out", "out", "--workers", text) == 2
+    assert "--workers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -343,16 +430,19 @@ def test_a_node_that_does_not_see_the_data_says_so(tmp_path, monkeypatch):
         enter(tmp_path, (tmp_path / "missing",))
 
 
-def test_a_node_with_another_model_stops_the_command(words, engine, command, capsys, monkeypatch):
-    made = detecting_on_ray.made_with
-    seen = []
+@pytest.mark.parametrize("name", ["detect", "evaluate"])
+def test_a_node_with_another_model_stops_the_command(name, words, engine, command, capsys, monkeypatch):
+    module, function = {"detect": (detecting_on_ray, "made_with"), "evaluate": (evaluating_on_ray, "made_by")}[name]
+    made, seen = getattr(module, function), []
 
     def changed(detector):
         seen.append(detector)
         return made(detector) | ({"model": "another"} if len(seen) > 1 else {})
 
-    monkeypatch.setattr(detecting_on_ray, "made_with", changed)
-    assert command(*words, "out", *RAY) == 2
+    monkeypatch.setattr(module, function, changed)
+    more = ["out"] if name == "detect" else ["out", "--no-baseline"]
+    words = words if name == "detect" else ["evaluate", *words[1:3], "--out"]
+    assert command(*words, *more, *RAY) == 2
     assert "model is another than on the node that was asked first" in capsys.readouterr().err
 
 

@@ -213,7 +213,11 @@ def test_a_shard_is_whole_or_not_there_and_the_same_command_goes_on(kind, chairs
     assert (tmp_path / "out" / f"objects-000000.{kind}").stat().st_mtime_ns == stamp
 
 
-def test_shards_of_other_objects_are_not_mixed_in(kind, chairs, tmp_path, command, capsys):
+def broken(*_):
+    raise InputError("the disk is full")
+
+
+def test_shards_of_other_objects_are_not_mixed_in(kind, chairs, tmp_path, command, capsys, monkeypatch):
     out, words = tmp_path / "out", ["dataset", "pack", "--format", kind, "--out", tmp_path / "out"]
     assert command(*words, chairs, "--per-shard", 1) == 0
     before = contents(out)
@@ -227,6 +231,11 @@ def test_shards_of_other_objects_are_not_mixed_in(kind, chairs, tmp_path, comman
     assert command(*words, out, "--overwrite") == 2
     assert "holds the shards that are to be packed anew" in capsys.readouterr().err
     assert contents(out) == before
+    with monkeypatch.context() as patch:
+        patch.setattr("keyorbit.objects.shards.packing.packed_files", broken)
+        assert command(*words, chairs, "--overwrite") == 2
+    kept = contents(out)  # nothing is lost before the new ones are whole, but an index, which is made again
+    assert {name: data for name, data in before.items() if not name.endswith(".idx")}.items() <= kept.items()
     assert command(*words, chairs, "--overwrite") == 0
     assert len(list(out.glob(f"*.{kind}"))) == 1
     for given in (["--prefix", "a/b"], ["--prefix", ".."], ["--per-shard", 0], ["--format", "zip"]):
@@ -308,6 +317,22 @@ class TestDetect:
         first = rows(out / "results.jsonl")[0]["path"]
         assert first.startswith(f"memory://detect-{tmp_path.name}/objects-000000.")
         assert first.endswith("#chair_1_00000")
+
+    def test_meshes_with_landmarks_are_measured(self, tokens, tmp_path, command):
+        for name, height in (("a", 2), ("b", 3)):
+            trimesh.creation.cone(1, height).export(tmp_path / f"{name}.ply")
+            marked = {"keypoints": {"tip": [0, 0, height], "foot": [1, 0, 0]}}
+            (tmp_path / f"{name}.keypoints.json").write_text(json.dumps(marked))
+        assert command("dataset", "pack", tmp_path / "a.ply", tmp_path / "b.ply", "--out", tmp_path / "shards") == 0
+        words = ["evaluate", tokens, "--no-baseline", "--up", "z", "--json"]
+        assert command(*words, tmp_path / "files.json", tmp_path / "a.ply", tmp_path / "b.ply") == 0
+        assert command(*words, tmp_path / "shards.json", tmp_path / "shards") == 0
+        files, shards = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("files", "shards"))
+        for told in (files, shards):
+            for row in told["discovered"]["objects"]:
+                row.pop("name")
+        assert shards == files
+        assert files["discovered"]["landmark_3d"] is not None
 
     def test_damaged_members_are_left_out_and_listed(self, words, tmp_path, command, capsys):
         members = [("a.png", picture()[:60]), ("b.png", picture(1)), ("c.glb", b"no mesh"), ("d.png", picture(2))]

@@ -1,13 +1,17 @@
 """Detection without a run takes the tokens that know an object best."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyorbit.detection.confidence import Confidence
 from keyorbit.detection.config import DetectConfig
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.detection.kinds import KindDetector
+from keyorbit.detection.kinds import KindDetector, together
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.choices import SHIPPED_KINDS
 from keyorbit.diffusion.paths import shipped_tokens
@@ -61,9 +65,36 @@ def test_the_surest_wins_and_the_first_where_none_is_surer(two, objects, monkeyp
         return replace(found, confidence=Confidence(known[name], found.keypoints_2d.score[0]))
 
     monkeypatch.setattr(KeypointDetector, "read", read)
-    assert two.read(recording).kinds == (("second", 0.6), ("first", 0.2))
+    found = two.read(recording)
+    # Odds of 1/4 and 3/2, halved as either kind is as likely: 1/8 and 3/4 of 1 7/8.
+    assert found.kinds == (("second", pytest.approx(0.4)), ("first", pytest.approx(1 / 15)))
+    assert found.confidence.known == pytest.approx(0.4)
+    alone = reading(two.kinds["second"], recording).keypoints_2d.score[0]
+    assert torch.allclose(found.confidence.keypoints, alone * (0.4 / 0.6))
     known["first"] = 0.6
-    assert two.read(recording).kinds == (("first", 0.6), ("second", 0.6))
+    assert two.read(recording).kinds == (("first", pytest.approx(3 / 10)), ("second", pytest.approx(3 / 10)))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_kinds_exclude_one_another(alone):
+    found = together(alone)
+    assert all(0 <= one <= 1 for one in found)
+    assert sum(found) <= 1 + 1e-9
+    for i, j in itertools.combinations(range(len(alone)), 2):
+        if alone[i] < alone[j]:
+            assert found[i] <= found[j]
+    if len(alone) == 1:
+        assert found == pytest.approx(alone)
+    # Whoever asks among more kinds has to be surer.
+    assert together([*alone, 0.0])[0] <= found[0]
+
+
+def test_kinds_are_as_bayes_counts_them():
+    """Of objects, half of no kind and a sixth of each of three, each with clues that are as likely as the odds say."""
+    alone = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)
+    ratios = alone / (1 - alone)  # how much likelier the clues are with the kind than with none
+    joint = torch.cat([torch.tensor([0.5], dtype=torch.float64), ratios / 6])
+    assert together(alone.tolist()) == pytest.approx((joint / joint.sum())[1:].tolist())
 
 
 def test_without_confidence_there_is_no_choice(two, objects):

@@ -1,15 +1,18 @@
 """``keyorbit dataset``: objects with ground truth made, rendered and listed."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keyorbit.cli.engine import EngineOption, check_alone, chosen_pool
 from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import OverwriteOption, StrictOption, whole_numbers
 from keyorbit.cli.telling import JsonOption, tell_json
 from keyorbit.cli.terminal import console, errors, progress
+from keyorbit.devices import CPU
 from keyorbit.errors import InputError, one_of
 from keyorbit.objects.paths import mesh_names, mesh_paths
 from keyorbit.objects.shards.places import is_elsewhere
@@ -88,7 +91,14 @@ def dataset_render(
         Path | None,
         typer.Option(help="True keypoints: a KeypointNet annotation file, or points by name; default: beside a mesh."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, for several meshes."), Workers] = 1,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Processes, for several meshes; default 1. With --engine ray its workers: how many, or 1-64: as many "
+            "as Ray finds use for; default all that fit."
+        ),
+    ] = None,
+    engine: EngineOption = None,
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
     json_file: JsonOption = None,
@@ -99,6 +109,8 @@ def dataset_render(
     launcher, and what is there stays: the same command goes on where it was stopped.
     """
     one_of("--up", up, UPS)
+    pool = None if engine is None else chosen_pool(engine, workers, None, CPU)
+    processes = 1 if pool is not None or workers is None else _processes(workers)
     given = given_paths(meshes)
     away = object_sources([path for path in given if is_elsewhere(path)])
     here = [path for path in given if not is_elsewhere(path)]
@@ -106,6 +118,8 @@ def dataset_render(
     single = len(given) == 1 and (given[0].is_file() if here else away[0].key is None and len(away) == 1)
     names = [*mesh_names(found), *(source.name for source in away)]
     folders = [out] if single else [out / name for name in folder_names(names)]
+    if pool is not None:
+        check_alone(not single)
     for folder in folders:
         check_output(folder, OBJECT, overwrite or not single)
     if landmarks is not None:
@@ -129,9 +143,13 @@ def dataset_render(
         console.print(f"{out / 'cond.png'} and {out / 'grid.png'}")
     else:
         ranks = start_ranks("cpu")
-        mine = jobs[ranks.index :: ranks.count]
+        mine, spread = jobs[ranks.index :: ranks.count], None
+        if pool is not None:
+            from keyorbit.cli.work.rendering_on_ray import render_on_ray
+
+            spread = partial(render_on_ray, pool, out)
         with progress(ranks.main) as tick:
-            done = render_meshes(mine, workers, lambda i, n: tick("render", i, n, {}), overwrite, strict)
+            done = render_meshes(mine, processes, lambda i, n: tick("render", i, n, {}), overwrite, strict, spread)
         ranks.wait()
         earlier = sum(one.there for one in done)
         made = sum((folder / "meta.json").is_file() for folder in folders)
@@ -148,6 +166,11 @@ def dataset_render(
     if problems:
         others = f"; see {len(problems) - 1} more above" if problems[1:] else ""
         raise InputError(f"{len(problems)} of {len(done)} meshes are left out: {problems[-1]}{others}")
+
+
+def _processes(text: str) -> int:
+    check_value("--workers", int(text) if text.isdecimal() and len(text) < 10 else text, Workers)
+    return int(text)
 
 
 def _told(done: "list[Rendered]") -> Iterator[str]:

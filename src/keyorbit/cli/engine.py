@@ -70,7 +70,7 @@ def chosen_pool(engine: str | None, workers: str | None, gpus: float | None, dev
     return Pool(least, most, 0.0 if gpus is None and device.startswith("cpu") else gpus)
 
 
-def check_alone(several: bool, dry_run: bool) -> None:
+def check_alone(several: bool, dry_run: bool = False) -> None:
     """Raise an error where an engine has nothing to share.
 
     Raises:

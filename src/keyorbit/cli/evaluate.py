@@ -1,12 +1,12 @@
 """``keyorbit evaluate``: a run against ground truth."""
 
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from keyorbit.cli.engine import EngineOption, GpusOption, PoolOption, chosen_pool
 from keyorbit.cli.inputs import given_paths
 from keyorbit.cli.options import (
     BatchOption,
@@ -32,7 +32,7 @@ from keyorbit.diffusion.paths import tokens_file
 from keyorbit.errors import InputError
 from keyorbit.evaluation.choices import DATASETS, EVALUATION, LEFT_OUT, check_dataset
 from keyorbit.objects.description import Symmetry
-from keyorbit.objects.sources import object_sources
+from keyorbit.objects.sources import ObjectSource, object_sources
 from keyorbit.ranks import launched, start_ranks
 from keyorbit.storage.going_on import check_goes_on
 from keyorbit.synthetic.choices import AUTO_UP
@@ -88,6 +88,9 @@ def evaluate_command(
     device: DeviceOption = AUTO,
     dtype: DtypeOption = AUTO,
     deterministic: DeterministicOption = False,
+    engine: EngineOption = None,
+    workers: PoolOption = None,
+    gpus: GpusOption = None,
 ) -> None:
     """Measure a run's keypoints against ground truth, next to untrained tokens.
 
@@ -102,74 +105,42 @@ def evaluate_command(
         check_goes_on(out, EVALUATION, overwrite)
     elif launched() > 1:
         raise InputError("several processes share an evaluation in a folder: give --out FOLDER")
-    given = {"objects": list(data)} | {name: [path] for name, path in (("fit", fit), ("moved", moved)) if path}
-    own = dataset == "keyorbit"
-    if own:
-        places = {name: given_meshes(given_paths(words), None, up) for name, words in given.items()}
-        sources = {name: object_sources(others) for name, (others, _) in places.items()}
-    elif data[1:]:
-        raise InputError(f"--dataset {dataset} takes one folder, and {len(data)} are given: leave the others out")
-    else:
-        for (folder,) in given.values():
-            check_dataset(dataset, folder)
+    words = {"objects": list(data)} | {name: [path] for name, path in (("fit", fit), ("moved", moved)) if path}
+    given = dict[str, tuple[Sequence[ObjectSource], Sequence[Path], Path | None]]()
+    for name, paths in words.items():
+        if dataset == "keyorbit":
+            others, meshes = given_meshes(given_paths(paths), None, up)
+            given[name] = object_sources(others), meshes, None
+        elif paths[1:]:
+            raise InputError(f"--dataset {dataset} takes one folder, and {len(data)} are given: leave the others out")
+        else:
+            check_dataset(dataset, paths[0])
+            given[name] = (), (), paths[0]
+    pool = chosen_pool(engine, workers, gpus, device)
 
     from keyorbit.cli.tables import objects_table, summary_table, wrong_turn_lines
-    from keyorbit.cli.work.evaluating import (
-        InFolder,
-        InMemory,
-        begin,
-        checked,
-        evaluate_parts,
-        finish,
-        first_problems,
-        settings_of_parts,
-    )
-    from keyorbit.cli.work.evaluation_parts import own_part, published_part
-    from keyorbit.cli.work.loading import load_tokens, run_backend, use_device
-    from keyorbit.cli.work.several import without_views
-    from keyorbit.detection.detector import KeypointDetector
-    from keyorbit.diffusion.backends.base import Backend
-    from keyorbit.discovery.config import config_from_settings
-    from keyorbit.discovery.initial import untrained
-    from keyorbit.evaluation.judging import Part
-    from keyorbit.objects.dataset import ObjectViews
+    from keyorbit.cli.work.evaluating import evaluate_parts
+    from keyorbit.cli.work.evaluators import EvaluatorChoice, Measured
+    from keyorbit.cli.work.keeping import Keeping, finish, first_problems, made_by
+    from keyorbit.cli.work.loading import load_tokens, use_device
 
-    tokens = load_tokens(run)
-    on = use_device(device, deterministic)
-    ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
+    measured = {name: Measured(*one) for name, one in given.items()}
+    how = (generate, baseline, model, unet, view_choice, compile, device, dtype, deterministic, force)
+    choice = EvaluatorChoice(load_tokens(run), measured, dataset, split, limit, up, turns, *how)
+    keeping = Keeping(out, {"generate": generate, "symmetry": symmetry}, overwrite)
+    if pool is not None:
+        from keyorbit.cli.work.evaluating_on_ray import evaluate_on_ray
 
-    def on_model() -> Backend:
-        return run_backend(tokens, model, on, dtype, unet, view_choice, compile)
-
-    # Meshes are rendered at its cameras; of other objects the first is read, and refused, before it is loaded.
-    backend = on_model() if own and any(meshes for _, meshes in places.values()) else None
-    parts = []
-    for name, words in given.items():
-        if own:
-            cameras = None if backend is None else backend.cameras
-            parts.append(own_part(name, sources[name], places[name][1], cameras, up, limit))
-        else:
-            parts.append(published_part(name, dataset, words[0], "train" if name == "fit" else split, limit))
-    parts = checked(parts)
-    backend = backend or on_model()
-
-    def change(part: Part, number: int) -> ObjectViews:
-        thing = part.read(number)
-        thing = thing if turns is None else replace(thing, symmetry=turns)
-        return without_views(thing) if generate and part.name != "fit" else thing
-
-    parts = [replace(part, read=partial(change, part)) for part in parts]
-    candidates = {"discovered": tokens}
-    if baseline and tokens.info.settings:
-        candidates["untrained"] = untrained(backend, config_from_settings(tokens.info.settings))
-    detectors = {name: KeypointDetector(backend, chosen, force=force) for name, chosen in candidates.items()}
-    if out is not None:
-        if ranks.main:
-            begin(out, settings_of_parts(detectors, parts, {"generate": generate, "symmetry": symmetry}), overwrite)
-        ranks.wait()
-    done = evaluate_parts(detectors, parts, InMemory() if out is None else InFolder(out), ranks, batch, strict)
-    if done is None:
-        return
+        done = evaluate_on_ray(choice, keeping, pool, batch, strict)
+    else:
+        on = use_device(device, deterministic)
+        ranks = start_ranks(on)  # before the model is loaded: each process has a GPU of its own
+        detectors, parts = choice.load(on)
+        kept = keeping.begin(parts, made_by(detectors), ranks)
+        shared = evaluate_parts(detectors, parts, kept, ranks, batch, strict)
+        if shared is None:
+            return
+        done = shared
     scores = {name: result.to_dict() for name, result in done.results.items()}
     if out is not None:
         finish(out, scores, done.problems)
@@ -178,11 +149,11 @@ def evaluate_command(
     console.print(summary_table(scores))
     for line in wrong_turn_lines(scores):
         console.print(line, markup=False, highlight=False)
-    if sum(part.count for part in parts if part.name != "moved") == 1:
+    if done.counts["objects"] + done.counts.get("fit", 0) == 1:
         console.print("One object was its own fit, so landmark errors mean nothing: give more objects, or --fit.")
     if done.problems:
         place = "" if out is None else f"; all are listed in {out / LEFT_OUT}"
-        raise left_out(first_problems(done.problems, PROBLEMS), len(done.problems), done.total, place)
+        raise left_out(first_problems(done.problems, PROBLEMS), len(done.problems), sum(done.counts.values()), place)
 
 
 def _symmetry(text: str | None) -> Symmetry | None:

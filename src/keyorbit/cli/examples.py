@@ -28,6 +28,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": (
         "keyorbit evaluate run test --fit train --json scores.json",
         "keyorbit evaluate run 'test/*' --generate --out measured",
+        "keyorbit evaluate run test --fit train --out measured --engine ray --workers 4",
     ),
     "name": (
         "keyorbit name run",
@@ -56,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "dataset render": (
         "keyorbit dataset render chair.glb --out chair",
         "keyorbit dataset render 'meshes/*.obj' --out objects --up y --workers 4",
+        "keyorbit dataset render meshes --out objects --engine ray --workers 1-64",
     ),
     "dataset pack": (
         "keyorbit dataset pack chairs --out shards",

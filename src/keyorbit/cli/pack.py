@@ -49,11 +49,11 @@ def dataset_pack(
     sources = object_sources(others) + mesh_sources(meshes)
 
     from keyorbit.objects.shards.packing import packed_files, planned_shards
-    from keyorbit.objects.shards.writing import check_format, check_place, is_written, write_shard
+    from keyorbit.objects.shards.writing import check_format, is_written, other_shards, remove_shards, write_shard
 
     check_format(format)
     shards = planned_shards(sources, out, prefix, f".{format}", per_shard)
-    check_place(out, prefix, shards, overwrite)
+    earlier = other_shards(out, prefix, shards, overwrite)
 
     from keyorbit.synthetic.meshes.bundle import bundled
 
@@ -70,6 +70,7 @@ def dataset_pack(
             tick("pack", done, total, {})
     ranks.wait()
     if ranks.main:
+        remove_shards(earlier)  # not before the new ones are whole
         there = f" ({len(shards) - len(left)} of them were there already)" if len(left) < len(shards) else ""
         made = {"out": shown(out), "objects": len(sources), "shards": [shown(shard.path) for shard in shards]}
         tell_json(json_file, "dataset pack", made)

@@ -3,9 +3,7 @@
 What is wrong with one of them does not stop the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from keyorbit.detection.attempt import Read
 from keyorbit.detection.detector import KeypointDetector
@@ -18,34 +16,6 @@ from keyorbit.evaluation.reducing import judgement
 from keyorbit.objects.dataset import ObjectViews
 
 Numbered = tuple[int, ObjectViews]
-
-
-@dataclass(frozen=True)
-class Part:
-    """The objects of one argument.
-
-    Attributes:
-        name: objects, fit or moved.
-        count: of them.
-        read: reads one, by its number.
-        names: of those whose names are known before they are read; else empty.
-        digest: of which they are.
-    """
-
-    name: str
-    count: int
-    read: Callable[[int], ObjectViews]
-    names: Sequence[str]
-    digest: str
-
-    def named(self, number: int) -> str:
-        """What an object is called that cannot be read."""
-        return self.names[number] if self.names else f"object {number} of {self.name}"
-
-
-def digest_of(*words: object) -> str:
-    """Of which objects these are."""
-    return sha256("\0".join(map(str, words)).encode(errors="surrogateescape")).hexdigest()
 
 
 def judge_many(

@@ -13,6 +13,8 @@ from keyorbit.errors import InputError
 # Far above what any file of settings, cameras or descriptions needs.
 LARGEST = 256 * 2**20
 DEEPEST = 64
+# What versions of safetensors say of a file that is not as long as its header says.
+_CUT = ("file not fully covered", "InvalidOffset", "MetadataIncompleteBuffer")
 
 
 def text_of(path: Path, largest: int = LARGEST) -> str:
@@ -56,7 +58,7 @@ def why_no_tensors(path: Path, error: BaseException) -> str:
         return words
     if path.is_file() and not path.stat().st_size:
         return "it is empty"
-    if "file not fully covered" in said or "InvalidOffset" in said:
+    if any(words in said for words in _CUT):
         return "its length is not what its header says, as after a copy or a download that was stopped"
     return "it is no safetensors file" if "deserializing header" in said else said
 

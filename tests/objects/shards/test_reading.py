@@ -361,6 +361,14 @@ class TestParquet:
         with pytest.raises(InputError, match="holds no objects"):
             object_sources([write(image=arrow.array([], kind))])
 
+    def test_pictures_and_names_may_be_told_once_each(self, write):
+        arrow = pytest.importorskip("pyarrow")
+        images = arrow.array([picture(1), picture(2), picture(1)]).dictionary_encode()
+        path = write(image=images, name=arrow.array(["a", "b", "c"]).dictionary_encode())
+        assert [thing.name for thing in load_dataset(path)] == ["a", "b", "c"]
+        first, second, third = (thing.input_image.tobytes() for thing in load_dataset(path))
+        assert first == third != second
+
     def test_it_is_read_at_an_address(self, write):
         path = write(image=[{"bytes": picture(n), "path": f"{n}.png"} for n in range(3)])
         folder = in_memory("parquet", path)

@@ -1,6 +1,5 @@
 """``keyorbit detect --engine ray``: workers detect and write objects' folders, and one process writes the lines."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from keyorbit.cli.detected import Told
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.work.loading import place_words, show_words, use_device
-from keyorbit.cli.work.on_ray import Workers, enter, in_goes
+from keyorbit.cli.work.on_ray import Workers, check_same, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.cli.work.several import Several, meshes_at
 from keyorbit.cli.work.turns import (
@@ -128,12 +127,7 @@ class _Detecting:
         detector = self.choice.load(use_device(self.choice.device, self.choice.deterministic))
         if self.made is None:
             return partial(_facts, detector)
-        made = made_with(detector)
-        if other := ", ".join(name for name in made if made[name] != self.made.get(name)):
-            raise InputError(
-                f"on {socket.gethostname()}, a node of the Ray cluster, {other} is another than on the node that was "
-                "asked first: all nodes need the same files and the same keyorbit"
-            )
+        check_same(made_with(detector), self.made)
         return partial(_places if self.edges is None else _done, detector, self)
 
     def detect(self, detector: KeypointDetector) -> Callable[..., Iterator[Attempt]]:

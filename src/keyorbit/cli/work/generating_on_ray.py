@@ -12,7 +12,7 @@ from keyorbit.cli.engine import Pool
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.work.generating import Generating, Wanted, generated, told, wanted
 from keyorbit.cli.work.loading import ModelChoice, place_words, show_words
-from keyorbit.cli.work.on_ray import enter, in_goes
+from keyorbit.cli.work.on_ray import check_same, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.cli.work.several import Several
 from keyorbit.cli.work.turns import speed
@@ -76,8 +76,7 @@ class _Generating:
         backend = self.model.load_zero123plus()
         if not self.fingerprint:
             return partial(_facts, backend)
-        if backend.fingerprint != self.fingerprint:
-            raise InputError(f"the nodes of the Ray cluster have different weights of {backend.name}: copy the same")
+        check_same({"model": backend.fingerprint}, {"model": self.fingerprint})
         return partial(_done, backend, self.how)
 
 

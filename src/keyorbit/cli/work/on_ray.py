@@ -8,7 +8,7 @@ import os
 import pickle
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,19 @@ def enter(folder: Path, needed: Sequence[Path]) -> None:
                 f"{place} is not there on {socket.gethostname()}, a node of the Ray cluster: put it on a disk that all "
                 "nodes share, under the same path"
             )
+
+
+def check_same(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Whether what results depend on is here, in a worker, as it was on the node that was asked first.
+
+    Raises:
+        InputError: it is not.
+    """
+    if other := ", ".join(name for name in made if made[name] != wanted.get(name)):
+        raise InputError(
+            f"on {socket.gethostname()}, a node of the Ray cluster, {other} is another than on the node that was "
+            "asked first: all nodes need the same files and the same keyorbit"
+        )
 
 
 def in_goes(things: Sequence[T], workers: int, batch: int) -> list[Sequence[T]]:

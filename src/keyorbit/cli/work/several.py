@@ -49,7 +49,7 @@ class Several:
     @property
     def needed(self) -> tuple[Path, ...]:
         """The folder of the first of them, if it is on a disk: who reads them elsewhere has to see it, too."""
-        folders = [Path(os.path.abspath(source.path)).parent for source in self.sources[:1]]
+        folders = [folder_needed(source.path) for source in self.sources[:1]]
         return tuple(folder for folder in folders if folder.is_dir())
 
     def read(self, number: int) -> ObjectViews:
@@ -70,6 +70,11 @@ class Several:
     def share(self, numbers: Sequence[int], ranks: Ranks) -> Sequence[int]:
         """This process's share of some of them: every so-and-so-manyth; of what lies in shards, one run of them."""
         return shared(numbers, [self.sources[number].path for number in numbers], ranks)
+
+
+def folder_needed(path: Path) -> Path:
+    """The folder of an object, from the root; what is at an address has none on this disk."""
+    return Path(os.path.abspath(path)).parent
 
 
 def _same(thing: ObjectViews) -> ObjectViews:
@@ -139,11 +144,11 @@ def meshes_at(paths: Sequence[Path], cameras: Cameras | None, up: str) -> list[C
     return mesh_readers(paths, cameras, up, MESH_SIDE)
 
 
-def true_meshes(paths: Sequence[Path], cameras: Cameras | None, up: str, limit: int | None) -> ObjectDataset:
-    """The first meshes that have landmarks, rendered; where none has some, the first ones."""
-    from keyorbit.synthetic.meshes.views import load_meshes
+def true_meshes(paths: Sequence[Path], cameras: Cameras | None, up: str) -> list[Callable[[], ObjectViews]]:
+    """What renders each of the meshes that have landmarks; where none has some, of all."""
+    from keyorbit.synthetic.meshes.views import mesh_readers
 
-    return load_meshes(paths, cameras, up, MESH_SIDE, landmarked=True)[:limit]
+    return mesh_readers(paths, cameras, up, MESH_SIDE, landmarked=True)
 
 
 def without_views(thing: ObjectViews) -> ObjectViews:

@@ -67,7 +67,9 @@ def columns_of(schema: Any, where: str) -> Columns:
     def is_files(kind: Any) -> bool:
         return bool(kinds.is_list(kind) or kinds.is_large_list(kind)) and is_file(kind.value_type)
 
-    names = {field.name: field.type for field in schema}
+    # Equal values may be told once, in a dictionary.
+    types = {field.name: field.type for field in schema}
+    names = {name: kind.value_type if kinds.is_dictionary(kind) else kind for name, kind in types.items()}
     packed = {"name", "image", "views", "meta", "files"} <= names.keys() and is_file(names["image"])
     packed = packed and is_text(names["meta"]) and all(is_files(names[name]) for name in ("views", "files"))
     structs = [name for name, kind in names.items() if is_file(kind)]

@@ -94,14 +94,14 @@ def check_format(name: str) -> None:
         raise InputError(f"--format parquet needs pyarrow: {INSTALL}")
 
 
-def check_place(out: Path, name: str, shards: Sequence[Planned], overwrite: bool) -> None:
-    """Check that no shards of this name are there but those that are to be; with ``overwrite``, remove the others.
+def other_shards(out: Path, name: str, shards: Sequence[Planned], overwrite: bool) -> list[Path]:
+    """Find shards of this name that are none of those that are to be; none but with ``overwrite``.
 
     Raises:
-        InputError: there are some, or some that are to be packed, or the place cannot be reached.
+        InputError: there are some without it, or some that are to be packed, or the place cannot be reached.
     """
     if not is_remote(out) and not out.is_dir():
-        return
+        return []
     ours = {shard.path for shard in shards}
     pattern = f"{name.lower()}-[0-9][0-9][0-9][0-9][0-9][0-9]"
     others = [path for path in files_in(out, [f"{pattern}{suffix}" for suffix in SHARD_SUFFIXES]) if path not in ours]
@@ -113,7 +113,12 @@ def check_place(out: Path, name: str, shards: Sequence[Planned], overwrite: bool
             f"{shown(others[0])} is a shard of another packing under this name: give another --out or --prefix, or "
             "--overwrite to replace all of that name"
         )
-    for path in others:
+    return others
+
+
+def remove_shards(paths: Sequence[Path]) -> None:
+    """Remove shards and their indices. Raises InputError where the place cannot be reached."""
+    for path in paths:
         removed(index_place(path))
         removed(path)
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,12 +166,35 @@ def draw_mesh(job: MeshJob, cameras: Cameras) -> Drawn:
     return Drawn(Image.fromarray(composite(pictures[0], WHITE)), pictures[1:], meta, upright, turn[:3, :3])
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Renders a mesh; an error that a user can correct is a part of the result."""
+
+    overwrite: bool
+    strict: bool
+
+    def __call__(self, job: MeshJob) -> Rendered:
+        try:
+            # Another process may have finished it, and died before it said so.
+            there = not self.overwrite and _is_there(job)
+            return Rendered(job, there=True) if there else write_mesh(job, self.overwrite)
+        except InputError as error:
+            if self.strict:
+                raise InputError(f"{error}; what was finished is kept") from error
+            return Rendered(job, problem=str(error))
+
+
+# What has others do the work, see `render_meshes`.
+Spread = Callable[[Attempt, Sequence[MeshJob]], Iterator[tuple[int, Rendered]]]
+
+
 def render_meshes(
     jobs: Sequence[MeshJob],
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
     strict: bool = False,
+    spread: Spread | None = None,
 ) -> list[Rendered]:
     """Render meshes by ``workers`` processes, one folder each. What is wrong with one does not stop the others.
 
@@ -183,6 +207,8 @@ def render_meshes(
         progress: called as ``progress(done, total)`` after each mesh.
         overwrite: replace objects that are there already. Default False.
         strict: stop at the first mesh that cannot be used. Default False: it has its problem.
+        spread: has others do the work: makes an attempt at each of some meshes, and yields what became of it with its
+            number among them, in any order. Default None: processes of this machine.
 
     Raises:
         InputError: a folder holds something else, or the object of another mesh or view, or with other landmarks; with
@@ -193,30 +219,19 @@ def render_meshes(
         check_output(job.folder, OBJECT, overwrite)
     if left:
         check_rendering(left[0].view.size, workers)
+    spread = spread or partial(_in_processes, min(workers, len(left)))
     found = {id(job): Rendered(job, there=True) for job in jobs}
     done = len(jobs) - len(left)
-    for job, one in zip(left, in_parallel(_Attempt(overwrite, strict), left, min(workers, len(left)), 1), strict=True):
-        found[id(job)] = one
+    for number, one in spread(Attempt(overwrite, strict), left) if left else ():
+        found[id(left[number])] = one
         done += 1
         if progress is not None:
             progress(done, len(jobs))
     return [found[id(job)] for job in jobs]
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """Renders a mesh; an error that a user can correct is a part of the result."""
-
-    overwrite: bool
-    strict: bool
-
-    def __call__(self, job: MeshJob) -> Rendered:
-        try:
-            return write_mesh(job, self.overwrite)
-        except InputError as error:
-            if self.strict:
-                raise InputError(f"{error}; what was finished is kept") from error
-            return Rendered(job, problem=str(error))
+def _in_processes(workers: int, attempt: Attempt, jobs: Sequence[MeshJob]) -> Iterator[tuple[int, Rendered]]:
+    return enumerate(in_parallel(attempt, jobs, workers, 1))
 
 
 def _is_there(job: MeshJob) -> bool:
