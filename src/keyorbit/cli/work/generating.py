@@ -155,12 +155,16 @@ def _write(
     tell: Callable[[str], None],
     steps: Callable[[int, int], None] | None,
 ) -> None:
+    from keyorbit.cli.work.doubts import doubts  # it detects, which lies above all that generates
+
     folders = [folder for one, _ in things for folder in one.folders]
     digests = [one.digest for one, _ in things for _ in one.folders]
     again = how.overwrite or any(folder.exists() for folder in folders)
     write = partial(generate_objects, folders, [thing for _, thing in things], backend)
     write(how.sampling, how.control, how.batch, steps, again, digests)
-    for line in gathered_lines([(thing.name, cut_out_words(thing, True, "cond.png")) for _, thing in things]):
+    said = [(thing.name, cut_out_words(thing, True, "cond.png")) for _, thing in things]
+    said += doubts([thing for _, thing in things], [one.folders[0] for one, _ in things], backend)
+    for line in gathered_lines(said):
         tell(line)
     for _, thing in things:
         if thing.framing.recentred:
