@@ -417,6 +417,42 @@ def test_what_goes_wrong_in_a_worker_is_raised_here(error, kind, early):
     assert ("in a worker on Ray" in "".join(getattr(caught.value, "__notes__", []))) == (kind is OSError)
 
 
+@dataclass
+class Doubling:
+    def begin(self):
+        return lambda part: [2 * one for one in part]
+
+
+class Losing(Workers):
+    """In place of Ray: after each part its node is lost, as often as ``losses`` says."""
+
+    losses = 0
+
+    def round(self, job, parts):
+        worker = _Worker(job)
+        for number, part in tuple(parts.items()):
+            yield number, worker._made(part)
+            if type(self).losses:
+                type(self).losses -= 1
+                raise ray_exceptions().ActorUnavailableError("gone", None)
+
+
+def ray_exceptions():
+    return pytest.importorskip("ray.exceptions")
+
+
+@pytest.mark.parametrize("losses", [0, 1, 3, 4])
+def test_what_a_lost_node_had_is_done_again_and_nothing_twice(losses, monkeypatch):
+    exceptions = ray_exceptions()
+    monkeypatch.setattr(Losing, "losses", losses)
+    found = Losing(1, 1, 0.0).results(Doubling(), [[n] for n in range(6)])
+    if losses < 4:
+        assert list(found) == [[2 * n] for n in range(6)]
+    else:
+        with pytest.raises(exceptions.ActorUnavailableError):
+            list(found)
+
+
 def test_an_error_is_sent_whole():
     with pytest.raises(MemoryError, match="too much"):
         _opened(_failed(MemoryError("too much")))

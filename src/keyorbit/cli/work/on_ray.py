@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # How often the objects of one part are begun again where their worker died: an object that kills it must not do so
 # for ever.
 _RETRIES = 3
+# As often workers are started in all, since a node may go with its workers and what they had made.
+_ROUNDS = 4
 # Of each worker.
 CPUS = 1
 # Objects that a worker does in one go, at the most: as many are begun again where it dies. And how many goes there are
@@ -66,18 +68,38 @@ class Workers:
     def results(self, job: Job, parts: Sequence[Sequence[Any]]) -> Iterator[Any]:
         """The result of each part, in the order in which they are finished; a worker gets each part as a list.
 
-        A part whose worker died is done again by another one, up to three times.
+        A part whose worker died is done again by another one, up to three times. Where a node is gone with what it had,
+        workers are started anew for the parts that are left, up to three times, too.
 
         Raises:
             InputError: as :meth:`ask`.
         """
+        left = {number: pickle.dumps(list(part)) for number, part in enumerate(parts)}
+        for again in range(_ROUNDS):
+            try:
+                for number, made in self.round(job, left):
+                    del left[number]
+                    yield _opened(made)
+                return
+            except _node_is_gone() as error:
+                if again == _ROUNDS - 1:
+                    raise
+                log.info("%s: %d parts are begun anew", type(error).__name__, len(left))
+
+    def round(self, job: Job, parts: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
+        """What some workers make of parts, by their numbers; once they are gone, so are these."""
         if not parts:
             return
         import pyarrow
         import ray.data
 
-        sent = (pickle.dumps(list(part)) for part in parts)
-        blocks = [pyarrow.table({"sent": pyarrow.array([one], pyarrow.binary())}) for one in sent]
+        kinds = {"number": pyarrow.int64(), "sent": pyarrow.binary()}
+        blocks = [
+            pyarrow.table(
+                {name: pyarrow.array([one], kind) for (name, kind), one in zip(kinds.items(), part, strict=True)}
+            )
+            for part in parts.items()
+        ]
         found = ray.data.from_arrow(blocks).map_batches(
             _Worker,
             fn_constructor_args=(job,),
@@ -91,8 +113,7 @@ class Workers:
             ray_remote_args_fn=_remote_options,
         )
         for batch in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for result in batch["made"]:
-                yield _opened(result.as_py())
+            yield from zip(batch["number"].to_pylist(), batch["made"].to_pylist(), strict=True)
 
 
 def enter(folder: Path, needed: Sequence[Path]) -> None:
@@ -130,6 +151,13 @@ def in_goes(things: Sequence[T], workers: int, batch: int) -> list[Sequence[T]]:
     return [things[first : first + size] for first in range(0, len(things), size)]
 
 
+def _node_is_gone() -> tuple[type[Exception], ...]:
+    """What Ray raises where a node went: it gives up a part once it was refused a few times within seconds."""
+    from ray.exceptions import ActorUnavailableError, NodeDiedError, ObjectLostError
+
+    return ActorUnavailableError, NodeDiedError, ObjectLostError
+
+
 def _remote_options() -> dict[str, Any]:
     """What a worker that died may cost: it is started again, and its part is begun again so often."""
     return {"max_restarts": -1, "max_task_retries": _RETRIES}
@@ -150,7 +178,7 @@ class _Worker:
         import pyarrow
 
         made = [self._made(sent.as_py()) for sent in batch["sent"]]
-        return pyarrow.table({"made": pyarrow.array(made, pyarrow.binary())})
+        return pyarrow.table({"number": batch["number"], "made": pyarrow.array(made, pyarrow.binary())})
 
     def _made(self, sent: bytes) -> bytes:
         if self.work is None:
