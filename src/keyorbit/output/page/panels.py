@@ -332,6 +332,10 @@ def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], 
     points, camera = detection.keypoints_3d, detection.input_camera
     score = detection.keypoints_2d.score[0] if points is None else points.score
     facts = [("keypoints with a score", f"{int((score > FAINT).sum())} of {len(score)}")]
+    if detection.kinds:
+        kind, known = detection.kinds[0]
+        others = ", ".join(name for name, _ in detection.kinds[1:])
+        facts.insert(0, ("kind", f"{kind} ({known:.0%} sure), not {others}"))
     if not detection.trusted:
         facts = [("keypoints", "not to be trusted")]
     elif points is not None:
