@@ -1,5 +1,6 @@
 """The device that is chosen, and what torch says of it. No GPU is needed: torch's answers are given here."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -82,6 +83,31 @@ def test_what_is_moved_to_a_device_that_is_not_there_names_it_and_those_that_are
                 thing.to(name)
         moved = thing.to("cpu", torch.float64)
         assert type(moved) is type(thing)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        zero123plus_cameras,
+        lambda: Tokens(torch.zeros(2, 3)),
+        lambda: Keypoints2D(torch.zeros(1, 2, 2), torch.ones(1, 2)),
+    ],
+)
+def test_a_type_may_be_given_by_name_and_is_one_of_floats(make, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's
+
+    def types(thing):
+        values = thing.state_dict() if isinstance(thing, Tokens) else vars(thing)
+        return {value.dtype for value in values.values() if isinstance(value, torch.Tensor)}
+
+    assert types(make().to(dtype="float16")) == types(make().to("cpu", "float16")) == {torch.float16}
+    for wrong in ("int8", "nonsense", "nn", 3, torch.int32):
+        with pytest.raises(InputError, match=f"dtype '{wrong}' is no type of floats: give float16"):
+            make().to(dtype=wrong)
+        with pytest.raises(InputError, match="is no type of floats"):
+            make().to("cpu", wrong if wrong != 3 else "3")
+    with pytest.raises(InputError, match=r"device '\[1\]' is not to be had here; torch has cpu"):
+        make().to([1])
 
 
 def test_memory_that_runs_out_is_not_taken_for_a_device_that_is_not_there():

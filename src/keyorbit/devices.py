@@ -46,7 +46,9 @@ def named_device(name: Any) -> Iterator[None]:
     """Where something is moved to a device: what torch says of one that is not there becomes an InputError."""
     try:
         yield
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError) as error:
+        if isinstance(error, TypeError) and isinstance(name, str):  # not because of the device
+            raise
         # Here, since all that knows "auto" would lie above it otherwise.
         from keyorbit.errors import InputError, first_line, memory_shortage
 
@@ -54,8 +56,27 @@ def named_device(name: Any) -> Iterator[None]:
             raise
         there = " and ".join(map(str, known_devices()))
         # For a name that it does not know torch lists all devices that there may be anywhere.
-        reason = "" if "device string" in str(error) else f": {first_line(error).partition('. ')[0].rstrip('.')[:200]}"
+        bare = isinstance(error, TypeError) or "device string" in str(error)
+        reason = "" if bare else f": {first_line(error).partition('. ')[0].rstrip('.')[:200]}"
         raise InputError(f"device {str(name)!r} is not to be had here{reason}; torch has {there}") from error
+
+
+def float_type(name: Any) -> "torch.dtype | None":
+    """A torch type of floats, or the one of that name, such as ``float16``; None for None.
+
+    Raises:
+        InputError: it is no such type.
+    """
+    if name is None:
+        return None
+    import torch
+
+    found = getattr(torch, name, None) if isinstance(name, str) else name
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        from keyorbit.errors import InputError  # as above
+
+        raise InputError(f"dtype {str(name)!r} is no type of floats: give float16, bfloat16, float32 or float64")
+    return found
 
 
 def device_words(device: "torch.device") -> str:

@@ -31,8 +31,10 @@ class Result(Shown):
     def to(self: R, device: Any = None, dtype: Any = None) -> R:
         """The same with all tensors on another device, and those of floats in another type. Default: as they are.
 
+        Both may be given by name, such as ``.to("cpu", "float16")``.
+
         Raises:
-            InputError: there is no such device here.
+            InputError: there is no such device here, or the type is not one of floats.
         """
         return _each_tensor(self, lambda tensor: moved(tensor, device, dtype))  # type: ignore[no-any-return]
 
@@ -63,13 +65,14 @@ def moved(tensor: Any, device: Any = None, dtype: Any = None) -> Any:
     """The tensor on another device, and if it is of floats, in another type. Default: as they are.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device here, or the type is not one of floats.
     """
     # Here, since all that has results would lie above it otherwise.
-    from keyorbit.devices import named_device
+    from keyorbit.devices import float_type, named_device
 
+    wanted = float_type(dtype)
     with named_device(device):
-        return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        return tensor.to(device=device, dtype=wanted if tensor.is_floating_point() else None)
 
 
 def _each_tensor(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -1,5 +1,6 @@
 """The app's work without its page: limits, turns, discovery that stops and keeps, attention by layer."""
 
+import re
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from keyorbit.app.parts import gradio
 from keyorbit.app.studio import Studio, examples, open_studio
 from keyorbit.app.turns import ModelLock
 from keyorbit.app.uploads import Limits, open_picture, open_pictures
+from keyorbit.detection.kinds import KindDetector
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
@@ -24,6 +26,8 @@ from keyorbit.discovery.discover import discover
 from keyorbit.discovery.initial import untrained
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import ObjectViews
+from keyorbit.synthetic.choices import MAX_OBJECTS
+from keyorbit.synthetic.samples import SampleSpec, as_object, make_sample
 
 
 @pytest.fixture
@@ -195,10 +199,24 @@ def test_the_app_starts_with_nothing_configured(tmp_path):
         "the tiny model has changed: make demo, then copy build/demo/run/tokens.safetensors to "
         "src/keyorbit/assets/examples/"
     )
+    assert {some.info.model_fingerprint for some in studio.kinds.values()} == {studio.backend.fingerprint}
     assert [thing.truth is not None for thing in examples()] == [True] * 8
     # Two of which the tiny model makes no chair are not offered as pictures to try.
     offered = [path.parent.name for path in example_pictures()]
     assert offered == [f"chair_2_0000{i}" for i in (3, 2, 5, 6, 7, 1)]
+
+
+def test_without_a_run_the_kind_is_looked_for_and_told(tmp_path):
+    studio = open_studio(None, None, "cpu", "float32", None, tmp_path)
+    thing = as_object(make_sample(SampleSpec("car", 2 * MAX_OBJECTS)))
+    panel, _, found = studio.detect(thing, studio.tokens, studio.visits.errand("me"), studio.progress())
+    assert found.kinds[0][0] == "car"
+    assert found.trusted
+    shown = re.search(r"<dt>kind</dt><dd>(.*?)</dd>", panel)[1]
+    assert re.fullmatch(r"car \(\d+% sure\), not (chair|aeroplane|animal)(, (chair|aeroplane|animal)){2}", shown)
+    own = studio.kinds["chair"].select(torch.arange(3))  # of a visitor
+    assert isinstance(studio.detector(studio.tokens), KindDetector)
+    assert not isinstance(studio.detector(own), KindDetector)
 
 
 def test_without_gradio_a_sentence_says_what_to_install(monkeypatch):

@@ -88,6 +88,7 @@ def click_path(page):
     wait(page, "#work", "tokens refitted once")
     page.find_element("css selector", "#export").click()
     wait(page, "#exported", "annotations")
+    assert wait(page, "#exported a").is_displayed()  # to be downloaded
     assert complaints(page) == []
     assert fetched(page) == []
     screenshot(page, "annotate_next", whole=True)

@@ -121,6 +121,7 @@ def test_points_of_ones_own_are_clicked_named_and_found_on_another_picture(page)
     wait(page, ".ko-own .ko-names", "left ear")
     page.find_element("css selector", "#export").click()
     wait(page, "#exported", "points")
+    assert wait(page, "#exported a").is_displayed()  # to be downloaded
     assert_accessible(page)
     assert unnamed(page) == []
     screenshot(page, "app_points")

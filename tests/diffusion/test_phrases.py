@@ -3,6 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -50,13 +51,28 @@ def test_they_are_the_rows_at_the_phrases_ends_and_keep_their_names(backend, tmp
         (["Front  seat", "front seat"], "two phrases are equal"),
         (["leg " * 80], "tokens; the model reads 75"),
         ("seat", "phrases are a list, not one text"),
+        (["seat", 3], "a phrase is a text, such as 'front left leg', not 3"),
+        ([None], "a phrase is a text"),
+        ([b"seat"], "a phrase is a text"),
+        (3, "phrases are a list of texts"),
+        (None, "phrases are a list of texts"),
         (["seat \udcff"], "has characters that are no text"),
         (["seat \x1b[31m"], "has characters that are no text"),
     ],
 )
-def test_what_is_no_phrase_is_refused(backend, phrases, words):
+def test_what_is_no_phrase_is_refused(backend, phrases, words, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's
     with pytest.raises(InputError, match=words):
         Tokens.from_phrases(backend, phrases)
+
+
+def test_a_phrase_that_is_too_long_is_told_once(backend, monkeypatch):
+    said = []
+    monkeypatch.setattr("transformers.tokenization_utils_base.logger.warning", lambda *words: said.append(words))
+    backend.parts.tokenizer.deprecation_warnings.clear()  # the library warns once
+    with pytest.raises(InputError, match="the model reads 75"):
+        check_phrase(backend.parts.tokenizer, "leg " * 80)
+    assert said == []
 
 
 def test_a_word_that_is_cut_is_told(backend, caplog):

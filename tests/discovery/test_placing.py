@@ -88,6 +88,8 @@ def test_in_a_single_view_places_stay_in_the_picture():
     [
         ([Mark("spot", view=0, xy=(0.02, 0.02))], "'spot', in view 0, is beside the object by .*%"),
         ([Mark("spot", xyz=(0.4, 0.0, 0.0))], "from where it is in space, is beside the object"),
+        ([Mark("spot", xyz=(1e30, 0.0, 0.0))], r"far outside the views, at xyz \(1e\+30, 0, 0\): give it in the world"),
+        ([Mark("spot", xyz=(0.0, -40.0, 7.0))], "the cameras, which see a sphere of radius 0.5 about"),
         ([Mark("spot", view=6, xy=(0.5, 0.5))], "is marked in view 6; there are views 0 to 5"),
         ([Mark("spot", xy=(0.5, 0.5))], "on the input picture, whose camera is not known: mark it in a view"),
         (

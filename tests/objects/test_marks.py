@@ -2,6 +2,7 @@
 
 import json
 
+import jaxtyping
 import pytest
 
 from keyorbit.errors import InputError
@@ -40,7 +41,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ([], "hold no point: mark at least one"),
+        ([], "no point is in .*: mark at least one"),
         ([SEAT | {"xy": [1.5, 0.5]}], r"marks\[0\].*'seat' is outside the picture, at \(1.5, 0.5\).*not pixels"),
         ([SEAT | {"xy": [0.5, -1e-9]}], "outside the picture"),
         ([SEAT | {"xy": [0.5]}], r"xy cannot be \[0.5\]; it must be a list of length 2"),
@@ -53,9 +54,15 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         ([SEAT | {"name": "seat\x1b[2J"}], "has characters that are no text"),
         ([{"xy": [0, 0]}], r"marks\[0\] lacks name"),
         ([SEAT | {"wiev": 0}], "has wiev; there are: name, object, view, xy, xyz, hidden"),
-        ([SEAT, SEAT | {"xy": [0.1, 0.1]}], "have two equal names, 'seat', in view 0: give each point a name of its"),
-        ([SEAT, SEAT | {"name": "Seat", "view": 1}], "have two equal names, 'seat' and 'Seat': write both alike"),
-        ([SEAT, {"name": "seat", "xyz": [0, 0, 0]}], "have 'seat' both in space and in a view"),
+        (
+            [SEAT, SEAT | {"xy": [0.1, 0.1]}],
+            "two names in .* are equal, 'seat', in view 0: give each point a name of its",
+        ),
+        ([SEAT, SEAT | {"name": "Seat", "view": 1}], "two names in .* are equal, 'seat' and 'Seat': write both alike"),
+        (
+            [SEAT, {"name": "seat", "xyz": [0, 0, 0]}],
+            "'seat' is both in space and in a view in .*points.json: leave one out",
+        ),
     ],
 )
 def test_what_marks_may_not_be(entries, words, tmp_path):
@@ -78,10 +85,19 @@ def test_marks_belong_to_objects_of_their_names():
     assert marks_of([alone], ["a"]) == {0: (other,)}
     with pytest.raises(InputError, match="'b' has marks and is not among the objects: a, c, d and more"):
         marks_of([one], ["a", "c", "d", "e"])
-    with pytest.raises(InputError, match="'seat' does not say of which of 2 objects it is"):
+    with pytest.raises(InputError, match="'seat' does not say of which of 2 objects it is: give 'object'"):
         marks_of([alone], ["a", "b"])
     with pytest.raises(InputError, match="2 objects are called 'b'"):
         marks_of([one], ["b", "b"])
-    with pytest.raises(InputError, match="two equal names"):  # once by its name, once without
+    with pytest.raises(InputError, match="two names in the marks of a are equal"):  # once by its name, once without
         marks_of([alone, Mark("seat", "a", 0, (0.1, 0.1))], ["a"])
+    with pytest.raises(InputError, match="no object that could have marks"):
+        marks_of([one], [])
     check_marks([one, other])
+
+
+@pytest.mark.parametrize("given", ["points.json", [SEAT], [None]])
+def test_what_is_no_mark_is_told(given, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's
+    with pytest.raises(InputError, match=r"is no mark: make one by keyorbit\.Mark; "):
+        check_marks(given)

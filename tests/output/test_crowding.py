@@ -1,6 +1,7 @@
 """Numbers of points that crowd stand apart, and views stand as their cameras do."""
 
 import math
+import random
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.rigs import rig
-from keyorbit.output.crowding import spread_labels
+from keyorbit.output.crowding import spread_labels, spread_names
 from keyorbit.output.page.arrangement import rings
 
 DISTANCES = (0.0, 7.0, 10.0, 13.5, 17.0)
@@ -66,3 +67,36 @@ def test_other_rigs_are_rings_where_that_is_short():
     straight = orbit_cameras([0.0, 120.0], [0.0, 0.0], orthographic=True)
     assert torch.allclose(straight.directions[0], torch.tensor([-1.0, 0, 0]), atol=1e-6)
     assert [place.half for place in rings(straight)] == [0, 2]
+
+
+def covers(one, box):
+    left, top, right, bottom = box
+    return one.x < right and left < one.x + one.length and one.y - 3 < bottom and top < one.y + 3
+
+
+def test_names_are_in_the_picture_and_those_that_are_clear_cover_nothing():
+    draw = random.Random(0)
+    places = [(draw.uniform(4, 96), draw.uniform(4, 96)) for _ in range(24)]
+    lengths = [draw.uniform(10, 130) for _ in places]
+    spots = spread_names(places, lengths, places, 3.7, 6.0, 100.0)
+    for spot, length in zip(spots, lengths, strict=True):
+        assert spot.length == min(length, 100.0)
+        assert -1e-9 <= spot.x <= spot.x + spot.length <= 100 + 1e-9
+        assert 3 <= spot.y <= 97
+    clear = [spot for spot in spots if spot.clear]
+    assert 3 <= len(clear) < len(spots)
+    for i, one in enumerate(clear):
+        assert not any(covers(one, (x - 3.7, y - 3.7, x + 3.7, y + 3.7)) for x, y in places)
+        assert not any(covers(one, (o.x, o.y - 3, o.x + o.length, o.y + 3)) for o in clear[i + 1 :])
+
+
+def test_a_name_is_right_of_its_point_else_left_else_above():
+    def at(x, y, length=30.0, discs=()):
+        (spot,) = spread_names([(x, y)], [length], [(x, y), *discs], 4.0, 6.0, 100.0)
+        assert spot.clear
+        return spot.x, spot.y
+
+    assert at(20.0, 50.0) == pytest.approx((25.6, 50.0))
+    assert at(90.0, 50.0) == pytest.approx((54.4, 50.0))
+    assert at(20.0, 50.0, discs=[(40.0, 50.0)]) == pytest.approx((5.0, 41.4))
+    assert at(10.0, 2.0, 95.0) == pytest.approx((0.0, 10.6))  # below, where there is nothing above

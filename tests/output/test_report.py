@@ -100,6 +100,23 @@ def test_views_stand_in_rings_beside_the_input_and_numbers_beside_crowded_points
     assert make_panel(replace(found, keypoints_2d=replace(flat, cameras=None), keypoints_3d=None)).halves == 0
 
 
+def test_names_that_would_cover_others_wait_until_they_are_chosen(thing):
+    found, _ = thing
+    flat = found.keypoints_2d
+    long = replace(found, names=("upper left back", "rear left leg " * 5, "seat"))
+    pages = [long, replace(long, keypoints_2d=replace(flat, xy=flat.xy.clone().fill_(0.5)))]
+    apart, close = (make_panel(page).tiles[1].marks for page in pages)
+    assert [mark.called.clear for mark in apart] == [True] * 3
+    for mark in (*apart, *close):
+        assert 0 <= mark.x + mark.called.x <= mark.x + mark.called.x + mark.called.length <= 100
+    assert apart[1].called.length == 100
+    crowded = replace(found, names=("rear left leg " * 5,) * 3)
+    many = replace(crowded, keypoints_2d=replace(flat, xy=flat.xy.clone().fill_(0.02)))
+    panel = make_panel(many)
+    assert [sum(mark.called.clear for mark in tile.marks) for tile in panel.tiles[1:]] == [1] * 6
+    assert render_panel(panel).count('class="ko-called ko-crowded"') >= 12
+
+
 def test_a_panel_is_a_page_of_its_own_that_asks_for_nothing(thing):
     found, _ = thing
     page = panel_page(make_panel(found))

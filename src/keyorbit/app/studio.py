@@ -1,7 +1,7 @@
 """The work of the app, without the page. All visitors share one model, one after the other."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,12 @@ from keyorbit.app.uploads import Limits
 from keyorbit.app.visits import Errand, Left, Visits
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.found import Detection
+from keyorbit.detection.kinds import KindDetector
 from keyorbit.diffusion.backends.base import Backend, Watch
 from keyorbit.diffusion.backends.loading import load_backend_of
-from keyorbit.diffusion.choices import FROM_FOLDER, ViewChoice
+from keyorbit.diffusion.choices import FROM_FOLDER, SHIPPED_KINDS, ViewChoice
 from keyorbit.diffusion.config import PrepareConfig
+from keyorbit.diffusion.paths import shipped_tokens, tokens_file
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.errors import InputError, memory_shortage
@@ -82,11 +84,19 @@ class Job:
 class Studio:
     """The model, the tokens with which it starts, the visitors, and the work.
 
-    ``scratch`` is where all files of visitors are.
+    ``scratch`` is where all files of visitors are. ``kinds``: tokens by kinds of objects, among which those are looked
+    for that know a picture's object best; where there are none, ``tokens`` find all keypoints.
     """
 
-    def __init__(self, backend: Backend, tokens: Tokens, scratch: Path, limits: Limits | None = None) -> None:
-        self.backend, self.tokens, self.limits = backend, tokens, limits or Limits()
+    def __init__(
+        self,
+        backend: Backend,
+        tokens: Tokens,
+        scratch: Path,
+        limits: Limits | None = None,
+        kinds: Mapping[str, Tokens] | None = None,
+    ) -> None:
+        self.backend, self.tokens, self.limits, self.kinds = backend, tokens, limits or Limits(), dict(kinds or {})
         self.lock, self.visits, self.times = ModelLock(), Visits(scratch), Times()
 
     def close(self, patience: float = 10.0) -> None:
@@ -100,6 +110,12 @@ class Studio:
         if views == 1 or all(thing.views is not None and len(thing.views) == views for thing in chairs):
             return chairs
         return [ObjectViews(thing.name, thing.input_image) for thing in chairs]
+
+    def detector(self, tokens: Tokens) -> KeypointDetector:
+        """Return what finds keypoints by these tokens; those of all kinds, where the app starts with them."""
+        if self.kinds and tokens is self.tokens:
+            return KindDetector(self.backend, self.kinds)
+        return KeypointDetector(self.backend, tokens)
 
     def progress(self, own: bool = False) -> Progress:
         """Return the steps of a detection that begins; with ``own``, after those that make tokens of own points."""
@@ -124,7 +140,7 @@ class Studio:
         with ExitStack() as turn:
             with progress.noting(_WAITING):
                 turn.enter_context(self.lock.held(errand.over, self.limits.turn))
-            detector = KeypointDetector(self.backend, tokens)
+            detector = self.detector(tokens)
             found = detector.read(detector.record(thing, _watch(errand, progress, self.backend.layout)))
         progress.end()
         with errand.new_folder() as folder:
@@ -293,18 +309,19 @@ def open_studio(
     views: ViewChoice = FROM_FOLDER,
     force: bool = False,
 ) -> Studio:
-    """Open the studio of a run, or of the tokens for chairs that come with keyorbit.
+    """Open the studio of a run, or of the tokens for all kinds that come with keyorbit.
 
     Raises:
         InputError: the run or the model cannot be loaded, or they do not fit each other.
     """
-    path = EXAMPLES / "tokens.safetensors" if run is None else run if run.is_file() else run / "tokens.safetensors"
-    tokens = Tokens.load(path)
+    kinds = {kind: Tokens.load(shipped_tokens(kind)) for kind in SHIPPED_KINDS} if run is None else {}
+    tokens = next(iter(kinds.values())) if run is None else Tokens.load(tokens_file(run))
     backend = load_backend_of(tokens, model, device, dtype, unet, views)
-    KeypointDetector(backend, tokens, force=force)  # whether they fit
-    # What was forced once is not refused for each picture.
-    tokens.info = replace(tokens.info, model_fingerprint=backend.fingerprint)
-    return Studio(backend, tokens, scratch)
+    for some in (tokens, *kinds.values()):
+        KeypointDetector(backend, some, force=force)  # whether they fit
+        # What was forced once is not refused for each picture.
+        some.info = replace(some.info, model_fingerprint=backend.fingerprint)
+    return Studio(backend, tokens, scratch, kinds=kinds)
 
 
 def examples() -> list[ObjectViews]:

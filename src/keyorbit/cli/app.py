@@ -20,7 +20,9 @@ from keyorbit.diffusion.paths import tokens_file
 
 
 def app_command(
-    run: Annotated[Path | None, typer.Argument(help="A run; default tokens for chairs, which come along.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="A run; default the tokens of four kinds, which come along.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The model; default the run's own.")] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = None,

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor, nn
 
-from keyorbit.devices import named_device
+from keyorbit.devices import float_type, named_device
 from keyorbit.diffusion.backends.base import Backend
 from keyorbit.diffusion.hub import HubTokens
 from keyorbit.diffusion.layers import cross_attention_layers
@@ -69,9 +69,14 @@ class Tokens(nn.Module, HubTokens, Shown):
     def to(self, *args: Any, **kwargs: Any) -> "Tokens":
         """These tokens, moved in place to another device or into another type, as :meth:`torch.nn.Module.to` does.
 
+        A type may be given by its name, such as ``dtype="float16"``.
+
         Raises:
-            InputError: there is no such device here.
+            InputError: there is no such device here, or the type is not one of floats.
         """
+        if "dtype" in kwargs:
+            kwargs["dtype"] = float_type(kwargs["dtype"])
+        args = tuple(_typed(one, number) for number, one in enumerate(args))
         with named_device(kwargs.get("device", next(iter(args), ""))):
             return super().to(*args, **kwargs)
 
@@ -131,11 +136,17 @@ class Tokens(nn.Module, HubTokens, Shown):
         They are read at the backend's own layers and timestep, and named by the phrases.
 
         Raises:
-            InputError: there is none, two are equal but for case and spaces, one has control characters, ``phrases`` is
-                one text, or the backend cannot read one.
+            InputError: there is none, one is no text, two are equal but for case and spaces, one has control
+                characters, ``phrases`` is no list, or the backend cannot read one.
         """
         if isinstance(phrases, str):
             raise InputError(f"phrases are a list, not one text: give [{short(phrases)}]")
+        if not isinstance(phrases, Iterable):
+            raise InputError(f"phrases are a list of texts, such as ['front left leg'], not {short(phrases)}")
+        phrases = list(phrases)
+        for phrase in phrases:
+            if not isinstance(phrase, str):
+                raise InputError(f"a phrase is a text, such as 'front left leg', not {short(phrase)}")
         names = tuple(" ".join(phrase.split()) for phrase in phrases)
         for name in names:
             if not is_text(name):
@@ -260,6 +271,12 @@ class Tokens(nn.Module, HubTokens, Shown):
         found = cls(embedding, replace(info, model=place), helpers)
         found.file = as_told(Path(path))
         return found
+
+
+def _typed(given: Any, place: int) -> Any:
+    """An argument of :meth:`Tokens.to` by its place: where it is a type it is one of floats, and text is its name."""
+    named = place > 0 and isinstance(given, str)  # the first text is a device
+    return float_type(given) if named or isinstance(given, torch.dtype) else given
 
 
 def _later(values: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from keyorbit.geometry.hull import (
     beside_silhouette,
     convex_outlines,
     in_sight,
+    search_volume,
     silhouette_distance,
     surface_points,
 )
@@ -27,6 +28,8 @@ from keyorbit.values import short
 # How far beside the object a click may be, and clicks in several views from one point, in sides of the view; besides,
 # a pixel of the silhouettes.
 BESIDE = MISSES = 0.05
+# How far from the middle of the volume that all views see a place in space may be, in radii: its corners, and more.
+_FAR = 3.0
 How = Literal["triangulated", "lifted", "given", "flat"]
 
 
@@ -147,6 +150,7 @@ def _in_space(
     miss = 0.0
     if looking is None:
         point = torch.tensor(marks[0].xyz)
+        _check_volume(point, cameras, told)
     elif len(clicks) == 1:
         # Its own view says nothing of its depth. Where that silhouette has a hole, the others tell it.
         own = [view == clicks[0].view for view in range(len(distance))]
@@ -182,6 +186,17 @@ def _in_space(
         miss,
         given,
     )
+
+
+def _check_volume(point: Float[Tensor, "3"], cameras: Cameras, told: str) -> None:
+    """Raise InputError where a place in space is in no view: its unit or its axes are not those of the cameras."""
+    middle, radius = search_volume(cameras)
+    if not float(torch.linalg.vector_norm((point - middle).double())) <= _FAR * radius:
+        x, y, z, *about = (f"{value:.3g}" for value in (*point.tolist(), *middle.tolist()))
+        raise InputError(
+            f"{told} is far outside the views, at xyz ({x}, {y}, {z}): give it in the world units of the cameras, "
+            f"which see a sphere of radius {radius:.3g} about ({', '.join(about)})"
+        )
 
 
 def _joined(cameras: Cameras, picture: Cameras | None, views: Sequence[int | None]) -> Cameras:

@@ -74,11 +74,11 @@ class Cameras:
         """Distance of world points along each camera's viewing direction, in world units."""
         return _transform(self.world_to_camera[:, 2:3].to(points), points)[..., 0]
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cameras":
-        """The same cameras on another device or in another type.
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None) -> "Cameras":
+        """The same cameras on another device or in another type of floats; both may be given by name.
 
         Raises:
-            InputError: there is no such device here.
+            InputError: there is no such device here, or the type is not one of floats.
         """
         from keyorbit.results import moved  # here, as below
 

@@ -180,26 +180,29 @@ def check_marks(marks: Sequence[Mark], where: str = "the marks") -> None:
     """Check what marks are together; ``where`` names them in error messages.
 
     Raises:
-        InputError: there are none, two names differ in case only, a name is there twice in one view of an object, or
-            is marked both in views and in space.
+        InputError: there are none, something else is among them, two names differ in case only, a name is there twice
+            in one view of an object, or is marked both in views and in space.
     """
     if not marks:
-        raise InputError(f"{where} hold no point: mark at least one")
+        raise InputError(f"no point is in {where}: mark at least one")
+    wrong = [marks] if isinstance(marks, str) else [mark for mark in marks if not isinstance(mark, Mark)]
+    if wrong:
+        raise InputError(f"{short(wrong[0])} is no mark: make one by keyorbit.Mark; keyorbit.read_marks reads a file")
     known = dict[str, str]()
     for mark in marks:
         if known.setdefault(mark.name.casefold(), mark.name) != mark.name:
             other = known[mark.name.casefold()]
-            raise InputError(f"{where} have two equal names, {short(other)} and {short(mark.name)}: write both alike")
+            raise InputError(f"two names in {where} are equal, {short(other)} and {short(mark.name)}: write both alike")
     for (thing, name, words), count in Counter((mark.object, mark.name, mark.words) for mark in marks).items():
         if count > 1:
             whose = f" of {short(thing)}" if thing else ""
             raise InputError(
-                f"{where} have two equal names, {short(name)}, {words}{whose}: give each point a name of its own"
+                f"two names in {where} are equal, {short(name)}, {words}{whose}: give each point a name of its own"
             )
     for (thing, name), both in _by_point(marks).items():
         if len(both) == 2:
             whose = f" of {short(thing)}" if thing else ""
-            raise InputError(f"{where} have {short(name)}{whose} both in space and in a view: leave one out")
+            raise InputError(f"{short(name)}{whose} is both in space and in a view in {where}: leave one out")
 
 
 def _by_point(marks: Sequence[Mark]) -> dict[tuple[str, str], set[bool]]:
@@ -219,16 +222,21 @@ def marks_of(marks: Sequence[Mark], objects: Sequence[str]) -> dict[int, tuple[M
     """The marks of each marked object, by its number among the names of all objects.
 
     Raises:
-        InputError: a mark is of none of them, or of one of several with the same name, or names none where there are
-            several.
+        InputError: there is no object, a mark is of none of them, or of one of several with the same name, or names
+            none where there are several.
     """
+    if not objects:
+        raise InputError("there is no object that could have marks: give at least one")
     places = dict[str, list[int]]()
     for number, name in enumerate(objects):
         places.setdefault(name, []).append(number)
     found = dict[int, list[Mark]]()
     for mark in marks:
         if not mark.object and len(objects) != 1:
-            raise InputError(f"the mark {short(mark.name)} does not say of which of {len(objects)} objects it is")
+            count = len(objects)
+            raise InputError(
+                f"the mark {short(mark.name)} does not say of which of {count} objects it is: give 'object'"
+            )
         numbers = places.get(mark.object, []) if mark.object else [0]
         if not numbers:
             there = ", ".join(objects[:_NAMED]) + (" and more" if objects[_NAMED:] else "")

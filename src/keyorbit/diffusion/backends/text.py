@@ -49,7 +49,7 @@ def check_phrase(tokenizer: Any, phrase: str) -> None:
     if cut:
         log.warning("%s in the phrase %s: no word of the model's tokenizer", ", ".join(cut), short(phrase))
     most = tokenizer.model_max_length - 2  # without the marks at its start and end
-    if (count := len(tokenizer.tokenize(phrase))) > most:
+    if (count := len(tokenizer.tokenize(phrase, verbose=False))) > most:
         raise InputError(
             f"the phrase {short(phrase)} has {count} tokens; the model reads {most}: say it in fewer words"
         )

@@ -21,7 +21,7 @@ from keyorbit.detection.found import Detection
 from keyorbit.objects.dataset import Truth
 from keyorbit.objects.pictures import square, to_uint8
 from keyorbit.output.choices import Edge
-from keyorbit.output.crowding import Spot, spread_labels
+from keyorbit.output.crowding import NameSpot, Spot, spread_labels, spread_names
 from keyorbit.output.meshes import frustum
 from keyorbit.output.page.arrangement import Place, rings
 from keyorbit.output.page.solid import solid
@@ -36,6 +36,8 @@ _FRUSTUM_DEPTH = 0.42
 _LARGEST_PNG = 160
 # In percent of a picture: radius of a disc with a number, of a point, and how far a disc may stand from its point.
 _DISC, _DOT, _DISTANCES = 3.7, 1.2, (0.0, 7.0, 10.0, 13.5, 17.0)
+# Height of a name, and the width of one of its letters, by the font size of the style.
+_LINE, _LETTER = 6.0, 3.5
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Mark:
         hollow: whether it is drawn as an empty ring, since it means nothing.
         label: where the disc with its number stands, from the keypoint, in percent; None where it is shown only when
             the keypoint is chosen, because it is faint or nothing is free.
+        called: where its name is written, from the keypoint, in percent; None where it is not.
     """
 
     index: int
@@ -60,6 +63,7 @@ class Mark:
     name: str
     hollow: bool = False
     label: Spot | None = (0.0, 0.0)
+    called: NameSpot | None = None
 
     @property
     def faint(self) -> bool:
@@ -206,7 +210,7 @@ def environment() -> "jinja2.Environment":
     pages = Environment(
         loader=PackageLoader("keyorbit.output", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pages.globals |= {"palette": palette, "ink": ink, "keypoint_name": keypoint_name}
+    pages.globals |= {"palette": palette, "ink": ink, "keypoint_name": keypoint_name, "name_spots": name_spots}
     return pages
 
 
@@ -252,7 +256,28 @@ def _marks(
         mark.index: None if spot is None else (round(spot[0] - mark.x, 2), round(spot[1] - mark.y, 2))
         for mark, spot in zip(shown, spots, strict=True)
     }
-    return tuple(replace(mark, label=labels.get(mark.index)) for mark in marks)
+    order = [*shown, *(mark for mark in marks if mark.faint)]
+    points = [(mark.x, mark.y) for mark in order]
+    places = [spot or point for spot, point in zip([*spots, *[None] * (len(order) - len(spots))], points, strict=True)]
+    discs = [spot for spot in spots if spot is not None]
+    written = name_spots([mark.name for mark in order], points, places, discs)
+    called = {mark.index: spot for mark, spot in zip(order, written, strict=True)}
+    return tuple(replace(mark, label=labels.get(mark.index), called=called[mark.index]) for mark in marks)
+
+
+def name_spots(
+    names: Sequence[str], points: Sequence[Spot], places: Sequence[Spot] | None = None, discs: Sequence[Spot] = ()
+) -> list[NameSpot]:
+    """Choose where the names of points are written, from each point, in percent of a picture.
+
+    ``places``: of their numbers; default None: at the points. ``discs``: those of all; default none.
+    """
+    lengths = [round(_LETTER * len(name), 1) for name in names]
+    spots = spread_names(places or points, lengths, discs, _DISC, _LINE, 100.0)
+    return [
+        replace(spot, x=round(spot.x - x, 2), y=round(spot.y - y, 2))
+        for spot, (x, y) in zip(spots, points, strict=True)
+    ]
 
 
 def _likely(detection: Detection, k: int) -> str:
@@ -332,6 +357,10 @@ def _facts(detection: Detection, truth: Truth | None) -> tuple[tuple[str, str], 
     points, camera = detection.keypoints_3d, detection.input_camera
     score = detection.keypoints_2d.score[0] if points is None else points.score
     facts = [("keypoints with a score", f"{int((score > FAINT).sum())} of {len(score)}")]
+    if detection.kinds:
+        kind, known = detection.kinds[0]
+        others = ", ".join(name for name, _ in detection.kinds[1:])
+        facts.insert(0, ("kind", f"{kind} ({known:.0%} sure), not {others}"))
     if not detection.trusted:
         facts = [("keypoints", "not to be trusted")]
     elif points is not None:
