@@ -159,7 +159,7 @@ def test_orthographic_cameras_have_focal_lengths_of_any_size():
         ({"world_to_camera": "there"}, "world_to_camera cannot be 'there'; it must be a list"),
         ({"intrinsics": [[["a"] * 3] * 3] * 6}, r"intrinsics\[0\]\[0\]\[0\] cannot be 'a'; it must be a number"),
         ({"intrinsics": None}, "intrinsics cannot be None"),
-        ({"intrinsics": [[[10**400] * 3] * 3]}, r"intrinsics\[0\]\[0\]\[0\] cannot be 1000"),
+        ({"intrinsics": [[[10**400] * 3] * 3] * 6}, r"intrinsics\[0\]\[0\]\[0\] cannot be 1000"),
         (
             {"world_to_camera": RIG.world_to_camera[:, :2].tolist()},
             r"world_to_camera\[0\] cannot be .*; it must be a list of length >= 3 and of length <= 4",
