@@ -45,11 +45,12 @@ def test_names_need_an_object(backend):
         agreements(backend, Tokens.from_phrases(backend, ["seat"]), ["back"], [])
 
 
-def test_words_of_a_kind_are_parts_at_places():
+def test_words_of_a_kind_are_parts_at_places(backend):
     phrases = kind_phrases("chair")
     assert len(phrases) == 8 * 28 == len(set(phrases))
     assert {"seat", "middle seat", "front left seat", "rear right upper back"} <= set(phrases)
-    assert all(kind_phrases(kind) for kind in KINDS)
+    for kind in KINDS:
+        assert len(Tokens.from_phrases(backend, kind_phrases(kind))) > 100
     with pytest.raises(InputError, match="kind"):
         kind_phrases("boat")
 

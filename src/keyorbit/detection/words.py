@@ -22,10 +22,11 @@ def kind_phrases(kind: str) -> tuple[str, ...]:
     """Return every phrase about a kind of object: each of its parts alone, its middle, and its 26 sides and corners.
 
     Such as "seat", "middle seat", "front left seat". A part that is one of several says which: "lower front left leg".
+    What two parts are called is told once: "rear left propeller" is one of both "propeller" and "left propeller".
 
     Raises:
         InputError: the kind is none of :data:`KINDS`.
     """
     one_of("kind", kind, KINDS)
     parts = (files("keyorbit") / "assets" / "words" / f"{kind}.txt").read_text(encoding="utf-8").split("\n")
-    return tuple(f"{place} {part}".lstrip() for part in parts if part for place in PLACES)
+    return tuple(dict.fromkeys(f"{place} {part}".lstrip() for part in parts if part for place in PLACES))
