@@ -32,8 +32,9 @@ from torch import Tensor
 import keyorbit as ko
 from baselines import mean_shape
 from foreign import NEAR
-from keyorbit.app.calls import EXAMPLES
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
+from keyorbit.diffusion.choices import SHIPPED_KINDS
+from keyorbit.diffusion.paths import shipped_tokens
 from keyorbit.diffusion.recording import Recording
 from keyorbit.discovery.initial import untrained
 from keyorbit.discovery.placing import place_marks
@@ -248,11 +249,11 @@ def nearest_neighbours(world: World, config: ko.DiscoverConfig) -> Found:
 
 
 def shipped(world: World, config: ko.DiscoverConfig) -> Found | None:
-    """Tokens that were discovered on procedural objects of the nearest kind; those of chairs ship with the package."""
+    """Tokens that were discovered on procedural objects of the nearest kind; those of four kinds ship with the package."""
     near = NEAREST.get(world.kind, world.kind)
     path = None if world.runs is None else world.runs / near / "tokens.safetensors"
     if path is None or not path.is_file():
-        path = EXAMPLES / "tokens.safetensors" if near == "chair" else None
+        path = shipped_tokens(near) if near in SHIPPED_KINDS else None
     return None if path is None else read_tokens(world, ko.Tokens.load(path))
 
 
