@@ -249,7 +249,7 @@ def nearest_neighbours(world: World, config: ko.DiscoverConfig) -> Found:
 
 
 def shipped(world: World, config: ko.DiscoverConfig) -> Found | None:
-    """Tokens that were discovered on procedural objects of the nearest kind; those of four kinds ship with the package."""
+    """Tokens that were discovered on procedural objects of the nearest kind; those of four kinds ship."""
     near = NEAREST.get(world.kind, world.kind)
     path = None if world.runs is None else world.runs / near / "tokens.safetensors"
     if path is None or not path.is_file():
