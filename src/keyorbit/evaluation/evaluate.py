@@ -21,6 +21,7 @@ from keyorbit.evaluation.input_scores import InputScores, drawn_back, input_scor
 from keyorbit.evaluation.landmarks import (
     Judged,
     agreed,
+    alike,
     check_landmarks,
     judged,
     nearest_turns,
@@ -295,6 +296,9 @@ def evaluate_outcomes(
     """
     began = time.monotonic()
     check_landmarks([*objects, *fit_objects, *(moved[1] if moved else ())])
+    first = next(iter(objects), None)
+    objects = alike(objects, first)
+    fit_objects, moved = alike(fit_objects, first), moved and (moved[0], alike(moved[1], first))
     points = [d.keypoints_3d for d in detections if d.keypoints_3d is not None]
     spatial = len(points) == len(detections)
     reprojection = float(torch.stack([p.reprojection_error for p in points]).median()) if spatial else None
