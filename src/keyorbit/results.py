@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from keyorbit.values import as_path
+
 R = TypeVar("R")
 
 
@@ -49,7 +51,7 @@ class Result(Shown):
         Raises:
             InputError: the disk refuses.
         """
-        import_module("keyorbit.storage.packed").save_result(self, Path(path))
+        import_module("keyorbit.storage.packed").save_result(self, as_path(path))
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:
@@ -58,7 +60,7 @@ class Result(Shown):
         Raises:
             InputError: the file is missing, damaged, or holds another result.
         """
-        return import_module("keyorbit.storage.packed").load_result(cls, Path(path))  # type: ignore[no-any-return]
+        return import_module("keyorbit.storage.packed").load_result(cls, as_path(path))  # type: ignore[no-any-return]
 
 
 def moved(tensor: Any, device: Any = None, dtype: Any = None) -> Any:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from numbers import Real
+from os import PathLike, fspath
+from pathlib import Path
 from reprlib import repr as _repr
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 from unicodedata import category
@@ -35,6 +37,9 @@ Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 # The same for numbers of older files, which could be negative.
 AnySeed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+# What may become a dataclass, besides itself; msgspec takes anything else with items for a table that is empty.
+_PLAIN_KINDS = (type(None), bool, int, float, str, list, tuple, Mapping)
 
 # How msgspec names what a type allows, and how we do.
 _BOUNDS = {
@@ -86,7 +91,11 @@ def check_fields(config: Any) -> None:
                 must = _allowed(inspect.type_info(hint)) if nested is None else f"a {nested.__name__}"
                 raise InputError(f"{name} cannot be {short(value)}; it must be {must}")
             continue
-        made = _converted(hint, _plain(value, name), name, inside=False)
+        plain = _plain(value, name)
+        if nested is not None:
+            check_kind(name, value, _PLAIN_KINDS, f"a {nested.__name__}")
+            plain = _checked_names(hint, plain, name, "")
+        made = _converted(hint, plain, name, inside=False)
         if not _is_plain(value):
             object.__setattr__(config, name, made)
 
@@ -98,6 +107,34 @@ def check_value(name: str, value: Any, hint: Any) -> None:
         InputError: it is not what the type allows; the message names it.
     """
     _converted(hint, _plain(value, name), name, inside=False)
+
+
+def check_kind(name: str, value: object, kind: Any, remedy: str) -> None:
+    """Check what an argument is, before anything is asked of it.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        kind: a class, a protocol that can be asked at run time, or a union of such.
+        remedy: what to give instead, such as ``"a list of marks"``.
+
+    Raises:
+        InputError: the value is of another kind; the message names it, what was given and what to give.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} cannot be {short(value)}, of type {type(value).__name__}; give {remedy}")
+
+
+def as_path(path: object, name: str = "path") -> Path:
+    """Return the path of a file or folder.
+
+    Raises:
+        InputError: it is neither a text nor a path; the message names it.
+    """
+    place = fspath(path) if isinstance(path, str | PathLike) else None
+    if isinstance(place, str):
+        return Path(place)
+    raise InputError(f"{name} cannot be {short(path)}, of type {type(path).__name__}; give a path, as a text or a Path")
 
 
 def from_value(hint: Any, value: Any, name: str) -> Any:

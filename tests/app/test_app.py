@@ -219,6 +219,23 @@ def test_without_a_run_the_kind_is_looked_for_and_told(tmp_path):
     assert not isinstance(studio.detector(own), KindDetector)
 
 
+def test_without_a_run_attention_is_that_of_the_kind_that_is_found(tmp_path, monkeypatch):
+    studio = open_studio(None, None, "cpu", "float32", None, tmp_path)
+    picture, errand = as_object(make_sample(SampleSpec("car", 2 * MAX_OBJECTS))).input_image, studio.visits.errand("me")
+    used = list[Tokens]()
+
+    def noted(backend, tokens, thing, token):
+        used.append(tokens)
+        return attention_by_layer(backend, tokens, thing, token)
+
+    monkeypatch.setattr("keyorbit.app.studio.attention_by_layer", noted)
+    own = studio.kinds["chair"].select(torch.arange(3))  # of a visitor
+    assert "of kind" not in studio.attention(picture, own, errand, 1)
+    assert "by the tokens of kind car" in studio.attention(picture, studio.tokens, errand, 1)
+    assert used[0] is own
+    assert used[1] is studio.kinds["car"]
+
+
 def test_without_gradio_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(InputError, match=r"keyorbit\[app\]"):

@@ -334,6 +334,51 @@ class TestDetect:
         assert shards == files
         assert files["discovered"]["landmark_3d"] is not None
 
+    @pytest.mark.parametrize(
+        "told",
+        [
+            lambda points, name: {"keypoints": {name: points}},
+            lambda points, name: {"keypoints": {f"{name}.ply": points}},
+            lambda points, name: {"keypoints": {"cone": points, name: points}},
+            lambda points, name: [
+                {"model_id": name, "keypoints": [{"xyz": points[n], "semantic_id": i} for i, n in enumerate(points)]}
+            ],
+        ],
+        ids=["by the mesh's name", "by that of its file", "among others", "as KeypointNet"],
+    )
+    def test_landmarks_are_found_under_the_name_of_the_file_that_was_packed(self, told, tmp_path, command):
+        for name, height in (("a 1", 2), ("b.2", 3)):
+            trimesh.creation.cone(1, height).export(tmp_path / f"{name}.ply")
+            points = {"tip": [0, 0, height], "foot": [1, 0, 0]}
+            (tmp_path / f"{name}.keypoints.json").write_text(json.dumps(told(points, name)))
+        assert command("dataset", "pack", tmp_path / "*.ply", "--out", tmp_path / "shards") == 0
+        for given, place in (("*.ply", "a"), ("shards", "b")):
+            words = ["--size", 16, "--up", "z", "--out", tmp_path / place]
+            assert command("dataset", "render", tmp_path / given, *words) == 0
+        for files, shards in zip(load_dataset(tmp_path / "a"), load_dataset(tmp_path / "b"), strict=True):
+            assert files.truth.names == shards.truth.names
+            assert torch.equal(files.truth.keypoints_3d, shards.truth.keypoints_3d)
+
+    def test_landmarks_are_measured_by_name_whatever_their_order(self, tokens, tmp_path, command, capsys):
+        for name, height in (("a", 2), ("b", 3), ("c", 4)):
+            trimesh.creation.cone(1, height).export(tmp_path / f"{name}.ply")
+            points = {"tip": [0, 0, height], "foot": [1, 0, 0], "mid": [0, 0, height / 2]}
+            points = dict(reversed(points.items())) if name == "b" else points
+            (tmp_path / f"{name}.keypoints.json").write_text(json.dumps({"keypoints": points}))
+        words = ["evaluate", tokens, "--no-baseline", "--up", "z", "--json"]
+        assert command(*words, tmp_path / "files.json", tmp_path / "*.ply") == 0
+        assert command("dataset", "pack", tmp_path / "*.ply", "--out", tmp_path / "shards") == 0
+        assert command(*words, tmp_path / "shards.json", tmp_path / "shards") == 0
+        assert (tmp_path / "shards.json").read_bytes() == (tmp_path / "files.json").read_bytes()
+        marked = json.loads((tmp_path / "b.keypoints.json").read_text())
+        marked["keypoints"]["middle"] = marked["keypoints"].pop("mid")
+        (tmp_path / "b.keypoints.json").write_text(json.dumps(marked))
+        assert command("dataset", "pack", tmp_path / "*.ply", "--out", tmp_path / "other") == 0
+        assert command(*words, tmp_path / "other.json", tmp_path / "other") == 2
+        said = capsys.readouterr().err
+        assert "1 of 3 objects are left out" in said
+        assert "a has a landmark 'mid' and b has none; what is measured together has the same ones" in said
+
     def test_damaged_members_are_left_out_and_listed(self, words, tmp_path, command, capsys):
         members = [("a.png", picture()[:60]), ("b.png", picture(1)), ("c.glb", b"no mesh"), ("d.png", picture(2))]
         path = write_tar(tmp_path / "x.tar", members)

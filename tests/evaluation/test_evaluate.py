@@ -11,6 +11,7 @@ from keyorbit.detection.detector import KeypointDetector
 from keyorbit.diffusion import recording
 from keyorbit.discovery.config import DiscoverConfig
 from keyorbit.discovery.initial import untrained
+from keyorbit.errors import InputError
 from keyorbit.evaluation.evaluate import detect_each, evaluate
 from keyorbit.geometry.cameras import orbit_cameras
 from keyorbit.geometry.keypoints import Keypoints2D
@@ -161,3 +162,35 @@ def test_one_object_without_truth_still_has_its_reprojection():
     assert 0 < found.measures["reprojection_share"] < 0.05
     assert found.measures["reprojection_px"] == pytest.approx(8 * found.measures["reprojection_share"])
     assert found.landmark_3d is None
+
+
+def test_landmarks_are_measured_by_name_whatever_their_order():
+    def named(things, name=str):
+        return [
+            replace(x, truth=replace(x.truth, names=tuple(map(name, range(len(x.truth.names)))), pairs=((0, 3),)))
+            for x in things
+        ]
+
+    def reversed_in(thing):
+        truth, last = thing.truth, len(thing.truth.names) - 1
+        return replace(
+            thing,
+            truth=replace(
+                truth,
+                names=truth.names[::-1],
+                pairs=tuple((last - left, last - right) for left, right in truth.pairs),
+                keypoints_3d=truth.keypoints_3d.flip(0),
+                known=truth.known.flip(0),
+                keypoints_2d=truth.keypoints_2d.flip(1),
+                visible=truth.visible.flip(1),
+            ),
+        )
+
+    things, others = named(make_world(6)), named(make_world(6, seed=5))
+    found, fitted = detections(things), detections(others)
+    expected = evaluate(found, things, fitted, others)
+    mixed = [reversed_in(thing) if i % 2 else thing for i, thing in enumerate(things)]
+    assert evaluate(found, mixed, fitted, list(map(reversed_in, others))) == expected
+    odd = [things[0], *named(things[1:], "part {}".format)]
+    with pytest.raises(InputError, match=r"has a landmark '0' and .* has none; what is measured together has the same"):
+        evaluate(found, odd, fitted, others)

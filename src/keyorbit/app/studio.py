@@ -177,8 +177,16 @@ class Studio:
                 turn.enter_context(self.lock.held(errand.over, self.limits.turn))
             return mark(self.backend, own.marked, own.work.marks, report=report).tokens
 
+    def _of_kind(self, thing: ObjectViews, tokens: Tokens) -> tuple[str, Tokens]:
+        """The tokens that know the object best, with their kind, where those of all kinds read it; else the tokens."""
+        detector = self.detector(tokens)
+        if not isinstance(detector, KindDetector):
+            return "", tokens
+        kind, _ = detector.detect_object(thing).kinds[0]
+        return kind, self.kinds[kind]
+
     def attention(self, picture: Image.Image, tokens: Tokens, errand: Errand, token: int) -> str:
-        """Return one token's attention at every layer, as HTML.
+        """Return one token's attention at every layer, as HTML; without a run, of the kind that is found.
 
         Raises:
             Left: the visitor has left, or cancelled the request.
@@ -186,6 +194,7 @@ class Studio:
         """
         with self.lock.held(errand.over, self.limits.turn):
             thing = ObjectViews("picture", picture)
+            kind, tokens = self._of_kind(thing, tokens)
             views, layers = attention_by_layer(self.backend, tokens, thing, token)
         rows = []
         side = (_LAYER_SIDE, _LAYER_SIDE)
@@ -205,7 +214,7 @@ class Studio:
         small = [_reduced(picture) for picture in pictures]
         strip = data_url(np.concatenate(small, 1))
         color = palette(len(tokens))[token]
-        return render("layers.html", rows=rows, titles=titles, pictures=strip, token=token, color=color)
+        return render("layers.html", rows=rows, titles=titles, pictures=strip, token=token, color=color, kind=kind)
 
     def start(self, objects: Sequence[ObjectViews], count: int, steps: int) -> Job:
         """Start a discovery."""

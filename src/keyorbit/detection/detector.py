@@ -23,7 +23,7 @@ from keyorbit.detection.input_camera import find_input_camera
 from keyorbit.detection.peaks import peak_score
 from keyorbit.detection.provenance import Provenance
 from keyorbit.detection.reading import KeypointReader
-from keyorbit.diffusion.backends.base import Backend, Watch
+from keyorbit.diffusion.backends.base import Backend, Watch, check_backend
 from keyorbit.diffusion.captured import Pass
 from keyorbit.diffusion.config import PrepareConfig, RecordConfig
 from keyorbit.diffusion.layers import cross_attention_layers
@@ -45,6 +45,7 @@ from keyorbit.objects.dataset import ObjectViews
 from keyorbit.objects.emptiness import check_seen, is_noise
 from keyorbit.objects.framing import middle_square, on_object
 from keyorbit.objects.in_memory import MANY, Given, Many, as_object, as_objects
+from keyorbit.values import check_kind
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,9 @@ class KeypointDetector:
     def __init__(
         self, backend: Backend, tokens: Tokens, config: DetectConfig | None = None, force: bool = False
     ) -> None:
+        check_backend(backend)
+        check_kind("tokens", tokens, Tokens, "what keyorbit.discover returns, or Tokens.load reads")
+        check_kind("config", config, DetectConfig | None, "a DetectConfig")
         check_weights(tokens.info, backend, force)
         width, there = int(backend.unet.config.cross_attention_dim), tokens.embedding.shape[1]
         if there != width:
@@ -222,6 +226,7 @@ class KeypointDetector:
             InputError: it was recorded with other settings than this detector's, with another model, or with other
                 tokens as the model's context.
         """
+        check_kind("recording", recording, Recording, "what this detector's record returns")
         if recording.fingerprint != self.backend.fingerprint:
             raise InputError(f"{recording.thing.name} was recorded with another model: record it with this detector")
         if recording.config != self.recording:

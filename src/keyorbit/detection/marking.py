@@ -14,7 +14,7 @@ from keyorbit.detection.marked_tokens import (
     tokens_helped,
     with_strays,
 )
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, check_backend
 from keyorbit.diffusion.config import PrepareConfig
 from keyorbit.diffusion.layers import cross_attention_layers
 from keyorbit.diffusion.recording import Recording, check_recordings
@@ -30,7 +30,9 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.hull import surface_points
 from keyorbit.objects.dataset import Objects
+from keyorbit.objects.given import check_given
 from keyorbit.objects.marks import Mark, check_marks, marks_of, names_of
+from keyorbit.values import check_kind
 
 # Points of an object's hull that find the camera of its input picture.
 _POINTS = 16
@@ -77,7 +79,9 @@ def mark(
             equal; clicks in several views are not one point; ``base`` is of another model, or of a mode in which the
             UNet runs at every step; or an object does not fit the model.
     """
-    config, report = config or MarkConfig(), report or _silent
+    check_backend(backend)
+    check_given(objects)
+    config, report = _checked(config, base), report or _silent
     check_marks(marks)
     by_object, names = marks_of(marks, [thing.name for thing in objects]), names_of(marks)
     tokens = _start(backend, names, config, base)
@@ -115,7 +119,8 @@ def fit_marks(
     Raises:
         InputError: as :func:`mark`, or a recording is of another model or of other settings.
     """
-    config, report = config or MarkConfig(), report or _silent
+    check_backend(backend)
+    config, report = _checked(config, base), report or _silent
     check_marks(marks)
     by_object = marks_of(marks, [recording.thing.name for recording in recordings])
     names, how = names_of(marks), recordings[0].config
@@ -162,6 +167,13 @@ def _fitted(
     tokens = Tokens(tokens.embedding, replace(tokens.info, objects=len(recordings)), tokens.helpers)
     others = [recording for number, recording in enumerate(recordings) if number not in marked]
     return Marked(with_strays(tokens, others, settled, backend), tuple(placed))
+
+
+def _checked(config: MarkConfig | None, base: Tokens | None) -> MarkConfig:
+    """The settings; those by default where there are none. Raises InputError where either is something else."""
+    check_kind("config", config, MarkConfig | None, "a MarkConfig")
+    check_kind("base", base, Tokens | None, "the Tokens of a run, such as Tokens.load reads")
+    return config or MarkConfig()
 
 
 def _silent(stage: str, done: int, total: int, values: dict[str, float]) -> None:

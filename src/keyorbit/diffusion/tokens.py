@@ -25,7 +25,7 @@ from keyorbit.diffusion.tokens_info import TokensInfo
 from keyorbit.errors import InputError
 from keyorbit.results import Shown, number_of, told
 from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
-from keyorbit.values import from_values, is_text, short
+from keyorbit.values import as_path, from_values, is_text, short
 
 FORMAT: Literal["keyorbit-tokens-1"] = "keyorbit-tokens-1"
 _FORMATS = "keyorbit-tokens-"
@@ -209,9 +209,10 @@ class Tokens(nn.Module, HubTokens, Shown):
         """
         tensors = {"embedding": self.embedding, "helpers": self.helpers}
         header = {"format": FORMAT, "info": self.info.plain()}
-        if place := seen_from(Path(path), self.info.model):
-            header["model_folder"] = place
-        save_checkpoint(Path(path), tensors, header)
+        place = as_path(path)
+        if model := seen_from(place, self.info.model):
+            header["model_folder"] = model
+        save_checkpoint(place, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokens":
@@ -221,12 +222,13 @@ class Tokens(nn.Module, HubTokens, Shown):
             InputError: the file is missing, damaged, no tokens file or one of a later version, or holds what tokens
                 cannot be.
         """
-        check_tokens(Path(path))
-        if (size := Path(path).stat().st_size) > _LARGEST:
+        path = as_path(path)
+        check_tokens(path)
+        if (size := path.stat().st_size) > _LARGEST:
             raise InputError(f"{path} has {size:,} bytes; a file of tokens has at most {_LARGEST:,}")
-        tensors, values = load_checkpoint(Path(path))
+        tensors, values = load_checkpoint(path)
         try:
-            return cls._of(tensors, values, Path(path))
+            return cls._of(tensors, values, path)
         except InputError as error:
             if later := _later(values):
                 raise InputError(f"{path} was written by {later}: upgrade it, pip install -U keyorbit") from error

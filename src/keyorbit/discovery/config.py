@@ -14,7 +14,7 @@ from keyorbit.discovery.ranges import MapSide, Rate, Temperature
 from keyorbit.discovery.weights import LossWeights, SingleViewWeights
 from keyorbit.errors import InputError
 from keyorbit.geometry.constellation_config import ConstellationConfig
-from keyorbit.values import Amount, Count, Seed, check_fields, from_values
+from keyorbit.values import Amount, Count, Seed, check_fields, check_kind, from_values
 
 if TYPE_CHECKING:  # a file of settings is read before there is torch
     import keyorbit.diffusion.backends.base
@@ -206,3 +206,16 @@ def plain_settings(config: DiscoverConfig, **more: str | None) -> dict[str, Any]
     """The config as JSON keeps it, where tuples are lists."""
     settings: dict[str, Any] = json.loads(json.dumps(asdict(config) | more))
     return settings
+
+
+def checked_config(config: object) -> DiscoverConfig:
+    """Return the settings; those by default where there are none.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if config is None:
+        return DiscoverConfig()
+    check_kind("config", config, DiscoverConfig, "a DiscoverConfig")
+    assert isinstance(config, DiscoverConfig)
+    return config

@@ -13,14 +13,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from keyorbit.budget import check_budget
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, check_backend
 from keyorbit.diffusion.model_facts import views_told
 from keyorbit.diffusion.recording import check_recordings, layer_outlines
 from keyorbit.diffusion.tokens import Tokens
 from keyorbit.discovery.cache.disk import DiskCache
 from keyorbit.discovery.cache.held import HeldCache
 from keyorbit.discovery.choices import LOSSES, RUN, SETTINGS
-from keyorbit.discovery.config import DiscoverConfig, SettledConfig, map_side, patterns, plain_settings
+from keyorbit.discovery.config import (
+    DiscoverConfig,
+    SettledConfig,
+    checked_config,
+    map_side,
+    patterns,
+    plain_settings,
+)
 from keyorbit.discovery.consistency_run import ConsistencyRun
 from keyorbit.discovery.constellation_run import ConstellationRun
 from keyorbit.discovery.initial import info_of
@@ -33,12 +40,14 @@ from keyorbit.discovery.source import Source, check_shares
 from keyorbit.discovery.statistics import with_statistics
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
+from keyorbit.objects.given import check_given
 from keyorbit.ranks import Ranks
 from keyorbit.storage.files import write_text
 from keyorbit.storage.journal import Journal
 from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import begin_output, check_run
 from keyorbit.storage.settings import to_toml
+from keyorbit.values import as_path, check_kind
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +80,7 @@ def discover(
     backend: Backend,
     objects: Objects,
     config: DiscoverConfig | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     resume: bool = False,
     report: Report | None = None,
     ranks: Ranks | None = None,
@@ -98,7 +107,9 @@ def discover(
             ``out``, another process writes there, more memory is needed than there is, the loss is not finite, or a
             process is gone.
     """
-    config = config or DiscoverConfig()
+    check_backend(backend)
+    check_given(objects)
+    config, out = checked_config(config), None if out is None else as_path(out, "out")
     settled = config.settled(backend)
     kept = Keeping(out, resume, overwrite, report or _silent, watch, to_toml(config))
     ranks = ranks or Ranks()
@@ -125,7 +136,7 @@ def discover(
 def discover_cached(
     cache: DiskCache,
     config: DiscoverConfig | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     resume: bool = False,
     report: Report | None = None,
     ranks: Ranks | None = None,
@@ -138,7 +149,9 @@ def discover_cached(
     Raises:
         InputError: joint mode, layers or maps that are not the cache's, and as :func:`discover`.
     """
-    config, ranks, index = config or DiscoverConfig(), ranks or Ranks(), cache.index
+    check_kind("cache", cache, DiskCache, "what keyorbit.open_cache returns")
+    config, out = checked_config(config), None if out is None else as_path(out, "out")
+    ranks, index = ranks or Ranks(), cache.index
     if config.mode != "isolated":
         raise InputError(f"{config.mode} mode runs the UNet at every step; a query cache is for isolated mode")
     if "draws" in config.published:

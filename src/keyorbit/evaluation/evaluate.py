@@ -21,6 +21,7 @@ from keyorbit.evaluation.input_scores import InputScores, drawn_back, input_scor
 from keyorbit.evaluation.landmarks import (
     Judged,
     agreed,
+    alike,
     check_landmarks,
     judged,
     nearest_turns,
@@ -47,10 +48,11 @@ from keyorbit.evaluation.reducing import outcome_of
 from keyorbit.evaluation.symmetry import turned_truth
 from keyorbit.geometry.keypoints import Keypoints3D
 from keyorbit.objects.dataset import Objects, ObjectViews, Truth, stack_truths
+from keyorbit.objects.given import check_given
 from keyorbit.results import Shown, number_of, share, told
 from keyorbit.storage.content import json_of
 from keyorbit.storage.files import write_json
-from keyorbit.values import from_values
+from keyorbit.values import as_path, check_kind, from_values
 
 SEEN = 0.1
 Found = Detection | Outcome
@@ -171,7 +173,7 @@ class Evaluation(Shown):
         Raises:
             InputError: the disk refuses, or a figure is not finite.
         """
-        write_json(Path(path), self.to_dict())
+        write_json(as_path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> "Evaluation":
@@ -180,7 +182,7 @@ class Evaluation(Shown):
         Raises:
             InputError: the file is missing or damaged, or holds something else.
         """
-        return from_values(cls, json_of(Path(path)), str(path))
+        return from_values(cls, json_of(as_path(path)), str(path))
 
 
 def detect_all(
@@ -250,13 +252,34 @@ def evaluate(
             determine. Default None: repeatability is not measured.
 
     Raises:
-        InputError: the moved objects are not the same, or objects differ in their number of landmarks.
+        InputError: the moved objects are not the same, objects differ in their number of landmarks, there is not a
+            detection for each, or there is none.
     """
+    check_given(objects)
+    check_given(fit_objects)
+    _check_found(detections, objects)
+    _check_found(fit_detections, fit_objects)
+    if not detections:
+        raise InputError("there are no objects to evaluate: give one at least, and what was detected on it")
+    if moved is not None:
+        check_kind("moved", moved, list | tuple, "detections and their objects")
+        check_given(moved[1])
+        _check_found(moved[0], moved[1])
     again = None if moved is None else (list(map(outcome_of, moved[0])), list(moved[1]))
     if again is not None and [thing.name for thing in again[1]] != [thing.name for thing in objects]:
         raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
     found, fitted = (list(map(outcome_of, some)) for some in (detections, fit_detections))
     return evaluate_outcomes(found, list(objects), fitted, list(fit_objects), again)
+
+
+def _check_found(detections: object, objects: Objects) -> None:
+    """Raise InputError unless there is a detection for each object."""
+    check_kind("detections", detections, list | tuple, "a list, as KeypointDetector.detect_object returns of several")
+    assert isinstance(detections, list | tuple)
+    for number, one in enumerate(detections):
+        check_kind(f"detections[{number}]", one, Found, "what KeypointDetector.detect_object returns")
+    if len(detections) != len(objects):
+        raise InputError(f"{len(detections)} detections do not fit {len(objects)} objects: give one for each")
 
 
 def evaluate_outcomes(
@@ -273,6 +296,9 @@ def evaluate_outcomes(
     """
     began = time.monotonic()
     check_landmarks([*objects, *fit_objects, *(moved[1] if moved else ())])
+    first = next(iter(objects), None)
+    objects = alike(objects, first)
+    fit_objects, moved = alike(fit_objects, first), moved and (moved[0], alike(moved[1], first))
     points = [d.keypoints_3d for d in detections if d.keypoints_3d is not None]
     spatial = len(points) == len(detections)
     reprojection = float(torch.stack([p.reprojection_error for p in points]).median()) if spatial else None

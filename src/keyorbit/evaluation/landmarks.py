@@ -18,6 +18,7 @@ from keyorbit.evaluation.metrics import (
 from keyorbit.evaluation.outcome import Outcome
 from keyorbit.evaluation.symmetry import common_turns, order_of, turns_nearest
 from keyorbit.objects.dataset import ObjectViews, Truth, stack_truths
+from keyorbit.values import short
 
 # Times that weights and the turns of symmetric objects are fitted to each other; two or three are enough.
 _ROUNDS = 5
@@ -65,6 +66,50 @@ def check_landmarks(objects: Iterable[ObjectViews]) -> None:
         raise InputError(
             f"{one} has {some} landmarks and {other} {others}; what is measured together has the same ones"
         )
+
+
+def alike(objects: Sequence[ObjectViews], first: ObjectViews | None = None) -> list[ObjectViews]:
+    """Return objects with their landmarks in one order, that of ``first``, or of the first object that has truth.
+
+    What is measured is measured by places in that order. Objects that files describe, each for itself, may tell the
+    same landmarks in different ones.
+
+    Raises:
+        InputError: an object has other landmarks.
+    """
+    if first is None:
+        first = next((thing for thing in objects if thing.truth is not None), None)
+    names = None if first is None or first.truth is None else first.truth.names
+    if first is None or names is None or len(set(names)) < len(names):
+        return list(objects)
+    return [
+        thing if thing.truth is None else replace(thing, truth=_ordered(thing, thing.truth, first.name, names))
+        for thing in objects
+    ]
+
+
+def _ordered(thing: ObjectViews, truth: Truth, first: str, names: tuple[str, ...]) -> Truth:
+    """The truth of an object in the order of the first one's names."""
+    if truth.names == names:
+        return truth
+    own, others = set(truth.names), set(names)
+    if odd := sorted(own ^ others):
+        has, lacks = (thing.name, first) if odd[0] in own else (first, thing.name)
+        raise InputError(
+            f"{has} has a landmark {short(odd[0])} and {lacks} has none; what is measured together has the same ones "
+            "(null for one that an object lacks)"
+        )
+    order = [truth.names.index(name) for name in names]
+    return Truth(
+        names,
+        tuple((order.index(left), order.index(right)) for left, right in truth.pairs),
+        None if truth.keypoints_3d is None else truth.keypoints_3d[order],
+        truth.known[order],
+        truth.keypoints_2d[:, order],
+        truth.visible[:, order],
+        truth.boxes,
+        truth.surface,
+    )
 
 
 def judged(detections: Sequence[Outcome], objects: Sequence[ObjectViews]) -> Judged | None:

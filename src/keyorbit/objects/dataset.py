@@ -45,7 +45,7 @@ from keyorbit.objects.sources import ObjectSource, object_sources
 from keyorbit.results import number_of, told
 from keyorbit.storage.folder_names import name_of, readable
 from keyorbit.storage.outputs import OBJECT, replaced_folder
-from keyorbit.values import from_values
+from keyorbit.values import as_path, check_kind, from_values
 
 FORMAT = "keyorbit-object-1"
 # Pixels of one of several views, which are all in memory as floats, four times as large.
@@ -106,7 +106,7 @@ class ObjectViews:
         source: the file of the input picture. Default None: it is from none.
 
     Raises:
-        InputError: the mask has another size than the picture.
+        InputError: the mask has another size than the picture, or a field is of another kind.
     """
 
     name: str
@@ -125,6 +125,13 @@ class ObjectViews:
     source: Source | None = None
 
     def __post_init__(self) -> None:
+        check_kind("name", self.name, str, "a text")
+        check_kind("input_image", self.input_image, Image.Image, "a Pillow image, such as PIL.Image.open reads")
+        check_kind("views", self.views, Tensor | None, "a tensor [view 3 height width] of 0…1")
+        if self.views is not None and (self.views.ndim != 4 or self.views.shape[1] != 3):
+            raise InputError(
+                f"the views of {self.name} have shape {list(self.views.shape)}; they are a tensor [view 3 height width]"
+            )
         object.__setattr__(self, "input_image", as_shown(self.input_image))
         if self.mask is not None:
             check_mask_size(self.mask, self.input_image, f"the mask of {self.name}", "its picture")
@@ -265,11 +272,12 @@ def load_dataset(
         InputError: the path holds neither objects nor pictures; or masks are missing, cannot be read, mark nothing or
             everything, or have another size than their pictures.
     """
-    sources = object_sources([Path(path)])
+    path = as_path(path)
+    sources = object_sources([path])
     places = [source.path for source in sources]
     masks = mask_files(Path(mask), places) if isinstance(mask, str | Path) else mask or {}
     read = partial(_read_at, sources, background, masks)
-    if Path(path).is_file() and not sources[0].elsewhere:
+    if path.is_file() and not sources[0].elsewhere:
         # A damaged picture is reported here, not when the object is read.
         return ObjectDataset(1, partial(_copy_of, read(0)))
     return ObjectDataset(len(sources), read)

@@ -19,7 +19,7 @@ from msgspec import Meta
 from keyorbit.errors import InputError
 from keyorbit.storage.content import json_of
 from keyorbit.storage.files import write_json
-from keyorbit.values import Amount, Finite, check_fields, from_values, is_text, short
+from keyorbit.values import Amount, Finite, as_path, check_fields, from_values, is_text, short
 
 FORMAT: Literal["keyorbit-marks-1"] = "keyorbit-marks-1"
 MARKS_MARK = f'"{FORMAT}"'
@@ -153,7 +153,7 @@ def read_marks(path: Path | str) -> tuple[Mark, ...]:
     Raises:
         InputError: it cannot be read, holds something else, or as :func:`check_marks`.
     """
-    marks = from_values(Annotations, json_of(Path(path)), str(path)).marks
+    marks = from_values(Annotations, json_of(as_path(path)), str(path)).marks
     check_marks(marks, str(path))
     return marks
 
@@ -162,9 +162,10 @@ def write_marks(path: Path | str, marks: Sequence[Mark]) -> None:
     """Write a file of marks; whole or not at all.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or something else than marks is given.
     """
-    write_annotations(Path(path), Annotations(tuple(marks)))
+    _check_marks_alone(marks)
+    write_annotations(as_path(path), Annotations(tuple(marks)))
 
 
 def _entry(mark: Mark) -> dict[str, object]:
@@ -183,11 +184,9 @@ def check_marks(marks: Sequence[Mark], where: str = "the marks") -> None:
         InputError: there are none, something else is among them, two names differ in case only, a name is there twice
             in one view of an object, or is marked both in views and in space.
     """
+    _check_marks_alone(marks)
     if not marks:
         raise InputError(f"no point is in {where}: mark at least one")
-    wrong = [marks] if isinstance(marks, str) else [mark for mark in marks if not isinstance(mark, Mark)]
-    if wrong:
-        raise InputError(f"{short(wrong[0])} is no mark: make one by keyorbit.Mark; keyorbit.read_marks reads a file")
     known = dict[str, str]()
     for mark in marks:
         if known.setdefault(mark.name.casefold(), mark.name) != mark.name:
@@ -203,6 +202,13 @@ def check_marks(marks: Sequence[Mark], where: str = "the marks") -> None:
         if len(both) == 2:
             whose = f" of {short(thing)}" if thing else ""
             raise InputError(f"{short(name)}{whose} is both in space and in a view in {where}: leave one out")
+
+
+def _check_marks_alone(marks: object) -> None:
+    """Raise InputError unless these are marks, one or several or none, in a list."""
+    wrong = [one for one in marks if not isinstance(one, Mark)] if isinstance(marks, list | tuple) else [marks]
+    if wrong:
+        raise InputError(f"{short(wrong[0])} is no mark: make one by keyorbit.Mark; keyorbit.read_marks reads a file")
 
 
 def _by_point(marks: Sequence[Mark]) -> dict[tuple[str, str], set[bool]]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from keyorbit.diffusion.attention import AttentionRecord, capture_attention
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, check_backend
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.choices import Mode, Timestep
 from keyorbit.diffusion.maps import token_heatmaps
@@ -24,10 +24,11 @@ from keyorbit.errors import InputError
 from keyorbit.geometry.heatmaps import with_peak_one
 from keyorbit.geometry.warps import Warp
 from keyorbit.objects.dataset import Objects, ObjectViews
+from keyorbit.objects.given import check_object
 from keyorbit.training.batch import Batch, Encoded, ExampleLoader, check_objects
 from keyorbit.training.config import TrainConfig
 from keyorbit.training.optimise import Draw
-from keyorbit.values import check_value
+from keyorbit.values import check_kind, check_value
 
 # Where the terms of keyorbit.discovery.objective belong; those that are not named here are geometric.
 _GROUPS = {"spread": "localization", "sharpening": "localization", "geometric": "consistency"}
@@ -167,6 +168,9 @@ def training_step(
         InputError: the model has a single view, the object's views are missing or not as many as the model's, the
             tokens are another model's, or the timestep is out of range.
     """
+    check_backend(backend)
+    check_object(thing)
+    check_kind("tokens", tokens, Tokens, "what keyorbit.discover returns, or Tokens.load reads")
     if not isinstance(backend, Zero123PlusBackend):
         raise InputError(f"{backend.name} has a single view: a training step is for Zero123++ models")
     check_value("timestep", timestep, Timestep)

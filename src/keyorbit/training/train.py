@@ -15,7 +15,7 @@ from accelerate.utils import GradientAccumulationPlugin
 
 from keyorbit.budget import check_budget
 from keyorbit.diffusion.attention import TEXT_TOKENS
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, check_backend
 from keyorbit.diffusion.backends.fingerprint import fingerprint
 from keyorbit.diffusion.backends.loading import source_folder
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
@@ -28,6 +28,7 @@ from keyorbit.discovery.initial import tokens_info
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects
 from keyorbit.objects.fingerprint import mark_of, object_fingerprint
+from keyorbit.objects.given import check_given
 from keyorbit.ranks import launched, start_ranks
 from keyorbit.storage.files import write_bytes, write_text
 from keyorbit.storage.journal import Action
@@ -41,6 +42,7 @@ from keyorbit.training.optimise import Report, Stage, optimise
 from keyorbit.training.sheets import png_bytes, sample_sheet
 from keyorbit.training.step import TrainingStep
 from keyorbit.training.weights import learning, save_lora, save_model
+from keyorbit.values import as_path, check_kind
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def train(
     backend: Backend,
     objects: Objects,
     config: TrainConfig,
-    out: Path,
+    out: str | Path,
     tokens: Tokens | None = None,
     resume: bool = False,
     accelerator: Accelerator | None = None,
@@ -109,6 +111,11 @@ def train(
             model, there is a run in ``out`` already and neither ``resume`` nor ``overwrite``, there are other files,
             another process writes there, or the loss is not finite: the message says what was kept.
     """
+    check_backend(backend)
+    check_given(objects)
+    check_kind("config", config, TrainConfig, "a TrainConfig")
+    check_kind("tokens", tokens, Tokens | None, "what keyorbit.discover returns, or Tokens.load reads")
+    out = as_path(out, "out")
     model = _checked(backend, objects, tokens, force)
     accelerator = accelerator or make_accelerator(config, out, cpu=model.device.type == "cpu")
     with in_use(out, accelerator.is_main_process):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keyorbit.cli.work.several import Several, true_meshes
 from keyorbit.errors import InputError
-from keyorbit.evaluation.landmarks import check_landmarks
+from keyorbit.evaluation.landmarks import alike, check_landmarks
 from keyorbit.evaluation.parts import Part, digest_of
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import ObjectViews
@@ -50,12 +50,15 @@ def published_part(name: str, dataset: str, folder: Path, split: str, limit: int
 def checked(parts: Sequence[Part]) -> list[Part]:
     """The parts, of which an object that does not fit the first one is an error when it is read.
 
+    Landmarks are in the order in which the first one has them.
+
     Raises:
         InputError: the first objects of the parts have different landmarks; none of the first objects can be read; or
             the moved objects are not as many as the others.
     """
     firsts = [_first(part) for part in parts]
     check_landmarks(firsts)
+    alike(firsts)
     counts = {part.name: part.count for part in parts}
     if counts.get("moved", counts["objects"]) != counts["objects"]:
         raise InputError("the moved objects are not the same as the others: they need the same names in the same order")
@@ -69,9 +72,10 @@ def checked(parts: Sequence[Part]) -> list[Part]:
             if wanted is not None and has != wanted:
                 raise InputError(
                     f"{thing.name} has {'no ground truth' if has is None else f'{has} landmarks'}, and "
-                    f"{firsts[0].name} has {wanted} landmarks; what is measured together has the same ones"
+                    f"{firsts[0].name} has {wanted} landmarks; what is measured together has the same ones "
+                    "(null for one that an object lacks)"
                 )
-            return thing
+            return alike([thing], firsts[0])[0]
 
         return read
 

@@ -10,8 +10,10 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 
+from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
+from keyorbit.values import short
 
 # What is called after each step that makes views: ``watch(done, steps, look)``, where ``look()`` decodes the views of
 # all pictures as the model predicts them by now, 0…1. What it raises ends the work.
@@ -190,3 +192,16 @@ class Backend(Weighed, Protocol):
         condition_noise: Float[Tensor, "batch condition_channel condition_height condition_width"],
     ) -> Float[Tensor, "batch channel height width"]:
         """All passes of the UNet; its prediction for the grid."""
+
+
+def check_backend(backend: object) -> None:
+    """Check that it is a model.
+
+    Raises:
+        InputError: it is something else; the message says how to load one.
+    """
+    if not hasattr(backend, "unet"):  # what else a model of one's own lacks, Python names better
+        raise InputError(
+            f"backend cannot be {short(backend)}, of type {type(backend).__name__}; give what keyorbit.load_backend "
+            "returns"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from keyorbit.diffusion.backends.base import Backend, Weighed
+from keyorbit.diffusion.backends.base import Backend, Weighed, check_backend
 from keyorbit.diffusion.model_facts import model_facts
 from keyorbit.diffusion.model_places import seen_from
 from keyorbit.diffusion.prepare import object_generator
@@ -21,10 +21,12 @@ from keyorbit.discovery.choices import CACHE, check_cache_place
 from keyorbit.errors import InputError
 from keyorbit.objects.dataset import Objects, ObjectViews
 from keyorbit.objects.fingerprint import object_fingerprint
+from keyorbit.objects.given import check_given
 from keyorbit.ranks import Ranks
 from keyorbit.storage.files import write_text
 from keyorbit.storage.lock import in_use
 from keyorbit.storage.outputs import begin_output
+from keyorbit.values import as_path, check_kind
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,12 @@ def build_cache(
             one, an object has changed since the plan, values do not fit the type they are to be stored in, ``batch`` is
             below 1, or a process is gone.
     """
-    folder, ranks = Path(folder), ranks or Ranks()
+    check_backend(backend)
+    check_given(objects)
+    check_kind("index", index, CacheIndex, "what keyorbit.plan_cache returns")
+    if len(objects) != (planned := len(index.objects)):
+        raise InputError(f"the cache was planned for {planned} objects, not {len(objects)}: plan it for these")
+    folder, ranks = as_path(folder, "folder"), ranks or Ranks()
     together = min(settled_batch(batch, backend.device), len(objects))
     check_recordings(backend, index.recording, together, min(index.objects_per_shard, len(objects)))
     with in_use(folder, ranks.main):

@@ -30,6 +30,7 @@ from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.views import Layout
 from keyorbit.ranks import launched
 from keyorbit.storage.files import write_bytes
+from keyorbit.values import as_path
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def open_cache(folder: str | Path, device: str = AUTO) -> DiskCache:
     Raises:
         InputError: naming the file that is missing, truncated or of another cache.
     """
-    folder, place = Path(folder), usable_device(device, launched())
+    folder, place = as_path(folder, "folder"), usable_device(device, launched())
     index = read_index(folder)
     _check_shards(folder, index)
     path = folder / "model.safetensors"

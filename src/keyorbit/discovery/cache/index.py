@@ -13,7 +13,7 @@ import torch
 from msgspec import Meta
 from torch import nn
 
-from keyorbit.diffusion.backends.base import Backend
+from keyorbit.diffusion.backends.base import Backend, check_backend
 from keyorbit.diffusion.choices import MapKind
 from keyorbit.diffusion.config import RecordConfig, SettledPrepare
 from keyorbit.diffusion.layers import cross_attention_layers
@@ -22,11 +22,12 @@ from keyorbit.diffusion.prepare import on_one_rig
 from keyorbit.diffusion.queries import LayerQueries
 from keyorbit.diffusion.recording import layer_outlines
 from keyorbit.discovery.choices import STORED_TYPES, StoredType, check_stored, index_file
-from keyorbit.discovery.config import DiscoverConfig
+from keyorbit.discovery.config import DiscoverConfig, checked_config
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.objects.dataset import Objects
 from keyorbit.objects.fingerprint import feed, mark_of, object_fingerprint
+from keyorbit.objects.given import check_given
 from keyorbit.storage.content import json_of
 from keyorbit.values import Count, check_value, from_values
 
@@ -203,7 +204,9 @@ def plan_cache(
         InputError: there is no object, one is damaged or does not fit the model, they share no set of cameras, or there
             is no such dtype.
     """
-    settled = (config or DiscoverConfig()).settled(backend)
+    check_backend(backend)
+    check_given(objects)
+    settled = checked_config(config).settled(backend)
     layers, maps = settled.layers, settled.maps
     stored = check_stored(dtype)
     cameras: Cameras | None = None

@@ -14,6 +14,8 @@ PICTURE, META = "cond.png", "meta.json"
 MESH, LANDMARKS = "mesh", "keypoints.json"
 # As WebDataset splits a name: folders and all up to the first dot are the key, what is behind it the file's name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+# What ends a key in a tar shard, divides words in an index, or would be a folder.
+_NOT_IN_KEYS = re.compile(r"[\s./\\]")
 # What WebDataset leaves out: names such as __meta__.json.
 _ABOUT = re.compile(r"__[^/]*__($|/|\.)")
 # Pictures of something else than the object as it looks.
@@ -31,6 +33,12 @@ def split_name(name: str) -> tuple[str, str] | None:
     if found is None or _ABOUT.match(name):
         return None
     return found[1], found[2]
+
+
+def key_of(name: str) -> str:
+    """A name as a key; one such as ``__x__`` is that of no object in a tar shard, and begins with one stroke."""
+    key = _NOT_IN_KEYS.sub("_", name)
+    return f"_{key.lstrip('_')}" if split_name(f"{key}.{PICTURE}") is None else key
 
 
 def is_object(files: Iterable[str]) -> bool:

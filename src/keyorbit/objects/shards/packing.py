@@ -15,17 +15,15 @@ from keyorbit.objects.shards.names import (
     PICTURE,
     holds_object,
     is_object,
+    key_of,
     mesh_in,
     mesh_suffix,
     picture_in,
-    split_name,
 )
 from keyorbit.objects.sources import ObjectSource
 from keyorbit.storage.folder_names import folder_names, readable
 
 Files = Mapping[str, bytes]
-# What ends a key in a tar shard, divides words in an index, or would be a folder.
-_NOT_IN_KEYS = re.compile(r"[\s./\\]")
 # What divides an index, of the name of a file.
 _NOT_IN_WORDS = re.compile(r"\s")
 _LANDMARKS = f".{LANDMARKS}"
@@ -52,16 +50,10 @@ def planned_shards(sources: Sequence[ObjectSource], out: Path, name: str, suffix
     Keys are the objects' names with ``_`` for dots, spaces and slashes; where two would be the same, the later one gets
     a number.
     """
-    keys = folder_names([_key(folder) for folder in folder_names([one.name for one in sources])])
+    keys = folder_names([key_of(folder) for folder in folder_names([one.name for one in sources])])
     some = [slice(first, first + count) for first in range(0, len(sources), count)]
     paths = [Path(f"{out.as_posix()}/{name}-{number:06d}{suffix}") for number in range(len(some))]
     return [Planned(path, keys[part], sources[part]) for path, part in zip(paths, some, strict=True)]
-
-
-def _key(name: str) -> str:
-    """A name as a key; one such as ``__x__`` is that of no object in a tar shard, and begins with one stroke."""
-    key = _NOT_IN_KEYS.sub("_", name)
-    return f"_{key.lstrip('_')}" if split_name(f"{key}.{PICTURE}") is None else key
 
 
 def packed_files(source: ObjectSource, mesh: Callable[[Path], tuple[str, bytes]]) -> Files:

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 
+from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
 from keyorbit.geometry.rigs import zero123plus_cameras
 from keyorbit.geometry.triangles import nearest_on_triangles
@@ -29,7 +30,7 @@ from keyorbit.synthetic.meshes.objects import Drawn, draw_mesh
 from keyorbit.synthetic.meshes.packed import written_mesh
 from keyorbit.synthetic.meshes.parts import Part, joined
 from keyorbit.synthetic.meshes.plan import planned
-from keyorbit.values import from_values
+from keyorbit.values import as_path, check_kind, from_values
 
 log = logging.getLogger(__name__)
 # How data sets of ShapeNet's models keep them: KIND/MODEL/models/model_normalized.obj.
@@ -61,7 +62,10 @@ def load_meshes(
         InputError: there are no meshes, or a file of landmarks is damaged; and on access, as
             :func:`keyorbit.synthetic.meshes.objects.render_mesh`.
     """
-    paths = [Path(one) for one in ([given] if isinstance(given, str | Path) else given)]
+    check_kind("given", given, str | Path | list | tuple, "the path of a mesh, or a list of such")
+    paths = [as_path(one, "a mesh") for one in ([given] if isinstance(given, str | Path) else given)]
+    if not paths:
+        raise InputError("no mesh is given: give the path of one at least")
     readers = mesh_readers(paths, cameras, up, size, landmarks, landmarked)
     return ObjectDataset(len(readers), partial(_read, readers))
 
