@@ -253,8 +253,10 @@ def shipped(world: World, config: ko.DiscoverConfig) -> Found | None:
     near = NEAREST.get(world.kind, world.kind)
     path = None if world.runs is None else world.runs / near / "tokens.safetensors"
     if path is None or not path.is_file():
-        path = shipped_tokens(near) if near in SHIPPED_KINDS else None
-    return None if path is None else read_tokens(world, ko.Tokens.load(path))
+        if near not in SHIPPED_KINDS or world.backend.name != "tiny":
+            return None
+        path = shipped_tokens(near)
+    return read_tokens(world, ko.Tokens.load(path))
 
 
 def marked(world: World, config: ko.DiscoverConfig) -> Found | None:
