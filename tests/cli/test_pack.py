@@ -276,6 +276,12 @@ class TestDetect:
         ]
 
     @pytest.fixture
+    def small(self, monkeypatch):
+        """Meshes are rendered no larger than the model's views."""
+        for module in ("cli.work.several", "synthetic.meshes.views"):
+            monkeypatch.setattr(f"keyorbit.{module}.MESH_SIDE", 16)
+
+    @pytest.fixture
     def packed(self, chairs, tmp_path, command):
         assert command("dataset", "pack", chairs, "--out", tmp_path / "shards", "--per-shard", 2) == 0
         return tmp_path / "shards"
@@ -318,7 +324,7 @@ class TestDetect:
         assert first.startswith(f"memory://detect-{tmp_path.name}/objects-000000.")
         assert first.endswith("#chair_1_00000")
 
-    def test_meshes_with_landmarks_are_measured(self, tokens, tmp_path, command):
+    def test_meshes_with_landmarks_are_measured(self, tokens, small, tmp_path, command):
         for name, height in (("a", 2), ("b", 3)):
             trimesh.creation.cone(1, height).export(tmp_path / f"{name}.ply")
             marked = {"keypoints": {"tip": [0, 0, height], "foot": [1, 0, 0]}}
@@ -359,7 +365,7 @@ class TestDetect:
             assert files.truth.names == shards.truth.names
             assert torch.equal(files.truth.keypoints_3d, shards.truth.keypoints_3d)
 
-    def test_landmarks_are_measured_by_name_whatever_their_order(self, tokens, tmp_path, command, capsys):
+    def test_landmarks_are_measured_by_name_whatever_their_order(self, tokens, small, tmp_path, command, capsys):
         for name, height in (("a", 2), ("b", 3), ("c", 4)):
             trimesh.creation.cone(1, height).export(tmp_path / f"{name}.ply")
             points = {"tip": [0, 0, height], "foot": [1, 0, 0], "mid": [0, 0, height / 2]}
