@@ -168,8 +168,9 @@ def test_strict_stops_and_what_fails_of_all_leaves_nothing(words, data, engine, 
 
 
 @pytest.fixture
-def meshes(tmp_path):
-    """Two meshes with a landmark."""
+def meshes(tmp_path, monkeypatch):
+    """Two meshes with landmarks, rendered no larger than the model's views."""
+    monkeypatch.setattr(several, "MESH_SIDE", 16)
     (tmp_path / "meshes").mkdir()
     corners, faces = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 2)), ((1, 2, 3), (1, 2, 4), (2, 3, 4), (1, 3, 4))
     lines = [f"{kind} {' '.join(map(str, row))}" for kind, rows in (("v", corners), ("f", faces)) for row in rows]
