@@ -180,7 +180,7 @@ def detect_command(
 
     from keyorbit.cli.work.detecting import detect_one, detect_several
     from keyorbit.cli.work.detectors import DetectorChoice
-    from keyorbit.cli.work.loading import kinds_tokens, load_tokens, use_device
+    from keyorbit.cli.work.loading import ModelChoice, kinds_tokens, load_tokens, use_device
     from keyorbit.cli.work.several import Several, load_all, meshes_at
     from keyorbit.cli.work.turns import Writing
     from keyorbit.detection.confidence import NO_CONFIDENCE
@@ -196,9 +196,8 @@ def detect_command(
         raise InputError(f"--min-confidence has nothing to go by: {NO_CONFIDENCE}")
     check_edges(edges or (), len(name or known or ()))
     config = DetectConfig(noises, warps, cast(Peak | None, peak), seed=seed)
-    choice = DetectorChoice(
-        kinds or given, name or (), model, unet, view_choice, compile, device, dtype, deterministic, config, force
-    )
+    on_model = ModelChoice(model, device, dtype, unet, view_choice, compile, None, deterministic)
+    choice = DetectorChoice(kinds or given, name or (), on_model, config, force)
     writing = Writing(out, chosen, edges, cast(PerObject, per_object or "all"), min_confidence, overwrite, json_file)
     shown_as = cast(Background, background or "auto")
     if pool is not None:

@@ -122,11 +122,12 @@ def evaluate_command(
     from keyorbit.cli.work.evaluating import evaluate_parts
     from keyorbit.cli.work.evaluators import EvaluatorChoice, Measured
     from keyorbit.cli.work.keeping import Keeping, finish, first_problems, made_by
-    from keyorbit.cli.work.loading import load_tokens, use_device
+    from keyorbit.cli.work.loading import ModelChoice, load_tokens, use_device
 
     measured = {name: Measured(*one) for name, one in given.items()}
-    how = (generate, baseline, model, unet, view_choice, compile, device, dtype, deterministic, force)
-    choice = EvaluatorChoice(load_tokens(run), measured, dataset, split, limit, up, turns, *how)
+    on_model = ModelChoice(model, device, dtype, unet, view_choice, compile, None, deterministic)
+    how = (dataset, split, limit, up, turns, generate, baseline, on_model, force)
+    choice = EvaluatorChoice(load_tokens(run), measured, *how)
     keeping = Keeping(out, {"generate": generate, "symmetry": symmetry}, overwrite)
     if pool is not None:
         from keyorbit.cli.work.evaluating_on_ray import evaluate_on_ray

@@ -13,7 +13,7 @@ import torch
 from keyorbit.cli.detected import Told
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.terminal import progress
-from keyorbit.cli.work.loading import place_words, show_words, use_device
+from keyorbit.cli.work.loading import place_words, show_words
 from keyorbit.cli.work.on_ray import Workers, check_same, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.cli.work.several import Several, meshes_at
@@ -35,7 +35,6 @@ from keyorbit.cli.work.turns import (
 from keyorbit.detection.attempt import Attempt
 from keyorbit.detection.detector import KeypointDetector
 from keyorbit.detection.many import detect_many
-from keyorbit.devices import AUTO, CPU
 from keyorbit.diffusion.recording import settled_batch
 from keyorbit.errors import InputError
 from keyorbit.geometry.cameras import Cameras
@@ -124,7 +123,7 @@ class _Detecting:
 
     def begin(self) -> Callable[[Any], Any]:
         enter(self.folder, self.needed)
-        detector = self.choice.load(use_device(self.choice.device, self.choice.deterministic))
+        detector = self.choice.load(self.choice.model.usable())
         if self.made is None:
             return partial(_facts, detector)
         check_same(made_with(detector), self.made)
@@ -182,8 +181,7 @@ def detect_on_ray(
         InputError: as there, or as :func:`keyorbit.cli.work.ray_cluster.ray_workers`.
     """
     with ray_workers(pool) as workers:
-        if choice.device == AUTO and not workers.gpus:
-            choice = replace(choice, device=CPU)
+        choice = replace(choice, model=choice.model.on_workers(workers.gpus))
         job = _Detecting(choice, writing, objects.batch, Path.cwd(), objects.needed)
         facts: Facts = workers.ask(job, objects.batch)
         show_words(facts.place)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.terminal import progress
 from keyorbit.cli.work.keeping import Done, Keeping, keep, made_by, measured, unfinished
-from keyorbit.cli.work.loading import place_words, show_words, use_device
+from keyorbit.cli.work.loading import place_words, show_words
 from keyorbit.cli.work.on_ray import check_same, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.cli.work.several import folder_needed
 from keyorbit.cli.work.turns import speed
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.devices import AUTO, CPU
 from keyorbit.diffusion.recording import settled_batch
 from keyorbit.errors import InputError
 from keyorbit.evaluation.judging import judge_many
@@ -66,7 +65,7 @@ class _Evaluating:
 
     def begin(self) -> Callable[[Any], Any]:
         enter(self.folder, self.needed)
-        detectors, parts = self.choice.load(use_device(self.choice.device, self.choice.deterministic))
+        detectors, parts = self.choice.load(self.choice.model.usable())
         if self.made is None:
             return partial(_facts, detectors)
         check_same(made_by(detectors), self.made)
@@ -108,8 +107,7 @@ def evaluate_on_ray(
     parts = choice.parts(None)
     numbers = {part.name: i for i, part in enumerate(parts)}
     with ray_workers(pool) as workers, progress() as tick:
-        if choice.device == AUTO and not workers.gpus:
-            choice = replace(choice, device=CPU)
+        choice = replace(choice, model=choice.model.on_workers(workers.gpus))
         job = _Evaluating(choice, batch, Path.cwd(), _needed(choice))
         facts: Facts = workers.ask(job, batch)
         show_words(facts.place)

@@ -16,7 +16,6 @@ from keyorbit.cli.work.on_ray import check_same, enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
 from keyorbit.cli.work.several import Several
 from keyorbit.cli.work.turns import speed
-from keyorbit.devices import AUTO, CPU
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import settled_batch
 from keyorbit.errors import InputError
@@ -105,9 +104,7 @@ def generate_on_ray(
     try:
         make_folder(out)
         with ray_workers(pool) as workers, progress() as tick:
-            if model.device == AUTO and not workers.gpus:
-                model = replace(model, device=CPU)
-            job = _Generating(model, how, Path.cwd(), (*objects.needed, out.absolute()))
+            job = _Generating(model.on_workers(workers.gpus), how, Path.cwd(), (*objects.needed, out.absolute()))
             facts: Facts = workers.ask(job, how.batch)
             show_words(facts.place)
             left = wanted(objects, folders, how, facts.fingerprint)

@@ -1,6 +1,6 @@
 """What commands load once their arguments are checked: tokens and models; only commands at work import it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import diffusers
@@ -9,7 +9,7 @@ import transformers
 
 from keyorbit.cli.terminal import bars
 from keyorbit.determinism import compute_deterministically
-from keyorbit.devices import device_words, usable_device
+from keyorbit.devices import AUTO, CPU, device_words, usable_device
 from keyorbit.diffusion.backends.base import Backend, Precision
 from keyorbit.diffusion.backends.fingerprint import older_fingerprint
 from keyorbit.diffusion.backends.loading import (
@@ -92,10 +92,10 @@ def load_model(
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model of several views, loaded here or in a process elsewhere.
+    """A model, loaded here or in a process elsewhere.
 
     Attributes:
-        name: of the model.
+        name: of the model; None: that of the tokens that it is loaded for, or the tiny one.
         device: where it runs.
         dtype: the type it computes in.
         unet: a file of other weights for its UNet.
@@ -105,7 +105,7 @@ class ModelChoice:
         deterministic: whether the same bytes come out each time.
     """
 
-    name: str
+    name: str | None
     device: str
     dtype: str
     unet: Path | None
@@ -114,16 +114,36 @@ class ModelChoice:
     controlnet: str | None
     deterministic: bool
 
+    def on_workers(self, gpus: float) -> "ModelChoice":
+        """The same for workers of so many GPUs each: without any, a device that is left open is the CPU."""
+        return replace(self, device=CPU) if self.device == AUTO and not gpus else self
+
+    def usable(self) -> str:
+        """The device, found usable here. Raises InputError as :func:`use_device`."""
+        return use_device(self.device, self.deterministic)
+
+    def load_for(self, tokens: Tokens | None, device: str) -> Backend:
+        """Load it for tokens, on a device that was found usable.
+
+        Raises:
+            InputError: it does not load.
+        """
+        if tokens is None:
+            return load_model(self.name or "tiny", device, self.dtype, self.unet, self.views, self.compile)
+        return run_backend(tokens, self.name, device, self.dtype, self.unet, self.views, self.compile)
+
     def load_zero123plus(self, device: str | None = None) -> Zero123PlusBackend:
         """Load it; ``device`` is one that was found usable, or None.
 
         Raises:
             InputError: it does not load, or is of a single view.
         """
-        on = device or use_device(self.device, self.deterministic)
-        backend = load_model(self.name, on, self.dtype, self.unet, self.views, self.compile, self.controlnet)
+        name = self.name or "tiny"
+        backend = load_model(
+            name, device or self.usable(), self.dtype, self.unet, self.views, self.compile, self.controlnet
+        )
         if not isinstance(backend, Zero123PlusBackend):
-            raise InputError(f"{self.name} is a model of a single view, which generates none: give a Zero123++ model")
+            raise InputError(f"{name} is a model of a single view, which generates none: give a Zero123++ model")
         return backend
 
 
