@@ -38,9 +38,11 @@ from keyorbit.geometry.hull import surface_points
 from keyorbit.objects.dataset import ObjectViews, load_object
 from keyorbit.objects.pictures import load_image
 from keyorbit.output.plotting import save_figure
+from keyorbit.storage.checkpoint import load_checkpoint, save_checkpoint
 from keyorbit.synthetic.choices import MAX_OBJECTS
 from keyorbit.synthetic.dataset import render_mesh
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
+from photographs import photographs
 
 FITTED, TESTED = ("chair", "car"), ("aeroplane", "animal", "person")
 # Kinds that only serve as other kinds.
@@ -68,10 +70,10 @@ class Case:
         tokens: the kind that they were found on.
         kind: of the object.
         group: true, generated, mesh, mesh generated, photograph or noise; and ``fit`` for the parts' own objects.
-        reading: of the constellation.
-        points: in space.
-        apart: how far the input picture's own keypoints are from these, see `confidence_of`.
         thing: name of the object.
+        clues: of the object, see :func:`~keyorbit.detection.confidence.object_clues`.
+        each: [keypoint 2], those of its keypoints but for the last one, the object's logit.
+        xyz: the keypoints.
         truth: its landmarks and which it has; None without.
         box: lowest and highest corner of its visual hull in its own frame, and its heading in radians; meshes only.
     """
@@ -80,18 +82,36 @@ class Case:
     kind: str
     group: str
     thing: str
-    reading: Any
-    points: Any
-    apart: float | None = None
+    clues: Tensor
+    each: Tensor
+    xyz: Tensor
     truth: tuple[Tensor, Tensor] | None = None
     box: tuple[Tensor, Tensor, float] | None = None
+
+    def save(self, path: Path) -> None:
+        """Keep it."""
+        tensors = {"clues": self.clues, "each": self.each, "xyz": self.xyz}
+        words: dict[str, Any] = {name: getattr(self, name) for name in ("tokens", "kind", "group", "thing")}
+        if self.truth is not None:
+            tensors["landmarks"], tensors["known"] = self.truth
+        if self.box is not None:
+            tensors["box"], words["heading"] = torch.stack(self.box[:2]), self.box[2]
+        save_checkpoint(path, {name: value.contiguous() for name, value in tensors.items()}, words)
+
+    @classmethod
+    def load(cls, path: Path) -> "Case":
+        """What was kept."""
+        found, words = load_checkpoint(path)
+        truth = (found["landmarks"], found["known"]) if "known" in found else None
+        box = (*found["box"], words.pop("heading")) if "box" in found else None
+        return cls(**words, **{name: found[name] for name in ("clues", "each", "xyz")}, truth=truth, box=box)
 
 
 def parts_by_landmarks(fit: Sequence[Case], cases: Sequence[Case]) -> list[Tensor]:
     """Where each keypoint's part is on each object, by landmarks that all objects of ``fit`` have."""
     known = torch.stack([case.truth[1] for case in fit]).all(0)
     marks = torch.stack([case.truth[0][known] for case in fit])
-    weights = fit_landmark_weights(marks, torch.stack([case.points.xyz for case in fit]))
+    weights = fit_landmark_weights(marks, torch.stack([case.xyz for case in fit]))
     found = []
     for case in cases:
         has = case.truth[1][known]
@@ -105,7 +125,7 @@ def parts_by_boxes(cases: Sequence[Case]) -> list[Tensor]:
     inside = []
     for case in cases:
         low, high, heading = case.box
-        inside.append((case.points.xyz @ _turn(heading).T - low) / (high - low).clamp_min(0.05))
+        inside.append((case.xyz @ _turn(heading).T - low) / (high - low).clamp_min(0.05))
     found = []
     for i, case in enumerate(cases):
         low, high, heading = case.box
@@ -131,9 +151,9 @@ def rights(cases: Sequence[Case]) -> list[Tensor]:
         meshes = [c for c in boxed if c.group == "mesh"]
         places += list(zip(meshes, parts_by_boxes(meshes), strict=True)) if len(meshes) > 2 else []
         for case, place in places:
-            away = torch.linalg.vector_norm(case.points.xyz - place, dim=-1)
+            away = torch.linalg.vector_norm(case.xyz - place, dim=-1)
             found[id(case)] = torch.where(away.isnan(), torch.nan, (away <= NEAR).float())
-    nowhere = [torch.full_like(c.points.score, torch.nan if c.tokens == c.kind else 0.0) for c in cases]
+    nowhere = [torch.full((len(c.xyz),), torch.nan if c.tokens == c.kind else 0.0) for c in cases]
     return [found.get(id(case), other) for case, other in zip(cases, nowhere, strict=True)]
 
 
@@ -210,6 +230,9 @@ def pool(args: argparse.Namespace) -> Iterator[tuple[str, str, str, float | None
         for kind in (*FITTED, *TESTED):
             (thing,) = procedural(kind, 3, [number])
             yield f"gen3-{kind}-{thing.name.split('_')[-1]}", kind, "generated", None, by_picture(thing)
+    for number, pasted in enumerate(photographs(args.pictures, 3000, [], [])):
+        name, kind = f"pasted-{number}", pasted.name.split()[0]
+        yield name, kind, "photograph", None, ObjectViews(name, pasted.picture)
     for group, folder in (("photograph", args.photographs), ("cut-out", args.cut_outs)):
         for path in sorted(folder.iterdir()) if folder else []:
             kind = next((name for name in (*FITTED, *TESTED) if name in path.stem), "other")
@@ -240,7 +263,7 @@ def cases(args: argparse.Namespace) -> list[Case]:
     for name, kind, group, heading, thing in pool(args):
         recording = None
         for tokens, detector in by_kind.items():
-            path = folder / f"{name}@{tokens}.pt"
+            path = folder / f"{name}@{tokens}.safetensors"
             if group == "fit" and kind != tokens:
                 continue
             if not path.exists():
@@ -251,9 +274,11 @@ def cases(args: argparse.Namespace) -> list[Case]:
                 box = None if heading is None or kind != tokens else _box(recording, heading, kind)
                 camera = seen.input_camera
                 apart = None if camera is None or thing.views is not None else camera.apart / _scale(seen)
-                case = Case(tokens, kind, group, name, seen.reading, seen.keypoints_3d, apart, marks, box)
-                torch.save(vars(case), path)
-            found.append(Case(**torch.load(path, weights_only=False)))
+                found_3d, statistics = seen.keypoints_3d, detector.tokens.info.statistics
+                clues = object_clues(seen.reading, found_3d, statistics, apart)
+                each = keypoint_clues(seen.reading, found_3d, statistics, clues[0])[:, :2]
+                Case(tokens, kind, group, name, clues, each, found_3d.xyz, marks, box).save(path)
+            found.append(Case.load(path))
     return found
 
 
@@ -282,12 +307,10 @@ def _box(recording: Any, heading: float, kind: str) -> tuple[Tensor, Tensor, flo
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A case with its clues and its truth."""
+    """A case, and which of its keypoints are right."""
 
     case: Case
-    clues: Tensor
     right: Tensor
-    statistics: Any
 
     @property
     def own(self) -> bool:
@@ -295,22 +318,15 @@ class Scored:
         return self.case.tokens == self.case.kind and self.case.group != "photograph"
 
     def logit(self, weights: Sequence[float] = OBJECT) -> Tensor:
-        return weighed(self.clues, tuple(weights))
+        return weighed(self.case.clues, tuple(weights))
 
     def each(self, weights: Sequence[float] = OBJECT) -> Tensor:
-        return keypoint_clues(self.case.reading, self.case.points, self.statistics, self.logit(weights))
+        own = self.case.each
+        return torch.cat([own, self.logit(weights).expand(len(own), 1)], -1)
 
 
-def scored(found: Sequence[Case], statistics: dict[str, Any]) -> list[Scored]:
-    told = [
-        Scored(
-            case,
-            object_clues(case.reading, case.points, statistics[case.tokens], case.apart),
-            right,
-            statistics[case.tokens],
-        )
-        for case, right in zip(found, rights(found), strict=True)
-    ]
+def scored(found: Sequence[Case]) -> list[Scored]:
+    told = [Scored(case, right) for case, right in zip(found, rights(found), strict=True)]
     return [one for one in told if one.case.group != "fit"]
 
 
@@ -318,7 +334,7 @@ def fitted(some: Sequence[Scored]) -> tuple[tuple[float, ...], tuple[float, ...]
     """The weights; own objects and others weigh the same in all."""
     own = torch.tensor([float(one.own) for one in some])
     weight = own / own.sum() + (1 - own) / (1 - own).sum()
-    known = logistic(torch.stack([one.clues for one in some]), own, OBJECT_SIGNS, weight)
+    known = logistic(torch.stack([one.case.clues for one in some]), own, OBJECT_SIGNS, weight)
     clues, right = (torch.cat(rows) for rows in zip(*((one.each(known), one.right) for one in some), strict=True))
     each = weight.repeat_interleave(len(some[0].right))
     there = ~right.isnan()
@@ -397,12 +413,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args()
-    if args.kept:
-        found = [Case(**torch.load(path, weights_only=False)) for path in sorted((args.work / "cases").glob("*.pt"))]
-    else:
-        found = cases(args)
-    files = {kind: args.work / "tokens" / f"{kind}.safetensors" for kind in {case.tokens for case in found}}
-    some = scored(found, {kind: ko.Tokens.load(path).info.statistics for kind, path in files.items()})
+    kept = sorted((args.work / "cases").glob("*.safetensors"))
+    some = scored([Case.load(path) for path in kept] if args.kept else cases(args))
     fit = [s for s in some if s.case.tokens in FITTED and s.case.group in FIT_GROUPS]
     test = [s for s in some if s not in fit]
     console = Console(width=120)
