@@ -1,12 +1,14 @@
 """Files that are written whole."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
 
+from keyorbit.errors import InputError
 from keyorbit.storage.checkpoint import save_checkpoint
-from keyorbit.storage.files import as_new
+from keyorbit.storage.files import as_new, folder_for
 from keyorbit.storage.outputs import OBJECT, replaced_folder
 
 
@@ -32,3 +34,18 @@ def test_what_is_linked_from_elsewhere_keeps_its_permissions(tmp_path):
     for name in ("b", "c"):
         as_new(tmp_path / name, 0o644)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_only_a_new_folder_in_which_nothing_came_is_removed_again(tmp_path, there, written, fails):
+    folder = tmp_path / "out"
+    if there:
+        folder.mkdir()
+    with pytest.raises(InputError) if fails else nullcontext(), folder_for(folder):
+        if written:
+            (folder / "a").touch()
+        if fails:
+            raise InputError("no")
+    assert folder.exists() == (there or written)

@@ -120,3 +120,20 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot make the folder {folder}: {error}") from error
     return folder
+
+
+@contextmanager
+def folder_for(folder: Path) -> Iterator[None]:
+    """Make the folder if it is not there; one that was not, and in which nothing was written, is removed again.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    new = not folder.exists()
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from keyorbit.cli.work.turns import speed
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.recording import settled_batch
 from keyorbit.errors import InputError
-from keyorbit.storage.files import make_folder
+from keyorbit.storage.files import folder_for
 
 
 @dataclass(frozen=True)
@@ -100,26 +99,20 @@ def generate_on_ray(
     Raises:
         InputError: as there, or as :func:`keyorbit.cli.work.ray_cluster.ray_workers`.
     """
-    new, problems, count, began = not out.exists(), list[InputError](), 0, time.monotonic()
-    try:
-        make_folder(out)
-        with ray_workers(pool) as workers, progress() as tick:
-            job = _Generating(model.on_workers(workers.gpus), how, Path.cwd(), (*objects.needed, out.absolute()))
-            facts: Facts = workers.ask(job, how.batch)
-            show_words(facts.place)
-            left = wanted(objects, folders, how, facts.fingerprint)
-            parts = in_goes(left, workers.most, max(1, facts.batch // how.sampling.sets))
-            done: Done
-            for done in workers.results(replace(job, fingerprint=facts.fingerprint), parts):
-                for line in done.told:
-                    told(line)
-                if done.problems and objects.strict:
-                    raise done.problems[0]
-                problems += done.problems
-                count += done.count
-                tick("generate", count, len(left), speed(count, began))
-    finally:
-        if new:
-            with suppress(OSError):  # views are in it
-                out.rmdir()
+    problems, count, began = list[InputError](), 0, time.monotonic()
+    with folder_for(out), ray_workers(pool) as workers, progress() as tick:
+        job = _Generating(model.on_workers(workers.gpus), how, Path.cwd(), (*objects.needed, out.absolute()))
+        facts: Facts = workers.ask(job, how.batch)
+        show_words(facts.place)
+        left = wanted(objects, folders, how, facts.fingerprint)
+        parts = in_goes(left, workers.most, max(1, facts.batch // how.sampling.sets))
+        done: Done
+        for done in workers.results(replace(job, fingerprint=facts.fingerprint), parts):
+            for line in done.told:
+                told(line)
+            if done.problems and objects.strict:
+                raise done.problems[0]
+            problems += done.problems
+            count += done.count
+            tick("generate", count, len(left), speed(count, began))
     return problems

@@ -1,7 +1,6 @@
 """``keyorbit dataset render --engine ray``: workers render meshes and write their folders."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from keyorbit.cli.engine import Pool
 from keyorbit.cli.work.on_ray import enter, in_goes
 from keyorbit.cli.work.ray_cluster import ray_workers
-from keyorbit.storage.files import make_folder
+from keyorbit.storage.files import folder_for
 from keyorbit.synthetic.meshes.jobs import MeshJob
 from keyorbit.synthetic.meshes.objects import Attempt, Rendered
 
@@ -49,14 +48,8 @@ def render_on_ray(pool: Pool, out: Path, attempt: Attempt, jobs: Sequence[MeshJo
         InputError: as :func:`keyorbit.synthetic.meshes.objects.render_meshes`, or as
             :func:`keyorbit.cli.work.ray_cluster.ray_workers`.
     """
-    here, new = [job.mesh.absolute() for job in jobs if job.source is None], not out.exists()
-    make_folder(out)
-    try:
-        with ray_workers(pool) as workers:
-            job = _Rendering(attempt, Path.cwd(), (*here[:1], out.absolute()))
-            for some in workers.results(job, in_goes(list(enumerate(jobs)), workers.most, 1)):
-                yield from some
-    finally:
-        if new:
-            with suppress(OSError):  # objects are in it
-                out.rmdir()
+    here = [job.mesh.absolute() for job in jobs if job.source is None]
+    with folder_for(out), ray_workers(pool) as workers:
+        job = _Rendering(attempt, Path.cwd(), (*here[:1], out.absolute()))
+        for some in workers.results(job, in_goes(list(enumerate(jobs)), workers.most, 1)):
+            yield from some
