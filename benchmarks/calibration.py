@@ -96,7 +96,7 @@ class Case:
             tensors["landmarks"], tensors["known"] = self.truth
         if self.box is not None:
             tensors["box"], words["heading"] = torch.stack(self.box[:2]), self.box[2]
-        save_checkpoint(path, {name: value.contiguous() for name, value in tensors.items()}, words)
+        save_checkpoint(path, tensors, words)
 
     @classmethod
     def load(cls, path: Path) -> "Case":
@@ -259,7 +259,6 @@ def cases(args: argparse.Namespace) -> list[Case]:
     """What every kind's tokens read on every object; kept in the work folder, one file a pair."""
     backend = ko.load_backend(args.model)
     folder, found, by_kind = args.work / "cases", [], detectors(args.work, backend)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, kind, group, heading, thing in pool(args):
         recording = None
         for tokens, detector in by_kind.items():
@@ -276,7 +275,8 @@ def cases(args: argparse.Namespace) -> list[Case]:
                 apart = None if camera is None or thing.views is not None else camera.apart / _scale(seen)
                 found_3d, statistics = seen.keypoints_3d, detector.tokens.info.statistics
                 clues = object_clues(seen.reading, found_3d, statistics, apart)
-                each = keypoint_clues(seen.reading, found_3d, statistics, clues[0])[:, :2]
+                # Without the object's logit, of weights that are fitted later.
+                each = keypoint_clues(seen.reading, found_3d, statistics, clues[0])[:, :-1]
                 Case(tokens, kind, group, name, clues, each, found_3d.xyz, marks, box).save(path)
             found.append(Case.load(path))
     return found
