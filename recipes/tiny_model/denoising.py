@@ -245,7 +245,8 @@ def train_denoising(
 
     Args:
         fill: do as many steps as there is time for until ``until``, the last fifth of them with the rate falling; how
-            long a step takes need not be known. A run that is resumed goes on at the full rate first.
+            long a step takes need not be known. A run that is resumed goes on at the full rate first, and the fifth is
+            one of the steps that are done from then on.
         watch: as in :func:`~keyorbit.training.optimise.optimise`; the models are in evaluation mode then.
         compiled: see :func:`~tiny_model.compiling.maybe_compiled`; the task is ``fixed`` then.
 
@@ -268,11 +269,11 @@ def train_denoising(
             module.train()
         return write
 
-    done = 0
+    here = range(0)
 
     def loss_of(draw: Draw) -> dict[str, Tensor]:
-        nonlocal done
-        done = draw.step + 1
+        nonlocal here
+        here = range(here.start if here else draw.step, draw.step + 1)
         return loss(task.draw(draw))
 
     def run(plan: OptimiseConfig, until: float) -> bool:
@@ -281,22 +282,26 @@ def train_denoising(
             return optimise(stage, modules, loss_of, plan, accelerator, look)
 
     with task.reader:
-        return filled(run, plan, until, lambda: done) if fill else run(plan, until)
+        return filled(run, plan, until, lambda: here) if fill else run(plan, until)
 
 
 def filled(
-    run: Callable[[OptimiseConfig, float], bool], plan: OptimiseConfig, until: float, done: Callable[[], int]
+    run: Callable[[OptimiseConfig, float], bool], plan: OptimiseConfig, until: float, here: Callable[[], range]
 ) -> bool:
     """Run with the rate at its full height, then as many steps more as its fall takes.
 
     Args:
         run: runs a plan until a time, from where it was.
         plan: with more steps than there is time for.
-        done: how many steps are done.
+        here: the steps that were done in this call; a run that is resumed has done others before.
     """
     now = time.monotonic()
     run(plan, now + _FULL_RATE * (until - now))
-    return run(replace(plan, steps=round(done() / (1 - plan.cooldown))), until)
+    if not (steps := here()):
+        return run(plan, until)
+    fall = round(len(steps) * plan.cooldown / (1 - plan.cooldown))
+    total = steps.stop + fall
+    return run(replace(plan, steps=total, cooldown=fall / total), until)
 
 
 def _once(texts: Texts, numbers: Int[Tensor, " item"], trimmed: bool) -> Said:

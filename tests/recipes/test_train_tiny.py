@@ -264,15 +264,28 @@ def test_checkpoints_are_whole_or_not_there(tmp_path):
         load_checkpoint(tmp_path / "none")
 
 
-def test_time_is_filled_and_ends_with_the_rate_falling(monkeypatch):
-    """However long a step takes: what is done in 77 % of the time is four fifths of all steps."""
+@pytest.mark.parametrize("before", [0, 4000])
+def test_time_is_filled_and_ends_with_the_rate_falling(before, monkeypatch):
+    """Whatever was done before: the steps of 77 % of the time are four fifths of those that are done now."""
     calls = []
 
     def run(plan, until):
-        calls.append((until, plan.steps))
+        calls.append((until, plan))
         return len(calls) == 2
 
     monkeypatch.setattr(denoising.time, "monotonic", lambda: 1000.0)
-    assert denoising.filled(run, OptimiseConfig(10**6, 1.0), 1100.0, lambda: 400)
-    assert calls == [(1077.0, 10**6), (1100.0, 500)]
-    assert OptimiseConfig(500, 1.0).rate_at(400) == 1.0 > OptimiseConfig(500, 1.0).rate_at(410)
+    long = OptimiseConfig(10**6, 1.0)
+    assert denoising.filled(run, long, 1100.0, lambda: range(before, before + 400))
+    (first, whole), (last, plan) = calls
+    assert (first, whole, last) == (1077.0, long, 1100.0)
+    assert plan.steps == before + 500
+    assert plan.rate_at(before + 399) == 1.0 > plan.rate_at(before + 410)
+    assert plan.rate_at(before + 450) == pytest.approx(0.5)
+    assert plan.rate_at(before + 499) == pytest.approx(0.05)
+
+
+def test_time_that_is_over_before_a_step_leaves_the_plan_as_it_is(monkeypatch):
+    """A run of 4,000 steps that is resumed with no time left is not cut to none."""
+    plans = []
+    denoising.filled(lambda plan, _: bool(plans.append(plan)), OptimiseConfig(10**6, 1.0), 0.0, lambda: range(0))
+    assert [plan.steps for plan in plans] == [10**6, 10**6]
