@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,6 +20,7 @@ from keyorbit.errors import InputError
 from keyorbit.storage.outputs import MARKER, check_output, replaced_folder
 from keyorbit.training.choices import MODEL
 from keyorbit.values import Share, check_value
+from tiny_model.command import run
 
 _WEIGHTS = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
@@ -80,14 +80,9 @@ def main(
     overwrite: bool = False,
 ) -> None:
     """Write the mean of two models' weights as a model."""
-    torch.set_num_threads(1)
     average(old, new, out, {"unet": unet, "text_encoder": text, "vision_encoder": vision}, overwrite)
     sys.stdout.write(f"the model is in {out}\n")
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        sys.stderr.write(f"average: {error}\n")
-        sys.exit(2)
+    run("average", main)

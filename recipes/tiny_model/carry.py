@@ -18,6 +18,7 @@ import typer
 
 from keyorbit.errors import InputError
 from keyorbit.storage.files import write_bytes
+from tiny_model.command import run
 
 PART_BYTES = 15 * 2**20
 _PART = re.compile(r"(?P<name>[a-z]+)-(?P<digest>[0-9a-f]{12})\.(?P<part>\d+)-of-(?P<parts>\d+)")
@@ -119,8 +120,4 @@ def unpack_command(folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        app(standalone_mode=True)
-    except InputError as error:
-        sys.stderr.write(f"carry: {error}\n")
-        sys.exit(2)
+    run("carry", app)

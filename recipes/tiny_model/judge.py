@@ -36,6 +36,7 @@ from keyorbit.storage.files import write_text
 from keyorbit.synthetic.objects import CATEGORIES
 from keyorbit.synthetic.render import composite
 from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
+from tiny_model.command import run
 from tiny_model.kinds import Outlines, known_outlines, likeness, turned_by
 from tiny_model.meshes import MeshSpec, held_out, mesh_files, see_mesh, standing
 from tiny_model.probe import ProbeConfig, fit_tokens, probe_objects
@@ -319,8 +320,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        sys.stderr.write(f"judge: {error}\n")
-        sys.exit(2)
+    run("judge", main)

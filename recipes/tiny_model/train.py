@@ -34,6 +34,7 @@ from keyorbit.training.schedule import OptimiseConfig
 from keyorbit.training.sheets import png_bytes, sample_sheet
 from keyorbit.values import Count, Share, check_fields, check_value
 from tiny_model.carry import pack, unpack
+from tiny_model.command import run
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.meshes import MeshSpec, mesh_specs
@@ -454,8 +455,4 @@ def note_config(path: Path, config: TrainTinyConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        sys.stderr.write(f"train_tiny: {error}\n")
-        sys.exit(2)
+    run("train", main)

@@ -208,7 +208,7 @@ def test_an_unknown_category_is_one_sentence(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("tiny_model.train", run_name="__main__")
     assert ended.value.code == 2
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train_tiny: no category boat")
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train: no category boat")
     assert not (tmp_path / "run").exists()
 
 
