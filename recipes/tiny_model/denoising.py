@@ -23,6 +23,7 @@ from keyorbit.training.step import alphas, place_schedule, velocity
 from tiny_model.compiling import maybe_compiled
 from tiny_model.grounding import Phrases, Places, draw_phrases, grounding_loss
 from tiny_model.reading import RowReader
+from tiny_model.teacher import Teacher
 from tiny_model.texts import Captions, Texts, different
 from tiny_model.training_data import AGAIN, Encoded, Stock, VisionInput
 from tiny_model.vision import Lesson, VisionTask
@@ -85,6 +86,7 @@ class Shown:
 
     pictures: the inputs, as ``latents`` of the VAE too; pictured: whether the UNet is shown them. grids: the views'
     latents. prompts: the captions. sought: None in a coarse step. lesson: what the vision encoder sees beside.
+    known: whether a teacher knows the item; None without one.
     """
 
     pictures: UInt8[Tensor, "item size size 3"]
@@ -97,6 +99,7 @@ class Shown:
     prompts: Said
     sought: Sought | None
     lesson: Lesson | None
+    known: Bool[Tensor, " item"] | None
 
 
 class DenoisingTask:
@@ -107,6 +110,7 @@ class DenoisingTask:
         data: on the backend's device, as ``places``.
         vision: what the vision encoder goes on learning beside; without it, it learns from the UNet alone.
         fixed: each text is encoded as often as it is said, so that all steps have the same shapes; else once.
+        teacher: whose predictions are the target on what it knows.
     """
 
     def __init__(
@@ -118,11 +122,12 @@ class DenoisingTask:
         vision: VisionTask | None,
         backend: Zero123PlusBackend,
         fixed: bool,
+        teacher: Teacher | None = None,
     ) -> None:
         self.config, self.data, self.places = config, data, places
         self.vision, self.backend, self.fixed = vision, backend, fixed
         self.device = backend.device
-        self.stock = stock
+        self.stock, self.teacher = stock, teacher
         self.seen = VisionInput(backend)
         self.captions = Captions.numbered(data.captions, backend.parts.tokenizer).to(self.device)
         phrases = places.phrases()  # some are the same: the "front" of a seat, and a "front seat"
@@ -169,6 +174,7 @@ class DenoisingTask:
             prompts,
             sought,
             lesson,
+            None if self.teacher is None else self.teacher.knows[self.stock.kind_of(picked)],
         )
 
     def loss(self, shown: Shown) -> dict[str, Float[Tensor, ""]]:
@@ -181,10 +187,7 @@ class DenoisingTask:
 
     def _denoising(self, shown: Shown) -> dict[str, Float[Tensor, ""]]:
         backend, parts = self.backend, self.backend.parts
-        text = _of_each(prompt_rows(parts.text_encoder, shown.prompts.ids), shown.prompts)
-        embedding = parts.vision_encoder(self.seen(shown.pictures)).image_embeds
-        # As the backend adds it, with coefficients that are where they are used.
-        context = text + self.ramp * (embedding * shown.pictured[:, None])[:, None, :]
+        context = self._context(backend, shown)
         condition = torch.where(shown.pictured[:, None, None, None], shown.latents, self.blank)
         noised = backend.add_noise(shown.grids, shown.noise, shown.timestep)
         alpha = alphas(parts.scheduler, shown.timestep)
@@ -194,16 +197,42 @@ class DenoisingTask:
             rows = _of_each(rows_at_end(parts.text_encoder, sought.said.ids, self.end_of_text), sought.said)
             self.reader.read(rearrange(rows, "(i p) c -> i p c", i=len(context)))
         predicted = backend.denoise(noised, shown.timestep, context, condition, shown.latent_noise)
-        denoising = F.mse_loss(predicted.float(), target)
+        denoising, terms = self._squares(shown, predicted.float(), target, noised, condition)
         if sought is None:
-            return {"loss": denoising, "coarse denoising": denoising}
+            return {"loss": denoising, **{f"coarse {name}": value for name, value in terms.items()}}
         on_input, on_grid = self._grounding(sought, condition, noised)
         signal = alpha.flatten().sqrt() * sought.named  # in noise nothing can be found
         pictured_signal = signal * shown.pictured
         grounding = (on_grid * signal).sum() / signal.sum().clamp_min(1e-6)
         on_input = (on_input * pictured_signal).sum() / pictured_signal.sum().clamp_min(1e-6)
         loss = denoising + self.config.grounding * (grounding + _INPUT_SHARE * on_input)
-        return {"loss": loss, "denoising": denoising, "grounding": grounding, "input grounding": on_input}
+        return {"loss": loss, **terms, "grounding": grounding, "input grounding": on_input}
+
+    def _context(self, backend: Zero123PlusBackend, shown: Shown) -> Float[Tensor, "item row channel"]:
+        parts = backend.parts
+        text = _of_each(prompt_rows(parts.text_encoder, shown.prompts.ids), shown.prompts)
+        embedding = parts.vision_encoder(self.seen(shown.pictures)).image_embeds
+        # As the backend adds it, with coefficients that are where they are used.
+        found: Tensor = text + self.ramp * (embedding * shown.pictured[:, None])[:, None, :]
+        return found
+
+    def _squares(
+        self, shown: Shown, predicted: Tensor, target: Tensor, noised: Tensor, condition: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of denoising and, to tell, its terms: of what was added, and of what the teacher predicts."""
+        if self.teacher is None or shown.known is None:
+            denoising = F.mse_loss(predicted, target)
+            return denoising, {"denoising": denoising}
+        with torch.no_grad():
+            taught = self.teacher.backend.denoise(
+                noised, shown.timestep, self._context(self.teacher.backend, shown), condition, shown.latent_noise
+            )
+        known = shown.known
+        target = torch.where(known[:, None, None, None], taught.float(), target)
+        squares = (predicted - target).square().mean((1, 2, 3))
+        loss = (squares * torch.where(known, self.teacher.weight, 1.0)).mean()
+        shares = {"denoising": ~known, "taught": known}
+        return loss, {name: (squares * of).sum() / of.sum().clamp_min(1) for name, of in shares.items()}
 
     def _grounding(self, sought: Sought, condition: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         """The grounding loss of each item in the input picture, and in the six views; of what was just read."""

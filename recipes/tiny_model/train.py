@@ -41,6 +41,7 @@ from tiny_model.meshes import MeshSpec, mesh_specs
 from tiny_model.model import TinyConfig, init_from, make_tiny, save_folder
 from tiny_model.preflight import check
 from tiny_model.probe import ProbeConfig, ProbeObjects, landmark_probe, probe_objects
+from tiny_model.teacher import Teacher, TeacherConfig
 from tiny_model.training_data import (
     AGAIN,
     Meshes,
@@ -103,6 +104,7 @@ class TrainTinyConfig:
     compiled: bool = False
     variety: Share = 0.0
     meshes: MeshConfig = field(default_factory=MeshConfig)
+    teacher: TeacherConfig | None = None
 
     def __post_init__(self) -> None:
         check_value("variety", self.variety, Share)
@@ -189,7 +191,10 @@ def _train(
                 places = places.with_meshes(meshes.position, meshes.on, [kind for kind, _ in meshes.shown])
             places = places.to(accelerator.device)
             fixed = config.compiled or accelerator.device.type != "cpu"
-            task = DenoisingTask(config.denoising, stock, encoded, places, vision, backend, fixed)
+            teacher = None
+            if config.teacher is not None:
+                teacher = Teacher.of(config.teacher, kinds(config.categories), accelerator.device)
+            task = DenoisingTask(config.denoising, stock, encoded, places, vision, backend, fixed, teacher)
             watch = _watch(config, backend, out)
             done = train_denoising(task, config.seed, out, accelerator, until, watch, config.compiled, fill)
         with replaced_folder(folder, MODEL, overwrite=True) as partial:
@@ -370,6 +375,12 @@ def main(
     mesh_kinds: Annotated[str | None, typer.Option(help="Kinds of meshes, with commas; default all.")] = None,
     mesh_views: Annotated[int, typer.Option(help="Renderings of each kind of mesh.")] = MeshConfig.views,
     mesh_share: Annotated[float, typer.Option(help="Share of meshes in what a step shows.")] = MeshConfig.share,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A model that --taught are learned from, so that they are not forgotten.")
+    ] = None,
+    taught: Annotated[str, typer.Option(help="Kinds that the teacher knows, with commas.")] = ",".join(
+        TRAINED_CATEGORIES
+    ),
     vision_rate: Annotated[float, typer.Option(help="Learning rate of the vision encoder alone.")] = 1e-3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     carry: Annotated[Path | None, typer.Option(help="Unpack the archives of this folder into OUT first.")] = None,
@@ -413,6 +424,7 @@ def main(
             mesh_share,
             tuple(mesh_kinds.split(",") if mesh_kinds else ()),
         ),
+        teacher=None if teacher is None else TeacherConfig(str(teacher), tuple(taught.split(","))),
     )
     config = _smoke(config) if smoke else config
     if carry is not None:

@@ -118,6 +118,10 @@ class Stock:
         picked = torch.rand(count, generator=generator, device=device) < self.share
         return torch.where(picked, self.different * self.objects + mesh, items)
 
+    def kind_of(self, items: Int[Tensor, " item"]) -> Int[Tensor, " item"]:
+        """The number of each item's category among the different ones; of a mesh, how many there are."""
+        return torch.where(items < self.different * self.objects, items % self.different, self.different)
+
 
 def recipe_of(specs: Sequence[SampleSpec | MeshSpec]) -> str:
     """What tells one list of specs from another; a mesh is told by its file's name, wherever that lies."""

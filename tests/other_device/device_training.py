@@ -24,6 +24,7 @@ from keyorbit.training.train import train
 from tiny_model.denoising import DenoisingConfig, DenoisingTask, train_denoising
 from tiny_model.grounding import render_places
 from tiny_model.model import make_tiny
+from tiny_model.teacher import Teacher
 from tiny_model.texts import below
 from tiny_model.training_data import Stock, encode_training_set, render_training_set, training_specs
 from tiny_model.vision import VisionConfig, VisionTask
@@ -152,10 +153,16 @@ def test_numbers_below_limits_are_drawn_there(own_generators):
 
 
 def test_the_recipe_neither_reads_nor_writes_between_the_lines_of_its_log(tmp_path, own_generators, monkeypatch):
-    device, parts = torch.device(DEVICE), make_tiny(SMALL)
-    for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
-        module.to(device)
-    backend = Zero123PlusBackend(parts, Layout(3, 2), zero123plus_cameras().to(device), SMALL.view_size, "there")
+    device = torch.device(DEVICE)
+
+    def there(parts):
+        for module in (parts.vae, parts.unet, parts.text_encoder, parts.vision_encoder):
+            module.to(device)
+        return Zero123PlusBackend(parts, Layout(3, 2), zero123plus_cameras().to(device), SMALL.view_size, "there")
+
+    backend = there(make_tiny(SMALL))
+    knows = torch.arange(len(CATEGORIES) + 1).to(device) == 0
+    teacher = Teacher(there(make_tiny(SMALL, seed=1)), knows, 4.0)
     data = render_training_set(CATEGORIES, 2, 0, SMALL.view_size, 1, tmp_path / "data.safetensors")
     encoded = encode_training_set(data, backend, tmp_path / "encoded.safetensors").to(device)
     specs = training_specs(CATEGORIES, 2, 0, SMALL.view_size // 2)
@@ -164,7 +171,7 @@ def test_the_recipe_neither_reads_nor_writes_between_the_lines_of_its_log(tmp_pa
     stock = Stock(CATEGORIES, 2, device)
     vision = VisionTask(VisionConfig(2, looks=2), CATEGORIES, 0, stock, encoded, specs, [], backend, looks, 1)
     few = OptimiseConfig(9, 1e-3, save_every=100, log_every=100)
-    task = DenoisingTask(DenoisingConfig(2, optimise=few), stock, encoded, places, vision, backend, fixed=True)
+    task = DenoisingTask(DenoisingConfig(2, optimise=few), stock, encoded, places, vision, backend, True, teacher)
     kinds = []
 
     def draw(draw):

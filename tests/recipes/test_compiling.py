@@ -17,7 +17,9 @@ torch.set_num_threads(1)
 from helpers.models import SMALL
 from keyorbit.training.schedule import OptimiseConfig
 from tiny_model.denoising import DenoisingConfig
+from tiny_model.model import make_tiny, save_folder
 from tiny_model.probe import ProbeConfig
+from tiny_model.teacher import TeacherConfig
 from tiny_model.train import TrainTinyConfig, train
 from tiny_model.vision import VisionConfig
 
@@ -36,8 +38,10 @@ config = TrainTinyConfig(
     categories=("chair", "mug"), objects=2, vae=replace(few, steps=1), vae_batch=2, workers=1,
     vision=VisionConfig(2, looks=2, optimise=few), denoising=DenoisingConfig(2, optimise=replace(few, steps=8)),
     probe=ProbeConfig(every=4, train_objects=2, test_objects=2, steps=2, samples=1, sample_steps=1),
+    teacher=TeacherConfig(str(out / "teacher"), ("mug",)),
 )
 model = replace(SMALL, unet_channels=(16,), heads=(2,))
+save_folder(make_tiny(model, seed=1), out / "teacher", model.view_size)
 for choice in (True, False):
     train(replace(config, compiled=choice), out / str(choice), out / "model", model)
 print(json.dumps(len(graphs)))
