@@ -21,7 +21,7 @@ class TeacherConfig:
 
     folder: str
     kinds: tuple[str, ...]
-    weight: Positive = 4.0
+    weight: Positive = 30.0
 
     def __post_init__(self) -> None:
         check_fields(self)

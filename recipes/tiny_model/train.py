@@ -345,6 +345,9 @@ def main(
     coarse: Annotated[
         float, typer.Option(help="Share of the UNet's steps at timesteps of 600 and more.")
     ] = DenoisingConfig.coarse,
+    clear: Annotated[
+        float, typer.Option(help="Of its other steps' items, the share at timesteps below 300; the rest: below 600.")
+    ] = DenoisingConfig.clear,
     init: Annotated[Path | None, typer.Option(help="A model folder to start from.")] = None,
     fine_attention: Annotated[
         bool, typer.Option(help="Attention at the finest level; it costs a third of a step.")
@@ -411,6 +414,7 @@ def main(
         denoising=DenoisingConfig(
             unet_batch,
             coarse,
+            clear,
             grounding=grounding,
             optimise=OptimiseConfig(unet_steps, unet_rate, save_every=save_every),
         ),
