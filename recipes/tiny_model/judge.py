@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from keyorbit.detection.detector import KeypointDetector
-from keyorbit.diffusion.backends.loading import load_backend
+from keyorbit.devices import AUTO
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.diffusion.choices import GUIDANCE, STEPS
 from keyorbit.diffusion.tokens import Tokens
@@ -39,6 +39,7 @@ from keyorbit.synthetic.samples import SampleSpec, as_object, make_samples
 from tiny_model.command import run
 from tiny_model.kinds import Outlines, known_outlines, likeness, turned_by
 from tiny_model.meshes import MeshSpec, held_out, mesh_files, see_mesh, standing
+from tiny_model.model import load_zero123plus
 from tiny_model.probe import ProbeConfig, fit_tokens, probe_objects
 
 # Objects that are in no training set, no data set and no probe.
@@ -295,9 +296,7 @@ def main(
     for name, folder in (("old", old), ("new", new)):
         if folder is None:
             continue
-        backend = load_backend(folder, "auto", "float32")
-        if not isinstance(backend, Zero123PlusBackend):
-            raise InputError(f"{folder} is not a Zero123++ model")
+        backend = load_zero123plus(folder, AUTO)
         if not shown:
             shown = cases(config, backend.view_size)
             shown += mesh_cases(meshes, config, backend.view_size) if meshes else []

@@ -18,6 +18,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from keyorbit.devices import CPU
 from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.zero123plus import Components, Zero123PlusBackend
 from keyorbit.errors import InputError
@@ -160,6 +161,18 @@ def _build(config: TinyConfig) -> Components:
     )
 
 
+def load_zero123plus(folder: Path, device: str = CPU) -> Zero123PlusBackend:
+    """A model folder in full precision, to go on from, to learn from or to judge.
+
+    Raises:
+        InputError: the folder is not a whole Zero123++ model.
+    """
+    backend = load_backend(folder, device, "float32")
+    if not isinstance(backend, Zero123PlusBackend):
+        raise InputError(f"{folder} is not a Zero123++ model, as a tiny one is")
+    return backend
+
+
 def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
     """Start from a model folder: weights of the same name and shape, the scale of latents, and words' embeddings.
 
@@ -169,10 +182,7 @@ def init_from(parts: Components, folder: Path, seed: int = 0) -> None:
     Raises:
         InputError: the folder is not a whole Zero123++ model.
     """
-    backend = load_backend(folder, "cpu", "float32")
-    if not isinstance(backend, Zero123PlusBackend):
-        raise InputError(f"{folder} is not a Zero123++ model; a tiny one starts from its like")
-    source, generator = backend.parts, torch.Generator().manual_seed(seed)
+    source, generator = load_zero123plus(folder).parts, torch.Generator().manual_seed(seed)
     for name in ("vae", "unet", "text_encoder", "vision_encoder"):
         own, other = getattr(parts, name).state_dict(), getattr(source, name).state_dict()
         for key, value in other.items():

@@ -1,14 +1,16 @@
 """An earlier model as a teacher of the kinds that it knows: a model that learns others does not forget these."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool
+from torch import Tensor
 
-from keyorbit.diffusion.backends.loading import load_backend
 from keyorbit.diffusion.backends.zero123plus import Zero123PlusBackend
 from keyorbit.errors import InputError
 from keyorbit.values import Positive, check_fields
+from tiny_model.model import load_zero123plus
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Teacher:
     """The model, which learns nothing; knows: whether it does, by the number of a kind; the last is that of meshes."""
 
     backend: Zero123PlusBackend
-    knows: Bool[torch.Tensor, " kind"]
+    knows: Bool[Tensor, " kind"]
     weight: float
 
     @classmethod
@@ -44,8 +46,6 @@ class Teacher:
         """
         if unknown := sorted(set(config.kinds) - set(categories)):
             raise InputError(f"the teacher's kinds are trained too: {', '.join(unknown)} is not among the categories")
-        backend = load_backend(config.folder, str(device), "float32")
-        if not isinstance(backend, Zero123PlusBackend):
-            raise InputError(f"{config.folder} is not a Zero123++ model; the teacher of a tiny one is its like")
+        backend = load_zero123plus(Path(config.folder), str(device))
         knows = torch.tensor([kind in config.kinds for kind in categories] + [False]).to(device)
         return cls(backend, knows, config.weight)
